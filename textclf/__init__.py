@@ -1,0 +1,59 @@
+"""textclf: from a CSV and a short recipe to a checked, labelled TFLite text classifier, and from there to labels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textclf.encoders.mobilebert import Encoder
+    from textclf.errors import TextclfError
+    from textclf.predictor import Classifier, Prediction
+    from textclf.recipe import Recipe, load_recipe
+    from textclf.trainer import Run, train
+
+__version__ = "0.1.0"
+__all__ = [
+    "Classifier",
+    "Encoder",
+    "Prediction",
+    "Recipe",
+    "Run",
+    "TextclfError",
+    "load_encoder",
+    "load_recipe",
+    "train",
+]
+
+# Where each public name lives: importing textclf loads none of them, so that a command pays only for what it uses.
+_HOMES = {
+    "Classifier": "textclf.predictor",
+    "Encoder": "textclf.encoders.mobilebert",
+    "Prediction": "textclf.predictor",
+    "Recipe": "textclf.recipe",
+    "Run": "textclf.trainer",
+    "TextclfError": "textclf.errors",
+    "load_recipe": "textclf.recipe",
+    "train": "textclf.trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'textclf' has no attribute {name!r}")
+
+
+def load_encoder(source: str | os.PathLike[str] = "builtin") -> Encoder:
+    """The encoder that `source` names, as in a recipe's `encoder.source`; relative paths are taken from the current folder.
+
+    Its `.encode(input_ids, input_mask, segment_ids)` takes integer arrays [batch, length] and returns numpy
+    `sequence_output` [batch, length, hidden] and `pooled_output` [batch, hidden]. Raises EncoderError.
+    """
+    from textclf.encoders.mobilebert import Encoder
+    from textclf.encoders.source import load_checkpoint
+
+    return Encoder(load_checkpoint(os.fspath(source), Path.cwd()))

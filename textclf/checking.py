@@ -1,0 +1,62 @@
+"""`textclf check`: a recipe and its data, looked through without training and without TensorFlow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from textclf.dataset import Dataset, Finding, load_dataset, token_findings
+from textclf.encoders.source import load_vocabulary
+from textclf.recipe import load_recipe
+from textclf.tokenizer import Tokenizer
+
+_SHOWN_LABELS = 20
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found: `rows` by split and label, and everything odd about the data."""
+
+    name: str
+    recipe: str
+    labels: list[str]
+    rows: dict[str, dict[str, int]]
+    findings: list[Finding]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """Lines for a terminal."""
+        splits = ", ".join(f"{sum(counts.values())} {split}" for split, counts in self.rows.items())
+        lines = [f"{self.recipe}: the recipe is valid", f"rows: {splits}", f"labels: {len(self.labels)}"]
+        width = max(map(len, self.labels))
+        for label in self.labels[:_SHOWN_LABELS]:
+            counts = ", ".join(f"{counts[label]} {split}" for split, counts in self.rows.items())
+            lines.append(f"  {label:<{width}}  {counts}")
+        if len(self.labels) > _SHOWN_LABELS:
+            lines.append(f"  … and {len(self.labels) - _SHOWN_LABELS} more")
+        lines += [str(finding) for finding in self.findings] or ["nothing odd was found in the data"]
+        return "\n".join(lines)
+
+
+def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport:
+    """Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary."""
+    recipe = load_recipe(recipe_path, overrides)
+    dataset = load_dataset(recipe.dataset, recipe.training.seed)
+    vocabulary, do_lower_case = load_vocabulary(recipe.encoder.source)
+    tokenizer = Tokenizer(vocabulary, recipe.encoder.tokenizer, do_lower_case)
+    findings = [*dataset.findings, *token_findings(dataset, tokenizer, recipe.encoder.max_length)]
+    return CheckReport(recipe.name, str(recipe_path), list(dataset.labels), _rows(dataset), findings)
+
+
+def _rows(dataset: Dataset) -> dict[str, dict[str, int]]:
+    rows = {}
+    for split in (dataset.train, dataset.validation, dataset.test):
+        if split is not None:
+            counts = Counter(split.labels.tolist())
+            rows[split.name] = {label: counts[index] for index, label in enumerate(dataset.labels)}
+    return rows

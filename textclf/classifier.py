@@ -1,0 +1,124 @@
+"""MobileBERT with a pooled classification head, as variables that can be trained.
+
+Pooled output → standardised features → dropout → dense → softmax. The real encoder's first-token state reaches 1e7, with
+which a fresh head starts at an absurd loss; features of mean 0 and deviation 1 start every encoder at ln(labels). The
+standardisation is linear and is folded into the head of the exported model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.mobilebert import Dropout, encode_pooled, stack_weights, unstack_weights
+from textclf.export.inference_graph import ClassifierWeights
+
+TokenArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""`input_ids`, `input_mask`, `segment_ids`: int32 [rows, length]."""
+
+# Standard deviation of a fresh dense layer's weights (bert_config.json, initializer_range).
+_INITIALIZER_RANGE = 0.02
+
+
+class PooledClassifier:
+    """The trainable classifier; `variables` are what the optimiser changes."""
+
+    def __init__(self, checkpoint: EncoderCheckpoint, label_count: int, seed: int) -> None:
+        self.config = checkpoint.config
+        self.mask_convention = checkpoint.mask_convention
+        random = np.random.default_rng([seed, 1])
+        width = self.config.hidden_size
+        # Truncated at two deviations, as the original's initialiser.
+        kernel = random.standard_normal((width, label_count))
+        while (outside := np.abs(kernel) > 2).any():
+            kernel[outside] = random.standard_normal(outside.sum())
+        arrays = stack_weights(self.config, checkpoint.weights)
+        arrays["head/kernel"] = kernel * _INITIALIZER_RANGE
+        arrays["head/bias"] = np.zeros(label_count)
+        self.variables = {name: tf.Variable(array.astype(np.float32), name=name) for name, array in arrays.items()}
+        self.feature_mean = tf.Variable(tf.zeros(width), trainable=False)
+        self.feature_scale = tf.Variable(tf.ones(width), trainable=False)
+        signature = [tf.TensorSpec([None, None], tf.int32)] * 3
+        self._features = tf.function(self._pooled, input_signature=signature)
+        self._logits = tf.function(self.logits, input_signature=signature)
+
+    def logits(
+        self,
+        input_ids: tf.Tensor,
+        input_mask: tf.Tensor,
+        segment_ids: tf.Tensor,
+        attention_dropout: Dropout | None = None,
+        head_dropout: Dropout | None = None,
+    ) -> tf.Tensor:
+        """int32 [rows, length] three times → float32 [rows, labels]."""
+        pooled = self._pooled(input_ids, input_mask, segment_ids, attention_dropout)
+        features = (pooled - self.feature_mean) * self.feature_scale
+        if head_dropout is not None:
+            features = head_dropout(features, tf.constant(self.config.num_hidden_layers))
+        return tf.matmul(features, self.variables["head/kernel"]) + self.variables["head/bias"]
+
+    def standardize(self, batches: Iterable[TokenArrays]) -> None:
+        """Sets the feature standardisation from the pooled outputs of these rows.
+
+        A feature that does not vary is left unscaled rather than blown up.
+        """
+        pooled = np.concatenate([self._features(*arrays).numpy() for arrays in batches]).astype(np.float64)
+        deviation = pooled.std(axis=0)
+        varies = deviation > 1e-6 * np.abs(pooled).max(initial=1e-6)
+        self.feature_mean.assign(pooled.mean(axis=0))
+        self.feature_scale.assign(np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 1.0))
+
+    def predict_logits(self, arrays: TokenArrays) -> np.ndarray:
+        """Logits float32 [rows, labels] without dropout."""
+        return self._logits(*arrays).numpy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Every array by name: the variables, and the standardisation as `features/mean` and `features/scale`."""
+        arrays = {name: variable.numpy() for name, variable in self.variables.items()}
+        arrays["features/mean"], arrays["features/scale"] = self.feature_mean.numpy(), self.feature_scale.numpy()
+        return arrays
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `state`."""
+        for name, variable in self.variables.items():
+            variable.assign(state[name])
+        self.feature_mean.assign(state["features/mean"])
+        self.feature_scale.assign(state["features/scale"])
+
+    def encoder_weights(self) -> dict[str, np.ndarray]:
+        """The encoder's arrays by checkpoint name."""
+        arrays = {name: variable.numpy() for name, variable in self.variables.items() if not name.startswith("head/")}
+        return unstack_weights(self.config, arrays)
+
+    def inference_weights(self) -> ClassifierWeights:
+        """The weights from which the exported graph is written, the standardisation folded into the head."""
+        kernel = self.variables["head/kernel"].numpy().astype(np.float64)
+        scaled = kernel * self.feature_scale.numpy().astype(np.float64)[:, None]
+        bias = self.variables["head/bias"].numpy() - self.feature_mean.numpy().astype(np.float64) @ scaled
+        return ClassifierWeights(
+            config=self.config,
+            encoder=self.encoder_weights(),
+            mask_convention=self.mask_convention,
+            head_kernel=scaled.astype(np.float32),
+            head_bias=bias.astype(np.float32),
+        )
+
+    def _pooled(
+        self,
+        input_ids: tf.Tensor,
+        input_mask: tf.Tensor,
+        segment_ids: tf.Tensor,
+        dropout: Dropout | None = None,
+    ) -> tf.Tensor:
+        return encode_pooled(
+            self.config,
+            self.variables,
+            input_ids,
+            input_mask,
+            segment_ids,
+            mask_convention=self.mask_convention,
+            dropout=dropout,
+        )

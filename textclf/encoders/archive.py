@@ -1,0 +1,154 @@
+"""Archives of encoders: tar (plain, gzip, bzip2, xz) and zip, told by their content.
+
+In: an archive that nobody vouches for, and an empty folder. Out: its files in that folder and nowhere else, bounded in
+size and number; an archive that wants more is refused with the entry that does.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from textclf.errors import EncoderError
+
+# The largest encoders that exist, with optimiser slots and in three copies, stay under half of this.
+LARGEST_CONTENT = 4 * 2**30
+MOST_ENTRIES = 10_000
+
+_CHUNK = 2**20
+# No header of a tar archive is longer; a member's content is read in chunks.
+_LARGEST_READ = 16 * 2**20
+_TAR_MAGIC_OFFSET = 257
+_COMPRESSIONS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_ZIP_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def is_archive(file: Path) -> bool:
+    """Whether a file begins as an archive does that `extract` knows."""
+    with file.open("rb") as stream:
+        beginning = stream.read(_TAR_MAGIC_OFFSET + 5)
+    return beginning.startswith((*_COMPRESSIONS, *_ZIP_BEGINNINGS)) or beginning[_TAR_MAGIC_OFFSET:] == b"ustar"
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpacks files and folders into `folder`, which is made, without their owners and permissions.
+
+    Raises EncoderError for a damaged archive, one with links or special files, one whose entries lead out of the folder,
+    and one that holds more than LARGEST_CONTENT bytes or MOST_ENTRIES entries.
+    """
+    with archive.open("rb") as stream:
+        is_zip = stream.read(4) in _ZIP_BEGINNINGS
+    try:
+        entries = _zip_entries(archive) if is_zip else _tar_entries(archive)
+        _write(entries, folder, archive)
+    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, gzip.BadGzipFile, EOFError) as error:
+        raise EncoderError(
+            f"{archive}: cannot be unpacked ({error}); it is damaged or incomplete, get the archive again"
+        ) from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise EncoderError(f"{archive}: cannot be unpacked ({error}); pack it again without a password") from error
+
+
+def _write(entries: Iterator[tuple[str, IO[bytes] | None]], folder: Path, archive: Path) -> None:
+    """`entries` are names with a stream to read, or None for a folder."""
+    total = 0
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (name, stream) in enumerate(entries, 1):
+        if number > MOST_ENTRIES:
+            raise EncoderError(f"{archive}: holds more than {MOST_ENTRIES:,} entries; that is no encoder")
+        target = folder / _safe_path(name, archive)
+        if stream is None:
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as output:
+            while chunk := stream.read(_CHUNK):
+                total += len(chunk)
+                if total > LARGEST_CONTENT:
+                    raise _too_large(archive)
+                output.write(chunk)
+
+
+def _safe_path(name: str, archive: Path) -> PurePosixPath:
+    """An entry's name as a path below the folder; back-slashes and drives count as they do on Windows."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\0" in name or (path.parts and ":" in path.parts[0]):
+        raise EncoderError(f"{archive}: its entry {name!r} leads out of the folder; nothing was kept of this archive")
+    return path
+
+
+def _too_large(archive: Path) -> EncoderError:
+    return EncoderError(f"{archive}: unpacks to more than {LARGEST_CONTENT:,} bytes; that is no encoder")
+
+
+def _not_a_file(name: str, archive: Path) -> EncoderError:
+    return EncoderError(
+        f"{archive}: its entry {name!r} is a link or a special file; pack the files themselves (tar --dereference)"
+    )
+
+
+def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    with zipfile.ZipFile(archive) as content:
+        for entry in content.infolist():
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _not_a_file(entry.filename, archive)
+            if entry.is_dir():
+                yield entry.filename, None
+            else:
+                with content.open(entry) as stream:
+                    yield entry.filename, stream
+
+
+def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    with _decompressed(archive) as stream, tarfile.open(fileobj=_Bounded(stream, archive), mode="r:") as content:  # type: ignore[call-overload]
+        for entry in content:
+            if entry.isdir():
+                yield entry.name, None
+            elif entry.isreg():
+                data = content.extractfile(entry)
+                assert data is not None
+                yield entry.name, data
+            else:
+                raise _not_a_file(entry.name, archive)
+
+
+@contextmanager
+def _decompressed(archive: Path) -> Iterator[IO[bytes]]:
+    with archive.open("rb") as stream:
+        beginning = stream.read(8)
+    opener = next((o for magic, o in _COMPRESSIONS.items() if beginning.startswith(magic)), open)
+    with opener(archive, "rb") as stream:
+        yield stream
+
+
+class _Bounded:
+    """A stream that ends a bomb early: it neither goes beyond the largest content nor reads a huge header at once."""
+
+    def __init__(self, stream: IO[bytes], archive: Path) -> None:
+        self._stream = stream
+        self._archive = archive
+        # Beside the contents there are headers, padded to blocks of 512 bytes, several for an entry.
+        self._end = LARGEST_CONTENT + MOST_ENTRIES * 4096
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0 or size > _LARGEST_READ or self._stream.tell() + size > self._end:
+            raise _too_large(self._archive)
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence != 0 or offset > self._end:
+            raise _too_large(self._archive)
+        return self._stream.seek(offset)
+
+    def tell(self) -> int:
+        return self._stream.tell()

@@ -1,0 +1,112 @@
+"""The folder where fetched and unpacked encoders are kept, shared by all processes of a user.
+
+In: a name, and how to make what has that name. Out: a complete folder; one process makes it while others wait, and an
+unfinished one is never taken for complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from textclf.errors import EncoderError
+from textclf.progress import Progress
+
+_TRUE = frozenset(("1", "true", "yes", "on"))
+_LONGEST_NAME = 120
+_HASH_DIGITS = 16
+_SECONDS_BEFORE_SAYING = 2
+
+
+def cache_folder() -> Path:
+    """`TEXTCLF_CACHE`, or `textclf` in `XDG_CACHE_HOME`, or `~/.cache/textclf`."""
+    if chosen := os.environ.get("TEXTCLF_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification says to ignore a relative path.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "textclf"
+
+
+def is_offline(asked: bool = False) -> bool:
+    """Whether the network must not be touched: asked for, or by `TEXTCLF_OFFLINE`."""
+    return asked or os.environ.get("TEXTCLF_OFFLINE", "").lower() in _TRUE
+
+
+def entry_name(readable: str, identity: str) -> str:
+    """A folder's name that people can read, made unique by a hash of what identifies its content."""
+    return f"{_slug(readable)}-{hashlib.sha256(identity.encode()).hexdigest()[:_HASH_DIGITS]}"
+
+
+def _slug(readable: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", readable).strip("-.")[:_LONGEST_NAME]
+
+
+def cached(name: str) -> Path | None:
+    """The complete folder of that name, if there is one."""
+    folder = cache_folder() / "encoders" / name
+    return folder if folder.is_dir() else None
+
+
+def cached_versions(readable: str) -> list[str]:
+    """What followed `readable/` in the readable names of the complete folders."""
+    folder = cache_folder() / "encoders"
+    pattern = re.compile(rf"{re.escape(_slug(readable))}-(.+)-[0-9a-f]{{{_HASH_DIGITS}}}")
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return [match[1] for name in names if (match := pattern.fullmatch(name))]
+
+
+def make_cached(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of that name; if there is none, `make` fills an empty one that is then renamed to it.
+
+    Raises EncoderError where the cache cannot be written.
+    """
+    if found := cached(name):
+        return found
+    folder = cache_folder() / "encoders" / name
+    unfinished = folder.with_name(f".{name}.unfinished")
+    with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(folder.with_name(f".{name}.lock"), name):
+            if folder.is_dir():
+                return folder
+            # Only a process that was killed leaves one: the lock is ours.
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            try:
+                make(unfinished)
+                unfinished.rename(folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _lock(file: Path, name: str) -> Iterator[None]:
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=_SECONDS_BEFORE_SAYING)
+    except Timeout:
+        Progress().say(f"another process is fetching {name}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EncoderError(
+            f"{error.filename or folder}: cannot be written ({error.strerror or error}); make room, or set TEXTCLF_CACHE"
+            " to a folder that can be written"
+        ) from error

@@ -1,0 +1,102 @@
+"""An encoder in memory, whatever form it came in: configuration, named arrays, vocabulary.
+
+The names are those of the original checkpoint without its prefix `bert/`; kernels are [inputs, outputs].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+MaskConvention = Literal["additive", "scaled"]
+"""How padding is kept out of attention: `additive` is scores - 10000·(1 - mask), which the published encoders were
+trained with; `scaled` is scores·mask - 6·(1 - mask), of the later quantisation-aware code."""
+
+
+@dataclass(frozen=True)
+class MobileBertConfig:
+    """The numbers that shape a MobileBERT; the defaults are those of uncased_L-24_H-128_B-512_A-4_F-4_OPT."""
+
+    vocab_size: int = 30522
+    embedding_size: int = 128
+    hidden_size: int = 512
+    num_hidden_layers: int = 24
+    intra_bottleneck_size: int = 128
+    num_attention_heads: int = 4
+    intermediate_size: int = 512
+    num_feedforward_networks: int = 4
+    key_query_shared_bottleneck: bool = True
+    use_bottleneck_attention: bool = False
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    attention_probs_dropout_prob: float = 0.1
+    hidden_dropout_prob: float = 0.0
+    classifier_activation: bool = False
+
+
+@dataclass(frozen=True)
+class EncoderCheckpoint:
+    """What a format reader returns.
+
+    `weights` holds float32 arrays by canonical name (see `expected_shapes`); `path` is the folder or file that was read.
+    """
+
+    config: MobileBertConfig
+    weights: dict[str, np.ndarray]
+    vocabulary: list[str]
+    do_lower_case: bool
+    mask_convention: MaskConvention
+    format: str
+    path: Path
+
+
+def expected_shapes(config: MobileBertConfig) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every array that an encoder of this configuration has, in a fixed order."""
+    width, bottleneck = config.hidden_size, config.intra_bottleneck_size
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def dense(name: str, inputs: int, outputs: int) -> None:
+        shapes[f"{name}/kernel"] = (inputs, outputs)
+        shapes[f"{name}/bias"] = (outputs,)
+
+    def norm(name: str, size: int) -> None:
+        shapes[f"{name}/FakeLayerNorm/gamma"] = (size,)
+        shapes[f"{name}/FakeLayerNorm/beta"] = (size,)
+
+    shapes["embeddings/word_embeddings"] = (config.vocab_size, config.embedding_size)
+    shapes["embeddings/token_type_embeddings"] = (config.type_vocab_size, width)
+    shapes["embeddings/position_embeddings"] = (config.max_position_embeddings, width)
+    dense("embeddings/embedding_transformation", 3 * config.embedding_size, width)
+    norm("embeddings", width)
+    for layer in range(config.num_hidden_layers):
+        prefix = f"encoder/layer_{layer}"
+        dense(f"{prefix}/bottleneck/input/dense", width, bottleneck)
+        norm(f"{prefix}/bottleneck/input", bottleneck)
+        if config.key_query_shared_bottleneck:
+            dense(f"{prefix}/bottleneck/attention/dense", width, bottleneck)
+            norm(f"{prefix}/bottleneck/attention", bottleneck)
+        # Query and key read the bottleneck's output; so does value with `use_bottleneck_attention`, else the wide stream
+        # (with a shared bottleneck) — google-research mobilebert/modeling.py.
+        query_key = bottleneck if (config.key_query_shared_bottleneck or config.use_bottleneck_attention) else width
+        value = bottleneck if config.use_bottleneck_attention else width
+        dense(f"{prefix}/attention/self/query", query_key, bottleneck)
+        dense(f"{prefix}/attention/self/key", query_key, bottleneck)
+        dense(f"{prefix}/attention/self/value", value, bottleneck)
+        dense(f"{prefix}/attention/output/dense", bottleneck, bottleneck)
+        norm(f"{prefix}/attention/output", bottleneck)
+        for network in range(config.num_feedforward_networks - 1):
+            ffn = f"{prefix}/ffn_layer_{network}"
+            dense(f"{ffn}/intermediate/dense", bottleneck, config.intermediate_size)
+            dense(f"{ffn}/output/dense", config.intermediate_size, bottleneck)
+            norm(f"{ffn}/output", bottleneck)
+        dense(f"{prefix}/intermediate/dense", bottleneck, config.intermediate_size)
+        dense(f"{prefix}/output/dense", config.intermediate_size, bottleneck)
+        norm(f"{prefix}/output", bottleneck)
+        dense(f"{prefix}/output/bottleneck/dense", bottleneck, width)
+        norm(f"{prefix}/output/bottleneck", width)
+    if config.classifier_activation:
+        dense("pooler/dense", width, width)
+    return shapes

@@ -1,0 +1,83 @@
+"""The forms in which people have a MobileBERT: a folder in any of them → an `EncoderCheckpoint`.
+
+A format is one module here with the members of `Format`, and one line in FORMATS. Formats are told apart by what a
+folder holds, never by its name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.formats import hugging_face, textclf_format, tf1_checkpoint, tf1_hub, tf2_saved_model
+from textclf.encoders.formats.vocabulary import Vocabulary
+from textclf.errors import EncoderError
+
+
+class Format(Protocol):
+    """What the module of a format offers.
+
+    `HOLDS` says for messages what its folders hold. `recognise` and `find_vocabulary` work without TensorFlow.
+    """
+
+    NAME: str
+    HOLDS: str
+
+    def recognise(self, folder: Path) -> bool: ...
+
+    def read(self, folder: Path) -> EncoderCheckpoint: ...
+
+    def find_vocabulary(self, folder: Path) -> Vocabulary: ...
+
+
+FORMATS: tuple[Format, ...] = (
+    textclf_format,
+    hugging_face,
+    tf1_checkpoint,
+    tf1_hub,
+    tf2_saved_model,
+)
+
+_NESTING = 4
+
+
+def read_encoder(path: Path) -> EncoderCheckpoint:
+    """The encoder in a folder, or in the only folder inside it, as archives often have it.
+
+    Raises EncoderError where no format is recognised, or where the recognised one finds the encoder damaged.
+    """
+    form, folder = _recognise(path)
+    return form.read(folder)
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The vocabulary of the encoder that `read_encoder` would read, without its weights and without TensorFlow."""
+    form, folder = _recognise(path)
+    return form.find_vocabulary(folder)
+
+
+def formats_understood() -> str:
+    """One sentence that names every format and what its folders hold."""
+    return "Understood are: " + "; ".join(f"{form.NAME} ({form.HOLDS})" for form in FORMATS)
+
+
+def _recognise(path: Path) -> tuple[Format, Path]:
+    """The format of a folder, and the folder inside it that is of this format."""
+    if not path.exists():
+        raise EncoderError(f"{path}: there is no such folder")
+    if not path.is_dir():
+        raise EncoderError(
+            f"{path}: is a file; point to the folder that holds the whole encoder. {formats_understood()}"
+        )
+    folder = path
+    for _ in range(_NESTING):
+        for form in FORMATS:
+            if form.recognise(folder):
+                return form, folder
+        inner = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__"))]
+        if len(inner) != 1:
+            break
+        folder = inner[0]
+    shown = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+    raise EncoderError(f"{path}: no encoder was recognised (it holds {shown}). {formats_understood()}")

@@ -1,0 +1,106 @@
+"""What every format reader shares: stored arrays are matched with the ones that a configuration demands, then read.
+
+In: an index of the arrays in a file, by canonical name. Out: float32 arrays, or an error that names file, tensor, shapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from textclf.encoders.checkpoint import MobileBertConfig, expected_shapes
+from textclf.errors import EncoderError
+
+_LAYER = re.compile(r"encoder/layer_(\d+)/")
+_NETWORK = re.compile(r"encoder/layer_\d+/ffn_layer_(\d+)/")
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class RawArray:
+    """An array as its file has it; `dtype` is the file's own word for its type. Shapes are known before any is read."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array that lies in a file: its name there, its shape in our layout, and how to read it in that layout."""
+
+    stored_name: str
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+
+def read_weights(config: MobileBertConfig, stored: Mapping[str, StoredArray], file: Path) -> dict[str, np.ndarray]:
+    """Every array of `expected_shapes(config)` as float32, in that order; other arrays (heads, optimiser slots) are left.
+
+    Raises EncoderError for an encoder array that is missing, misshapen, not finite or beyond what the configuration says.
+    """
+    _check_counts(config, stored, file)
+    shapes = expected_shapes(config)
+    _check_presence(shapes, stored, file)
+    for name, shape in shapes.items():
+        found = stored[name].shape
+        if found != shape:
+            raise EncoderError(
+                f"{file}: the tensor {stored[name].stored_name!r} has the shape {list(found)}, but the configuration asks"
+                f" for {list(shape)}; the configuration and the weights are not of the same encoder"
+            )
+    return {name: _read_float32(stored[name], file) for name in shapes}
+
+
+def count_layers(names: Mapping[str, StoredArray]) -> int:
+    """The number of transformer layers whose arrays occur among canonical names."""
+    return len({match.group(1) for name in names if (match := _LAYER.match(name))})
+
+
+def count_networks(names: Mapping[str, StoredArray]) -> int:
+    """The number of feed-forward networks a layer; the last one carries no number in its name."""
+    return len({match.group(1) for name in names if (match := _NETWORK.match(name))}) + 1
+
+
+def _check_counts(config: MobileBertConfig, stored: Mapping[str, StoredArray], file: Path) -> None:
+    """The configuration's numbers of layers and networks are those of the arrays; told before single names are missed."""
+    counts = (
+        ("num_hidden_layers", config.num_hidden_layers, count_layers(stored)),
+        ("num_feedforward_networks", config.num_feedforward_networks, count_networks(stored)),
+    )
+    if not count_layers(stored):
+        raise EncoderError(f"{file}: holds no tensor of a MobileBERT encoder; is it another model's file?")
+    for key, configured, found in counts:
+        if configured != found:
+            raise EncoderError(
+                f"{file}: holds tensors for {key} = {found}, but the configuration says {configured};"
+                " the configuration and the weights are not of the same encoder, or the file is incomplete"
+            )
+
+
+def _check_presence(shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, StoredArray], file: Path) -> None:
+    missing = [name for name in shapes if name not in stored]
+    if not missing:
+        return
+    shown = ", ".join(f"{name!r} {list(shapes[name])}" for name in missing[:_NAMES_SHOWN])
+    more = f" and {len(missing) - _NAMES_SHOWN} more" if len(missing) > _NAMES_SHOWN else ""
+    raise EncoderError(
+        f"{file}: {len(missing)} of the encoder's {len(shapes)} tensors are missing: {shown}{more}"
+        " (names as in google-research's checkpoint, without `bert/`); get the whole encoder again"
+    )
+
+
+def _read_float32(stored: StoredArray, file: Path) -> np.ndarray:
+    array = stored.read()
+    if not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
+        raise EncoderError(
+            f"{file}: the tensor {stored.stored_name!r} holds {array.dtype}, expected floating-point numbers"
+        )
+    array = np.asarray(array, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise EncoderError(f"{file}: the tensor {stored.stored_name!r} holds NaN or infinity; the file is damaged")
+    return array

@@ -1,0 +1,86 @@
+"""From the settings that a JSON configuration carries to a MobileBertConfig, refusing by name what we cannot run.
+
+In: a `config.json` or `bert_config.json`, and the values that its writer leaves out. Out: a checked configuration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from textclf.encoders.checkpoint import MobileBertConfig
+from textclf.errors import EncoderError
+
+# What the forward pass is built for; these settings have no field of their own in MobileBertConfig.
+_ONLY_SUPPORTED: dict[str, Any] = {
+    "hidden_act": "relu",
+    "normalization_type": "no_norm",
+    "trigram_input": True,
+    "use_bottleneck": True,
+}
+_LARGEST_COUNT = 2**31 - 1
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file; EncoderError with the position if it is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise EncoderError(f"{file}: is not UTF-8 text (byte {error.start}); expected a JSON object") from error
+    except json.JSONDecodeError as error:
+        raise EncoderError(
+            f"{file}:{error.lineno}:{error.colno}: is not JSON ({error.msg}); get the file again"
+        ) from error
+    except RecursionError as error:
+        raise EncoderError(f"{file}: is nested too deeply to be a configuration; get the file again") from error
+    if not isinstance(content, dict):
+        raise EncoderError(f"{file}: holds a JSON {type(content).__name__}, expected an object of settings")
+    return content
+
+
+def make_config(settings: Mapping[str, Any], file: Path) -> MobileBertConfig:
+    """Settings under their original names → configuration; `file` is where they came from, for messages.
+
+    Raises EncoderError for a missing or ill-typed setting, and for variants that the forward pass does not have.
+    """
+    for key, supported in _ONLY_SUPPORTED.items():
+        found = settings.get(key)
+        if found != supported:
+            raise EncoderError(
+                f"{file}: `{key}` is {json.dumps(found)}, and only {json.dumps(supported)} is supported;"
+                " use an encoder of the OPT family, such as uncased_L-24_H-128_B-512_A-4_F-4_OPT"
+            )
+    values: dict[str, Any] = {
+        field.name: _typed(settings, field.name, field.type, file) for field in fields(MobileBertConfig)
+    }
+    config = MobileBertConfig(**values)
+    if config.intra_bottleneck_size % config.num_attention_heads:
+        raise EncoderError(
+            f"{file}: `intra_bottleneck_size` {config.intra_bottleneck_size} cannot be divided among"
+            f" `num_attention_heads` {config.num_attention_heads}"
+        )
+    return config
+
+
+def _typed(settings: Mapping[str, Any], key: str, type_name: Any, file: Path) -> int | float | bool:
+    value = settings.get(key)
+    if key == "key_query_shared_bottleneck" and settings.get("use_bottleneck_attention") is True:
+        # Attention then reads the layer's own bottleneck, and a shared one, though some files hold it, is never used.
+        return False
+    if type_name == "bool":
+        if isinstance(value, bool):
+            return value
+        expected = "true or false"
+    elif type_name == "float":
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1:
+            return float(value)
+        expected = "a number from 0 up to 1"
+    else:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_COUNT:
+            return value
+        expected = "a positive whole number"
+    found = json.dumps(value) if key in settings else "missing"
+    raise EncoderError(f"{file}: `{key}` is {found}, expected {expected}")

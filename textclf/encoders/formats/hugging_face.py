@@ -1,0 +1,193 @@
+"""A Hugging Face folder: `config.json`, a vocabulary, and weights in one of the forms that `transformers` has written.
+
+The weights may carry the prefix `mobilebert.` and the heads of a task. Dense kernels lie transposed in PyTorch's forms.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.formats.arrays import RawArray, StoredArray, read_weights
+from textclf.encoders.formats.configuration import make_config, read_json
+from textclf.encoders.formats.hdf5_file import index_hdf5
+from textclf.encoders.formats.pytorch_file import index_pytorch
+from textclf.encoders.formats.safetensors_file import index_safetensors
+from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary, is_lower_cased
+from textclf.errors import EncoderError
+from textclf.tokenizer import read_vocabulary
+
+NAME = "hugging_face"
+HOLDS = "config.json of model_type mobilebert with model.safetensors (or shards), pytorch_model.bin or tf_model.h5"
+
+# transformers leaves out of config.json what equals its own defaults (MobileBertConfig in configuration_mobilebert.py).
+_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 30522,
+    "embedding_size": 128,
+    "hidden_size": 512,
+    "num_hidden_layers": 24,
+    "intra_bottleneck_size": 128,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+    "num_feedforward_networks": 4,
+    "key_query_shared_bottleneck": True,
+    "use_bottleneck_attention": False,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "attention_probs_dropout_prob": 0.1,
+    "hidden_dropout_prob": 0.0,
+    "hidden_act": "relu",
+    "normalization_type": "no_norm",
+    "trigram_input": True,
+    "use_bottleneck": True,
+}
+
+# In the order in which they are preferred; each may be split into shards that `<name>.index.json` lists.
+_WEIGHT_FORMS: tuple[tuple[str, Callable[[list[Path]], dict[str, RawArray]]], ...] = (
+    ("model.safetensors", index_safetensors),
+    ("pytorch_model.bin", index_pytorch),
+    ("tf_model.h5", index_hdf5),
+)
+
+_EMBEDDING_TABLE = re.compile(r"embeddings/(word|token_type|position)_embeddings/(weight|embeddings)$")
+_PYTORCH_PART = re.compile(r"(?:(?P<prefix>mobilebert)\.)?(?P<rest>(?:embeddings|encoder|pooler)\..+)$")
+_KERAS_PART = re.compile(r"(?:[^/]+/)*?(?P<rest>(?:embeddings|encoder|pooler)/.+):0$")
+
+
+def recognise(folder: Path) -> bool:
+    """Whether the folder has a `config.json` that names a kind of model, or one beside weights."""
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        return False
+    try:
+        settings = read_json(config_file)
+    except EncoderError:
+        settings = {}
+    return "model_type" in settings or "architectures" in settings or _find_weights(folder) is not None
+
+
+def read(folder: Path) -> EncoderCheckpoint:
+    """The encoder in a folder for which `recognise` is true."""
+    config_file = folder / "config.json"
+    settings = read_json(config_file)
+    model_type = settings.get("model_type", "mobilebert")
+    if model_type != "mobilebert":
+        raise EncoderError(
+            f'{config_file}: `model_type` is {json.dumps(model_type)}, expected "mobilebert"; only MobileBERT encoders'
+            " can be trained here, for example hf:google/mobilebert-uncased"
+        )
+    weights = _find_weights(folder)
+    if weights is None:
+        raise EncoderError(f"{folder}: has a config.json but no weights; expected {HOLDS}")
+    file, shards, index = weights
+    stored = _stored_arrays(index(shards))
+    # Only a head-less file that does not say is taken by what it holds: transformers' own default is true.
+    settings = {**_DEFAULTS, "classifier_activation": "pooler/dense/kernel" in stored, **settings}
+    config = make_config(settings, config_file)
+    arrays = read_weights(config, stored, file)
+    vocabulary = find_vocabulary(folder)
+    check_vocabulary(vocabulary, config)
+    # transformers masks with the least number that the type can hold; after softmax that is what -10000 is.
+    return EncoderCheckpoint(config, arrays, vocabulary.pieces, vocabulary.do_lower_case, "additive", NAME, folder)
+
+
+def find_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary from `vocab.txt`, or else from `tokenizer.json`."""
+    file = folder / "vocab.txt"
+    if file.is_file():
+        pieces = read_vocabulary(file)
+    else:
+        file = folder / "tokenizer.json"
+        pieces = _tokenizer_pieces(file)
+    return Vocabulary(pieces, _do_lower_case(folder, pieces), file)
+
+
+def canonical_name(name: str) -> str:
+    """A parameter's name in transformers' PyTorch or Keras form, without prefix → the original's name."""
+    name = name.replace(".", "/").removesuffix(":0")
+    if match := _EMBEDDING_TABLE.match(name):
+        return f"embeddings/{match.group(1)}_embeddings"
+    name = re.sub(r"layer(?:_/_|/)(\d+)/", r"layer_\1/", name)
+    name = re.sub(r"ffn/(\d+)/", r"ffn_layer_\1/", name)
+    name = re.sub(r"LayerNorm/(?:weight|gamma)$", "FakeLayerNorm/gamma", name)
+    name = re.sub(r"LayerNorm/(?:bias|beta)$", "FakeLayerNorm/beta", name)
+    return re.sub(r"/weight$", "/kernel", name)
+
+
+def _find_weights(folder: Path) -> tuple[Path, list[Path], Callable[[list[Path]], dict[str, RawArray]]] | None:
+    """The file that names the weights, the files that hold them, and their reader."""
+    for name, index in _WEIGHT_FORMS:
+        file, shard_list = folder / name, folder / f"{name}.index.json"
+        if file.is_file():
+            return file, [file], index
+        if shard_list.is_file():
+            return shard_list, _shards(shard_list), index
+    return None
+
+
+def _shards(shard_list: Path) -> list[Path]:
+    weight_map = read_json(shard_list).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise EncoderError(f"{shard_list}: has no `weight_map` from tensors to files; get the file again")
+    names = sorted(set(weight_map.values()))
+    for name in names:
+        if Path(name).name != name:
+            raise EncoderError(f"{shard_list}: names the file {name!r} outside its own folder; such a file is not read")
+        if not (shard_list.parent / name).is_file():
+            raise EncoderError(
+                f"{shard_list.parent / name}: is missing; {shard_list.name} lists {len(names)} files, get them all"
+            )
+    return [shard_list.parent / name for name in names]
+
+
+def _stored_arrays(raw: Mapping[str, RawArray]) -> dict[str, StoredArray]:
+    """The encoder's own arrays by canonical name, kernels as [inputs, outputs]; heads are left out."""
+    if any(name.endswith(":0") for name in raw):
+        keras = {name: match["rest"] for name in raw if (match := _KERAS_PART.match(name))}
+        return {canonical_name(rest): _as_is(name, raw[name]) for name, rest in keras.items()}
+    matches = {name: match for name in raw if (match := _PYTORCH_PART.match(name))}
+    prefixed = any(match["prefix"] for match in matches.values())
+    stored = {}
+    for name, match in matches.items():
+        if bool(match["prefix"]) == prefixed:
+            canonical = canonical_name(match["rest"])
+            stored[canonical] = (
+                _transposed(name, raw[name]) if canonical.endswith("/kernel") else _as_is(name, raw[name])
+            )
+    return stored
+
+
+def _as_is(name: str, array: RawArray) -> StoredArray:
+    return StoredArray(name, array.shape, array.read)
+
+
+def _transposed(name: str, array: RawArray) -> StoredArray:
+    return StoredArray(name, array.shape[::-1], lambda: array.read().T)
+
+
+def _tokenizer_pieces(file: Path) -> list[str]:
+    if not file.is_file():
+        raise EncoderError(
+            f"{file.parent}: has neither vocab.txt nor tokenizer.json; put the encoder's vocabulary there"
+        )
+    model = read_json(file).get("model")
+    pieces = model.get("vocab") if isinstance(model, dict) and model.get("type", "WordPiece") == "WordPiece" else None
+    if not isinstance(pieces, dict) or set(pieces.values()) != set(range(len(pieces))):
+        raise EncoderError(f"{file}: holds no WordPiece vocabulary with the ids 0, 1, 2, …; add a vocab.txt")
+    return sorted(pieces, key=pieces.__getitem__)
+
+
+def _do_lower_case(folder: Path, vocabulary: list[str]) -> bool:
+    """What the tokenizer's files say, the first that does; else what the vocabulary looks like."""
+    for name, place in (("tokenizer_config.json", ("do_lower_case",)), ("tokenizer.json", ("normalizer", "lowercase"))):
+        if (folder / name).is_file():
+            setting: Any = read_json(folder / name)
+            for key in place:
+                setting = setting.get(key) if isinstance(setting, dict) else None
+            if isinstance(setting, bool):
+                return setting
+    return is_lower_cased(vocabulary)

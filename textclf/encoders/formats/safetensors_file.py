@@ -1,0 +1,43 @@
+"""Arrays in `.safetensors` files, one or several shards: names and shapes first, each array when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textclf.encoders.formats.arrays import RawArray
+from textclf.errors import EncoderError
+
+
+def index_safetensors(files: Iterable[Path]) -> dict[str, RawArray]:
+    """The arrays of all files by name. The files are mapped into memory, and stay so while the result lives.
+
+    Raises EncoderError for a file that is damaged, incomplete or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    arrays: dict[str, RawArray] = {}
+    for file in files:
+        try:
+            handle = safe_open(file, framework="numpy")
+            for name in handle.keys():  # noqa: SIM118 - the handle is not iterable
+                view = handle.get_slice(name)
+                arrays[name] = RawArray(tuple(view.get_shape()), view.get_dtype(), _reader(handle, name, file))
+        except (SafetensorError, OSError) as error:
+            raise EncoderError(
+                f"{file}: cannot be read as safetensors ({error}); it is damaged or incomplete, get it again"
+            ) from error
+    return arrays
+
+
+def _reader(handle: Any, name: str, file: Path) -> Callable[[], np.ndarray]:
+    def read() -> np.ndarray:
+        try:
+            return handle.get_tensor(name)
+        except Exception as error:
+            raise EncoderError(f"{file}: the tensor {name!r} cannot be read ({error})") from error
+
+    return read

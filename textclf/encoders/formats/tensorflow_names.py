@@ -1,0 +1,53 @@
+"""Variables under the original's names, and the configuration that their shapes tell.
+
+Used by the formats that carry no configuration file, or whose variables have the names of google-research's code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from textclf.encoders.formats.arrays import RawArray, StoredArray, count_layers, count_networks
+
+_ORIGINAL = re.compile(r"(?:.*/)?bert/((?:embeddings|encoder|pooler)/.+)$")
+
+
+def original_arrays(raw: Mapping[str, RawArray]) -> dict[str, StoredArray]:
+    """The encoder's own arrays by canonical name; heads are left out, optimiser slots keep a name that nothing asks for."""
+    matches = {name: match[1] for name in raw if (match := _ORIGINAL.match(name))}
+    return {canonical: StoredArray(name, raw[name].shape, raw[name].read) for name, canonical in matches.items()}
+
+
+def settings_from_shapes(stored: Mapping[str, StoredArray]) -> dict[str, Any]:
+    """The settings that an encoder's arrays tell, those for which all arrays needed are there.
+
+    Not among them are the number of attention heads, activation, dropout and the use of the pooler.
+    """
+
+    def size(name: str, axis: int) -> int | None:
+        array = stored.get(name)
+        return array.shape[axis] if array is not None and len(array.shape) == 2 else None
+
+    layer = "encoder/layer_0"
+    embedding_size = size("embeddings/word_embeddings", 1)
+    bottleneck = size(f"{layer}/bottleneck/input/dense/kernel", 1)
+    shared = f"{layer}/bottleneck/attention/dense/kernel" in stored
+    settings = {
+        "vocab_size": size("embeddings/word_embeddings", 0),
+        "embedding_size": embedding_size,
+        "hidden_size": size("embeddings/position_embeddings", 1),
+        "num_hidden_layers": count_layers(stored) or None,
+        "intra_bottleneck_size": bottleneck,
+        "intermediate_size": size(f"{layer}/intermediate/dense/kernel", 1),
+        "num_feedforward_networks": count_networks(stored),
+        "key_query_shared_bottleneck": shared,
+        "use_bottleneck_attention": not shared and size(f"{layer}/attention/self/value/kernel", 0) == bottleneck,
+        "max_position_embeddings": size("embeddings/position_embeddings", 0),
+        "type_vocab_size": size("embeddings/token_type_embeddings", 0),
+        "use_bottleneck": bottleneck is not None,
+        "trigram_input": (embedding_size or 0) * 3 == size("embeddings/embedding_transformation/kernel", 0),
+        "normalization_type": "no_norm" if "embeddings/FakeLayerNorm/gamma" in stored else "layer_norm",
+    }
+    return {key: value for key, value in settings.items() if value is not None}

@@ -1,0 +1,174 @@
+"""Our own form of an encoder: a folder with `config.json`, `encoder.safetensors` and `vocab.txt`; read and written here.
+
+Arrays carry the canonical names of `expected_shapes`, as float32, float16, or int8 with a float32 companion
+`<name>:scale`; a value is then int8 · scale. A run folder of ours is read through the best checkpoint inside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.formats.arrays import RawArray, StoredArray, read_weights
+from textclf.encoders.formats.configuration import make_config, read_json
+from textclf.encoders.formats.safetensors_file import index_safetensors
+from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary
+from textclf.errors import EncoderError
+from textclf.tokenizer import read_vocabulary
+
+NAME = "textclf"
+HOLDS = 'config.json with "format": "textclf-encoder", encoder.safetensors and vocab.txt, or a run folder of ours'
+
+StoredType = Literal["float32", "float16", "int8"]
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "encoder.safetensors"
+VOCABULARY_FILE = "vocab.txt"
+BEST_CHECKPOINT = Path("checkpoints/best")
+
+_FORMAT = "textclf-encoder"
+_VERSION = 1
+_SCALE_SUFFIX = ":scale"
+# Settings that every file of this format implies; written nowhere.
+_IMPLIED = {"hidden_act": "relu", "normalization_type": "no_norm", "trigram_input": True, "use_bottleneck": True}
+
+
+def recognise(folder: Path) -> bool:
+    """Whether the folder, or the best checkpoint of the run folder that it is, says that it is of this format."""
+    return _encoder_folder(folder) is not None
+
+
+def read(folder: Path) -> EncoderCheckpoint:
+    """The encoder in a folder for which `recognise` is true."""
+    place = _encoder_folder(folder)
+    if place is None:
+        raise EncoderError(f"{folder}: is no textclf encoder; expected {HOLDS}")
+    config_file, weights_file = place / CONFIG_FILE, place / WEIGHTS_FILE
+    settings = read_json(config_file)
+    if settings.get("version") != _VERSION:
+        raise EncoderError(
+            f"{config_file}: is of version {json.dumps(settings.get('version'))}, this textclf reads version {_VERSION};"
+            " install a newer textclf"
+        )
+    mask_convention = settings.get("mask_convention")
+    if mask_convention not in ("additive", "scaled"):
+        raise EncoderError(
+            f'{config_file}: `mask_convention` is {json.dumps(mask_convention)}, expected "additive" or "scaled"'
+        )
+    for file in (weights_file, place / VOCABULARY_FILE):
+        if not file.is_file():
+            raise EncoderError(f"{file}: is missing; a textclf encoder is {HOLDS}")
+    config = make_config({**settings, **_IMPLIED}, config_file)
+    weights = read_weights(config, _stored_arrays(index_safetensors([weights_file]), weights_file), weights_file)
+    vocabulary = find_vocabulary(place)
+    check_vocabulary(vocabulary, config)
+    return EncoderCheckpoint(config, weights, vocabulary.pieces, vocabulary.do_lower_case, mask_convention, NAME, place)
+
+
+def find_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary of an encoder of this format, without its weights."""
+    place = _encoder_folder(folder) or folder
+    settings = read_json(place / CONFIG_FILE)
+    do_lower_case = settings.get("do_lower_case")
+    if not isinstance(do_lower_case, bool):
+        raise EncoderError(
+            f"{place / CONFIG_FILE}: `do_lower_case` is {json.dumps(do_lower_case)}, expected true or false"
+        )
+    return Vocabulary(read_vocabulary(place / VOCABULARY_FILE), do_lower_case, place / VOCABULARY_FILE)
+
+
+def write_encoder(folder: Path, checkpoint: EncoderCheckpoint, dtype: StoredType = "float32") -> None:
+    """Writes an encoder in this format into `folder`, which is made where there is none; each file appears whole.
+
+    With int8, matrices are stored with one symmetric scale for each output (of kernels) or row (of embeddings) and
+    vectors stay float32. Raises EncoderError where float16 cannot hold a weight.
+    """
+    from safetensors.numpy import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {}
+    for name, array in checkpoint.weights.items():
+        arrays.update(_to_stored(name, array, dtype))
+    settings = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "mask_convention": checkpoint.mask_convention,
+        "do_lower_case": checkpoint.do_lower_case,
+        **asdict(checkpoint.config),
+    }
+    _replace(folder / WEIGHTS_FILE, save(arrays, metadata={"format": _FORMAT}))
+    _replace(folder / VOCABULARY_FILE, "".join(f"{piece}\n" for piece in checkpoint.vocabulary).encode())
+    _replace(folder / CONFIG_FILE, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _encoder_folder(folder: Path) -> Path | None:
+    for place in (folder, folder / BEST_CHECKPOINT):
+        config_file = place / CONFIG_FILE
+        if config_file.is_file():
+            try:
+                if read_json(config_file).get("format") == _FORMAT:
+                    return place
+            except EncoderError:
+                continue
+    return None
+
+
+def _stored_arrays(raw: Mapping[str, RawArray], file: Path) -> dict[str, StoredArray]:
+    return {
+        name: StoredArray(name, array.shape, _reader(name, raw, file))
+        for name, array in raw.items()
+        if not name.endswith(_SCALE_SUFFIX)
+    }
+
+
+def _reader(name: str, raw: Mapping[str, RawArray], file: Path) -> Callable[[], np.ndarray]:
+    if raw[name].dtype != "I8":
+        return raw[name].read
+    scale_name = name + _SCALE_SUFFIX
+
+    def read() -> np.ndarray:
+        if scale_name not in raw:
+            raise EncoderError(
+                f"{file}: the int8 tensor {name!r} has no companion {scale_name!r}; get the encoder again"
+            )
+        values, scale = raw[name].read(), raw[scale_name].read()
+        fits = scale.ndim == values.ndim and all(
+            size in (1, whole) for size, whole in zip(scale.shape, values.shape, strict=True)
+        )
+        if scale.dtype != np.float32 or not fits:
+            raise EncoderError(
+                f"{file}: {scale_name!r} is {scale.dtype} {list(scale.shape)}, expected float32 that broadcasts"
+                f" to the shape {list(values.shape)} of {name!r}"
+            )
+        return values * scale
+
+    return read
+
+
+def _to_stored(name: str, array: np.ndarray, dtype: StoredType) -> dict[str, np.ndarray]:
+    if dtype == "int8" and array.ndim == 2:
+        axis = 0 if name.endswith("/kernel") else 1
+        scale = np.abs(array).max(axis=axis, keepdims=True).astype(np.float32) / 127
+        scale[scale == 0] = 1
+        return {name: np.ascontiguousarray(np.round(array / scale), np.int8), name + _SCALE_SUFFIX: scale}
+    if dtype != "float16":
+        return {name: np.ascontiguousarray(array, np.float32)}
+    limit = np.finfo(np.float16).max
+    if np.abs(array).max() > limit:
+        raise EncoderError(
+            f"the tensor {name!r} reaches {np.abs(array).max():.4g} and float16 ends at {limit:.4g}; write float32 or int8"
+        )
+    return {name: np.ascontiguousarray(array, np.float16)}
+
+
+def _replace(file: Path, content: bytes) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(file)

@@ -1,0 +1,92 @@
+"""A google-research checkpoint: `bert_config.json`, `vocab.txt` and a TensorFlow 1 checkpoint, as in the released archive."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.formats.arrays import read_weights
+from textclf.encoders.formats.configuration import make_config, read_json
+from textclf.encoders.formats.tensorflow_checkpoint import index_checkpoint
+from textclf.encoders.formats.tensorflow_names import original_arrays
+from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary, is_lower_cased
+from textclf.errors import EncoderError
+from textclf.tokenizer import read_vocabulary
+
+NAME = "tf1_checkpoint"
+HOLDS = "bert_config.json, vocab.txt and *.ckpt.index with *.ckpt.data-*"
+
+CONFIG_FILE = "bert_config.json"
+VOCABULARY_FILE = "vocab.txt"
+
+# What settings are when the file does not say (google-research mobilebert/modeling.py, `BertConfig`).
+_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 16,
+    "trigram_input": False,
+    "use_bottleneck": False,
+    "use_bottleneck_attention": False,
+    "key_query_shared_bottleneck": False,
+    "num_feedforward_networks": 1,
+    "normalization_type": "layer_norm",
+    "classifier_activation": True,
+}
+
+
+def recognise(folder: Path) -> bool:
+    """Whether a checkpoint lies in the folder itself (in SavedModels it lies one level down)."""
+    return bool(_prefixes(folder))
+
+
+def read(folder: Path) -> EncoderCheckpoint:
+    """The encoder in a folder for which `recognise` is true."""
+    config_file = folder / CONFIG_FILE
+    for file in (config_file, folder / VOCABULARY_FILE):
+        if not file.is_file():
+            raise EncoderError(f"{file}: is missing beside the checkpoint; expected {HOLDS}")
+    settings = {**_DEFAULTS, **read_json(config_file)}
+    for key in ("embedding_size", "intra_bottleneck_size"):
+        settings[key] = settings.get(key) or settings["hidden_size"]
+    config = make_config(settings, config_file)
+    prefix = _choose_prefix(folder)
+    weights = read_weights(config, original_arrays(index_checkpoint(prefix)), prefix)
+    vocabulary = find_vocabulary(folder)
+    check_vocabulary(vocabulary, config)
+    # The released checkpoint was trained with the additive mask; a bare checkpoint has no graph that could say otherwise.
+    return EncoderCheckpoint(config, weights, vocabulary.pieces, vocabulary.do_lower_case, "additive", NAME, folder)
+
+
+def find_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary beside the checkpoint; nothing there says whether it is lower-cased but itself."""
+    pieces = read_vocabulary(folder / VOCABULARY_FILE)
+    return Vocabulary(pieces, is_lower_cased(pieces), folder / VOCABULARY_FILE)
+
+
+def _prefixes(folder: Path) -> list[Path]:
+    return sorted(file.with_suffix("") for file in folder.glob("*.index"))
+
+
+def _choose_prefix(folder: Path) -> Path:
+    """The only checkpoint, or the one that the file `checkpoint` names; the folder it names is the writer's, not ours."""
+    prefixes = _prefixes(folder)
+    if len(prefixes) == 1:
+        return prefixes[0]
+    state_file = folder / "checkpoint"
+    if state_file.is_file():
+        match = re.search(r'^model_checkpoint_path: "([^"]*)"', state_file.read_text(errors="replace"), re.MULTILINE)
+        for prefix in prefixes:
+            if match and prefix.name == re.split(r"[/\\]", match[1])[-1]:
+                return prefix
+    raise EncoderError(
+        f"{folder}: holds {len(prefixes)} checkpoints ({', '.join(p.name for p in prefixes)}) and no file `checkpoint`"
+        " that says which; keep one"
+    )

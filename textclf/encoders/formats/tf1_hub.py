@@ -1,0 +1,93 @@
+"""A TF1 Hub module: a SavedModel with the signatures `tokens` and `tokenization_info` and the original's variable names.
+
+It carries no configuration: the arrays' shapes and the graph's constants tell it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig
+from textclf.encoders.formats.arrays import StoredArray, read_weights
+from textclf.encoders.formats.configuration import make_config
+from textclf.encoders.formats.saved_model_file import (
+    FILE,
+    find_asset_vocabulary,
+    head_size,
+    is_object_based,
+    operations,
+    read_mask_convention,
+    read_meta_graphs,
+    scalar,
+    softmax_constants,
+)
+from textclf.encoders.formats.tensorflow_checkpoint import index_checkpoint
+from textclf.encoders.formats.tensorflow_names import original_arrays, settings_from_shapes
+from textclf.encoders.formats.vocabulary import check_vocabulary
+from textclf.errors import EncoderError
+
+NAME = "tf1_hub"
+HOLDS = "saved_model.pb of TensorFlow 1, variables/ and assets/vocab.txt"
+
+_ACTIVATIONS = ("Relu", "Relu6", "Erf", "Elu", "Selu", "LeakyRelu", "Softplus")
+
+
+def recognise(folder: Path) -> bool:
+    """Whether the folder holds a SavedModel of TensorFlow 1."""
+    return (folder / FILE).is_file() and not is_object_based(folder)
+
+
+def read(folder: Path) -> EncoderCheckpoint:
+    """The encoder in a folder for which `recognise` is true."""
+    file, prefix = folder / FILE, folder / "variables" / "variables"
+    graph = _inference_graph(read_meta_graphs(folder))
+    stored = original_arrays(index_checkpoint(prefix))
+    if not stored:
+        raise EncoderError(f"{prefix}: has no variable under `bert/`; this SavedModel is no MobileBERT")
+    config = make_config(_settings(graph, stored, file), file)
+    weights = read_weights(config, stored, prefix)
+    vocabulary = find_vocabulary(folder)
+    check_vocabulary(vocabulary, config)
+    said = _do_lower_case(graph)
+    do_lower_case = vocabulary.do_lower_case if said is None else said
+    mask_convention = read_mask_convention(graph, file)
+    return EncoderCheckpoint(config, weights, vocabulary.pieces, do_lower_case, mask_convention, NAME, folder)
+
+
+find_vocabulary = find_asset_vocabulary
+
+
+def _inference_graph(graphs: list[Any]) -> Any:
+    """The graph without tags, which has no dropout; a Hub module's other one is tagged `train`."""
+    return min(graphs, key=lambda graph: len(graph.meta_info_def.tags))
+
+
+def _settings(graph: Any, stored: dict[str, StoredArray], file: Path) -> dict[str, Any]:
+    settings = settings_from_shapes(stored)
+    widths = {head_size(constants) for constants in softmax_constants(graph)}
+    width = widths.pop() if len(widths) == 1 else None
+    if width is None or "intra_bottleneck_size" not in settings:
+        raise EncoderError(f"{file}: its graph does not tell the number of attention heads; is it a MobileBERT?")
+    kinds = {node.op for nodes in operations(graph) for node in nodes}
+    activations = [kind.lower() for kind in _ACTIVATIONS if kind in kinds]
+    defaults = MobileBertConfig()
+    return {
+        **settings,
+        "num_attention_heads": settings["intra_bottleneck_size"] // width,
+        "hidden_act": activations[0] if len(activations) == 1 else activations or None,
+        # A pooler's arrays can be left over from pre-training; it is used where the graph has its activation.
+        "classifier_activation": "pooler/dense/kernel" in stored and "Tanh" in kinds,
+        "attention_probs_dropout_prob": defaults.attention_probs_dropout_prob,
+        "hidden_dropout_prob": defaults.hidden_dropout_prob,
+    }
+
+
+def _do_lower_case(graph: Any) -> bool | None:
+    """The constant behind the signature `tokenization_info`, if the module has one."""
+    output = graph.signature_def["tokenization_info"].outputs["do_lower_case"].name.partition(":")[0]
+    for node in graph.graph_def.node:
+        if node.name == output:
+            value = scalar(node)
+            return bool(value) if value is not None else None
+    return None

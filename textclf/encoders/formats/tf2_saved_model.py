@@ -1,0 +1,211 @@
+"""A TF2 SavedModel as TensorFlow's model garden exports it.
+
+Its variables lie under keys that say nothing (`variables/17`); the object graph in the checkpoint has their names. The
+configuration is in the Keras metadata, and checked against the arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.formats.arrays import RawArray, StoredArray, read_weights
+from textclf.encoders.formats.configuration import make_config
+from textclf.encoders.formats.saved_model_file import (
+    FILE,
+    OBJECT_GRAPH_KEY,
+    find_asset_vocabulary,
+    is_object_based,
+    read_mask_convention,
+    read_meta_graphs,
+)
+from textclf.encoders.formats.tensorflow_checkpoint import index_checkpoint
+from textclf.encoders.formats.tensorflow_names import settings_from_shapes
+from textclf.encoders.formats.vocabulary import check_vocabulary
+from textclf.errors import EncoderError
+
+NAME = "tf2_saved_model"
+HOLDS = "saved_model.pb of TensorFlow 2, variables/ and assets/vocab.txt"
+
+_METADATA_FILE = "keras_metadata.pb"
+_ENCODER_NAME = re.compile(r"(?:.*/)?(mobile_bert_embedding|transformer_layer_\d+|pooler)/(.+)$")
+
+# Parts of names in the model garden (official/nlp/modeling/layers/mobile_bert_layers.py) → the original's.
+_EMBEDDINGS = {
+    "word_embedding/embeddings": "word_embeddings",
+    "type_embedding/embeddings": "token_type_embeddings",
+    "position_embedding/embeddings": "position_embeddings",
+    "embedding_projection": "embedding_transformation",
+    "embedding_norm": "FakeLayerNorm",
+}
+_LAYER_PARTS = {
+    "bottleneck_input/dense": "bottleneck/input/dense",
+    "bottleneck_input/norm": "bottleneck/input/FakeLayerNorm",
+    "kq_shared_bottleneck/dense": "bottleneck/attention/dense",
+    "kq_shared_bottleneck/norm": "bottleneck/attention/FakeLayerNorm",
+    "attention/query": "attention/self/query",
+    "attention/key": "attention/self/key",
+    "attention/value": "attention/self/value",
+    "attention/attention_output": "attention/output/dense",
+    "attention/norm": "attention/output/FakeLayerNorm",
+    "bottleneck_output/dense": "output/bottleneck/dense",
+    "bottleneck_output/norm": "output/bottleneck/FakeLayerNorm",
+}
+_NETWORK_PARTS = {
+    "intermediate_dense": "intermediate/dense",
+    "output_dense": "output/dense",
+    "norm": "output/FakeLayerNorm",
+}
+_TRANSFORMER = re.compile(r'"class_name": "(?:\w+>)?MobileBertTransformer", "config": ')
+_NETWORK = re.compile(r"ffn_layer_(\d+)/(\w+)$")
+
+# What the transformer layers' Keras metadata is called → the original's setting.
+_METADATA = {
+    "num_attention_heads": "num_attention_heads",
+    "intermediate_act_fn": "hidden_act",
+    "normalization_type": "normalization_type",
+    "attention_probs_dropout_prob": "attention_probs_dropout_prob",
+    "hidden_dropout_prob": "hidden_dropout_prob",
+    "use_bottleneck_attention": "use_bottleneck_attention",
+}
+
+
+def recognise(folder: Path) -> bool:
+    """Whether the folder holds a SavedModel of TensorFlow 2."""
+    return (folder / FILE).is_file() and is_object_based(folder)
+
+
+def read(folder: Path) -> EncoderCheckpoint:
+    """The encoder in a folder for which `recognise` is true."""
+    file, prefix = folder / FILE, folder / "variables" / "variables"
+    graph = read_meta_graphs(folder)[0]
+    raw = index_checkpoint(prefix)
+    stored = _stored_arrays(raw, _variable_keys(raw, prefix), prefix)
+    if not stored:
+        raise EncoderError(f"{prefix}: has no variable of a MobileBERT encoder; this SavedModel is another model")
+    config = make_config(_settings(folder, file, stored), file)
+    weights = read_weights(config, stored, prefix)
+    vocabulary = find_vocabulary(folder)
+    check_vocabulary(vocabulary, config)
+    said = _do_lower_case(raw)
+    do_lower_case = vocabulary.do_lower_case if said is None else said
+    mask_convention = read_mask_convention(graph, file)
+    return EncoderCheckpoint(config, weights, vocabulary.pieces, do_lower_case, mask_convention, NAME, folder)
+
+
+find_vocabulary = find_asset_vocabulary
+
+
+def canonical_name(block: str, rest: str, last_network: int) -> str | None:
+    """A model garden name, cut into its block (`transformer_layer_3`) and the rest → the original's name, if it has one.
+
+    `last_network` is the number of the last feed-forward network, which carries none in the original.
+    """
+    part, _, kind = rest.rpartition("/")
+    if block == "pooler":
+        return f"pooler/dense/{kind}"
+    if block == "mobile_bert_embedding":
+        name = _EMBEDDINGS.get(rest) or _EMBEDDINGS.get(part)
+        return None if name is None else f"embeddings/{name}" + ("" if rest in _EMBEDDINGS else f"/{kind}")
+    layer = block.removeprefix("transformer_")
+    if match := _NETWORK.match(part):
+        network = "" if int(match[1]) == last_network else f"ffn_layer_{match[1]}/"
+        name = _NETWORK_PARTS.get(match[2])
+        return None if name is None else f"encoder/{layer}/{network}{name}/{kind}"
+    return None if part not in _LAYER_PARTS else f"encoder/{layer}/{_LAYER_PARTS[part]}/{kind}"
+
+
+def _variable_keys(raw: Mapping[str, RawArray], prefix: Path) -> dict[str, str]:
+    """The variables' own names → their keys in the checkpoint, from the object graph that lies in the checkpoint itself."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    if OBJECT_GRAPH_KEY not in raw:
+        raise EncoderError(
+            f"{prefix}: has no object graph, so its variables have no names; export the SavedModel again"
+        )
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    try:
+        graph.ParseFromString(np.asarray(raw[OBJECT_GRAPH_KEY].read(), object).item())
+    except (DecodeError, TypeError, ValueError) as error:
+        raise EncoderError(f"{prefix}: its object graph cannot be read ({error}); get the SavedModel again") from error
+    keys: dict[str, str] = {}
+    for node in graph.nodes:
+        for attribute in node.attributes:
+            name, key = attribute.full_name, attribute.checkpoint_key
+            if _ENCODER_NAME.match(name) and keys.setdefault(name, key) != key:
+                raise EncoderError(f"{prefix}: holds two variables called {name!r}; export the encoder alone")
+    return keys
+
+
+def _stored_arrays(raw: Mapping[str, RawArray], keys: Mapping[str, str], prefix: Path) -> dict[str, StoredArray]:
+    """The encoder's own arrays by canonical name, those of the attention heads as matrices."""
+    matches = {name: match for name in keys if (match := _ENCODER_NAME.match(name))}
+    numbers = [int(found[1]) for match in matches.values() if (found := _NETWORK.match(match[2].rpartition("/")[0]))]
+    stored: dict[str, StoredArray] = {}
+    for name, match in matches.items():
+        canonical = canonical_name(match[1], match[2], max(numbers, default=0))
+        if canonical is None:
+            continue
+        if keys[name] not in raw:
+            raise EncoderError(f"{prefix}: lacks {keys[name]!r}, the variable {name!r}; get the SavedModel again")
+        stored[canonical] = _as_matrix(name, canonical, raw[keys[name]])
+    return stored
+
+
+def _as_matrix(name: str, canonical: str, array: RawArray) -> StoredArray:
+    """Attention kernels are [in, heads, size] or [heads, size, out], their biases [heads, size] here."""
+    shape = array.shape
+    if canonical.endswith("/kernel") and len(shape) == 3:
+        split_inputs = canonical.endswith("attention/output/dense/kernel")
+        shape = (shape[0] * shape[1], shape[2]) if split_inputs else (shape[0], shape[1] * shape[2])
+    elif "/attention/self/" in canonical and canonical.endswith("/bias") and len(shape) == 2:
+        shape = (shape[0] * shape[1],)
+    return StoredArray(name, shape, lambda: array.read().reshape(shape))
+
+
+def _settings(folder: Path, file: Path, stored: Mapping[str, StoredArray]) -> dict[str, Any]:
+    """What the arrays tell, completed and contradicted by nothing but the layers' Keras metadata."""
+    layers = list(_layer_metadata(folder))
+    if not layers:
+        raise EncoderError(
+            f"{file}: carries no Keras metadata of its layers, so their activation and normalisation are not known;"
+            " use another form of this encoder"
+        )
+    told = [{ours: layer.get(theirs) for theirs, ours in _METADATA.items()} for layer in layers]
+    for key in _METADATA.values():
+        if any(settings[key] != told[0][key] for settings in told):
+            raise EncoderError(f"{file}: its layers differ in `{key}`; only encoders with equal layers are supported")
+    return {
+        **settings_from_shapes(stored),
+        **told[0],
+        "classifier_activation": "pooler/dense/kernel" in stored,
+    }
+
+
+def _layer_metadata(folder: Path) -> Iterator[dict[str, Any]]:
+    """The Keras settings of each transformer layer: JSON inside `keras_metadata.pb`, before TF 2.5 in the SavedModel."""
+    decoder = json.JSONDecoder()
+    for name in (_METADATA_FILE, FILE):
+        if not (folder / name).is_file():
+            continue
+        text = (folder / name).read_bytes().decode("utf-8", errors="replace")
+        for match in _TRANSFORMER.finditer(text):
+            try:
+                settings, _ = decoder.raw_decode(text, match.end())
+            except (json.JSONDecodeError, RecursionError):
+                continue
+            if isinstance(settings, dict):
+                yield settings
+
+
+def _do_lower_case(raw: Mapping[str, RawArray]) -> bool | None:
+    """The exporter's attribute of that name, if it has one."""
+    array = raw.get("do_lower_case/.ATTRIBUTES/VARIABLE_VALUE")
+    return None if array is None or array.shape else bool(array.read())

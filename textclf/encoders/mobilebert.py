@@ -1,0 +1,326 @@
+"""The MobileBERT encoder (arXiv 2004.02984; google-research mobilebert/modeling.py) as functions over named tensors.
+
+In: token ids, mask and segments. Out: a 512-wide state for each token. The weights of all layers are stacked by kind,
+[layers, …], and the layers run in one loop: tracing 24 separate layers takes minutes, tracing one takes a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
+
+Weights = Mapping[str, tf.Tensor]
+
+# The names of one layer's arrays in the checkpoint, and of the stack that holds that kind for all layers.
+_LAYER_KINDS = {
+    "bottleneck/input/dense": "layers/bottleneck_input",
+    "bottleneck/attention/dense": "layers/bottleneck_attention",
+    "attention/self/query": "layers/query",
+    "attention/self/key": "layers/key",
+    "attention/self/value": "layers/value",
+    "attention/output/dense": "layers/attention_output",
+    "output/bottleneck/dense": "layers/bottleneck_output",
+}
+_LAYER_NORMS = {
+    "bottleneck/input": "layers/bottleneck_input",
+    "bottleneck/attention": "layers/bottleneck_attention",
+    "attention/output": "layers/attention_output",
+    "output/bottleneck": "layers/bottleneck_output",
+}
+
+
+def stacked_names(config: MobileBertConfig) -> dict[str, list[str] | list[list[str]]]:
+    """Each trainable array's name → the checkpoint arrays that it stacks.
+
+    A name of `layers/…` stacks one array a layer, [layers, …]; of `layers/feedforward_…` one a layer and feed-forward
+    network, [layers, networks, …]; any other name is a single checkpoint array.
+    """
+    layers = range(config.num_hidden_layers)
+    names: dict[str, list[str] | list[list[str]]] = {}
+    for kind, stack in _LAYER_KINDS.items():
+        if kind == "bottleneck/attention/dense" and not config.key_query_shared_bottleneck:
+            continue
+        for part in ("kernel", "bias"):
+            names[f"{stack}/{part}"] = [f"encoder/layer_{layer}/{kind}/{part}" for layer in layers]
+    for kind, stack in _LAYER_NORMS.items():
+        if kind == "bottleneck/attention" and not config.key_query_shared_bottleneck:
+            continue
+        for part in ("gamma", "beta"):
+            names[f"{stack}/{part}"] = [f"encoder/layer_{layer}/{kind}/FakeLayerNorm/{part}" for layer in layers]
+    # The last feed-forward network carries no `ffn_layer_` prefix in the original's names.
+    networks = [f"ffn_layer_{network}/" for network in range(config.num_feedforward_networks - 1)] + [""]
+    for half in ("intermediate", "output"):
+        for part in ("kernel", "bias"):
+            names[f"layers/feedforward_{half}/{part}"] = [
+                [f"encoder/layer_{layer}/{network}{half}/dense/{part}" for network in networks] for layer in layers
+            ]
+    for part in ("gamma", "beta"):
+        names[f"layers/feedforward_output/{part}"] = [
+            [f"encoder/layer_{layer}/{network}output/FakeLayerNorm/{part}" for network in networks] for layer in layers
+        ]
+    return names
+
+
+def stack_weights(config: MobileBertConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Checkpoint arrays → the arrays that the forward pass takes; arrays outside the layers keep their names."""
+    stacked = {
+        name: np.stack(
+            [weights[part] if isinstance(part, str) else np.stack([weights[p] for p in part]) for part in parts]
+        )
+        for name, parts in stacked_names(config).items()
+    }
+    stacked.update({name: array for name, array in weights.items() if not name.startswith("encoder/")})
+    return stacked
+
+
+def unstack_weights(config: MobileBertConfig, stacked: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inverse of `stack_weights`."""
+    weights = {name: array for name, array in stacked.items() if not name.startswith("layers/")}
+    for name, parts in stacked_names(config).items():
+        for layer, part in enumerate(parts):
+            if isinstance(part, str):
+                weights[part] = stacked[name][layer]
+            else:
+                weights.update({p: stacked[name][layer, network] for network, p in enumerate(part)})
+    return weights
+
+
+def embed(config: MobileBertConfig, weights: Weights, input_ids: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
+    """Token ids and segments, int32 [batch, length] → states [batch·length, hidden].
+
+    The word vectors of the next, the current and the previous token (zeros past the ends) are projected to the stream's
+    width (paper, section 3.1; modeling.py `MobileBertEmbeddings` of the original: next first).
+    """
+    batch, length = tf.unstack(tf.shape(input_ids))
+    vectors = tf.gather(weights["embeddings/word_embeddings"], input_ids)
+    edge = tf.zeros([batch, 1, config.embedding_size], vectors.dtype)
+    following = tf.concat([vectors[:, 1:], edge], axis=1)
+    previous = tf.concat([edge, vectors[:, :-1]], axis=1)
+    trigrams = tf.concat([following, vectors, previous], axis=2)
+    rows = tf.reshape(trigrams, [batch * length, 3 * config.embedding_size])
+    states = _dense(weights, "embeddings/embedding_transformation", rows)
+    states = tf.reshape(states, [batch, length, config.hidden_size])
+    # Two or so segment vectors: a product with one-hot rows has a far cheaper gradient than a gather.
+    segments = tf.one_hot(segment_ids, config.type_vocab_size, dtype=states.dtype)
+    states += tf.tensordot(segments, weights["embeddings/token_type_embeddings"], axes=1)
+    states += weights["embeddings/position_embeddings"][:length]
+    states = states * weights["embeddings/FakeLayerNorm/gamma"] + weights["embeddings/FakeLayerNorm/beta"]
+    return tf.reshape(states, [batch * length, config.hidden_size])
+
+
+class AttentionMask(NamedTuple):
+    """Scores become `scores * factor + offset`; each is [batch, 1, 1, length], `factor` None for 1."""
+
+    factor: tf.Tensor | None
+    offset: tf.Tensor
+
+
+def attention_mask(input_mask: tf.Tensor, convention: MaskConvention, dtype: tf.DType) -> AttentionMask:
+    """The two ways in which the original kept padding out of attention, before and after its quantisation-aware code."""
+    mask = tf.cast(input_mask, dtype)[:, None, None, :]
+    if convention == "additive":
+        return AttentionMask(None, (1.0 - mask) * -10000.0)
+    return AttentionMask(mask, (1.0 - mask) * -6.0)
+
+
+class Dropout(NamedTuple):
+    """Drops elements at `rate`. `seed` is int32 [2]; its second number plus the layer's must be new at every step."""
+
+    rate: float
+    seed: tf.Tensor
+
+    def __call__(self, tensor: tf.Tensor, layer: tf.Tensor) -> tf.Tensor:
+        seed = self.seed + tf.stack([0, tf.cast(layer, tf.int32)])
+        return tf.nn.experimental.stateless_dropout(tensor, rate=self.rate, seed=seed, rng_alg="philox")
+
+
+def transformer_layer(
+    config: MobileBertConfig,
+    layer: Weights,
+    states: tf.Tensor,
+    mask: AttentionMask,
+    *,
+    index: tf.Tensor,
+    first_token_only: bool = False,
+    dropout: Dropout | None = None,
+) -> tf.Tensor:
+    """One bottlenecked layer (paper, figure 1c): states [batch·length, hidden] → the same shape.
+
+    With `first_token_only` the result is [batch, hidden], the first token's states alone: nothing after the last
+    layer's attention reads the others when only the pooled output is wanted.
+    """
+    batch, length = tf.shape(mask.offset)[0], tf.shape(mask.offset)[3]
+    heads, width = config.num_attention_heads, config.intra_bottleneck_size
+    stream = tf.reshape(states, [batch, length, config.hidden_size])[:, 0] if first_token_only else states
+
+    layer_input = _dense_norm(layer, "bottleneck_input", stream)
+    if config.use_bottleneck_attention:
+        key_input = value_input = (
+            layer_input if not first_token_only else _dense_norm(layer, "bottleneck_input", states)
+        )
+        query_input = layer_input
+    elif config.key_query_shared_bottleneck:
+        key_input, value_input = _dense_norm(layer, "bottleneck_attention", states), states
+        query_input = tf.reshape(key_input, [batch, length, width])[:, 0] if first_token_only else key_input
+    else:
+        query_input, key_input, value_input = stream, states, states
+
+    def split_heads(rows: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(tf.reshape(rows, [batch, -1, heads, width // heads]), [0, 2, 1, 3])
+
+    query = split_heads(_dense(layer, "query", query_input))
+    key = split_heads(_dense(layer, "key", key_input))
+    value = split_heads(_dense(layer, "value", value_input))
+    scores = tf.matmul(query, key, transpose_b=True) * (1.0 / math.sqrt(width / heads))
+    if mask.factor is not None:
+        scores *= mask.factor
+    probabilities = tf.nn.softmax(scores + mask.offset)
+    if dropout is not None:
+        probabilities = dropout(probabilities, index)
+    context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [-1, width])
+
+    states = _norm(layer, "attention_output", _dense(layer, "attention_output", context) + layer_input)
+    for network in range(config.num_feedforward_networks):
+        ffn = {name: tensor[network] for name, tensor in layer.items() if name.startswith("feedforward_")}
+        inner = tf.nn.relu(_dense(ffn, "feedforward_intermediate", states))
+        states = _norm(ffn, "feedforward_output", _dense(ffn, "feedforward_output", inner) + states)
+    return _norm(layer, "bottleneck_output", _dense(layer, "bottleneck_output", states) + stream)
+
+
+def encode(
+    config: MobileBertConfig,
+    weights: Weights,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    *,
+    mask_convention: MaskConvention,
+) -> tf.Tensor:
+    """int32 [batch, length] three times → `sequence_output` [batch, length, hidden]."""
+    states = embed(config, weights, input_ids, segment_ids)
+    mask = attention_mask(input_mask, mask_convention, states.dtype)
+    states = _run_layers(config, weights, states, mask, config.num_hidden_layers, None)
+    return tf.reshape(states, tf.concat([tf.shape(input_ids), [config.hidden_size]], axis=0))
+
+
+def encode_pooled(
+    config: MobileBertConfig,
+    weights: Weights,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor,
+    segment_ids: tf.Tensor,
+    *,
+    mask_convention: MaskConvention,
+    dropout: Dropout | None = None,
+) -> tf.Tensor:
+    """As `encode`, but `pooled_output` [batch, hidden] alone, without the work that it does not need."""
+    states = embed(config, weights, input_ids, segment_ids)
+    mask = attention_mask(input_mask, mask_convention, states.dtype)
+    last = config.num_hidden_layers - 1
+    states = _run_layers(config, weights, states, mask, last, dropout)
+    layer = {name.removeprefix("layers/"): weights[name][last] for name in stacked_names(config)}
+    states = transformer_layer(
+        config, layer, states, mask, index=tf.constant(last), first_token_only=True, dropout=dropout
+    )
+    return pool(config, weights, states)
+
+
+def pool(config: MobileBertConfig, weights: Weights, first_states: tf.Tensor) -> tf.Tensor:
+    """First tokens' states [batch, hidden] → pooled output; the published encoders apply no dense layer here."""
+    if config.classifier_activation:
+        return tf.tanh(_dense(weights, "pooler/dense", first_states))
+    return first_states
+
+
+def _run_layers(
+    config: MobileBertConfig,
+    weights: Weights,
+    states: tf.Tensor,
+    mask: AttentionMask,
+    count: int,
+    dropout: Dropout | None,
+) -> tf.Tensor:
+    """The first `count` layers. The stacks are read through tensor arrays because the gradient of plain indexing in a
+    loop would add a whole stack a layer."""
+    names = list(stacked_names(config))
+    arrays = {
+        name.removeprefix("layers/"): tf.TensorArray(
+            states.dtype, size=config.num_hidden_layers, element_shape=weights[name].shape[1:], clear_after_read=False
+        ).unstack(weights[name])
+        for name in names
+    }
+
+    def body(index: tf.Tensor, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        layer = {name: array.read(index) for name, array in arrays.items()}
+        return index + 1, transformer_layer(config, layer, states, mask, index=index, dropout=dropout)
+
+    _, states = tf.while_loop(lambda index, _: index < count, body, (0, states), maximum_iterations=count)
+    return states
+
+
+def _dense(weights: Weights, name: str, rows: tf.Tensor) -> tf.Tensor:
+    return tf.nn.bias_add(tf.matmul(rows, weights[f"{name}/kernel"]), weights[f"{name}/bias"])
+
+
+def _norm(weights: Weights, name: str, rows: tf.Tensor) -> tf.Tensor:
+    """NoNorm (paper, section 3.4): a scale and a shift in place of layer normalisation."""
+    return rows * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+
+
+def _dense_norm(weights: Weights, name: str, rows: tf.Tensor) -> tf.Tensor:
+    return _norm(weights, name, _dense(weights, name, rows))
+
+
+class EncoderOutput(NamedTuple):
+    """numpy float32 `sequence_output` [batch, length, hidden] and `pooled_output` [batch, hidden]."""
+
+    sequence_output: np.ndarray
+    pooled_output: np.ndarray
+
+
+class Encoder:
+    """A loaded encoder that turns token ids into states; made by `textclf.load_encoder`."""
+
+    def __init__(self, checkpoint: EncoderCheckpoint) -> None:
+        self.checkpoint = checkpoint
+        self.config = checkpoint.config
+        self._weights = {
+            name: tf.constant(array) for name, array in stack_weights(self.config, checkpoint.weights).items()
+        }
+        self._encode = tf.function(self._forward, reduce_retracing=True)
+
+    def encode(self, input_ids: np.ndarray, input_mask: np.ndarray, segment_ids: np.ndarray) -> EncoderOutput:
+        """Three integer arrays [batch, length], length at most `config.max_position_embeddings`, → states.
+
+        Raises ValueError for arrays of different shapes and for ids outside the vocabulary.
+        """
+        arrays = [np.asarray(array, np.int32) for array in (input_ids, input_mask, segment_ids)]
+        if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 2:
+            raise ValueError(f"expected three arrays of one shape [batch, length], got {[a.shape for a in arrays]}")
+        if arrays[0].shape[1] > self.config.max_position_embeddings:
+            raise ValueError(f"length {arrays[0].shape[1]} is over the encoder's {self.config.max_position_embeddings}")
+        limits = (self.config.vocab_size, 2, self.config.type_vocab_size)
+        for name, array, limit in zip(("input_ids", "input_mask", "segment_ids"), arrays, limits, strict=True):
+            if array.size and not (array.min() >= 0 and array.max() < limit):
+                raise ValueError(f"{name} must lie in 0..{limit - 1}, found {array.min()}..{array.max()}")
+        sequence_output, pooled_output = self._encode(*(tf.constant(array) for array in arrays))
+        return EncoderOutput(sequence_output.numpy(), pooled_output.numpy())
+
+    def _forward(
+        self, input_ids: tf.Tensor, input_mask: tf.Tensor, segment_ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        sequence_output = encode(
+            self.config,
+            self._weights,
+            input_ids,
+            input_mask,
+            segment_ids,
+            mask_convention=self.checkpoint.mask_convention,
+        )
+        return sequence_output, pool(self.config, self._weights, sequence_output[:, 0])

@@ -1,0 +1,295 @@
+"""The graph that a device runs: a trained classifier's weights in, a `.tflite` model without metadata out.
+
+Every product is of rank 2, so that it becomes FULLY_CONNECTED; a NoNorm is folded into the product before it; products
+that read the same tensor are one. The graph is written for one text of `max_length` tokens and keeps its meaning when a
+runtime resizes the three inputs to a shorter length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from textclf.encoders.checkpoint import MaskConvention, MobileBertConfig
+from textclf.export.graph_builder import GraphBuilder
+
+Quantization = Literal["none", "dynamic"]
+
+
+@dataclass(frozen=True)
+class ClassifierWeights:
+    """A trained classifier: the encoder's arrays by checkpoint name, and the head as probabilities are made from it,
+    softmax(pooled_output @ head_kernel + head_bias); float32 [hidden, classes] and [classes]."""
+
+    config: MobileBertConfig
+    encoder: Mapping[str, np.ndarray]
+    mask_convention: MaskConvention
+    head_kernel: np.ndarray
+    head_bias: np.ndarray
+
+
+def build_inference_graph(weights: ClassifierWeights, max_length: int, quantization: Quantization) -> bytes:
+    """`ids`, `mask`, `segment_ids` (int32 [1, max_length]) → `probability` (float32 [1, classes])."""
+    return _InferenceGraph(weights, max_length, quantization).build()
+
+
+class _InferenceGraph:
+    """What the construction carries along: the builder, the weights and the chosen forms."""
+
+    def __init__(self, weights: ClassifierWeights, max_length: int, quantization: Quantization) -> None:
+        self.graph = GraphBuilder()
+        self.weights = weights
+        self.config = weights.config
+        self.max_length = max_length
+        self.quantize = quantization == "dynamic"
+
+    def build(self) -> bytes:
+        graph = self.graph
+        ids, mask, segments = (graph.input(name, [1, self.max_length]) for name in ("ids", "mask", "segment_ids"))
+        scores_offset, scores_factor = self._mask(mask)
+        states = self._embed(ids, segments)
+        last = self.config.num_hidden_layers - 1
+        for layer in range(self.config.num_hidden_layers):
+            states = self._layer(layer, states, scores_offset, scores_factor, first_token_only=layer == last)
+        if self.config.classifier_activation:
+            pooled = self._fully_connected("pooler", states, *self._dense("pooler/dense"))
+            states = graph.op("pooler/tanh", "TANH", [pooled], graph.shape(pooled))
+        # The head is a few thousand numbers on which every decision rests: it stays float32.
+        logits = self._fully_connected("head", states, self.weights.head_kernel, self.weights.head_bias, quantize=False)
+        probability = graph.op("probability", "SOFTMAX", [logits], graph.shape(logits), options={"beta": 1.0})
+        return graph.finish({probability: "probability"}, "MobileBERT text classifier")
+
+    def _array(self, name: str) -> np.ndarray:
+        return self.weights.encoder[name]
+
+    def _dense(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        return self._array(f"{name}/kernel"), self._array(f"{name}/bias")
+
+    def _norm(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        return self._array(f"{name}/FakeLayerNorm/gamma"), self._array(f"{name}/FakeLayerNorm/beta")
+
+    def _dense_norm(self, dense: str, norm: str) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel and bias of a dense layer with the NoNorm after it: gamma·(x W + b) + beta = x (W gamma) + (b gamma + beta)."""
+        (kernel, bias), (gamma, beta) = self._dense(dense), self._norm(norm)
+        return kernel * gamma, bias * gamma + beta
+
+    def _fully_connected(
+        self,
+        name: str,
+        rows: int,
+        kernel: np.ndarray,
+        bias: np.ndarray,
+        *,
+        relu: bool = False,
+        quantize: bool | None = None,
+    ) -> int:
+        """[rows, inputs] → [rows, outputs]; kernels are [inputs, outputs] here and [outputs, inputs] in the file."""
+        graph = self.graph
+        matrix = np.ascontiguousarray(kernel.T, np.float32)
+        if self.quantize if quantize is None else quantize:
+            values, scales = quantize_rows(matrix)
+            weight, version = graph.constant(f"{name}/kernel", values, scales), 12
+        else:
+            weight, version = graph.constant(f"{name}/kernel", matrix), 1
+        activation = schema.ActivationFunctionType.RELU if relu else schema.ActivationFunctionType.NONE
+        options = {"fusedActivationFunction": activation, "asymmetricQuantizeInputs": version > 1}
+        inputs = [rows, weight, graph.constant(f"{name}/bias", np.asarray(bias, np.float32))]
+        shape = [graph.shape(rows)[0], matrix.shape[0]]
+        return graph.op(name, "FULLY_CONNECTED", inputs, shape, version=version, options=options)
+
+    def _mask(self, mask: int) -> tuple[int, int | None]:
+        """[1, length] of ones and zeros → what is added to scores, and what they are multiplied by."""
+        graph = self.graph
+        factor = graph.reshape("mask/factor", graph.cast("mask/float", mask), [1, 1, -1])
+        amount = 10000.0 if self.weights.mask_convention == "additive" else 6.0
+        scaled = graph.binary("mask/scaled", "MUL", factor, graph.small_constant(np.array([amount], np.float32)))
+        offset = graph.binary("mask/offset", "SUB", scaled, graph.small_constant(np.array([amount], np.float32)))
+        return offset, None if self.weights.mask_convention == "additive" else factor
+
+    def _embed(self, ids: int, segments: int) -> int:
+        """Ids and segments, [1, length] → states [length, hidden].
+
+        The trigram is made of ids, which are few, rather than of vectors: past each end stands the id of a row of zeros
+        that the word table gets behind its last piece.
+        """
+        graph, config = self.graph, self.config
+        ids = graph.reshape("embeddings/ids", ids, [-1])
+        outside = graph.small_constant([config.vocab_size])
+        padded = graph.op(
+            "embeddings/padded_ids",
+            "PADV2",
+            [ids, graph.small_constant(np.array([[1, 1]], np.int32)), outside],
+            [self.max_length + 2],
+            like=ids,
+            options={},
+        )
+        following = graph.between("embeddings/following_ids", padded, 2, 0)
+        previous = graph.between("embeddings/previous_ids", padded, 0, 2)
+        trigrams = graph.op(
+            "embeddings/trigrams",
+            "PACK",
+            [following, ids, previous],
+            [self.max_length, 3],
+            like=ids,
+            options={"valuesCount": 3, "axis": 1},
+        )
+        vectors = self._word_vectors(trigrams)
+        rows = graph.reshape("embeddings/rows", vectors, [-1, 3 * config.embedding_size])
+        kernel, bias = self._dense_norm("embeddings/embedding_transformation", "embeddings")
+        states = self._fully_connected("embeddings/transformation", rows, kernel, bias)
+
+        gamma, _ = self._norm("embeddings")
+        segment_table = graph.constant(
+            "embeddings/segment_table", self._array("embeddings/token_type_embeddings") * gamma
+        )
+        segment_rows = graph.gather(
+            "embeddings/segments", segment_table, graph.reshape("embeddings/segment_ids", segments, [-1])
+        )
+        states = graph.binary("embeddings/with_segments", "ADD", states, segment_rows)
+        positions = self._array("embeddings/position_embeddings")[: self.max_length] * gamma
+        position_table = graph.constant("embeddings/position_table", positions)
+        position_rows = graph.gather("embeddings/positions", position_table, self._position_ids(ids))
+        return graph.binary("embeddings/states", "ADD", states, position_rows)
+
+    def _position_ids(self, ids: int) -> int:
+        """0, 1, 2, … as many as there are ids, in a way that follows a resized input without dynamic shapes."""
+        graph = self.graph
+        zeros = graph.binary("embeddings/zeros", "MUL", ids, graph.small_constant([0]))
+        ones = graph.binary("embeddings/ones", "ADD", zeros, graph.small_constant([1]))
+        axis = graph.small_constant(np.int32(0))
+        options = {"exclusive": True, "reverse": False}
+        return graph.op("embeddings/position_ids", "CUMSUM", [ones, axis], [self.max_length], like=ids, options=options)
+
+    def _word_vectors(self, trigrams: int) -> int:
+        """[length, 3] ids → [length, 3, embedding_size]."""
+        graph = self.graph
+        words = self._array("embeddings/word_embeddings")
+        table = np.concatenate([words, np.zeros((1, words.shape[1]), words.dtype)])
+        if not self.quantize:
+            return graph.gather("embeddings/words", graph.constant("embeddings/word_table", table), trigrams)
+        # A scale for each word: frequent and rare words differ in size by far more than 8 bits resolve.
+        values, scales = quantize_rows(table)
+        gathered = graph.gather(
+            "embeddings/word_values", graph.constant("embeddings/word_table", values, scale=1.0), trigrams
+        )
+        vectors = graph.op(
+            "embeddings/word_floats", "DEQUANTIZE", [gathered], graph.shape(gathered), version=2, options={}
+        )
+        scale_table = graph.constant("embeddings/word_scales", scales[:, None])
+        scale_rows = graph.gather("embeddings/word_scale_rows", scale_table, trigrams)
+        return graph.binary("embeddings/words", "MUL", vectors, scale_rows)
+
+    def _layer(
+        self, index: int, states: int, scores_offset: int, scores_factor: int | None, *, first_token_only: bool
+    ) -> int:
+        """[length, hidden] → the same, or with `first_token_only` [1, hidden]."""
+        graph, config, prefix = self.graph, self.config, f"encoder/layer_{index}"
+        stream = graph.first_row(f"{prefix}/first", states) if first_token_only else states
+        layer_input, query, key, value = self._attention_inputs(prefix, states, stream)
+        context = self._attention(prefix, query, key, value, scores_offset, scores_factor)
+
+        kernel, bias = self._dense_norm(f"{prefix}/attention/output/dense", f"{prefix}/attention/output")
+        gamma, _ = self._norm(f"{prefix}/attention/output")
+        narrow = self._residual(f"{prefix}/attention/output", context, kernel, bias, layer_input, gamma)
+        networks = [f"{prefix}/ffn_layer_{network}" for network in range(config.num_feedforward_networks - 1)]
+        for network in [*networks, prefix]:
+            inner = self._fully_connected(
+                f"{network}/intermediate", narrow, *self._dense(f"{network}/intermediate/dense"), relu=True
+            )
+            kernel, bias = self._dense_norm(f"{network}/output/dense", f"{network}/output")
+            gamma, _ = self._norm(f"{network}/output")
+            narrow = self._residual(f"{network}/output", inner, kernel, bias, narrow, gamma)
+        kernel, bias = self._dense_norm(f"{prefix}/output/bottleneck/dense", f"{prefix}/output/bottleneck")
+        gamma, _ = self._norm(f"{prefix}/output/bottleneck")
+        return self._residual(f"{prefix}/output/bottleneck", narrow, kernel, bias, stream, gamma)
+
+    def _attention_inputs(self, prefix: str, states: int, stream: int) -> tuple[int, int, int, int]:
+        """The bottleneck's layer input, and query, key and value, each [rows, intra_bottleneck_size].
+
+        What reads one tensor is one product. The score's factor 1/√head_size is folded into the query.
+        """
+        graph, config = self.graph, self.config
+        width = config.intra_bottleneck_size
+        input_kernel, input_bias = self._dense_norm(f"{prefix}/bottleneck/input/dense", f"{prefix}/bottleneck/input")
+        scale = 1.0 / math.sqrt(width / config.num_attention_heads)
+        query_kernel, query_bias = (array * scale for array in self._dense(f"{prefix}/attention/self/query"))
+        key = self._dense(f"{prefix}/attention/self/key")
+        value = self._dense(f"{prefix}/attention/self/value")
+        whole = states == stream
+
+        if config.use_bottleneck_attention:
+            narrow = self._fully_connected(f"{prefix}/bottleneck/input", states, input_kernel, input_bias)
+            layer_input = narrow if whole else graph.first_row(f"{prefix}/bottleneck/first", narrow)
+            query = self._fully_connected(f"{prefix}/query", layer_input, query_kernel, query_bias)
+            key_rows, value_rows = self._merged(f"{prefix}/key_value", narrow, [key, value])
+            return layer_input, query, key_rows, value_rows
+        if config.key_query_shared_bottleneck:
+            shared = self._dense_norm(f"{prefix}/bottleneck/attention/dense", f"{prefix}/bottleneck/attention")
+            if whole:
+                parts = [(input_kernel, input_bias), shared, value]
+                layer_input, narrow, value_rows = self._merged(f"{prefix}/bottleneck", states, parts)
+                query, key_rows = self._merged(f"{prefix}/query_key", narrow, [(query_kernel, query_bias), key])
+                return layer_input, query, key_rows, value_rows
+            layer_input = self._fully_connected(f"{prefix}/bottleneck/input", stream, input_kernel, input_bias)
+            narrow, value_rows = self._merged(f"{prefix}/bottleneck", states, [shared, value])
+            first = graph.first_row(f"{prefix}/bottleneck/first", narrow)
+            query = self._fully_connected(f"{prefix}/query", first, query_kernel, query_bias)
+            return layer_input, query, self._fully_connected(f"{prefix}/key", narrow, *key), value_rows
+        layer_input, query = self._merged(
+            f"{prefix}/bottleneck", stream, [(input_kernel, input_bias), (query_kernel, query_bias)]
+        )
+        key_rows, value_rows = self._merged(f"{prefix}/key_value", states, [key, value])
+        return layer_input, query, key_rows, value_rows
+
+    def _merged(self, name: str, rows: int, parts: list[tuple[np.ndarray, np.ndarray]]) -> list[int]:
+        """Dense layers of one input and one width as one product that is split."""
+        kernel = np.concatenate([kernel for kernel, _ in parts], axis=1)
+        product = self._fully_connected(name, rows, kernel, np.concatenate([bias for _, bias in parts]))
+        return self.graph.split(f"{name}/parts", product, len(parts))
+
+    def _attention(
+        self, prefix: str, query: int, key: int, value: int, scores_offset: int, scores_factor: int | None
+    ) -> int:
+        graph, heads, width = self.graph, self.config.num_attention_heads, self.config.intra_bottleneck_size
+
+        def split_heads(name: str, rows: int) -> int:
+            split = graph.reshape(f"{prefix}/{name}/split", rows, [-1, heads, width // heads])
+            return graph.transpose(f"{prefix}/{name}/heads", split, [1, 0, 2])
+
+        query, key, value = split_heads("query", query), split_heads("key", key), split_heads("value", value)
+        rows, length = graph.shape(query)[1], graph.shape(key)[1]
+        scores = graph.op(
+            f"{prefix}/scores", "BATCH_MATMUL", [query, key], [heads, rows, length], options={"adjY": True}
+        )
+        if scores_factor is not None:
+            scores = graph.binary(f"{prefix}/scores/factor", "MUL", scores, scores_factor)
+        scores = graph.binary(f"{prefix}/scores/masked", "ADD", scores, scores_offset)
+        probabilities = graph.op(f"{prefix}/softmax", "SOFTMAX", [scores], graph.shape(scores), options={"beta": 1.0})
+        context = graph.op(
+            f"{prefix}/context", "BATCH_MATMUL", [probabilities, value], [heads, rows, width // heads], options={}
+        )
+        merged = graph.transpose(f"{prefix}/context/rows", context, [1, 0, 2])
+        return graph.reshape(f"{prefix}/context/merged", merged, [-1, width])
+
+    def _residual(
+        self, name: str, rows: int, kernel: np.ndarray, bias: np.ndarray, residual: int, gamma: np.ndarray
+    ) -> int:
+        """gamma·(x W + b + residual) + beta, of which kernel and bias already hold gamma and beta."""
+        graph = self.graph
+        product = self._fully_connected(name, rows, kernel, bias)
+        if not np.all(gamma == 1.0):
+            scale = graph.constant(f"{name}/gamma", np.asarray(gamma, np.float32))
+            residual = graph.binary(f"{name}/scaled_residual", "MUL", residual, scale)
+        return graph.binary(f"{name}/sum", "ADD", product, residual)
+
+
+def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float [rows, columns] → int8 values and a float32 scale for each row, symmetric, largest value at ±127."""
+    scales = np.abs(matrix).max(axis=1).astype(np.float32) / np.float32(127.0)
+    scales = np.where(scales == 0, np.float32(1.0), scales)
+    return np.clip(np.rint(matrix / scales[:, None]), -127, 127).astype(np.int8), scales

@@ -1,0 +1,862 @@
+"""Recipes: what a training run may be told. YAML text and overrides come in, one validated, frozen `Recipe` goes out.
+
+Two stages: the shape of every value (the models below), then each rule between values (`RULES`, one function each).
+All problems of a recipe are reported at once, each with its file, line and column, or with the override that holds it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import encodings.aliases
+import os
+import re
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from textclf.errors import RecipeError
+
+LARGEST_FILE = 1_000_000
+"""Bytes. A recipe is some dozen lines; anything larger is another kind of file."""
+
+LARGEST_TREE = 20_000
+"""Values, each use of an anchor counted: what keeps a few lines of nested anchors from growing without end."""
+
+PLAIN_TAGS = ("!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!value", "!!merge", "!!seq", "!!map")
+"""What YAML may find out by itself about a value."""
+
+DELIMITER_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+"""Words for delimiters that are awkward to write in YAML or in a shell."""
+
+COMMON_ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
+
+Location = tuple[str | int, ...]
+
+
+class Written(str):
+    """A value exactly as it is written in a recipe or an override, not yet typed.
+
+    YAML reads `yes`, `1` and `null` as other things than text; here the schema decides, so the file's words are kept.
+    `is_null` tells that YAML reads this as null; relative paths in it start at `folder`.
+    """
+
+    is_null: bool
+    folder: Path
+
+    @classmethod
+    def of(cls, text: str, is_null: bool, folder: Path) -> Written:
+        written = cls(text)
+        written.is_null = is_null
+        written.folder = folder
+        return written
+
+
+# --- The shape: values -----------------------------------------------------------------------------------------------
+
+
+def _absolute_path(value: object) -> Path:
+    """Absolute: relative to the recipe or, for an override and in Python, to the current directory."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError("is not a path; write the path of a file, relative to the recipe")
+    if not str(value).strip():
+        raise ValueError("has no value; write the path of a file, relative to the recipe")
+    if "\0" in str(value):
+        raise ValueError("holds a NUL character, which no path can; write the path of a file")
+    folder = value.folder if isinstance(value, Written) else Path.cwd()
+    # The folder's own links are followed before `..` is applied, as the operating system does.
+    return Path(os.path.normpath(os.path.join(os.path.realpath(folder), os.path.expanduser(value))))
+
+
+def _file_or_share(value: object) -> float | Path | None:
+    """A number is a share of the training rows, everything else a path."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if re.fullmatch(r"[\d.,]+ *%", value):
+            raise ValueError(f"is the percentage `{value}`; write a share such as 0.1, or the path of a file")
+        try:
+            value = float(value)
+        except ValueError:
+            return _absolute_path(value)
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        if not 0 < value <= 0.5:
+            raise ValueError(
+                f"is the share {value:g}; write a share above 0 and at most 0.5, "
+                f"or a path (a file with this name is ./{value:g})"
+            )
+        return float(value)
+    if isinstance(value, os.PathLike):
+        return _absolute_path(value)
+    raise ValueError("is neither a share nor a path; write a share such as 0.1, or the path of a file")
+
+
+def _columns(value: object) -> object:
+    """One column name becomes a tuple of one."""
+    columns = (value,) if isinstance(value, str) else value
+    if not isinstance(columns, list | tuple) or len(columns) not in (1, 2):
+        raise ValueError("must be one column or two; write `message`, or `[question, answer]` for a sentence pair")
+    return tuple(columns)
+
+
+def _label_list(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list such as `[ham, spam]`; without this line the labels are found in the data")
+    labels = [str(label) for label in value]
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ValueError(f"names `{repeated[0]}` twice; keep one of them")
+    if len(labels) < 2:
+        raise ValueError(f"names {len(labels)} label; a classifier needs two or more")
+    return value
+
+
+def _label(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is an empty label; give it a name or remove it")
+    if isinstance(value, str) and len(value.splitlines()) > 1:
+        raise ValueError("is a label with a line break, which a model's label file cannot hold; write it on one line")
+    return value
+
+
+def _delimiter(value: object) -> object:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = DELIMITER_NAMES.get(value.lower(), value)
+    if isinstance(value, str) and len(value) == 1 and not value.isalnum() and value not in '"\r\n\0':
+        return value
+    what = "has no value" if value == "" else f"is {_quoted(value)}, not a delimiter"
+    raise ValueError(f"{what}; write one character in quotes, or one of the words tab, comma, semicolon, pipe")
+
+
+def _encoding(value: object) -> object:
+    name = str(value)
+    try:
+        "a".encode(name)
+        return name
+    except (LookupError, ValueError):  # ValueError: a name with a NUL character, and the codec "undefined"
+        known = {alias.replace("_", "-") for alias in encodings.aliases.aliases.values()}
+        near = _nearest(name, COMMON_ENCODINGS) or _nearest(name, known)
+        remedy = f"did you mean `{near}`?" if near else f"usual ones are {', '.join(COMMON_ENCODINGS)}"
+        raise ValueError(f"is {_quoted(name)}, not a text encoding that Python knows; {remedy}") from None
+
+
+def _name(value: object) -> object:
+    """A name becomes a folder, on any operating system."""
+    if not isinstance(value, str):
+        return value
+    reserved = re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", value, re.IGNORECASE)  # by Windows
+    if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_-])?", value) and not reserved:
+        return value
+    if not value:
+        raise ValueError("has no value; write for example `support-tickets`")
+    raise ValueError(
+        f"is {_quoted(value)}, which is not safe as the name of a folder; "
+        f"use letters, digits, `-`, `_` and `.` (at most 80), for example `{_folder_safe(value)}`"
+    )
+
+
+def _folder_safe(text: str) -> str:
+    words = re.sub(r"[^A-Za-z0-9]+", "-", text)[:60].strip("-").lower()
+    return words if len(words) > 4 else f"{words}-classifier".lstrip("-")
+
+
+def _encoder_source(value: object) -> str:
+    """`builtin`, `builtin:…`, `tfhub:…`, `hf:…` and web addresses stay as they are; everything else is a path."""
+    if isinstance(value, str) and re.match(r"builtin$|[A-Za-z][A-Za-z0-9+.-]+:", value):
+        return str(value)
+    return str(_absolute_path(value))
+
+
+# Editors read unquoted 1, yes and null as numbers and so on; here they are names all the same.
+_NAME_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
+_SHARE_OR_FILE_SCHEMA: list[dict[str, Any]] = [
+    {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
+    {"type": "string", "minLength": 1},
+]
+
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute_path), WithJsonSchema({"type": "string", "minLength": 1})]
+ColumnName = Annotated[str, Field(min_length=1)]
+Label = Annotated[str, BeforeValidator(_label)]
+Columns = Annotated[
+    tuple[ColumnName, ...],
+    BeforeValidator(_columns),
+    WithJsonSchema({"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA, "minItems": 1, "maxItems": 2}]}),
+]
+
+
+# --- The shape: sections ---------------------------------------------------------------------------------------------
+
+
+class Settings(BaseModel):
+    """A section of a recipe: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    has_short_form: ClassVar[bool] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_where_null_is_allowed(cls, values: object) -> object:
+        """`test:` with nothing behind it is None where the field may be None; elsewhere the written word is kept."""
+        if isinstance(values, Written) and values.is_null:
+            return {}
+        if not isinstance(values, dict):
+            return values
+        return {key: None if _means_none(cls, key, value) else value for key, value in values.items()}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A section that needs no key may be left empty; one with a short form may also be text."""
+        section = handler.resolve_ref_schema(handler(core_schema))
+        if "required" in section:
+            return section
+        return {"anyOf": [{"type": ["null", "string"] if cls.has_short_form else "null"}, section]}
+
+
+def _means_none(section: type[BaseModel], key: str, value: object) -> bool:
+    if not (isinstance(value, Written) and value.is_null and key in section.model_fields):
+        return False
+    return type(None) in typing.get_args(section.model_fields[key].annotation)
+
+
+class DatasetSettings(Settings):
+    """Where the labelled rows are and how they are read."""
+
+    train: AbsolutePath = Field(
+        description="The CSV file to learn from, with a header row. Relative to the recipe.",
+        examples=["../datasets/support_tickets.csv"],
+    )
+    validation: Annotated[
+        float | Path, BeforeValidator(_file_or_share), WithJsonSchema({"anyOf": _SHARE_OR_FILE_SCHEMA})
+    ] = Field(
+        default=0.1,
+        description="What the best epoch is chosen on: a CSV file, or the share of the training rows to set aside "
+        "(above 0, at most 0.5).",
+    )
+    test: Annotated[
+        float | Path | None,
+        BeforeValidator(_file_or_share),
+        WithJsonSchema({"anyOf": [*_SHARE_OR_FILE_SCHEMA, {"type": "null"}]}),
+    ] = Field(
+        default=None,
+        description="What the finished model is measured on: a CSV file, a share of the training rows to set aside, "
+        "or null for no test.",
+    )
+    text: Columns = Field(
+        default=("text",),
+        description="The column with the text, or two columns `[question, answer]` for a sentence pair.",
+    )
+    label: Annotated[ColumnName, WithJsonSchema(_NAME_SCHEMA)] = Field(
+        default="label", description="The column with the label."
+    )
+    labels: Annotated[
+        tuple[Label, ...] | None,
+        BeforeValidator(_label_list),
+        WithJsonSchema(
+            {"anyOf": [{"type": "array", "items": _NAME_SCHEMA, "minItems": 2, "uniqueItems": True}, {"type": "null"}]}
+        ),
+    ] = Field(
+        default=None,
+        description="All labels in the order that the model shall have; a row with any other label is an error. "
+        "null takes the labels of the training file in alphabetical order.",
+    )
+    delimiter: Annotated[
+        str | None, BeforeValidator(_delimiter), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
+    ] = Field(
+        default=None,
+        description="What separates the columns: one character, or tab, comma, semicolon or pipe. null finds it.",
+    )
+    encoding: Annotated[str, BeforeValidator(_encoding)] = Field(
+        default="utf-8",
+        description="The character encoding of the files as Python names it: utf-8, cp1252, latin-1, utf-16 and so on. "
+        "A byte order mark at the start of a file goes before this.",
+    )
+
+
+class EncoderSettings(Settings):
+    """The pre-trained encoder, and how text becomes its input."""
+
+    has_short_form = True
+
+    source: Annotated[str, BeforeValidator(_encoder_source)] = Field(
+        default="builtin",
+        description="`builtin`, the path of a folder or archive (relative to the recipe), or a handle such as "
+        "`hf:google/mobilebert-uncased` or `tfhub:…`. A folder that is called builtin is written ./builtin.",
+    )
+    max_length: int = Field(
+        default=128, ge=8, le=512, description="Tokens a row at most, [CLS] and [SEP] included; longer rows are cut."
+    )
+    tokenizer: Literal["device", "bert"] = Field(
+        default="device",
+        description="`device` splits words exactly as MediaPipe and the TFLite Task Library do on a phone; `bert` as "
+        "BERT's Python programs do, which also fold accents and capitals beyond ASCII.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, values: object) -> object:
+        """`encoder: builtin` is short for `encoder: {source: builtin}`."""
+        if isinstance(values, str) and not (isinstance(values, Written) and values.is_null):
+            return {"source": values}
+        return values
+
+
+class TrainingSettings(Settings):
+    """How the classifier is fine-tuned."""
+
+    epochs: int = Field(default=3, ge=1, le=10_000, description="How often every training row is seen.")
+    batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows a step.")
+    learning_rate: float = Field(
+        default=1e-4, gt=0, le=1, allow_inf_nan=False, description="The highest learning rate, reached after warm-up."
+    )
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises; then it falls to 0."
+    )
+    weight_decay: float = Field(
+        default=0.01, ge=0, lt=1, description="Decoupled weight decay, not on biases and normalisations."
+    )
+    dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the pooled features that is dropped before the last layer."
+    )
+    clip_norm: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="Gradients are scaled down to this global norm."
+    )
+    seed: int = Field(
+        default=1, ge=0, lt=2**32, description="Fixes the splits, the order of rows, the new weights and the dropout."
+    )
+
+
+class ExportSettings(Settings):
+    """How the `.tflite` file is written."""
+
+    quantization: Literal["dynamic", "none"] = Field(
+        default="dynamic",
+        description="`dynamic` stores weights as 8-bit integers (a quarter of the size, faster); `none` keeps float32.",
+    )
+
+
+class Recipe(Settings):
+    """Everything that one training run is told."""
+
+    name: Annotated[str, BeforeValidator(_name)] = Field(
+        description="What the run is called; its folder is runs/<name>.", examples=["support-tickets"]
+    )
+    dataset: DatasetSettings
+    encoder: EncoderSettings = EncoderSettings()
+    training: TrainingSettings = TrainingSettings()
+    export: ExportSettings = ExportSettings()
+
+
+# --- The rules between values ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A broken rule: the keys it concerns (the first is where it is reported) and the message."""
+
+    keys: tuple[str, ...]
+    message: str
+
+
+def label_is_not_a_text_column(recipe: Recipe) -> Iterator[Breach]:
+    """The label column is not among the text columns: a model that reads the answer learns nothing else."""
+    if recipe.dataset.label in recipe.dataset.text:
+        yield Breach(
+            ("dataset.label", "dataset.text"),
+            f"dataset.label and dataset.text are both the column `{recipe.dataset.label}`; name two different columns",
+        )
+
+
+def text_columns_differ(recipe: Recipe) -> Iterator[Breach]:
+    """The two columns of a sentence pair are two columns."""
+    text = recipe.dataset.text
+    if len(text) == 2 and text[0] == text[1]:
+        yield Breach(
+            ("dataset.text",),
+            f"dataset.text names the column `{text[0]}` twice; name two columns, or one for single texts",
+        )
+
+
+def splits_are_different_files(recipe: Recipe) -> Iterator[Breach]:
+    """No file serves two splits: results measured on rows that were trained on say nothing."""
+    named = (("train", recipe.dataset.train), ("validation", recipe.dataset.validation), ("test", recipe.dataset.test))
+    files = [(split, file) for split, file in named if isinstance(file, Path)]
+    for index, (split, file) in enumerate(files):
+        for earlier, other in files[:index]:
+            if file == other:
+                yield Breach(
+                    (f"dataset.{split}", f"dataset.{earlier}"),
+                    f"dataset.{split} is the same file as dataset.{earlier} ({file}); "
+                    "name another file, or a share such as 0.1 to set rows aside",
+                )
+
+
+def shares_leave_rows_to_train_on(recipe: Recipe) -> Iterator[Breach]:
+    """The shares set aside for validation and test leave a fifth of the rows or more to train on."""
+    validation, test = recipe.dataset.validation, recipe.dataset.test
+    if isinstance(validation, float) and isinstance(test, float) and validation + test > 0.8:
+        yield Breach(
+            ("dataset.test", "dataset.validation"),
+            f"dataset.validation ({validation:g}) and dataset.test ({test:g}) set aside {validation + test:.0%} of the "
+            "rows, but must leave 20% to train on; lower one of them",
+        )
+
+
+RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
+    label_is_not_a_text_column,
+    text_columns_differ,
+    splits_are_different_files,
+    shares_leave_rows_to_train_on,
+)
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """Read, type and check a recipe.
+
+    `overrides` are texts such as `training.epochs=5` or `dataset.text=[question, answer]`; a later one wins. Relative
+    paths in the file start at the file's folder; in an override they start at the current directory, where a shell
+    completes them. All paths of the result are absolute. Whether the files exist is left to who reads them.
+
+    Raises RecipeError with every problem of the file and the overrides, one a line, sorted by position.
+    """
+    file = Path(path)
+    draft = _Draft(str(file), Path(os.path.abspath(file)).parent)
+    _read_yaml(draft, _read_text(file))
+    for number, override in enumerate(overrides):
+        _apply_override(draft, number, override)
+    recipe = None if draft.values is None else _validate(draft, draft.values)
+    if draft.problems or recipe is None:
+        in_order = sorted(draft.problems, key=lambda problem: problem.order)
+        raise RecipeError("\n".join(dict.fromkeys(problem.line for problem in in_order)))
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML with all defaults written out and all paths absolute; `load_recipe` gives an equal recipe."""
+    values = recipe.model_dump(mode="json")
+    if len(recipe.dataset.text) == 1:
+        values["dataset"]["text"] = recipe.dataset.text[0]
+    header = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
+    return header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def recipe_json_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, for editors; published as docs/recipe.schema.json."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where something is written: how it sorts, and how it is shown."""
+
+    order: tuple[int, int, int]
+    shown: str
+
+
+@dataclass(frozen=True)
+class _Problem:
+    order: tuple[int, int, int]
+    line: str
+
+
+@dataclass
+class _Draft:
+    """A recipe while it is read: untyped values, where each key and each value is written, the problems so far."""
+
+    file: str
+    folder: Path
+    values: dict[str, Any] | None = None
+    keys: dict[Location, _Place] = field(default_factory=dict)
+    places: dict[Location, _Place] = field(default_factory=dict)
+    problems: list[_Problem] = field(default_factory=list)
+    size: int = 0
+
+    def at(self, line: int, column: int) -> _Place:
+        """A place in the file; `line` and `column` count from 0 as YAML's marks do, and are shown from 1."""
+        return _Place((0, line, column), f"{self.file}:{line + 1}:{column + 1}")
+
+    def add(self, place: _Place, message: str) -> None:
+        self.problems.append(_Problem(place.order, f"{place.shown}: {message}"))
+
+    def written(self, location: Location, places: Mapping[Location, _Place]) -> Location:
+        """The location, or of one that is not written, the nearest one around it that is."""
+        while location and location not in places:
+            location = location[:-1]
+        return location
+
+    def place_of_key(self, location: Location) -> _Place:
+        return self.keys.get(self.written(location, self.keys)) or self.at(0, 0)
+
+    def place_of_value(self, location: Location) -> _Place:
+        return self.places.get(self.written(location, self.places)) or self.at(0, 0)
+
+
+def _read_text(file: Path) -> str:
+    """The text of a recipe file; everything that keeps it from being text is a RecipeError."""
+    try:
+        if file.is_dir():
+            raise RecipeError(f"{file}: this is a folder; name the recipe file in it, for example {_recipe_in(file)}")
+        with file.open("rb") as stream:
+            content = stream.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise RecipeError(f"{file}: there is no such file; {_similar_file(file)}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{file}: cannot be read ({reason}); check the path and its permissions") from None
+    if len(content) > LARGEST_FILE:
+        raise RecipeError(f"{file}: larger than {LARGEST_FILE:,} bytes; name a recipe, a short YAML file, not the data")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
+        raise RecipeError(
+            f"{file}:{line}:{column}: byte 0x{content[error.start]:02x} is not UTF-8; save the recipe as UTF-8 text"
+        ) from None
+    if not text.strip():
+        raise RecipeError(f"{file}:1:1: the file is empty; write a recipe, at least `name` and `dataset.train`")
+    return text
+
+
+def _recipe_in(folder: Path) -> Path:
+    return next(iter(sorted(folder.glob("*.y*ml"))), folder / "recipe.yaml")
+
+
+def _similar_file(file: Path) -> str:
+    try:
+        siblings = [sibling.name for sibling in file.parent.iterdir() if sibling.suffix in (".yaml", ".yml")]
+    except OSError:
+        return f"there is no folder {file.parent} either: check the path"
+    near = difflib.get_close_matches(file.name, siblings, n=1)
+    return f"did you mean {file.parent / near[0]}?" if near else "check the path"
+
+
+def _read_yaml(draft: _Draft, text: str) -> None:
+    """Fill the draft from YAML text; what is not YAML, or not a section of keys, is a problem of the draft."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = draft.at(mark.line, mark.column) if mark else draft.at(0, 0)
+        draft.add(place, _syntax_message(error))
+        return
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position].splitlines() or [""]
+        place = draft.at(len(before) - 1, len(before[-1]))
+        draft.add(place, f"the character U+{error.character:04X} is not allowed in YAML; remove it")
+        return
+    except RecursionError:
+        draft.add(draft.at(0, 0), "the values are nested too deeply; a recipe has sections of plain values")
+        return
+    if node is None:
+        draft.add(draft.at(0, 0), "there are only comments here; write a recipe, at least `name` and `dataset.train`")
+    elif not isinstance(node, yaml.MappingNode):
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else "plain text"
+        message = f"a recipe is a section of `key: value` lines, but this is {kind}; start with `name: my-classifier`"
+        draft.add(draft.at(node.start_mark.line, node.start_mark.column), message)
+    else:
+        try:
+            draft.values = _plain(draft, node, ())
+        except _TooLargeError:
+            draft.add(
+                draft.at(0, 0), "the anchors of this file expand without end or too far; write the values out instead"
+            )
+
+
+def _syntax_message(error: yaml.MarkedYAMLError) -> str:
+    problem = f"{error.problem}"
+    if r"'\t'" in problem:
+        return "a tab stands where YAML allows only spaces; indent with spaces"
+    if "mapping values are not allowed" in problem:
+        return "a second `:` or a wrong indentation; put the value in quotes, or align the key with its neighbours"
+    if "found another document" in problem:
+        return "a second YAML document begins; keep one recipe in a file and remove the `---` line"
+    if "undefined alias" in problem:
+        return f"{problem}; a value that starts with `*` needs quotes"
+    if "cannot start any token" in problem or "expected the node content" in problem:
+        return f"not YAML: {problem}; put the value in quotes"
+    context = f" {error.context}" if error.context else ""
+    return f"not YAML: {problem}{context}; check quotes, brackets and indentation"
+
+
+class _TooLargeError(Exception):
+    """A tree of values that grows beyond LARGEST_TREE."""
+
+
+def _plain(draft: _Draft, node: yaml.Node, location: Location) -> Any:
+    """A YAML node as dictionaries, lists and `Written`; the places of all keys and values are noted in the draft."""
+    draft.size += 1
+    if draft.size > LARGEST_TREE or len(location) > 50:
+        raise _TooLargeError
+    place = draft.at(node.start_mark.line, node.start_mark.column)
+    draft.places[location] = place
+    tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+    if tag not in PLAIN_TAGS:
+        draft.add(place, f"the tag `{tag}` means nothing in a recipe; remove it")
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(draft, item, (*location, index)) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        return _plain_section(draft, node, location)
+    return Written.of(node.value, tag == "!!null", draft.folder)
+
+
+def _plain_section(draft: _Draft, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
+    section: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        inner = (*location, key_node.value)
+        place = draft.at(key_node.start_mark.line, key_node.start_mark.column)
+        if not isinstance(key_node, yaml.ScalarNode):
+            draft.add(place, "a key must be a word; if this is a value with brackets, put it in quotes")
+            continue
+        key = key_node.value
+        if key in section:
+            first = draft.keys[inner].shown
+            draft.add(place, f"the key `{key}` is here for the second time (first at {first}); keep one of them")
+            continue
+        draft.keys[inner] = place
+        section[key] = _plain(draft, value_node, inner)
+    return section
+
+
+# --- Overrides -------------------------------------------------------------------------------------------------------
+
+
+def _apply_override(draft: _Draft, number: int, override: str) -> None:
+    """Put the value of `KEY=VALUE` into the draft, in place of what the file says."""
+    place = _Place((1, number, 0), f"command line: {override}")
+    dotted, equals, text = override.partition("=")
+    dotted = dotted.strip()
+    if not equals:
+        draft.add(place, "not of the form KEY=VALUE; write for example training.epochs=5")
+        return
+    known = _dotted_keys(Recipe)
+    if dotted not in known:
+        ends = [name for name in known if name.rpartition(".")[2] == dotted.rpartition(".")[2]]
+        remedy = _suggestion(
+            ends[0] if ends else dotted, known, "keys are written like training.epochs or dataset.test"
+        )
+        draft.add(place, f"unknown key `{dotted}`; {remedy}")
+        return
+    try:
+        value = _override_value(text)
+    except yaml.YAMLError:
+        draft.add(
+            place, "not a valid value; close every bracket and quote, for example dataset.text='[question, answer]'"
+        )
+        return
+    if draft.values is not None:
+        _set(draft, draft.values, tuple(dotted.split(".")), value, place)
+
+
+def _override_value(text: str) -> Any:
+    """The value of an override. Only brackets and quotes are YAML; other text is taken as it stands, as in a shell.
+
+    Without this, `dataset.delimiter=,` and paths with `#` or `: ` would be YAML errors or be cut.
+    """
+    text = text.strip()
+    if text[:1] not in ("[", "{", '"', "'"):
+        return Written.of(text, text in ("", "~", "null", "Null", "NULL"), Path.cwd())
+    scratch = _Draft("", Path.cwd())
+    value = _plain(scratch, yaml.compose(text, Loader=yaml.SafeLoader), ())
+    if scratch.problems:
+        raise yaml.YAMLError(scratch.problems[0].line)
+    return value
+
+
+def _set(draft: _Draft, section: dict[str, Any], location: tuple[str, ...], value: Any, place: _Place) -> None:
+    for key in location[:-1]:
+        inner = section.get(key)
+        if key == "encoder" and isinstance(inner, Written) and not inner.is_null:
+            inner = {"source": inner}
+        if not isinstance(inner, dict):
+            if inner is not None and not (isinstance(inner, Written) and inner.is_null):
+                return  # The file has something else where a section belongs: that problem is reported instead.
+            inner = {}
+        section[key] = inner
+        section = inner
+    section[location[-1]] = value
+    for places in (draft.keys, draft.places):
+        for inner_location in [known for known in places if known[: len(location)] == location]:
+            del places[inner_location]
+        places[location] = place
+
+
+def _dotted_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key that a recipe may have, sections included, as `training.epochs`."""
+    dotted = []
+    for key, definition in section.model_fields.items():
+        dotted.append(prefix + key)
+        if isinstance(definition.annotation, type) and issubclass(definition.annotation, BaseModel):
+            dotted += _dotted_keys(definition.annotation, f"{prefix}{key}.")
+    return dotted
+
+
+# --- Validation ------------------------------------------------------------------------------------------------------
+
+
+def _validate(draft: _Draft, values: dict[str, Any]) -> Recipe | None:
+    """Type the values and apply the rules; all problems go into the draft.
+
+    When some values are bad, the rules are applied to the good ones: bad values are replaced by defaults, and what a
+    rule says about such a key is left out.
+    """
+    bad: set[str] = set()
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        _report_faults(draft, faults)
+        repaired, bad = _without_faults(values, faults)
+        try:
+            recipe = Recipe.model_validate(repaired)
+        except ValidationError:
+            return None
+    for rule in RULES:
+        for breach in rule(recipe):
+            if not any(key == one or key.startswith(f"{one}.") for key in breach.keys for one in bad):
+                draft.add(draft.place_of_value(tuple(breach.keys[0].split("."))), breach.message)
+    return recipe
+
+
+def _without_faults(values: dict[str, Any], faults: list[ErrorDetails]) -> tuple[dict[str, Any], set[str]]:
+    """A copy of the values with faulty ones removed and missing ones filled in, and the dotted keys of both."""
+    copy = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    bad = set()
+    required = {"name", "dataset.train"}
+    for fault in faults:
+        keys = [str(key) for key in fault["loc"]]
+        inside = len(keys) > 1 and isinstance(copy.get(keys[0]), dict)
+        section, key = (copy[keys[0]], keys[1]) if inside else (copy, keys[0])
+        section.pop(key, None)
+        bad.add(".".join(keys[:2] if inside else keys[:1]))
+    copy.setdefault("dataset", {})
+    for dotted in required & bad:
+        outer, _, inner = dotted.rpartition(".")
+        (copy[outer] if outer else copy)[inner] = "missing"
+    if "dataset" in bad:
+        copy["dataset"] = {"train": "missing"}
+    return copy, bad
+
+
+def _report_faults(draft: _Draft, faults: list[ErrorDetails]) -> None:
+    """Pydantic's errors as problems of the draft, in the words of a recipe."""
+    unknown = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
+    meant = {(*location[:-1], _nearest(str(location[-1]), _section_keys(location[:-1]))) for location in unknown}
+    for fault in faults:
+        location = fault["loc"]
+        if fault["type"] == "extra_forbidden":
+            draft.add(draft.place_of_key(location), _unknown_key_message(location))
+        elif fault["type"] != "missing":
+            written = draft.written(location, draft.places)
+            draft.add(draft.place_of_value(location), f"{_dotted(written)} {_fault_message(fault)}")
+        elif location not in meant:  # else the misspelt key is reported, with the right spelling
+            draft.add(draft.place_of_key(location), _missing_message(location, draft))
+
+
+def _section_keys(location: Location) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for key in location:
+        section = typing.cast("type[BaseModel]", section.model_fields[str(key)].annotation)
+    return list(section.model_fields)
+
+
+def _unknown_key_message(location: Location) -> str:
+    key, inside = str(location[-1]), _section_keys(location[:-1])
+    where = f" in `{_dotted(location[:-1])}`" if location[:-1] else ""
+    elsewhere = [name for name in _dotted_keys(Recipe) if name.rpartition(".")[2] == key]
+    if key == "<<":
+        return "merge keys (`<<`) are not understood in a recipe; write the keys out"
+    if not _nearest(key, inside) and elsewhere:
+        section = elsewhere[0].rpartition(".")[0]
+        remedy = f"it belongs in `{section}`" if section else "it belongs at the left margin, outside of any section"
+    else:
+        remedy = _suggestion(key, inside, f"known keys: {', '.join(inside)}")
+    return f"unknown key `{key}`{where}; {remedy}"
+
+
+def _missing_message(location: Location, draft: _Draft) -> str:
+    if location == ("name",):
+        return f"`name` is missing; add a line such as `name: {_folder_safe(Path(draft.file).stem)}`"
+    if location == ("dataset",):
+        return "the section `dataset` is missing; add `dataset:` and under it, indented, `train: my_data.csv`"
+    example = Recipe.model_fields["dataset"].annotation.model_fields[str(location[-1])].examples[0]  # type: ignore
+    return f"`{_dotted(location)}` is missing; add under `{location[0]}:` a line such as `{location[-1]}: {example}`"
+
+
+def _fault_message(fault: ErrorDetails) -> str:
+    """What is wrong with a value and what to write instead, to follow its key."""
+    kind, value, context = fault["type"], fault["input"], fault.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if value == "":
+        return "has no value; write one, or remove the line"
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", context["expected"])
+        remedy = _suggestion(str(value), choices, "correct it or remove the line")
+        return f"is {_quoted(value)}, but must be {' or '.join(choices)}; {remedy}"
+    wanted = {
+        "int_parsing": "a whole number",
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "int_parsing_size": "a smaller whole number",
+        "float_parsing": "a number, with a point before decimals",
+        "float_type": "a number, with a point before decimals",
+        "finite_number": "a finite number",
+        "string_type": "plain text",
+        "model_type": "a section of indented `key: value` lines",
+        "model_attributes_type": "a section of indented `key: value` lines",
+        "greater_than": "more than {gt}",
+        "greater_than_equal": "{ge} or more",
+        "less_than": "less than {lt}",
+        "less_than_equal": "{le} or less",
+        "string_too_short": "plain text",
+    }.get(kind)
+    if wanted is None:
+        return f"is {_quoted(value)}: {fault['msg']}; correct it or remove the line"
+    return f"is {_quoted(value)}, but must be {wanted.format(**context)}; correct it or remove the line"
+
+
+def _dotted(location: Location) -> str:
+    """`dataset.labels[2]`, counted from 1 as people do, for ("dataset", "labels", 1)."""
+    return "".join(f"[{key + 1}]" if isinstance(key, int) else f".{key}" for key in location).removeprefix(".")
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, dict):
+        return "a section"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = str(value)
+    return f"`{text if len(text) <= 60 else text[:59] + '…'}`"
+
+
+def _nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that is spelt most like the word, capitals, hyphens and underscores aside."""
+    plain = {choice.lower().replace("-", "_"): choice for choice in choices}
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), plain, n=1)
+    return plain[near[0]] if near else None
+
+
+def _suggestion(word: str, choices: Iterable[str], otherwise: str) -> str:
+    near = _nearest(word, choices)
+    return f"did you mean `{near}`?" if near else otherwise
