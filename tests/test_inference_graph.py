@@ -11,7 +11,7 @@ from tests.tiny import tiny_checkpoint
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.mobilebert import Encoder
 from textclf.evaluation import softmax
-from textclf.export.inference_graph import ClassifierWeights, build_inference_graph, quantize_rows
+from textclf.export.inference_graph import ClassifierWeights, build_inference_graph
 
 LENGTH = 24
 VARIANTS = [
@@ -114,10 +114,3 @@ def test_the_signature_names_inputs_and_output():
     content = build_inference_graph(classifier_weights(tiny_checkpoint()), LENGTH, "none")
     signatures = Interpreter(model_content=content).get_signature_list()
     assert signatures == {"serving_default": {"inputs": ["ids", "mask", "segment_ids"], "outputs": ["probability"]}}
-
-
-def test_quantised_rows_keep_their_largest_value_and_rows_of_zeros():
-    matrix = np.float32([[0.5, -1.27, 0.01], [0, 0, 0]])
-    values, scales = quantize_rows(matrix)
-    np.testing.assert_array_equal(values, [[50, -127, 1], [0, 0, 0]])
-    np.testing.assert_allclose(scales, [0.01, 1.0])

@@ -187,6 +187,10 @@ def test_an_override_mends_what_the_file_has_wrong(recipe):
             "dataset.text=[a, b",
             "not a valid value; close every bracket and quote, for example dataset.text='[question, answer]'",
         ),
+        (
+            "training={a: &a [*a]}",
+            "not a valid value; close every bracket and quote, for example dataset.text='[question, answer]'",
+        ),
         ("training={epocs: 5}", "unknown key `epocs` in `training`; did you mean `epochs`?"),
         ("dataset.label=text", "dataset.label and dataset.text are both the column `text`; name two different columns"),
     ],
@@ -325,9 +329,10 @@ def test_a_file_that_is_no_recipe_is_reported_with_the_place(problems, text, exp
     assert len(lines) == 1
 
 
-def test_nested_anchors_do_not_grow_without_end(problems):
+@pytest.mark.parametrize("levels", [4, 12])
+def test_nested_anchors_do_not_grow_without_end(problems, levels):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 20)}]" for n in range(1, levels)]
     assert "expand without end or too far" in problems("\n".join(lines))[0]
 
 
@@ -349,7 +354,9 @@ def test_a_missing_file_is_reported_with_the_one_that_was_meant(tmp_path):
     (tmp_path / "tickets.yaml").write_text(MINIMAL)
     with pytest.raises(RecipeError, match=r"there is no such file; did you mean .*tickets\.yaml\?"):
         load_recipe(tmp_path / "ticket.yaml")
-    with pytest.raises(RecipeError, match="there is no such file; there is no folder .*nowhere either: check the path"):
+    with pytest.raises(
+        RecipeError, match=r"there is no such file; there is no folder .*nowhere either: check the path"
+    ):
         load_recipe(tmp_path / "nowhere" / "a.yaml")
 
 

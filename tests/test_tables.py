@@ -340,7 +340,7 @@ def test_a_missing_file_is_reported_with_the_one_that_was_meant(tmp_path):
         open_table(tmp_path / "ticket.csv")
     with pytest.raises(DataError, match=r"there is no such file; check the path \(there are tickets\.csv\)"):
         open_table(tmp_path / "x")
-    with pytest.raises(DataError, match="there is no folder .*nowhere either"):
+    with pytest.raises(DataError, match=r"there is no folder .*nowhere either"):
         open_table(tmp_path / "nowhere" / "x.csv")
 
 

@@ -659,7 +659,7 @@ def _apply_override(draft: _Draft, number: int, override: str) -> None:
         return
     try:
         value = _override_value(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, _TooLargeError, RecursionError):
         draft.add(
             place, "not a valid value; close every bracket and quote, for example dataset.text='[question, answer]'"
         )
@@ -676,10 +676,11 @@ def _override_value(text: str) -> Any:
     text = text.strip()
     if text[:1] not in ("[", "{", '"', "'"):
         return Written.of(text, text in ("", "~", "null", "Null", "NULL"), Path.cwd())
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
     scratch = _Draft("", Path.cwd())
-    value = _plain(scratch, yaml.compose(text, Loader=yaml.SafeLoader), ())
-    if scratch.problems:
-        raise yaml.YAMLError(scratch.problems[0].line)
+    value = None if node is None else _plain(scratch, node, ())
+    if node is None or scratch.problems:
+        raise yaml.YAMLError("a value in brackets or quotes that cannot be used")
     return value
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import write_recipe, write_reviews
 
 import textclf
+from tests.tiny import write_recipe, write_reviews
 from textclf.cli import main
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from textclf.encoders.checkpoint import MaskConvention, MobileBertConfig
+from textclf.encoders.quantization import balance_encoder, dominant_diagonal, quantize_rows
 from textclf.export.graph_builder import GraphBuilder
 
 Quantization = Literal["none", "dynamic"]
@@ -47,6 +48,7 @@ class _InferenceGraph:
         self.config = weights.config
         self.max_length = max_length
         self.quantize = quantization == "dynamic"
+        self.encoder = balance_encoder(self.config, weights.encoder) if self.quantize else weights.encoder
 
     def build(self) -> bytes:
         graph = self.graph
@@ -65,7 +67,7 @@ class _InferenceGraph:
         return graph.finish({probability: "probability"}, "MobileBERT text classifier")
 
     def _array(self, name: str) -> np.ndarray:
-        return self.weights.encoder[name]
+        return self.encoder[name]
 
     def _dense(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         return self._array(f"{name}/kernel"), self._array(f"{name}/bias")
@@ -90,8 +92,13 @@ class _InferenceGraph:
     ) -> int:
         """[rows, inputs] → [rows, outputs]; kernels are [inputs, outputs] here and [outputs, inputs] in the file."""
         graph = self.graph
+        quantize = self.quantize if quantize is None else quantize
+        if quantize and not relu and (diagonal := dominant_diagonal(kernel)) is not None:
+            rest = self._fully_connected(f"{name}/rest", rows, kernel - np.diag(diagonal), bias)
+            scale = graph.constant(f"{name}/diagonal", diagonal.astype(np.float32))
+            return graph.binary(f"{name}/sum", "ADD", rest, graph.binary(f"{name}/scaled", "MUL", rows, scale))
         matrix = np.ascontiguousarray(kernel.T, np.float32)
-        if self.quantize if quantize is None else quantize:
+        if quantize:
             values, scales = quantize_rows(matrix)
             weight, version = graph.constant(f"{name}/kernel", values, scales), 12
         else:
@@ -248,6 +255,8 @@ class _InferenceGraph:
 
     def _merged(self, name: str, rows: int, parts: list[tuple[np.ndarray, np.ndarray]]) -> list[int]:
         """Dense layers of one input and one width as one product that is split."""
+        if self.quantize and any(dominant_diagonal(kernel) is not None for kernel, _ in parts):
+            return [self._fully_connected(f"{name}/part_{i}", rows, *part) for i, part in enumerate(parts)]
         kernel = np.concatenate([kernel for kernel, _ in parts], axis=1)
         product = self._fully_connected(name, rows, kernel, np.concatenate([bias for _, bias in parts]))
         return self.graph.split(f"{name}/parts", product, len(parts))
@@ -286,10 +295,3 @@ class _InferenceGraph:
             scale = graph.constant(f"{name}/gamma", np.asarray(gamma, np.float32))
             residual = graph.binary(f"{name}/scaled_residual", "MUL", residual, scale)
         return graph.binary(f"{name}/sum", "ADD", product, residual)
-
-
-def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float [rows, columns] → int8 values and a float32 scale for each row, symmetric, largest value at ±127."""
-    scales = np.abs(matrix).max(axis=1).astype(np.float32) / np.float32(127.0)
-    scales = np.where(scales == 0, np.float32(1.0), scales)
-    return np.clip(np.rint(matrix / scales[:, None]), -127, 127).astype(np.int8), scales

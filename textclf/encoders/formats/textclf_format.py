@@ -20,6 +20,7 @@ from textclf.encoders.formats.arrays import RawArray, StoredArray, read_weights
 from textclf.encoders.formats.configuration import make_config, read_json
 from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary
+from textclf.encoders.quantization import dominant_diagonal
 from textclf.errors import EncoderError
 from textclf.tokenizer import read_vocabulary
 
@@ -87,8 +88,8 @@ def find_vocabulary(folder: Path) -> Vocabulary:
 def write_encoder(folder: Path, checkpoint: EncoderCheckpoint, dtype: StoredType = "float32") -> None:
     """Writes an encoder in this format into `folder`, which is made where there is none; each file appears whole.
 
-    With int8, matrices are stored with one symmetric scale for each output (of kernels) or row (of embeddings) and
-    vectors stay float32. Raises EncoderError where float16 cannot hold a weight.
+    With int8, matrices are stored with one symmetric scale for each output (of kernels) or row (of embeddings), near
+    multiples of the identity as float16, and vectors stay float32. Raises EncoderError where float16 cannot hold a weight.
     """
     from safetensors.numpy import save
 
@@ -153,6 +154,9 @@ def _reader(name: str, raw: Mapping[str, RawArray], file: Path) -> Callable[[], 
 
 
 def _to_stored(name: str, array: np.ndarray, dtype: StoredType) -> dict[str, np.ndarray]:
+    if dtype == "int8" and array.ndim == 2 and dominant_diagonal(array) is not None:
+        # Eight bits that reach up to the diagonal would leave nothing for the rest.
+        dtype = "float16"
     if dtype == "int8" and array.ndim == 2:
         axis = 0 if name.endswith("/kernel") else 1
         scale = np.abs(array).max(axis=axis, keepdims=True).astype(np.float32) / 127

@@ -1,0 +1,61 @@
+"""Eight-bit weights: values and scales of a matrix, and what is done to weights beforehand so that little is lost.
+
+The changes are exact: the same function with weights that 8 bits hold better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from textclf.encoders.checkpoint import MobileBertConfig
+
+# How far the scales of the units between two products are evened out: 0 leaves them, 1 gives all rows of the second
+# product one range and leaves the first, whose outputs have scales of their own, to bear it.
+_BALANCE = 0.5
+# A diagonal this many times larger than anything else in its column decides the column's scale.
+_DOMINANT = 2.0
+
+
+def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float [rows, columns] → int8 values and a float32 scale for each row, symmetric, largest value at ±127."""
+    scales = np.abs(matrix).max(axis=1).astype(np.float32) / np.float32(127.0)
+    scales = np.where(scales == 0, np.float32(1.0), scales)
+    return np.clip(np.rint(matrix / scales[:, None]), -127, 127).astype(np.int8), scales
+
+
+def balance_encoder(config: MobileBertConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same encoder with the scales of inner units evened out (cross-layer equalisation, arXiv 1906.04721).
+
+    relu(x W₁ + b₁) W₂ = relu((x W₁ + b₁) s) (W₂ / s) for any s > 0; the same holds between value and attention output,
+    which only a weighted sum parts. A unit with unusually large outgoing weights no longer sets the scale of all.
+    """
+    balanced = dict(weights)
+
+    def balance(first: str, second: str) -> None:
+        outgoing = np.abs(balanced[f"{second}/kernel"]).max(axis=1)
+        scale = np.where(outgoing > 0, outgoing, 1.0) ** _BALANCE
+        balanced[f"{first}/kernel"] = balanced[f"{first}/kernel"] * scale
+        balanced[f"{first}/bias"] = balanced[f"{first}/bias"] * scale
+        balanced[f"{second}/kernel"] = balanced[f"{second}/kernel"] / scale[:, None]
+
+    for layer in range(config.num_hidden_layers):
+        prefix = f"encoder/layer_{layer}"
+        balance(f"{prefix}/attention/self/value", f"{prefix}/attention/output/dense")
+        networks = [f"{prefix}/ffn_layer_{network}" for network in range(config.num_feedforward_networks - 1)]
+        for network in [*networks, prefix]:
+            balance(f"{network}/intermediate/dense", f"{network}/output/dense")
+    return balanced
+
+
+def dominant_diagonal(kernel: np.ndarray) -> np.ndarray | None:
+    """The diagonal of a square kernel [inputs, outputs] that is near a scaled identity, else None.
+
+    Eight bits that reach up to such a diagonal leave next to nothing for the rest of each column.
+    """
+    if kernel.shape[0] != kernel.shape[1]:
+        return None
+    diagonal = np.diag(kernel)
+    rest = np.abs(kernel - np.diag(diagonal)).max(axis=0)
+    return diagonal.copy() if np.median(np.abs(diagonal) / np.maximum(rest, 1e-30)) > _DOMINANT else None
