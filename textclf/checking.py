@@ -47,8 +47,8 @@ def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport
     """Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary."""
     recipe = load_recipe(recipe_path, overrides)
     dataset = load_dataset(recipe.dataset, recipe.training.seed)
-    vocabulary, do_lower_case = load_vocabulary(recipe.encoder.source)
-    tokenizer = Tokenizer(vocabulary, recipe.encoder.tokenizer, do_lower_case)
+    vocabulary = load_vocabulary(recipe.encoder.source)
+    tokenizer = Tokenizer(vocabulary.pieces, recipe.encoder.tokenizer, vocabulary.do_lower_case)
     findings = [*dataset.findings, *token_findings(dataset, tokenizer, recipe.encoder.max_length)]
     return CheckReport(recipe.name, str(recipe_path), list(dataset.labels), _rows(dataset), findings)
 

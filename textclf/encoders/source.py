@@ -42,7 +42,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _ARCHIVE_SUFFIX = re.compile(r"\.(tar|tgz|zip|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SHA256 = re.compile(r"sha256=([0-9a-fA-F]{64})")
-_KAGGLE_HANDLE = re.compile(r"(?P<model>[\w.-]+(?:/[\w.-]+){3})(?:/(?:versions/)?(?P<version>\d+))?")
+_KAGGLE_HANDLE = re.compile(r"(?P<model>\w[\w.-]*(?:/\w[\w.-]*){3})(?:/(?:versions/)?(?P<version>\d+))?")
 _CONTENT = "content"
 
 
@@ -247,9 +247,3 @@ def _shown(url: str) -> str:
 def _nearest(name: str, names: list[str]) -> str:
     close = get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def load_vocabulary(source: str, base: Path | None = None, offline: bool = False) -> tuple[list[str], bool]:
-    """The pieces of an encoder's vocabulary, and whether it is lower-cased. Raises EncoderError as `load_checkpoint` does."""
-    checkpoint = load_checkpoint(source, base, offline)
-    return checkpoint.vocabulary, checkpoint.do_lower_case
