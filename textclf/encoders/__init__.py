@@ -1,1 +1,1 @@
-"""The encoders: every form in which they come, how they are found, and their forward pass."""
+"""The encoders: the forms in which they come, where they are found, and their forward pass."""

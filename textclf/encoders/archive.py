@@ -66,11 +66,14 @@ def _write(entries: Iterator[tuple[str, IO[bytes] | None]], folder: Path, archiv
         if number > MOST_ENTRIES:
             raise EncoderError(f"{archive}: holds more than {MOST_ENTRIES:,} entries; that is no encoder")
         target = folder / _safe_path(name, archive)
-        if stream is None:
-            target.mkdir(parents=True, exist_ok=True)
+        try:
+            (target.parent if stream else target).mkdir(parents=True, exist_ok=True)
+            output = target.open("xb") if stream else None
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise EncoderError(f"{archive}: two entries are called {str(target.relative_to(folder))!r}") from error
+        if stream is None or output is None:
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as output:
+        with output:
             while chunk := stream.read(_CHUNK):
                 total += len(chunk)
                 if total > LARGEST_CONTENT:
@@ -110,16 +113,21 @@ def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
 
 
 def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    with _decompressed(archive) as stream, tarfile.open(fileobj=_Bounded(stream, archive), mode="r:") as content:  # type: ignore[call-overload]
-        for entry in content:
-            if entry.isdir():
-                yield entry.name, None
-            elif entry.isreg():
-                data = content.extractfile(entry)
-                assert data is not None
-                yield entry.name, data
-            else:
-                raise _not_a_file(entry.name, archive)
+    with _decompressed(archive) as stream:
+        bounded = _Bounded(stream, archive)
+        with tarfile.open(fileobj=bounded, mode="r:") as content:  # type: ignore[call-overload]
+            for entry in content:
+                if entry.isdir():
+                    yield entry.name, None
+                elif entry.isreg():
+                    yield entry.name, content.extractfile(entry)
+                else:
+                    raise _not_a_file(entry.name, archive)
+        # `tarfile` takes a damaged header for the end, and stops before the checksum of the compression.
+        if bounded.last.strip(b"\0"):
+            raise tarfile.ReadError("damaged header")
+        while bounded.read(_CHUNK):
+            pass
 
 
 @contextmanager
@@ -139,11 +147,13 @@ class _Bounded:
         self._archive = archive
         # Beside the contents there are headers, padded to blocks of 512 bytes, several for an entry.
         self._end = LARGEST_CONTENT + MOST_ENTRIES * 4096
+        self.last = b""
 
     def read(self, size: int = -1) -> bytes:
         if size < 0 or size > _LARGEST_READ or self._stream.tell() + size > self._end:
             raise _too_large(self._archive)
-        return self._stream.read(size)
+        self.last = self._stream.read(size)
+        return self.last
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence != 0 or offset > self._end:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from textclf.encoders.archive import LARGEST_CONTENT
@@ -90,14 +90,15 @@ class _Part:
         self.file = file
         self.path = file.with_name(f"{file.name}.part")
         self._state_file = file.with_name(f"{file.name}.part.json")
-        self._url = url
+        # An address may hold a signature or a password; the note that stays on the disk shall not.
+        self._address = hashlib.sha256(url.encode()).hexdigest()
         self.length: int | None = None
         self.digests: dict[str, bytes] = {}
         self.validator: str | None = None
         self.resumed = False
         try:
             state = json.loads(self._state_file.read_text())
-            if state["url"] == url:
+            if state["address"] == self._address:
                 self.validator = state["validator"]
         except (OSError, ValueError, KeyError, TypeError):
             pass
@@ -112,7 +113,7 @@ class _Part:
         """Begins again from nothing; `validator` is how the server names this version of its file."""
         self.path.write_bytes(b"")
         self.validator = validator
-        self._state_file.write_text(json.dumps({"url": self._url, "validator": validator}))
+        self._state_file.write_text(json.dumps({"address": self._address, "validator": validator}))
 
     def finish(self) -> None:
         os.replace(self.path, self.file)
@@ -123,13 +124,18 @@ def _transfer(url: str, part: _Part, headers: dict[str, str], name: str) -> None
     """One request, and as much of the file as it gives."""
     # Not decoded on the way: a resumed transfer continues the bytes as they were sent, and the digests are over them.
     headers["Accept-Encoding"] = "identity"
-    part.resumed = part.size > 0
-    if part.resumed:
+    part.resumed = part.size > 0 and part.validator is not None
+    if not part.resumed:
+        part.restart(None)
+    else:
         headers["Range"] = f"bytes={part.size}-"
         headers["If-Range"] = str(part.validator)
     with _request(url, headers, name) as response:
         _check_answer(url, response, name)
         if response.status_code == _RANGE_REFUSED:
+            if response.headers.get("Content-Range") == f"bytes */{part.size}":
+                # An earlier process had all of it, and ended before it could say so.
+                return
             part.restart(None)
             raise _InterruptedError("the server refuses to go on with an earlier transfer")
         total = _total_length(response, part)
@@ -216,9 +222,8 @@ def _receive(response: Response, part: _Part, name: str) -> None:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
             output.flush()
-            raise _InterruptedError(
-                f"the connection was cut after {output.tell():,} bytes ({_reason(error)})"
-            ) from error
+            of_total = f" of {part.length:,}" if part.length is not None else ""
+            raise _InterruptedError(f"the connection was cut after {output.tell():,}{of_total} bytes") from error
 
 
 def _check(part: _Part, sha256: str | None, name: str) -> str:
@@ -283,12 +288,12 @@ def _retry_after(response: Response) -> float | None:
 
 def _reason(error: BaseException) -> str:
     """The innermost cause of a failed request, without the names of the library's objects."""
-    cause: Any = error
-    while isinstance(
-        inner := getattr(cause, "reason", None) or next(iter(getattr(cause, "args", ())), None), Exception
-    ):
-        cause = inner
-    text = str(cause)
+    inner: BaseException | None = error
+    while inner is not None:
+        error = inner
+        causes = (getattr(error, "reason", None), *error.args)
+        inner = next((cause for cause in causes if isinstance(cause, Exception)), None)
+    text = str(error)
     return text.rpartition(": ")[2] if text.startswith(("<", "HTTP")) else text
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from fnmatch import fnmatch
+import time
 from pathlib import Path
 
 from textclf.encoders.cache import cache_folder
@@ -24,7 +24,8 @@ _WEIGHTS = (
 )
 _OTHERS = ("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "README.md")
 _SHA1_DIGITS, _SHA256_DIGITS = 40, 64
-_SERVER_ERRORS = 500
+_SERVER_ERRORS, _TOO_MANY = 500, 429
+_TIMEOUT = 10  # seconds
 _CHUNK = 2**20
 
 
@@ -41,9 +42,10 @@ def fetch_repository(repository: str, revision: str, *, offline: bool) -> Path:
         raise EncoderError(f"{name}: was not fetched before and the network is not to be used; {INSTEAD}")
     try:
         folder = _fetch(repository, revision)
-    except (
-        Exception
-    ) as error:  # The library's errors, and those of the HTTP library below it, change with its versions.
+    except EncoderError:
+        raise
+    # The library's errors, and those of the HTTP library below it, change with its versions.
+    except Exception as error:
         if _is_unreachable(error) and (before := _fetched_before(repository, revision)):
             Progress().say(f"{name}: the hub cannot be reached; what was fetched before is used")
             return before
@@ -53,13 +55,11 @@ def fetch_repository(repository: str, revision: str, *, offline: bool) -> Path:
 
 
 def _fetch(repository: str, revision: str) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
 
     endpoint = os.environ.get("HF_ENDPOINT")
-    files = HfApi(endpoint=endpoint).list_repo_files(repository, revision=revision)
-    weights = next(
-        (form for form in _WEIGHTS if any(fnmatch(file, form[0]) or file == form[-1] for file in files)), None
-    )
+    files = _list_files(repository, revision, endpoint)
+    weights = next((form for form in _WEIGHTS if form[0] in files or form[-1] in files), None)
     if weights is None:
         wanted = ", ".join(form[0] for form in _WEIGHTS)
         raise EncoderError(
@@ -74,6 +74,23 @@ def _fetch(repository: str, revision: str) -> Path:
             endpoint=endpoint,
         )
     )
+
+
+def _list_files(repository: str, revision: str, endpoint: str | None) -> list[str]:
+    """The repository's files; a hub that is busy is asked three times, one that cannot be reached once."""
+    from huggingface_hub import HfApi
+
+    for pause in (1, 4, None):
+        try:
+            about = HfApi(endpoint=endpoint).model_info(repository, revision=revision, timeout=_TIMEOUT)
+            return [sibling.rfilename for sibling in about.siblings or []]
+        except OSError as error:
+            status = _status(error)
+            if pause is None or status is None or not (status == _TOO_MANY or status >= _SERVER_ERRORS):
+                raise
+            Progress().say(f"hf:{repository}: the hub answers {status}; trying again in {pause} s")
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _fetched_before(repository: str, revision: str) -> Path | None:
@@ -101,16 +118,19 @@ def _cache() -> Path:
 
 def _is_unreachable(error: BaseException) -> bool:
     """Whether the hub could not be asked, or was out of order: then what was fetched before may serve."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     return status is None or status >= _SERVER_ERRORS
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error of the library is about, if it is about one."""
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _explain(error: Exception) -> str:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, EncoderError):
-        return str(error)
+    status = _status(error)
     if isinstance(error, GatedRepoError):
         return f"its owner wants to be asked first; do so on its page, then set HF_TOKEN; or {INSTEAD}"
     if isinstance(error, RevisionNotFoundError):

@@ -7,7 +7,7 @@ In: token ids, mask and segments. Out: a 512-wide state for each token. The weig
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ import tensorflow as tf
 from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
 
 Weights = Mapping[str, tf.Tensor]
+Product = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""How the matrix products of dense layers are computed: float32 [rows, inputs] and [inputs, outputs] → [rows, outputs]."""
 
 # The names of one layer's arrays in the checkpoint, and of the stack that holds that kind for all layers.
 _LAYER_KINDS = {
@@ -91,7 +93,28 @@ def unstack_weights(config: MobileBertConfig, stacked: Mapping[str, np.ndarray])
     return weights
 
 
-def embed(config: MobileBertConfig, weights: Weights, input_ids: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def bfloat16_product(rows: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]:
+    """A product of operands rounded to bfloat16 whose sums, results and gradients are float32."""
+    short_rows, short_kernel = tf.cast(rows, tf.bfloat16), tf.cast(kernel, tf.bfloat16)
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        short = tf.cast(upstream, tf.bfloat16)
+        return (
+            tf.cast(tf.matmul(short, short_kernel, transpose_b=True), tf.float32),
+            tf.cast(tf.matmul(short_rows, short, transpose_a=True), tf.float32),
+        )
+
+    return tf.cast(tf.matmul(short_rows, short_kernel), tf.float32), gradient
+
+
+def embed(
+    config: MobileBertConfig,
+    weights: Weights,
+    input_ids: tf.Tensor,
+    segment_ids: tf.Tensor,
+    product: Product = tf.matmul,
+) -> tf.Tensor:
     """Token ids and segments, int32 [batch, length] → states [batch·length, hidden].
 
     The word vectors of the next, the current and the previous token (zeros past the ends) are projected to the stream's
@@ -104,7 +127,7 @@ def embed(config: MobileBertConfig, weights: Weights, input_ids: tf.Tensor, segm
     previous = tf.concat([edge, vectors[:, :-1]], axis=1)
     trigrams = tf.concat([following, vectors, previous], axis=2)
     rows = tf.reshape(trigrams, [batch * length, 3 * config.embedding_size])
-    states = _dense(weights, "embeddings/embedding_transformation", rows)
+    states = _dense(weights, "embeddings/embedding_transformation", rows, product)
     states = tf.reshape(states, [batch, length, config.hidden_size])
     # Two or so segment vectors: a product with one-hot rows has a far cheaper gradient than a gather.
     segments = tf.one_hot(segment_ids, config.type_vocab_size, dtype=states.dtype)
@@ -149,6 +172,7 @@ def transformer_layer(
     index: tf.Tensor,
     first_token_only: bool = False,
     dropout: Dropout | None = None,
+    product: Product = tf.matmul,
 ) -> tf.Tensor:
     """One bottlenecked layer (paper, figure 1c): states [batch·length, hidden] → the same shape.
 
@@ -159,24 +183,32 @@ def transformer_layer(
     heads, width = config.num_attention_heads, config.intra_bottleneck_size
     stream = tf.reshape(states, [batch, length, config.hidden_size])[:, 0] if first_token_only else states
 
-    layer_input = _dense_norm(layer, "bottleneck_input", stream)
-    if config.use_bottleneck_attention:
-        key_input = value_input = (
-            layer_input if not first_token_only else _dense_norm(layer, "bottleneck_input", states)
+    if config.key_query_shared_bottleneck and not config.use_bottleneck_attention and not first_token_only:
+        layer_input, key_input, value = _merged(
+            layer, ("bottleneck_input", "bottleneck_attention", "value"), states, product
         )
-        query_input = layer_input
-    elif config.key_query_shared_bottleneck:
-        key_input, value_input = _dense_norm(layer, "bottleneck_attention", states), states
-        query_input = tf.reshape(key_input, [batch, length, width])[:, 0] if first_token_only else key_input
+        layer_input = _norm(layer, "bottleneck_input", layer_input)
+        query, key = _merged(layer, ("query", "key"), _norm(layer, "bottleneck_attention", key_input), product)
     else:
-        query_input, key_input, value_input = stream, states, states
+        layer_input = _dense_norm(layer, "bottleneck_input", stream, product)
+        if config.use_bottleneck_attention:
+            key_input = value_input = (
+                layer_input if not first_token_only else _dense_norm(layer, "bottleneck_input", states, product)
+            )
+            query_input = layer_input
+        elif config.key_query_shared_bottleneck:
+            key_input, value_input = _dense_norm(layer, "bottleneck_attention", states, product), states
+            query_input = tf.reshape(key_input, [batch, length, width])[:, 0]
+        else:
+            query_input, key_input, value_input = stream, states, states
+        query = _dense(layer, "query", query_input, product)
+        key = _dense(layer, "key", key_input, product)
+        value = _dense(layer, "value", value_input, product)
 
     def split_heads(rows: tf.Tensor) -> tf.Tensor:
         return tf.transpose(tf.reshape(rows, [batch, -1, heads, width // heads]), [0, 2, 1, 3])
 
-    query = split_heads(_dense(layer, "query", query_input))
-    key = split_heads(_dense(layer, "key", key_input))
-    value = split_heads(_dense(layer, "value", value_input))
+    query, key, value = split_heads(query), split_heads(key), split_heads(value)
     scores = tf.matmul(query, key, transpose_b=True) * (1.0 / math.sqrt(width / heads))
     if mask.factor is not None:
         scores *= mask.factor
@@ -185,12 +217,12 @@ def transformer_layer(
         probabilities = dropout(probabilities, index)
     context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [-1, width])
 
-    states = _norm(layer, "attention_output", _dense(layer, "attention_output", context) + layer_input)
+    states = _norm(layer, "attention_output", _dense(layer, "attention_output", context, product) + layer_input)
     for network in range(config.num_feedforward_networks):
         ffn = {name: tensor[network] for name, tensor in layer.items() if name.startswith("feedforward_")}
-        inner = tf.nn.relu(_dense(ffn, "feedforward_intermediate", states))
-        states = _norm(ffn, "feedforward_output", _dense(ffn, "feedforward_output", inner) + states)
-    return _norm(layer, "bottleneck_output", _dense(layer, "bottleneck_output", states) + stream)
+        inner = tf.nn.relu(_dense(ffn, "feedforward_intermediate", states, product))
+        states = _norm(ffn, "feedforward_output", _dense(ffn, "feedforward_output", inner, product) + states)
+    return _norm(layer, "bottleneck_output", _dense(layer, "bottleneck_output", states, product) + stream)
 
 
 def encode(
@@ -205,7 +237,7 @@ def encode(
     """int32 [batch, length] three times → `sequence_output` [batch, length, hidden]."""
     states = embed(config, weights, input_ids, segment_ids)
     mask = attention_mask(input_mask, mask_convention, states.dtype)
-    states = _run_layers(config, weights, states, mask, config.num_hidden_layers, None)
+    states = _run_layers(config, weights, states, mask, range(config.num_hidden_layers))
     return tf.reshape(states, tf.concat([tf.shape(input_ids), [config.hidden_size]], axis=0))
 
 
@@ -218,16 +250,28 @@ def encode_pooled(
     *,
     mask_convention: MaskConvention,
     dropout: Dropout | None = None,
+    product: Product = tf.matmul,
+    frozen_layers: int | None = None,
 ) -> tf.Tensor:
-    """As `encode`, but `pooled_output` [batch, hidden] alone, without the work that it does not need."""
-    states = embed(config, weights, input_ids, segment_ids)
+    """As `encode`, but `pooled_output` [batch, hidden] alone, without the work that it does not need.
+
+    No gradient reaches the embeddings and the first `frozen_layers` layers; None lets it reach everything.
+    """
+    states = embed(config, weights, input_ids, segment_ids, product)
     mask = attention_mask(input_mask, mask_convention, states.dtype)
     last = config.num_hidden_layers - 1
-    states = _run_layers(config, weights, states, mask, last, dropout)
+    begin = 0
+    if frozen_layers is not None:
+        begin = min(frozen_layers, last)
+        states = _run_layers(config, weights, states, mask, range(begin), dropout, product)
+        states = tf.stop_gradient(states)
+    states = _run_layers(config, weights, states, mask, range(begin, last), dropout, product)
     layer = {name.removeprefix("layers/"): weights[name][last] for name in stacked_names(config)}
     states = transformer_layer(
-        config, layer, states, mask, index=tf.constant(last), first_token_only=True, dropout=dropout
+        config, layer, states, mask, index=tf.constant(last), first_token_only=True, dropout=dropout, product=product
     )
+    if frozen_layers is not None and frozen_layers > last:
+        states = tf.stop_gradient(states)
     return pool(config, weights, states)
 
 
@@ -243,11 +287,14 @@ def _run_layers(
     weights: Weights,
     states: tf.Tensor,
     mask: AttentionMask,
-    count: int,
-    dropout: Dropout | None,
+    layers: range,
+    dropout: Dropout | None = None,
+    product: Product = tf.matmul,
 ) -> tf.Tensor:
-    """The first `count` layers. The stacks are read through tensor arrays because the gradient of plain indexing in a
-    loop would add a whole stack a layer."""
+    """Some layers, one after the other. The stacks are read through tensor arrays because the gradient of plain indexing
+    in a loop would add a whole stack a layer."""
+    if not layers:
+        return states
     names = list(stacked_names(config))
     arrays = {
         name.removeprefix("layers/"): tf.TensorArray(
@@ -258,14 +305,24 @@ def _run_layers(
 
     def body(index: tf.Tensor, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         layer = {name: array.read(index) for name, array in arrays.items()}
-        return index + 1, transformer_layer(config, layer, states, mask, index=index, dropout=dropout)
+        states = transformer_layer(config, layer, states, mask, index=index, dropout=dropout, product=product)
+        return index + 1, states
 
-    _, states = tf.while_loop(lambda index, _: index < count, body, (0, states), maximum_iterations=count)
+    _, states = tf.while_loop(
+        lambda index, _: index < layers.stop, body, (layers.start, states), maximum_iterations=len(layers)
+    )
     return states
 
 
-def _dense(weights: Weights, name: str, rows: tf.Tensor) -> tf.Tensor:
-    return tf.nn.bias_add(tf.matmul(rows, weights[f"{name}/kernel"]), weights[f"{name}/bias"])
+def _dense(weights: Weights, name: str, rows: tf.Tensor, product: Product = tf.matmul) -> tf.Tensor:
+    return tf.nn.bias_add(product(rows, weights[f"{name}/kernel"]), weights[f"{name}/bias"])
+
+
+def _merged(weights: Weights, names: tuple[str, ...], rows: tf.Tensor, product: Product) -> list[tf.Tensor]:
+    """Dense layers of one width that read the same rows, as one wide product."""
+    wide = product(rows, tf.concat([weights[f"{name}/kernel"] for name in names], axis=1))
+    outputs = tf.split(wide, len(names), axis=1)
+    return [tf.nn.bias_add(output, weights[f"{name}/bias"]) for name, output in zip(names, outputs, strict=True)]
 
 
 def _norm(weights: Weights, name: str, rows: tf.Tensor) -> tf.Tensor:
@@ -273,8 +330,8 @@ def _norm(weights: Weights, name: str, rows: tf.Tensor) -> tf.Tensor:
     return rows * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
 
 
-def _dense_norm(weights: Weights, name: str, rows: tf.Tensor) -> tf.Tensor:
-    return _norm(weights, name, _dense(weights, name, rows))
+def _dense_norm(weights: Weights, name: str, rows: tf.Tensor, product: Product) -> tf.Tensor:
+    return _norm(weights, name, _dense(weights, name, rows, product))
 
 
 class EncoderOutput(NamedTuple):

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from importlib import resources
@@ -51,12 +52,27 @@ def load_checkpoint(source: str, base: Path | None = None, offline: bool = False
 
     Raises EncoderError where it cannot be found, fetched or read; with `offline` the network is never touched.
     """
-    return read_encoder(locate(source, base, offline))
+    folder = locate(source, base, offline)
+    with _named(source, folder):
+        return read_encoder(folder)
 
 
 def load_vocabulary(source: str, base: Path | None = None, offline: bool = False) -> Vocabulary:
     """The vocabulary of the encoder that `source` names, without reading its weights and without TensorFlow."""
-    return read_vocabulary(locate(source, base, offline))
+    folder = locate(source, base, offline)
+    with _named(source, folder):
+        return read_vocabulary(folder)
+
+
+@contextmanager
+def _named(source: str, folder: Path) -> Iterator[None]:
+    """Names the source in errors about a folder of the cache, which the user never heard of."""
+    try:
+        yield
+    except EncoderError as error:
+        if folder.is_relative_to(cache_folder()):
+            raise EncoderError(f"{_shown(source)}: {error}") from error
+        raise
 
 
 def locate(source: str, base: Path | None = None, offline: bool = False) -> Path:
@@ -108,7 +124,7 @@ def _locate_path(source: str, base: Path | None) -> Path:
     hint = _nearest(path.name, siblings)
     if not hint and _REPOSITORY.fullmatch(source):
         hint = f"; for the Hugging Face repository write hf:{source}"
-    raise EncoderError(f"{path}: there is no such file or folder{hint}. An encoder is {UNDERSTOOD}")
+    raise EncoderError(f"{path}: there is no such file or folder{hint}\nAn encoder is {UNDERSTOOD}")
 
 
 def _unpacked(archive: Path) -> Path:
@@ -150,11 +166,10 @@ def _locate_url(url: str, offline: bool) -> Path:
 
 def _locate_tfhub(url: str, offline: bool) -> Path:
     """TF Hub's protocol (tensorflow.org/hub/hosting): the handle's own address serves an archive when asked for one."""
-    address = urlsplit(url)
-    if not address.path.strip("/"):
+    address = urlsplit(url)._replace(path=urlsplit(url).path.rstrip("/"), query="tf-hub-format=compressed", fragment="")
+    if not address.path:
         raise EncoderError(f"{url}: names no model; expected tfhub:OWNER/MODEL/VERSION")
-    query = f"{address.query}&" if address.query else ""
-    return _fetched(address._replace(query=f"{query}tf-hub-format=compressed").geturl(), _shown(url), offline)
+    return _fetched(address.geturl(), _shown(address.geturl()), offline)
 
 
 def _locate_kaggle(handle: str, offline: bool) -> Path:
@@ -239,7 +254,9 @@ def _not_fetched(name: str) -> EncoderError:
 
 
 def _shown(url: str) -> str:
-    """A URL without what may be secret in it: a password, and the signature in a query."""
+    """A source; if it is a URL, without what may be secret in it: a password, and the signature in a query."""
+    if not url.startswith(("http://", "https://")):
+        return url
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 

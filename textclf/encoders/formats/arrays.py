@@ -5,6 +5,7 @@ In: an index of the arrays in a file, by canonical name. Out: float32 arrays, or
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from textclf.errors import EncoderError
 _LAYER = re.compile(r"encoder/layer_(\d+)/")
 _NETWORK = re.compile(r"encoder/layer_\d+/ffn_layer_(\d+)/")
 _NAMES_SHOWN = 3
+_MOST_PARAMETERS = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ def read_weights(config: MobileBertConfig, stored: Mapping[str, StoredArray], fi
     """
     _check_counts(config, stored, file)
     shapes = expected_shapes(config)
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    if parameters > _MOST_PARAMETERS:
+        # A compressed file may hold them in a few bytes, and this machine's memory may not.
+        raise EncoderError(f"{file}: has {parameters:,} parameters; no MobileBERT has over {_MOST_PARAMETERS:,}")
     _check_presence(shapes, stored, file)
     for name, shape in shapes.items():
         found = stored[name].shape

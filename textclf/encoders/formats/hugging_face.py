@@ -53,6 +53,7 @@ _WEIGHT_FORMS: tuple[tuple[str, Callable[[list[Path]], dict[str, RawArray]]], ..
     ("tf_model.h5", index_hdf5),
 )
 
+_POINTER = b"version https://git-lfs"
 _EMBEDDING_TABLE = re.compile(r"embeddings/(word|token_type|position)_embeddings/(weight|embeddings)$")
 _PYTORCH_PART = re.compile(r"(?:(?P<prefix>mobilebert)\.)?(?P<rest>(?:embeddings|encoder|pooler)\..+)$")
 _KERAS_PART = re.compile(r"(?:[^/]+/)*?(?P<rest>(?:embeddings|encoder|pooler)/.+):0$")
@@ -84,6 +85,8 @@ def read(folder: Path) -> EncoderCheckpoint:
     if weights is None:
         raise EncoderError(f"{folder}: has a config.json but no weights; expected {HOLDS}")
     file, shards, index = weights
+    for shard in shards:
+        _refuse_pointer(shard)
     stored = _stored_arrays(index(shards))
     # Only a head-less file that does not say is taken by what it holds: transformers' own default is true.
     settings = {**_DEFAULTS, "classifier_activation": "pooler/dense/kernel" in stored, **settings}
@@ -127,6 +130,12 @@ def _find_weights(folder: Path) -> tuple[Path, list[Path], Callable[[list[Path]]
         if shard_list.is_file():
             return shard_list, _shards(shard_list), index
     return None
+
+
+def _refuse_pointer(file: Path) -> None:
+    with file.open("rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise EncoderError(f"{file}: is Git LFS' note about the file and not the file; run `git lfs pull` there")
 
 
 def _shards(shard_list: Path) -> list[Path]:

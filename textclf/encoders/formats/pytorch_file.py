@@ -151,7 +151,10 @@ def _index_old_form(file: Path) -> dict[str, RawArray]:
         position, end = stream.tell(), file.stat().st_size
         for key in keys if isinstance(keys, list) else []:
             stream.seek(position)
-            (size,) = struct.unpack("<q", stream.read(8))
+            header = stream.read(8)
+            if len(header) != 8:
+                raise ValueError(f"it ends after {end} bytes, before the storage {key!r}")
+            (size,) = struct.unpack("<q", header)
             if not isinstance(key, str) or key not in storages or storages[key].size != size:
                 raise _NotTensorsError(
                     f"has a storage {key!r} of {size} elements that its list of tensors does not have"

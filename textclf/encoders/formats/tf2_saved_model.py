@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ _NETWORK_PARTS = {
     "output_dense": "output/dense",
     "norm": "output/FakeLayerNorm",
 }
-_TRANSFORMER = re.compile(r'"class_name": "(?:\w+>)?MobileBertTransformer", "config": ')
+_TRANSFORMER = re.compile(rb'"class_name": "(?:\w+>)?MobileBertTransformer", "config": ')
+_LONGEST_SETTINGS = 10_000
 _NETWORK = re.compile(r"ffn_layer_(\d+)/(\w+)$")
 
 # What the transformer layers' Keras metadata is called → the original's setting.
@@ -84,7 +85,8 @@ def recognise(folder: Path) -> bool:
 def read(folder: Path) -> EncoderCheckpoint:
     """The encoder in a folder for which `recognise` is true."""
     file, prefix = folder / FILE, folder / "variables" / "variables"
-    graph = read_meta_graphs(folder)[0]
+    # First of all, and not kept: a real one is half as large as the weights.
+    mask_convention = read_mask_convention(read_meta_graphs(folder)[0], file)
     raw = index_checkpoint(prefix)
     stored = _stored_arrays(raw, _variable_keys(raw, prefix), prefix)
     if not stored:
@@ -95,7 +97,6 @@ def read(folder: Path) -> EncoderCheckpoint:
     check_vocabulary(vocabulary, config)
     said = _do_lower_case(raw)
     do_lower_case = vocabulary.do_lower_case if said is None else said
-    mask_convention = read_mask_convention(graph, file)
     return EncoderCheckpoint(config, weights, vocabulary.pieces, do_lower_case, mask_convention, NAME, folder)
 
 
@@ -172,7 +173,7 @@ def _as_matrix(name: str, canonical: str, array: RawArray) -> StoredArray:
 
 def _settings(folder: Path, file: Path, stored: Mapping[str, StoredArray]) -> dict[str, Any]:
     """What the arrays tell, completed and contradicted by nothing but the layers' Keras metadata."""
-    layers = list(_layer_metadata(folder))
+    layers = _layer_metadata(folder)
     if not layers:
         raise EncoderError(
             f"{file}: carries no Keras metadata of its layers, so their activation and normalisation are not known;"
@@ -189,20 +190,23 @@ def _settings(folder: Path, file: Path, stored: Mapping[str, StoredArray]) -> di
     }
 
 
-def _layer_metadata(folder: Path) -> Iterator[dict[str, Any]]:
+def _layer_metadata(folder: Path) -> list[dict[str, Any]]:
     """The Keras settings of each transformer layer: JSON inside `keras_metadata.pb`, before TF 2.5 in the SavedModel."""
-    decoder = json.JSONDecoder()
-    for name in (_METADATA_FILE, FILE):
-        if not (folder / name).is_file():
-            continue
-        text = (folder / name).read_bytes().decode("utf-8", errors="replace")
-        for match in _TRANSFORMER.finditer(text):
-            try:
-                settings, _ = decoder.raw_decode(text, match.end())
-            except (json.JSONDecodeError, RecursionError):
-                continue
-            if isinstance(settings, dict):
-                yield settings
+    for file in (folder / _METADATA_FILE, folder / FILE):
+        content = file.read_bytes() if file.is_file() else b""
+        found = [_settings_at(content, match.end()) for match in _TRANSFORMER.finditer(content)]
+        if layers := [settings for settings in found if settings is not None]:
+            return layers
+    return []
+
+
+def _settings_at(content: bytes, start: int) -> dict[str, Any] | None:
+    text = content[start : start + _LONGEST_SETTINGS].decode("utf-8", errors="replace")
+    try:
+        settings, _ = json.JSONDecoder().raw_decode(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return settings if isinstance(settings, dict) else None
 
 
 def _do_lower_case(raw: Mapping[str, RawArray]) -> bool | None:
