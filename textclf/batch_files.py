@@ -31,26 +31,35 @@ _ZSTD_START = b"\x28\xb5\x2f\xfd"
 # A zstd stream can hold much more than its size: small pieces keep what one of them becomes small.
 _PACKED_PIECE = 1 << 13
 _PIECE = 1 << 20
+# What stands before damage in a packed stream is read up to this many bytes before it.
+_BUFFER = 1 << 16
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
 
 
 class InputFile:
-    """An open input: `stream` gives plain bytes, `position` says how many bytes of the file have been read."""
+    """An open input: `stream` gives plain bytes, `start` the first four of them (fewer in a shorter file).
+
+    Raises DataError when already the start cannot be read.
+    """
 
     def __init__(self, name: str, raw: BinaryIO) -> None:
         self.name = name
         self._counted = _Counted(raw)
-        buffered = io.BufferedReader(self._counted, _PIECE)
-        start = buffered.peek(4)[:4]
-        self.stream: BinaryIO = buffered
-        if start.startswith(_GZIP_START):
-            self.stream = io.BufferedReader(_Unzipped(cast("BinaryIO", gzip.GzipFile(fileobj=buffered))), _PIECE)
-        elif start == _ZSTD_START:
-            self.stream = io.BufferedReader(_Unzstd(buffered, _zstandard(name)), _PIECE)
+        self.stream = _buffered(self._counted)
+        try:
+            start = self.stream.peek(4)[:4]
+            if start.startswith(_GZIP_START):
+                self.stream = _buffered(_Unzipped(cast("BinaryIO", gzip.GzipFile(fileobj=self.stream))))
+            elif start == _ZSTD_START:
+                self.stream = _buffered(_Unzstd(self.stream, _zstandard(name)))
+            self.start = self.stream.peek(4)[:4]
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error}); check the file, or make it again") from error
 
     @property
     def position(self) -> int:
+        """Bytes of the file, as it is stored, that have been read."""
         return self._counted.position
 
 
@@ -76,7 +85,7 @@ def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
     Raises DataError for a pattern that matches nothing, for standard input named twice, and for no input at all.
     """
     paths: list[str] = []
-    for given in map(os.fspath, inputs):
+    for given in (os.fspath(path) for path in inputs):
         if given == STANDARD_STREAM or os.path.exists(given) or not glob.has_magic(given):
             paths.append(given)
             continue
@@ -89,6 +98,11 @@ def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
     if paths.count(STANDARD_STREAM) > 1:
         raise DataError("standard input (-) is named more than once; it can be read only once")
     return paths
+
+
+def is_pipe(path: str) -> bool:
+    """Whether a path is a pipe or a device: read only once, or written to directly."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def size_of_inputs(paths: Sequence[str]) -> int | None:
@@ -133,6 +147,10 @@ def compress_file(source: Path, target: Path, compression: str) -> None:
             compressor.copy_stream(plain, packed, size=source.stat().st_size)
         packed.flush()
         os.fsync(packed.fileno())
+
+
+def _buffered(raw: io.RawIOBase) -> io.BufferedReader:
+    return io.BufferedReader(raw, _BUFFER)
 
 
 def _zstandard(name: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,33 @@ class Bar:
 
     def advance(self, status: str) -> None:
         self._bars.update(self._task, advance=1, status=status)
+
+
+class RowsBar:
+    """How far a job over files has come: rows done, rows a second, the share of the input's bytes, the time left.
+
+    Without a terminal it is one plain line a minute, for the logs of long jobs.
+    """
+
+    _SECONDS_BETWEEN_LINES = 60.0
+
+    def __init__(self, progress: Progress, bars: RichProgress, total_bytes: int | None, rows_before: int) -> None:
+        self._progress = progress
+        self._bars = bars
+        self._total = total_bytes
+        self._task = bars.add_task("", total=total_bytes, status="")
+        self._started = self._last_line = time.monotonic()
+        self._rows_before = rows_before
+
+    def update(self, rows: int, bytes_read: int) -> None:
+        now = time.monotonic()
+        rate = (rows - self._rows_before) / max(now - self._started, 1e-9)
+        status = f"{rows:,} rows, {rate:,.0f} a second"
+        self._bars.update(self._task, completed=bytes_read, status=status)
+        if self._bars.disable and now - self._last_line >= self._SECONDS_BETWEEN_LINES:
+            share = f", {bytes_read / self._total:.0%} of the input" if self._total else ""
+            self._progress.say(f"{status}{share}")
+            self._last_line = now
 
 
 class Progress:
@@ -43,3 +71,17 @@ class Progress:
         hidden = not self._console.is_terminal
         with RichProgress(*columns, console=self._console, transient=True, disable=hidden) as bars:
             yield Bar(bars, total, done)
+
+    @contextmanager
+    def rows_bar(self, total_bytes: int | None, rows_before: int = 0) -> Iterator[RowsBar]:
+        """A bar over the bytes of the input, None where their number is not known; `rows_before` were done earlier."""
+        columns = (
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%" if total_bytes else ""),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            TextColumn("left" if total_bytes else ""),
+        )
+        hidden = not self._console.is_terminal
+        with RichProgress(*columns, console=self._console, transient=True, disable=hidden) as bars:
+            yield RowsBar(self, bars, total_bytes, rows_before)
