@@ -15,6 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int8): schema.TensorType.INT8,
 }
@@ -41,6 +42,40 @@ class _AlignedBuffer(schema.BufferT):
         schema.BufferStart(builder)
         schema.BufferAddData(builder, data)
         return schema.BufferEnd(builder)
+
+
+class _Quantization(schema.QuantizationParametersT):
+    """Scales with zero points of 0, which the file holds once for each number of them: they would be 0.7 MB."""
+
+    def __init__(self, scales: np.ndarray, axis: int) -> None:
+        super().__init__()
+        self.scales, self.axis = scales, axis if len(scales) > 1 else 0
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - the name that the generated code calls
+        zero_points = _written_once(builder, np.zeros(len(self.scales), np.int64))
+        scales = builder.CreateNumpyVector(self.scales)
+        schema.QuantizationParametersStart(builder)
+        schema.QuantizationParametersAddScale(builder, scales)
+        schema.QuantizationParametersAddZeroPoint(builder, zero_points)
+        schema.QuantizationParametersAddQuantizedDimension(builder, self.axis)
+        return schema.QuantizationParametersEnd(builder)
+
+
+class _Builder(flatbuffers.Builder):
+    """A flatbuffer builder that remembers vectors that are the same in many tables."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.shared: dict[bytes, int] = {}
+
+
+def _written_once(builder: flatbuffers.Builder, values: np.ndarray) -> int:
+    """The offset of a vector, written where it is met first."""
+    assert isinstance(builder, _Builder)
+    key = values.tobytes()
+    if key not in builder.shared:
+        builder.shared[key] = builder.CreateNumpyVector(values)
+    return builder.shared[key]
 
 
 class GraphBuilder:
@@ -70,8 +105,21 @@ class GraphBuilder:
         self._buffers.append(_AlignedBuffer(content))
         tensor = self._tensor(name, values.shape, _TYPES[values.dtype], len(self._buffers) - 1)
         if scale is not None:
-            self._tensors[tensor].quantization = _quantization(np.atleast_1d(np.asarray(scale, np.float32)), axis)
+            self._tensors[tensor].quantization = _Quantization(np.atleast_1d(np.asarray(scale, np.float32)), axis)
         return tensor
+
+    def constant_4_bit(self, name: str, values: np.ndarray, scales: np.ndarray) -> int:
+        """A constant of int8 values within ±7, stored two a byte, the first in the low half; one scale for each row."""
+        halves = np.append(values.reshape(-1), np.zeros(values.size % 2, np.int8)).view(np.uint8) & 15
+        self._buffers.append(_AlignedBuffer((halves[0::2] | halves[1::2] << 4).tobytes()))
+        tensor = self._tensor(name, values.shape, schema.TensorType.INT4, len(self._buffers) - 1)
+        self._tensors[tensor].quantization = _Quantization(scales, 0)
+        return tensor
+
+    def dequantized(self, name: str, tensor: int) -> int:
+        """float16 or int8 → float32; of a constant, runtimes do it once."""
+        version = {schema.TensorType.FLOAT16: 3, schema.TensorType.INT8: 2}[self._tensors[tensor].type]
+        return self.op(name, "DEQUANTIZE", [tensor], self.shape(tensor), version=version, options={})
 
     def small_constant(self, values: Sequence[int] | np.ndarray) -> int:
         """A constant that names a shape, an axis or a number; equal ones are stored once."""
@@ -193,7 +241,7 @@ class GraphBuilder:
         model.subgraphs, model.signatureDefs, model.buffers = [subgraph], [signature], self._buffers
         model.operatorCodes = [_operator_code(code, version) for code, version in self._codes]
         size = sum(len(buffer.content) for buffer in self._buffers)
-        builder = flatbuffers.Builder(size + (1 << 20))
+        builder = _Builder(size + (1 << 20))
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
 
@@ -227,13 +275,6 @@ _OPTIONS = {
     "STRIDED_SLICE": "StridedSliceOptions",
     "TRANSPOSE": "TransposeOptions",
 }
-
-
-def _quantization(scales: np.ndarray, axis: int) -> schema.QuantizationParametersT:
-    quantization = schema.QuantizationParametersT()
-    quantization.scale, quantization.zeroPoint = scales, np.zeros(len(scales), np.int64)
-    quantization.quantizedDimension = axis if len(scales) > 1 else 0
-    return quantization
 
 
 def _tensor_map(name: str, tensor: int) -> schema.TensorMapT:

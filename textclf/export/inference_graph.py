@@ -9,17 +9,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from textclf.encoders.checkpoint import MaskConvention, MobileBertConfig
-from textclf.encoders.quantization import balance_encoder, dominant_diagonal, quantize_rows
+from textclf.encoders.quantization import balance_encoder, dominant_diagonal, quantize_rows, quantize_rows_to_4_bits
+from textclf.errors import ModelError
 from textclf.export.graph_builder import GraphBuilder
+from textclf.export.runtimes import Compatibility
 
-Quantization = Literal["none", "dynamic"]
+# How far the scales of a tensor's columns may lie apart: eight bits are shared by a row, and a column that is stored
+# larger than it counts takes them from the others.
+_LARGEST_SPREAD = 4.0
+# Few weights that see every token: 4 bits would save little and cost much.
+_EIGHT_BITS_ALWAYS = ("embeddings/", "pooler")
+
+Quantization = Literal["none", "float16", "dynamic", "int4"]
+"""The weights of products and the word vectors: float32, float16, int8, or int4. Whatever the weights, a runtime
+computes with floats between products; of int8 and int4 weights it rounds each product's input to 8 bits on the way."""
+
+# FULLY_CONNECTED with 8-bit weights: with a scale for each output, and the last version with one scale that rounds its
+# inputs asymmetrically (tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc).
+_VERSION_SCALES = 12
+_VERSION_ONE_SCALE = 9
 
 
 @dataclass(frozen=True)
@@ -34,33 +49,52 @@ class ClassifierWeights:
     head_bias: np.ndarray
 
 
-def build_inference_graph(weights: ClassifierWeights, max_length: int, quantization: Quantization) -> bytes:
-    """`ids`, `mask`, `segment_ids` (int32 [1, max_length]) → `probability` (float32 [1, classes])."""
-    return _InferenceGraph(weights, max_length, quantization).build()
+@dataclass(frozen=True)
+class _Scaled:
+    """A tensor [rows, columns] that stands for tensor · scale; `scale` has one number or one for each column."""
+
+    tensor: int
+    scale: np.ndarray = field(default_factory=lambda: np.ones(1, np.float32))
+
+
+def build_inference_graph(
+    weights: ClassifierWeights, max_length: int, quantization: Quantization, compatibility: Compatibility = "litert"
+) -> bytes:
+    """`ids`, `mask`, `segment_ids` (int32 [1, max_length]) → `probability` (float32 [1, classes]).
+
+    Raises ModelError for what cannot be written: int4 for the Task Library, weights beyond the range of float16.
+    """
+    if quantization == "int4" and compatibility == "task-library":
+        raise ModelError("the Task Library 0.4.4 knows no 4-bit weights; export with quantization dynamic or float16")
+    return _InferenceGraph(weights, max_length, quantization, compatibility).build()
 
 
 class _InferenceGraph:
     """What the construction carries along: the builder, the weights and the chosen forms."""
 
-    def __init__(self, weights: ClassifierWeights, max_length: int, quantization: Quantization) -> None:
+    def __init__(
+        self, weights: ClassifierWeights, max_length: int, quantization: Quantization, compatibility: Compatibility
+    ) -> None:
         self.graph = GraphBuilder()
         self.weights = weights
         self.config = weights.config
         self.max_length = max_length
-        self.quantize = quantization == "dynamic"
+        self.form = quantization
+        self.quantize = quantization in ("dynamic", "int4")
+        self.one_scale = compatibility == "task-library"
         self.encoder = balance_encoder(self.config, weights.encoder) if self.quantize else weights.encoder
 
     def build(self) -> bytes:
         graph = self.graph
         ids, mask, segments = (graph.input(name, [1, self.max_length]) for name in ("ids", "mask", "segment_ids"))
         scores_offset, scores_factor = self._mask(mask)
-        states = self._embed(ids, segments)
+        states = _Scaled(self._embed(ids, segments))
         last = self.config.num_hidden_layers - 1
         for layer in range(self.config.num_hidden_layers):
             states = self._layer(layer, states, scores_offset, scores_factor, first_token_only=layer == last)
         if self.config.classifier_activation:
             pooled = self._fully_connected("pooler", states, *self._dense("pooler/dense"))
-            states = graph.op("pooler/tanh", "TANH", [pooled], graph.shape(pooled))
+            states = _Scaled(graph.op("pooler/tanh", "TANH", [pooled], graph.shape(pooled)))
         # The head is a few thousand numbers on which every decision rests: it stays float32.
         logits = self._fully_connected("head", states, self.weights.head_kernel, self.weights.head_bias, quantize=False)
         probability = graph.op("probability", "SOFTMAX", [logits], graph.shape(logits), options={"beta": 1.0})
@@ -83,7 +117,7 @@ class _InferenceGraph:
     def _fully_connected(
         self,
         name: str,
-        rows: int,
+        rows: _Scaled,
         kernel: np.ndarray,
         bias: np.ndarray,
         *,
@@ -91,23 +125,62 @@ class _InferenceGraph:
         quantize: bool | None = None,
     ) -> int:
         """[rows, inputs] → [rows, outputs]; kernels are [inputs, outputs] here and [outputs, inputs] in the file."""
+        return self._product(name, rows.tensor, kernel * rows.scale[:, None], bias, relu=relu, quantize=quantize)
+
+    def _product(
+        self, name: str, rows: int, kernel: np.ndarray, bias: np.ndarray, *, relu: bool, quantize: bool | None
+    ) -> int:
         graph = self.graph
         quantize = self.quantize if quantize is None else quantize
         if quantize and not relu and (diagonal := dominant_diagonal(kernel)) is not None:
-            rest = self._fully_connected(f"{name}/rest", rows, kernel - np.diag(diagonal), bias)
+            rest = self._product(f"{name}/rest", rows, kernel - np.diag(diagonal), bias, relu=False, quantize=True)
             scale = graph.constant(f"{name}/diagonal", diagonal.astype(np.float32))
             return graph.binary(f"{name}/sum", "ADD", rest, graph.binary(f"{name}/scaled", "MUL", rows, scale))
         matrix = np.ascontiguousarray(kernel.T, np.float32)
-        if quantize:
-            values, scales = quantize_rows(matrix)
-            weight, version = graph.constant(f"{name}/kernel", values, scales), 12
-        else:
-            weight, version = graph.constant(f"{name}/kernel", matrix), 1
+        if quantize and self.one_scale and not relu:
+            return self._product_of_one_scale(name, rows, matrix, bias)
+        weight, version = self._kernel(f"{name}/kernel", matrix, quantize)
+        return self._multiplied(name, rows, weight, version, bias, relu)
+
+    def _product_of_one_scale(self, name: str, rows: int, matrix: np.ndarray, bias: np.ndarray) -> int:
+        """A product for runtimes that know one scale for all weights: the scales of its outputs follow as a factor."""
+        graph = self.graph
+        values, scales = quantize_rows(matrix)
+        weight = graph.constant(f"{name}/kernel", values, 1.0)
+        product = self._multiplied(name, rows, weight, _VERSION_ONE_SCALE, np.zeros(len(matrix)), False)
+        scaled = graph.binary(f"{name}/scaled", "MUL", product, graph.constant(f"{name}/scales", scales))
+        return graph.binary(f"{name}/with_bias", "ADD", scaled, graph.constant(f"{name}/bias", np.float32(bias)))
+
+    def _multiplied(self, name: str, rows: int, weight: int, version: int, bias: np.ndarray, relu: bool) -> int:
+        graph = self.graph
         activation = schema.ActivationFunctionType.RELU if relu else schema.ActivationFunctionType.NONE
         options = {"fusedActivationFunction": activation, "asymmetricQuantizeInputs": version > 1}
         inputs = [rows, weight, graph.constant(f"{name}/bias", np.asarray(bias, np.float32))]
-        shape = [graph.shape(rows)[0], matrix.shape[0]]
+        shape = [graph.shape(rows)[0], graph.shape(weight)[0]]
         return graph.op(name, "FULLY_CONNECTED", inputs, shape, version=version, options=options)
+
+    def _kernel(self, name: str, matrix: np.ndarray, quantize: bool) -> tuple[int, int]:
+        """float32 [outputs, inputs] → the stored tensor and the version of FULLY_CONNECTED that reads it."""
+        graph = self.graph
+        if quantize and self.one_scale:
+            scale = float(np.abs(matrix).max()) / 127.0 or 1.0
+            return graph.constant(name, np.rint(matrix / scale).astype(np.int8), scale), _VERSION_ONE_SCALE
+        if quantize and self.form == "int4" and not name.startswith(_EIGHT_BITS_ALWAYS):
+            return graph.constant_4_bit(name, *quantize_rows_to_4_bits(matrix)), _VERSION_SCALES
+        if quantize:
+            return graph.constant(name, *quantize_rows(matrix)), _VERSION_SCALES
+        if self.form == "float16" and not name.startswith("head"):
+            return self._float16(name, matrix), 1
+        return graph.constant(name, matrix), 1
+
+    def _float16(self, name: str, values: np.ndarray) -> int:
+        """A constant that is stored as float16 and read as float32."""
+        largest = float(np.abs(values).max())
+        if not largest <= float(np.finfo(np.float16).max):
+            raise ModelError(
+                f"{name} holds {largest:.3g}, which float16 cannot; export with quantization dynamic or none"
+            )
+        return self.graph.dequantized(f"{name}/float", self.graph.constant(name, values.astype(np.float16)))
 
     def _mask(self, mask: int) -> tuple[int, int | None]:
         """[1, length] of ones and zeros → what is added to scores, and what they are multiplied by."""
@@ -148,7 +221,7 @@ class _InferenceGraph:
         vectors = self._word_vectors(trigrams)
         rows = graph.reshape("embeddings/rows", vectors, [-1, 3 * config.embedding_size])
         kernel, bias = self._dense_norm("embeddings/embedding_transformation", "embeddings")
-        states = self._fully_connected("embeddings/transformation", rows, kernel, bias)
+        states = self._fully_connected("embeddings/transformation", _Scaled(rows), kernel, bias)
 
         gamma, _ = self._norm("embeddings")
         segment_table = graph.constant(
@@ -159,7 +232,8 @@ class _InferenceGraph:
         )
         states = graph.binary("embeddings/with_segments", "ADD", states, segment_rows)
         positions = self._array("embeddings/position_embeddings")[: self.max_length] * gamma
-        position_table = graph.constant("embeddings/position_table", positions)
+        small = self.form in ("float16", "int4")
+        position_table = (self._float16 if small else graph.constant)("embeddings/position_table", positions)
         position_rows = graph.gather("embeddings/positions", position_table, self._position_ids(ids))
         return graph.binary("embeddings/states", "ADD", states, position_rows)
 
@@ -177,45 +251,56 @@ class _InferenceGraph:
         graph = self.graph
         words = self._array("embeddings/word_embeddings")
         table = np.concatenate([words, np.zeros((1, words.shape[1]), words.dtype)])
-        if not self.quantize:
+        if self.form == "none":
             return graph.gather("embeddings/words", graph.constant("embeddings/word_table", table), trigrams)
+        if self.form == "float16":
+            return graph.gather("embeddings/words", self._float16("embeddings/word_table", table), trigrams)
         # A scale for each word: frequent and rare words differ in size by far more than 8 bits resolve.
+        if self.form == "int4":
+            stored = graph.constant_4_bit("embeddings/word_table", *quantize_rows_to_4_bits(table))
+            flat = graph.reshape("embeddings/flat_trigrams", trigrams, [-1])
+            return graph.op(
+                "embeddings/words", "EMBEDDING_LOOKUP", [flat, stored], [*graph.shape(flat), words.shape[1]], version=4
+            )
         values, scales = quantize_rows(table)
         gathered = graph.gather(
             "embeddings/word_values", graph.constant("embeddings/word_table", values, scale=1.0), trigrams
         )
-        vectors = graph.op(
-            "embeddings/word_floats", "DEQUANTIZE", [gathered], graph.shape(gathered), version=2, options={}
-        )
+        vectors = graph.dequantized("embeddings/word_floats", gathered)
         scale_table = graph.constant("embeddings/word_scales", scales[:, None])
         scale_rows = graph.gather("embeddings/word_scale_rows", scale_table, trigrams)
         return graph.binary("embeddings/words", "MUL", vectors, scale_rows)
 
     def _layer(
-        self, index: int, states: int, scores_offset: int, scores_factor: int | None, *, first_token_only: bool
-    ) -> int:
+        self, index: int, states: _Scaled, scores_offset: int, scores_factor: int | None, *, first_token_only: bool
+    ) -> _Scaled:
         """[length, hidden] → the same, or with `first_token_only` [1, hidden]."""
         graph, config, prefix = self.graph, self.config, f"encoder/layer_{index}"
-        stream = graph.first_row(f"{prefix}/first", states) if first_token_only else states
+        stream = states
+        if first_token_only:
+            stream = _Scaled(graph.first_row(f"{prefix}/first", states.tensor), states.scale)
         layer_input, query, key, value = self._attention_inputs(prefix, states, stream)
         context = self._attention(prefix, query, key, value, scores_offset, scores_factor)
 
-        kernel, bias = self._dense_norm(f"{prefix}/attention/output/dense", f"{prefix}/attention/output")
-        gamma, _ = self._norm(f"{prefix}/attention/output")
-        narrow = self._residual(f"{prefix}/attention/output", context, kernel, bias, layer_input, gamma)
+        narrow = self._residual(
+            f"{prefix}/attention/output",
+            _Scaled(context),
+            f"{prefix}/attention/output/dense",
+            f"{prefix}/attention/output",
+            layer_input,
+        )
         networks = [f"{prefix}/ffn_layer_{network}" for network in range(config.num_feedforward_networks - 1)]
         for network in [*networks, prefix]:
             inner = self._fully_connected(
                 f"{network}/intermediate", narrow, *self._dense(f"{network}/intermediate/dense"), relu=True
             )
-            kernel, bias = self._dense_norm(f"{network}/output/dense", f"{network}/output")
-            gamma, _ = self._norm(f"{network}/output")
-            narrow = self._residual(f"{network}/output", inner, kernel, bias, narrow, gamma)
-        kernel, bias = self._dense_norm(f"{prefix}/output/bottleneck/dense", f"{prefix}/output/bottleneck")
-        gamma, _ = self._norm(f"{prefix}/output/bottleneck")
-        return self._residual(f"{prefix}/output/bottleneck", narrow, kernel, bias, stream, gamma)
+            narrow = self._residual(
+                f"{network}/output", _Scaled(inner), f"{network}/output/dense", f"{network}/output", narrow
+            )
+        name = f"{prefix}/output/bottleneck"
+        return self._residual(name, narrow, f"{name}/dense", name, stream)
 
-    def _attention_inputs(self, prefix: str, states: int, stream: int) -> tuple[int, int, int, int]:
+    def _attention_inputs(self, prefix: str, states: _Scaled, stream: _Scaled) -> tuple[_Scaled, int, int, int]:
         """The bottleneck's layer input, and query, key and value, each [rows, intra_bottleneck_size].
 
         What reads one tensor is one product. The score's factor 1/√head_size is folded into the query.
@@ -227,33 +312,35 @@ class _InferenceGraph:
         query_kernel, query_bias = (array * scale for array in self._dense(f"{prefix}/attention/self/query"))
         key = self._dense(f"{prefix}/attention/self/key")
         value = self._dense(f"{prefix}/attention/self/value")
-        whole = states == stream
+        whole = states is stream
 
         if config.use_bottleneck_attention:
             narrow = self._fully_connected(f"{prefix}/bottleneck/input", states, input_kernel, input_bias)
             layer_input = narrow if whole else graph.first_row(f"{prefix}/bottleneck/first", narrow)
-            query = self._fully_connected(f"{prefix}/query", layer_input, query_kernel, query_bias)
-            key_rows, value_rows = self._merged(f"{prefix}/key_value", narrow, [key, value])
-            return layer_input, query, key_rows, value_rows
+            query = self._fully_connected(f"{prefix}/query", _Scaled(layer_input), query_kernel, query_bias)
+            key_rows, value_rows = self._merged(f"{prefix}/key_value", _Scaled(narrow), [key, value])
+            return _Scaled(layer_input), query, key_rows, value_rows
         if config.key_query_shared_bottleneck:
             shared = self._dense_norm(f"{prefix}/bottleneck/attention/dense", f"{prefix}/bottleneck/attention")
             if whole:
                 parts = [(input_kernel, input_bias), shared, value]
                 layer_input, narrow, value_rows = self._merged(f"{prefix}/bottleneck", states, parts)
-                query, key_rows = self._merged(f"{prefix}/query_key", narrow, [(query_kernel, query_bias), key])
-                return layer_input, query, key_rows, value_rows
+                query_key = [(query_kernel, query_bias), key]
+                query, key_rows = self._merged(f"{prefix}/query_key", _Scaled(narrow), query_key)
+                return _Scaled(layer_input), query, key_rows, value_rows
             layer_input = self._fully_connected(f"{prefix}/bottleneck/input", stream, input_kernel, input_bias)
             narrow, value_rows = self._merged(f"{prefix}/bottleneck", states, [shared, value])
             first = graph.first_row(f"{prefix}/bottleneck/first", narrow)
-            query = self._fully_connected(f"{prefix}/query", first, query_kernel, query_bias)
-            return layer_input, query, self._fully_connected(f"{prefix}/key", narrow, *key), value_rows
+            query = self._fully_connected(f"{prefix}/query", _Scaled(first), query_kernel, query_bias)
+            key_rows = self._fully_connected(f"{prefix}/key", _Scaled(narrow), *key)
+            return _Scaled(layer_input), query, key_rows, value_rows
         layer_input, query = self._merged(
             f"{prefix}/bottleneck", stream, [(input_kernel, input_bias), (query_kernel, query_bias)]
         )
         key_rows, value_rows = self._merged(f"{prefix}/key_value", states, [key, value])
-        return layer_input, query, key_rows, value_rows
+        return _Scaled(layer_input), query, key_rows, value_rows
 
-    def _merged(self, name: str, rows: int, parts: list[tuple[np.ndarray, np.ndarray]]) -> list[int]:
+    def _merged(self, name: str, rows: _Scaled, parts: list[tuple[np.ndarray, np.ndarray]]) -> list[int]:
         """Dense layers of one input and one width as one product that is split."""
         if self.quantize and any(dominant_diagonal(kernel) is not None for kernel, _ in parts):
             return [self._fully_connected(f"{name}/part_{i}", rows, *part) for i, part in enumerate(parts)]
@@ -285,13 +372,21 @@ class _InferenceGraph:
         merged = graph.transpose(f"{prefix}/context/rows", context, [1, 0, 2])
         return graph.reshape(f"{prefix}/context/merged", merged, [-1, width])
 
-    def _residual(
-        self, name: str, rows: int, kernel: np.ndarray, bias: np.ndarray, residual: int, gamma: np.ndarray
-    ) -> int:
-        """gamma·(x W + b + residual) + beta, of which kernel and bias already hold gamma and beta."""
+    def _residual(self, name: str, rows: _Scaled, dense: str, norm: str, residual: _Scaled) -> _Scaled:
+        """gamma·(rows W + b + residual) + beta.
+
+        gamma is not multiplied but carried on as the result's scale, from which the next products take it, as long as
+        the scales of its columns stay within `_LARGEST_SPREAD` of each other.
+        """
         graph = self.graph
-        product = self._fully_connected(name, rows, kernel, bias)
-        if not np.all(gamma == 1.0):
-            scale = graph.constant(f"{name}/gamma", np.asarray(gamma, np.float32))
-            residual = graph.binary(f"{name}/scaled_residual", "MUL", residual, scale)
-        return graph.binary(f"{name}/sum", "ADD", product, residual)
+        kernel, bias = self._dense_norm(dense, norm)
+        gamma, _ = self._norm(norm)
+        scale = gamma * residual.scale
+        sizes = np.abs(scale)
+        tensor = residual.tensor
+        if not sizes.max() <= _LARGEST_SPREAD * sizes.min():
+            factor = graph.constant(f"{name}/gamma", np.asarray(scale, np.float32))
+            tensor = graph.binary(f"{name}/scaled_residual", "MUL", tensor, factor)
+            scale = np.ones(1, np.float32)
+        product = self._fully_connected(name, rows, kernel / scale, bias / scale)
+        return _Scaled(graph.binary(f"{name}/sum", "ADD", product, tensor), scale)

@@ -1,0 +1,116 @@
+"""Every form of the exported file: what it computes, what is stored in it, and which runtimes know its operations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from tests.test_inference_graph import LENGTH, classifier_weights, run_model
+from tests.test_mobilebert import token_arrays
+from tests.test_structure import described
+from tests.tiny import tiny_checkpoint
+from textclf.encoders.quantization import quantize_rows, quantize_rows_to_4_bits
+from textclf.errors import ModelError
+from textclf.export.inference_graph import ClassifierWeights, build_inference_graph
+from textclf.export.structure import stored_types, structure_problems
+
+ARRAYS = token_arrays(8, LENGTH, padding=3)
+FORMS = [
+    ("float16", "litert", "float16", 2e-3),
+    ("dynamic", "litert", "int8", 0.03),
+    ("dynamic", "task-library", "int8", 0.05),
+    ("int4", "litert", "int4", 0.3),
+    ("none", "task-library", "float32", 1e-6),
+]
+
+
+@pytest.mark.parametrize(("quantization", "compatibility", "kind", "tolerance"), FORMS)
+def test_a_form_stays_near_the_float_model_and_stores_what_it_says(quantization, compatibility, kind, tolerance):
+    weights = classifier_weights(tiny_checkpoint())
+    graph = build_inference_graph(weights, LENGTH, quantization, compatibility)
+    expected = run_model(build_inference_graph(weights, LENGTH, "none"), ARRAYS)
+    np.testing.assert_allclose(run_model(graph, ARRAYS), expected, atol=tolerance)
+    short = tuple(array[:, :9] for array in token_arrays(2, 9, padding=2))
+    assert np.isfinite(run_model(graph, short, length=9)).all()
+    model = described(graph, quantization=quantization, compatibility=compatibility)
+    assert structure_problems(model) == []
+    counts = stored_types(model)
+    assert counts[kind] > 10
+    assert counts.get("float32", 0) == (1 if kind != "float32" else counts["float32"])
+
+
+def test_8_bit_weights_for_the_task_library_have_one_scale_each():
+    graph = build_inference_graph(classifier_weights(tiny_checkpoint()), LENGTH, "dynamic", "task-library")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(graph, 0))
+    scales = [
+        len(tensor.quantization.scale)
+        for tensor in model.subgraphs[0].tensors
+        if tensor.type == schema.TensorType.INT8 and tensor.quantization is not None and tensor.name.endswith(b"kernel")
+    ]
+    assert len(scales) > 10
+    assert set(scales) == {1}
+
+
+def test_4_bit_weights_for_the_task_library_are_refused():
+    with pytest.raises(ModelError, match="knows no 4-bit weights"):
+        build_inference_graph(classifier_weights(tiny_checkpoint()), LENGTH, "int4", "task-library")
+
+
+def test_weights_beyond_float16_are_refused():
+    checkpoint = tiny_checkpoint()
+    checkpoint.weights["encoder/layer_0/output/dense/kernel"][0, 0] = 1e6
+    with pytest.raises(ModelError, match="which float16 cannot"):
+        build_inference_graph(classifier_weights(checkpoint), LENGTH, "float16")
+
+
+def test_4_bits_cut_off_the_largest_value_where_that_costs_less():
+    random = np.random.default_rng(0)
+    matrix = random.standard_normal((1, 4096)).astype(np.float32)
+    values, scales = quantize_rows_to_4_bits(matrix)
+    assert np.abs(values).max() == 7
+    error = np.square(matrix - values * scales[:, None]).sum()
+    whole = np.abs(matrix).max() / 7
+    assert error < 0.8 * np.square(matrix - np.clip(np.rint(matrix / whole), -7, 7) * whole).sum()
+    assert quantize_rows_to_4_bits(np.zeros((2, 4), np.float32))[0].tolist() == [[0] * 4] * 2
+    assert quantize_rows(matrix)[0].max() <= 127
+
+
+@pytest.mark.parametrize("spread", [1.2, 1e3])
+def test_gammas_are_carried_by_the_next_products_and_only_wild_ones_are_multiplied(spread):
+    checkpoint = tiny_checkpoint()
+    random = np.random.default_rng(3)
+    for name, array in checkpoint.weights.items():
+        if name.endswith("gamma"):
+            array[:] = np.exp(random.uniform(-1, 1, array.shape) * np.log(spread) / 8) * random.choice(
+                [-1, 1], array.shape
+            )
+    weights = classifier_weights(checkpoint)
+    graph = build_inference_graph(weights, LENGTH, "none")
+    model = schema.Model.GetRootAsModel(graph, 0).Subgraphs(0)
+    names = [model.Tensors(i).Name().decode() for i in range(model.TensorsLength())]
+    multiplied = [name for name in names if name.endswith("scaled_residual")]
+    assert bool(multiplied) == (spread > 2)
+    from tests.test_inference_graph import expected_probabilities
+
+    np.testing.assert_allclose(run_model(graph, ARRAYS), expected_probabilities(checkpoint, ARRAYS), atol=2e-5)
+
+
+def test_states_of_ten_million_keep_their_meaning():
+    """As in the published encoder, whose first token's state reaches 1e7; the head's features are scaled down to it."""
+    checkpoint = tiny_checkpoint()
+    for name in ("output/bottleneck/dense/kernel", "output/bottleneck/dense/bias"):
+        checkpoint.weights[f"encoder/layer_1/{name}"][..., 0] *= 1e7
+    weights = classifier_weights(checkpoint)
+    kernel = weights.head_kernel.copy()
+    kernel[0] *= 1e-7
+    scaled = ClassifierWeights(weights.config, weights.encoder, weights.mask_convention, kernel, weights.head_bias)
+    from textclf.encoders.mobilebert import Encoder
+    from textclf.evaluation import softmax
+
+    pooled = Encoder(checkpoint).encode(*ARRAYS).pooled_output
+    assert np.abs(pooled).max() > 1e6
+    expected = softmax(pooled @ kernel + weights.head_bias)
+    for form, tolerance in (("none", 1e-5), ("dynamic", 0.05)):
+        found = run_model(build_inference_graph(scaled, LENGTH, form), ARRAYS)
+        np.testing.assert_allclose(found, expected, atol=tolerance)

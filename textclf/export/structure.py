@@ -1,0 +1,223 @@
+"""Will a `.tflite` load and be understood? Its bytes in, one line for each thing that a runtime would stumble over out.
+
+What is demanded was read in MediaPipe's and the Task Library's sources and tried on both.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ai_edge_litert import schema_py_generated as schema
+
+from textclf.errors import ModelError
+from textclf.export import metadata_schema
+from textclf.export.flat_table import DamagedFlatbufferError, FlatTable
+from textclf.export.metadata import ModelMetadata, read_metadata
+from textclf.export.runtimes import OPERATION_LIMITS, RUNTIMES, Compatibility
+from textclf.export.vocabulary_hash import vocabulary_hash
+
+_TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+_OPERATIONS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+_INPUTS = {
+    "ids": ("ids", "input_ids", "input_word_ids"),
+    "mask": ("mask", "input_mask"),
+    "segment_ids": ("segment_ids", "input_type_ids"),
+}
+_SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+# The types that the kernels of products may have in each form; the head is float32 in all of them.
+_KERNEL_TYPES = {
+    "none": {"float32"},
+    "float16": {"float16"},
+    "dynamic": {"int8"},
+    "int4": {"int4", "int8"},
+}
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    type: str
+    shape: list[int]
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What the checks look at: tensors, and operations as (name, version, inputs, outputs)."""
+
+    tensors: list[_Tensor]
+    inputs: list[int]
+    outputs: list[int]
+    operations: list[tuple[str, int, list[int], list[int]]]
+
+
+def structure_problems(
+    model: bytes, *, compatibility: Compatibility | None = None, vocabulary: Sequence[str] | None = None
+) -> list[str]:
+    """Everything that keeps runtimes from using a text classifier as it is meant; empty for a sound file.
+
+    `compatibility` names the runtimes that must load it, by default the ones that the file says it was made for.
+    `vocabulary` is the one it was trained with, where that is known.
+    """
+    try:
+        metadata = read_metadata(model)
+        graph = _read_graph(model)
+    except ModelError as error:
+        return [str(error)]
+    except (DamagedFlatbufferError, struct.error, IndexError, ValueError, TypeError) as error:
+        return [f"not a whole TFLite model ({error}); export the model again"]
+    settings = metadata.settings or {}
+    runtimes = RUNTIMES[compatibility or settings.get("compatibility", "litert")]
+    return [
+        *_input_problems(metadata, graph),
+        *_output_problems(metadata, graph),
+        *_tokenizer_problems(model, metadata),
+        *_vocabulary_problems(metadata, graph, vocabulary),
+        *_operation_problems(graph, runtimes),
+        *_content_problems(graph, settings.get("quantization")),
+    ]
+
+
+def stored_types(model: bytes) -> dict[str, int]:
+    """How many kernels of products are stored in each type."""
+    return dict(Counter(kind for _, kind in _kernels(_read_graph(model))))
+
+
+def _read_graph(model: bytes) -> _Graph:
+    root = schema.Model.GetRootAsModel(model, 0)
+    graph = root.Subgraphs(0)
+    tensors = []
+    for index in range(graph.TensorsLength()):
+        tensor = graph.Tensors(index)
+        shape = [tensor.Shape(axis) for axis in range(tensor.ShapeLength())]
+        tensors.append(_Tensor((tensor.Name() or b"").decode(errors="replace"), _TYPES[tensor.Type()], shape))
+    codes = []
+    for index in range(root.OperatorCodesLength()):
+        code = root.OperatorCodes(index)
+        name = _OPERATIONS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        codes.append(((code.CustomCode() or b"").decode(errors="replace") or name, code.Version()))
+    operations = []
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        name, version = codes[operator.OpcodeIndex()]
+        inputs = [operator.Inputs(number) for number in range(operator.InputsLength())]
+        operations.append((name, version, inputs, [operator.Outputs(n) for n in range(operator.OutputsLength())]))
+    inputs = [graph.Inputs(index) for index in range(graph.InputsLength())]
+    return _Graph(tensors, inputs, [graph.Outputs(index) for index in range(graph.OutputsLength())], operations)
+
+
+def _input_problems(metadata: ModelMetadata, graph: _Graph) -> Iterator[str]:
+    tensors = [graph.tensors[index] for index in graph.inputs]
+    names = list(metadata.input_names)
+    if sorted(names) != sorted(_INPUTS):
+        yield (
+            f"the metadata name the inputs {', '.join(names) or '(none)'}; MediaPipe finds its inputs by the names "
+            "ids, mask and segment_ids only"
+        )
+    for name, tensor in zip(names, tensors, strict=False):
+        plain = tensor.name.removeprefix("serving_default_").partition(":")[0]
+        meant = next((known for known, aliases in _INPUTS.items() if plain in aliases), name)
+        if name in _INPUTS and meant != name:
+            yield f"the metadata call the input tensor {tensor.name} {name}, but it is {meant}: they are in another order"
+        if tensor.type != "int32":
+            yield f"the input {name} is {tensor.type}; runtimes write int32"
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) != 1 or any(len(shape) != 2 or shape[0] != 1 or shape[1] < 3 for shape in shapes):
+        yield (
+            f"the inputs have the shapes {', '.join(str(list(shape)) for shape in sorted(shapes))}; runtimes write one "
+            "text, [1, length], into each"
+        )
+
+
+def _output_problems(metadata: ModelMetadata, graph: _Graph) -> Iterator[str]:
+    tensors = [graph.tensors[index] for index in graph.outputs]
+    if len(tensors) != 1:
+        yield f"the model has {len(tensors)} outputs, expected one of probabilities"
+        return
+    if list(metadata.output_names) != ["probability"]:
+        yield (
+            f"the output is named {', '.join(map(repr, metadata.output_names))}; without one named probability the Task "
+            "Library ends with a segmentation fault"
+        )
+    if tensors[0].type != "float32":
+        yield f"the output is {tensors[0].type}; expected probabilities as float32"
+    if not metadata.labels:
+        yield "no labels are attached to the output, so runtimes return numbers; expected labels.txt in the metadata"
+    elif tensors[0].shape != [1, len(metadata.labels)]:
+        yield f"{len(metadata.labels)} labels for an output of the shape {tensors[0].shape}; expected one label for each number"
+    repeated = [label for label, count in Counter(metadata.labels).items() if count > 1]
+    if repeated:
+        yield f"the label {repeated[0]!r} occurs twice; nobody could tell the two apart"
+
+
+def _tokenizer_problems(model: bytes, metadata: ModelMetadata) -> Iterator[str]:
+    if metadata.tokenizer != "bert":
+        yield f"the tokenizer is {metadata.tokenizer or 'missing'}; expected BERT's among the graph's process units"
+        return
+    root = FlatTable.root(model, metadata_schema.MODEL_IDENTIFIER)
+    for entry in root.tables(metadata_schema.Model.METADATA):
+        if entry.text(metadata_schema.Metadata.NAME) != metadata_schema.METADATA_BUFFER_NAME:
+            continue
+        buffer = root.item(metadata_schema.Model.BUFFERS, entry.integer(metadata_schema.Metadata.BUFFER, "I"))
+        content = buffer.content(metadata_schema.Buffer.DATA) or memoryview(b"")
+        described = FlatTable.root(content, metadata_schema.METADATA_IDENTIFIER)
+        graphs = described.tables(metadata_schema.ModelMetadata.SUBGRAPH_METADATA)
+        if not graphs[0].tables(metadata_schema.SubgraphMetadata.INPUT_PROCESS_UNITS):
+            yield "the tokenizer is attached to an input; runtimes look for BERT's tokenizer at the graph"
+
+
+def _vocabulary_problems(metadata: ModelMetadata, graph: _Graph, vocabulary: Sequence[str] | None) -> Iterator[str]:
+    pieces = metadata.vocabulary
+    missing = [piece for piece in _SPECIAL_PIECES if piece not in pieces]
+    if missing:
+        yield f"the vocabulary of {len(pieces)} pieces lacks {', '.join(missing)}; expected the encoder's vocab.txt"
+    expected = (metadata.settings or {}).get("vocabulary_sha256")
+    found = vocabulary_hash(pieces)
+    if vocabulary is not None and found != vocabulary_hash(vocabulary):
+        yield "the vocabulary inside is not the one that the model was trained with"
+    elif expected is not None and found != expected:
+        yield f"the vocabulary inside has the SHA-256 {found[:12]}…, but the model was exported with {expected[:12]}…"
+    tables = [graph.tensors[i] for name, _, inputs, _ in graph.operations if name == "GATHER" for i in inputs[:1]]
+    tables += [
+        graph.tensors[i] for name, _, inputs, _ in graph.operations if name == "EMBEDDING_LOOKUP" for i in inputs[1:2]
+    ]
+    rows = max((tensor.shape[0] for tensor in tables if len(tensor.shape) == 2), default=None)
+    if rows is not None and rows < len(pieces):
+        yield f"the vocabulary has {len(pieces)} pieces, but the largest table of vectors {rows} rows: ids would lie outside"
+
+
+def _operation_problems(graph: _Graph, runtimes: Sequence[str]) -> Iterator[str]:
+    used: dict[str, int] = {}
+    for name, version, _, _ in graph.operations:
+        used[name] = max(version, used.get(name, 0))
+    for runtime in runtimes:
+        limits = OPERATION_LIMITS[runtime]
+        for name, version in used.items():
+            if name in limits and version > limits[name]:
+                yield (
+                    f"{name} has version {version}, but {runtime} knows versions up to {limits[name]}; "
+                    "export with compatibility=task-library"
+                )
+
+
+def _kernels(graph: _Graph) -> Iterator[tuple[str, str]]:
+    """Name and stored type of each product's kernel."""
+    stored = {outputs[0]: inputs[0] for name, _, inputs, outputs in graph.operations if name == "DEQUANTIZE"}
+    for name, _, inputs, _ in graph.operations:
+        if name == "FULLY_CONNECTED":
+            tensor = graph.tensors[stored.get(inputs[1], inputs[1])]
+            yield tensor.name, tensor.type
+
+
+def _content_problems(graph: _Graph, quantization: str | None) -> Iterator[str]:
+    """Of a file that says how its weights are stored: are they?"""
+    allowed = _KERNEL_TYPES.get(quantization or "")
+    if allowed is None:
+        return
+    counts = Counter(kind for name, kind in _kernels(graph) if not name.startswith("head"))
+    wrong = {kind: count for kind, count in counts.items() if kind not in allowed}
+    if wrong or (quantization == "int4" and not counts["int4"]):
+        shown = ", ".join(f"{count} as {kind}" for kind, count in counts.items())
+        yield f"the file says quantization {quantization}, but its products' weights are stored {shown}"
