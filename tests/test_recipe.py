@@ -55,12 +55,28 @@ def test_three_lines_are_a_recipe_and_the_rest_has_defaults(recipe, tmp_path):
     assert loaded.training.model_dump() == {
         "epochs": 3,
         "batch_size": 32,
+        "accumulate": 1,
         "learning_rate": 1e-4,
         "warmup": 0.1,
         "weight_decay": 0.01,
         "dropout": 0.1,
+        "label_smoothing": 0.0,
+        "class_weights": None,
         "clip_norm": 1.0,
+        "freeze": "none",
+        "precision": "auto",
+        "early_stopping": None,
+        "watchers": {
+            "not_finite": "stop",
+            "learning_rate": "warn",
+            "stuck": "warn",
+            "one_class": "warn",
+            "overfitting": "warn",
+        },
+        "calibrate": True,
+        "reject_for_precision": None,
         "seed": 1,
+        "seeds": None,
     }
     assert loaded.export.quantization == "dynamic"
 
@@ -230,7 +246,7 @@ export:
         "6:1: unknown key `epochs`; it belongs in `training`",
         "8:11: training.epochs is `0`, but must be 1 or more; correct it or remove the line",
         "9:15: training.batch_size is `three`, but must be a whole number; correct it or remove the line",
-        "11:17: export.quantization is `dinamic`, but must be dynamic or none; did you mean `dynamic`?",
+        "11:17: export.quantization is `dinamic`, but must be dynamic or int4 or float16 or none; did you mean `dynamic`?",
     ]
 
 
@@ -422,9 +438,13 @@ def test_a_dumped_recipe_writes_every_default_out(recipe, tmp_path):
         "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
         f"name: tickets\ndataset:\n  train: {tmp_path}/train.csv\n  validation: 0.1\n  test: null\n  text: text\n"
         "  label: label\n  labels: null\n  delimiter: null\n  encoding: utf-8\n"
-        "encoder:\n  source: builtin\n  max_length: 128\n  tokenizer: device\n"
-        "training:\n  epochs: 3\n  batch_size: 32\n  learning_rate: 0.0001\n  warmup: 0.1\n  weight_decay: 0.01\n"
-        "  dropout: 0.1\n  clip_norm: 1.0\n  seed: 1\nexport:\n  quantization: dynamic\n"
+        "encoder:\n  source: builtin\n  max_length: 128\n  tokenizer: device\n  overflow: head\n"
+        "training:\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  learning_rate: 0.0001\n  warmup: 0.1\n"
+        "  weight_decay: 0.01\n  dropout: 0.1\n  label_smoothing: 0.0\n  class_weights: null\n  clip_norm: 1.0\n"
+        "  freeze: none\n  precision: auto\n  early_stopping: null\n  watchers:\n    not_finite: stop\n"
+        "    learning_rate: warn\n    stuck: warn\n    one_class: warn\n    overfitting: warn\n  calibrate: true\n"
+        "  reject_for_precision: null\n  seed: 1\n  seeds: null\nexport:\n  quantization: dynamic\n  compatibility: litert\n"
+        "  max_changed_labels: 0.01\n  max_lost_accuracy: 0.005\n"
     )
 
 

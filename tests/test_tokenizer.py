@@ -214,3 +214,23 @@ def test_real_texts_give_the_same_pieces_with_and_without_a_warm_cache(shared):
     tokenizer = Tokenizer(vocabulary)
     assert tokenizer.pieces(texts) == tokenizer.pieces(texts)
     assert share_of_different_rows(vocabulary, texts) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("overflow", "kept"),
+    [
+        ("head", [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("tail", [12, 13, 14, 15, 16, 17, 18, 19]),
+        ("head_tail", [0, 1, 14, 15, 16, 17, 18, 19]),
+    ],
+)
+def test_overflow_says_which_pieces_of_a_long_text_are_kept(overflow, kept):
+    letters = "abcdefghijklmnopqrst"
+    tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters])
+    long, short = " ".join(letters), "a b c"
+    encoded = tokenizer.encode([(long,), (short,)], 10, overflow)
+    assert encoded.ids[0] == [2, *(4 + piece for piece in kept), 3]
+    assert encoded.ids[1] == [2, 4, 5, 6, 3]
+    assert encoded.truncated.tolist() == [True, False]
+    [pair] = tokenizer.encode([(long, short)], 14, overflow).ids
+    assert pair == [2, *(4 + piece for piece in kept), 3, 4, 5, 6, 3]

@@ -73,7 +73,7 @@ def write_recipe(folder: Path, *, rows: int = 160, encoder: Path | None = None, 
     write_reviews(folder / "train.csv", rows)
     write_reviews(folder / "test.csv", 60, seed=1)
     source = encoder or write_tiny_encoder(folder / "encoder")
-    settings = {"epochs": 10, "batch_size": 16, "learning_rate": 1e-2, **training}
+    settings = {"epochs": 10, "batch_size": 16, "learning_rate": 3e-3, **training}
     path = folder / "recipe.yaml"
     path.write_text(
         "name: reviews\n"

@@ -11,6 +11,7 @@ from typing import Any
 from textclf.dataset import Dataset, Finding, load_dataset, token_findings
 from textclf.encoders.source import load_vocabulary
 from textclf.recipe import load_recipe
+from textclf.text_length import settle_max_length
 from textclf.tokenizer import Tokenizer
 
 _SHOWN_LABELS = 20
@@ -49,7 +50,8 @@ def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport
     dataset = load_dataset(recipe.dataset, recipe.training.seed)
     vocabulary = load_vocabulary(recipe.encoder.source)
     tokenizer = Tokenizer(vocabulary.pieces, recipe.encoder.tokenizer, vocabulary.do_lower_case)
-    findings = [*dataset.findings, *token_findings(dataset, tokenizer, recipe.encoder.max_length)]
+    recipe = settle_max_length(recipe, dataset, tokenizer)
+    findings = [*dataset.findings, *token_findings(dataset, tokenizer, recipe.encoder.fixed_length)]
     return CheckReport(recipe.name, str(recipe_path), list(dataset.labels), _rows(dataset), findings)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.encoders.mobilebert import Dropout, encode_pooled, stack_weights, unstack_weights
+from textclf.encoders.mobilebert import Dropout, Product, encode_pooled, stack_weights, unstack_weights
 from textclf.export.inference_graph import ClassifierWeights
 
 TokenArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -29,21 +29,31 @@ class PooledClassifier:
     def __init__(self, checkpoint: EncoderCheckpoint, label_count: int, seed: int) -> None:
         self.config = checkpoint.config
         self.mask_convention = checkpoint.mask_convention
-        random = np.random.default_rng([seed, 1])
+        self._checkpoint = checkpoint
+        self._label_count = label_count
         width = self.config.hidden_size
-        # Truncated at two deviations, as the original's initialiser.
-        kernel = random.standard_normal((width, label_count))
-        while (outside := np.abs(kernel) > 2).any():
-            kernel[outside] = random.standard_normal(outside.sum())
-        arrays = stack_weights(self.config, checkpoint.weights)
-        arrays["head/kernel"] = kernel * _INITIALIZER_RANGE
-        arrays["head/bias"] = np.zeros(label_count)
-        self.variables = {name: tf.Variable(array.astype(np.float32), name=name) for name, array in arrays.items()}
+        self.variables = {name: tf.Variable(array, name=name) for name, array in self._fresh(seed).items()}
         self.feature_mean = tf.Variable(tf.zeros(width), trainable=False)
         self.feature_scale = tf.Variable(tf.ones(width), trainable=False)
         signature = [tf.TensorSpec([None, None], tf.int32)] * 3
         self._features = tf.function(self._pooled, input_signature=signature)
         self._logits = tf.function(self.logits, input_signature=signature)
+
+    def start_again(self, seed: int) -> None:
+        """Back to the encoder's own weights and a fresh head; the standardisation stays."""
+        for name, array in self._fresh(seed).items():
+            self.variables[name].assign(array)
+
+    def _fresh(self, seed: int) -> dict[str, np.ndarray]:
+        random = np.random.default_rng([seed, 1])
+        # Truncated at two deviations, as the original's initialiser.
+        kernel = random.standard_normal((self.config.hidden_size, self._label_count))
+        while (outside := np.abs(kernel) > 2).any():
+            kernel[outside] = random.standard_normal(outside.sum())
+        arrays = stack_weights(self.config, self._checkpoint.weights)
+        arrays["head/kernel"] = kernel * _INITIALIZER_RANGE
+        arrays["head/bias"] = np.zeros(self._label_count)
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
 
     def logits(
         self,
@@ -52,9 +62,11 @@ class PooledClassifier:
         segment_ids: tf.Tensor,
         attention_dropout: Dropout | None = None,
         head_dropout: Dropout | None = None,
+        product: Product = tf.matmul,
+        frozen_layers: int | None = None,
     ) -> tf.Tensor:
-        """int32 [rows, length] three times → float32 [rows, labels]."""
-        pooled = self._pooled(input_ids, input_mask, segment_ids, attention_dropout)
+        """int32 [rows, length] three times → float32 [rows, labels]; `frozen_layers` as in `encode_pooled`."""
+        pooled = self._pooled(input_ids, input_mask, segment_ids, attention_dropout, product, frozen_layers)
         features = (pooled - self.feature_mean) * self.feature_scale
         if head_dropout is not None:
             features = head_dropout(features, tf.constant(self.config.num_hidden_layers))
@@ -74,6 +86,11 @@ class PooledClassifier:
     def predict_logits(self, arrays: TokenArrays) -> np.ndarray:
         """Logits float32 [rows, labels] without dropout."""
         return self._logits(*arrays).numpy()
+
+    def scale_logits(self, factor: float) -> None:
+        """Multiplies all logits: what a temperature of 1/factor does."""
+        for name in ("head/kernel", "head/bias"):
+            self.variables[name].assign(self.variables[name] * np.float32(factor))
 
     def state(self) -> dict[str, np.ndarray]:
         """Every array by name: the variables, and the standardisation as `features/mean` and `features/scale`."""
@@ -112,6 +129,8 @@ class PooledClassifier:
         input_mask: tf.Tensor,
         segment_ids: tf.Tensor,
         dropout: Dropout | None = None,
+        product: Product = tf.matmul,
+        frozen_layers: int | None = None,
     ) -> tf.Tensor:
         return encode_pooled(
             self.config,
@@ -121,4 +140,6 @@ class PooledClassifier:
             segment_ids,
             mask_convention=self.mask_convention,
             dropout=dropout,
+            product=product,
+            frozen_layers=frozen_layers,
         )

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from textclf import __version__
-from textclf.errors import TextclfError
+from textclf.errors import EncoderError, TextclfError
 from textclf.native_log import without_chatter
 
 
@@ -34,12 +34,24 @@ def cli() -> None:
     """From a CSV and a short recipe to a checked, labelled TFLite text classifier, and to labels for a CSV."""
 
 
+def _forbid_network(context: click.Context, parameter: click.Parameter, offline: bool) -> None:
+    """Everything that fetches heeds the variable, in whatever depth it is called."""
+    if offline:
+        os.environ["TEXTCLF_OFFLINE"] = "1"
+
+
+offline_option = click.option(
+    "--offline", is_flag=True, expose_value=False, callback=_forbid_network, help="Never touch the network."
+)
+
+
 @cli.command("train")
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Folder to write; by default runs/<name>.")
 @click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@offline_option
 def train_command(recipe: str, overrides: tuple[str, ...], run_dir: Path | None, force: bool, resume: bool) -> None:
     """Train RECIPE, export the model, verify it and measure it.
 
@@ -61,6 +73,7 @@ def train_command(recipe: str, overrides: tuple[str, ...], run_dir: Path | None,
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@offline_option
 def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check RECIPE and its data without training."""
     from textclf.checking import check
@@ -71,58 +84,86 @@ def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> Non
 
 @cli.command("classify")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("input_file", metavar="[INPUT.csv]", required=False, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV file to write.")
+@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
+@click.option("-o", "--output", help="File to write; compressed if it ends in .gz or .zst; - for standard output.")
 @click.option("--text", "text_columns", multiple=True, metavar="COLUMN", help="Column of the text; twice for a pair.")
 @click.option("--text-input", multiple=True, metavar="TEXT", help="Classify this text instead; twice for a pair.")
 @click.option("--scores", is_flag=True, help="Add the probability of every label.")
-@click.option("--force", is_flag=True, help="Replace OUTPUT.csv if it exists.")
+@click.option("--top-k", type=click.IntRange(min=1), default=1, metavar="K", help="Add the K likeliest labels.")
+@click.option(
+    "--reject-below",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="P",
+    help="Give no label, or the model's for none of these, where the likeliest has a probability below P.",
+)
+@click.option("--where-label", is_flag=True, help="Compare with the true labels that the input holds.")
+@click.option("--label", "label_column", metavar="COLUMN", help="Column of the true label, for --where-label.")
+@click.option("--delimiter", metavar="CHARACTER", help="What separates fields; found by itself if not given.")
+@click.option("--encoding", default="utf-8", show_default=True, help="How the input is encoded.")
+@click.option("--strict", is_flag=True, help="Stop at the first row that cannot be classified.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Interpreters side by side; one a core.")
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@click.option("--resume", is_flag=True, help="Go on with a job that was interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def classify_command(
-    model: Path,
-    input_file: Path | None,
-    output: Path | None,
-    text_columns: tuple[str, ...],
-    text_input: tuple[str, ...],
-    scores: bool,
-    force: bool,
+    model: Path, inputs: tuple[str, ...], text_input: tuple[str, ...], output: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Classify the rows of a CSV, or one text.
+    """Classify the rows of tables, or one text.
 
-    Adds the columns predicted_label and predicted_score; every other column and the order of rows stay.
+    An INPUT is a CSV or TSV file, plain or compressed with gzip or zstd, a pattern such as 'logs/*.csv.gz', or - for
+    standard input. Adds the columns predicted_label, predicted_score and error; every other column and the order of
+    rows stay. Exit code 3: all is done, but some rows could not be classified; error says why.
     """
-    if bool(text_input) == bool(input_file):
-        raise click.UsageError("give either INPUT.csv with -o OUTPUT.csv, or --text-input")
-    if input_file is None:
-        from textclf.predictor import Classifier
-
-        classifier = Classifier(model)
-        [prediction] = classifier.classify([text_input])
-        ranked = sorted(prediction.scores.items(), key=lambda item: -item[1])
-        for label, score in ranked if scores else ranked[:1]:
-            click.echo(f"{label}\t{score:.4f}")
+    if bool(text_input) == bool(inputs):
+        raise click.UsageError("give either INPUT with -o OUTPUT, or --text-input")
+    if text_input:
+        _classify_text(model, text_input, options, as_json)
         return
     if output is None:
-        raise click.UsageError("-o OUTPUT.csv is missing")
+        raise click.UsageError("-o OUTPUT is missing; - writes to standard output")
+    if options["force"] and options["resume"]:
+        raise click.UsageError("--force starts again and --resume goes on: give one of the two")
     from textclf.batch import classify_file
 
-    summary = classify_file(model, input_file, output, text_columns=text_columns, scores=scores, force=force)
-    click.echo(f"{output}: {summary.rows} rows classified in {summary.seconds:.1f} s")
+    options["num_threads"] = options.pop("threads")
+    summary = classify_file(model, inputs, output, quiet=False, **options)
+    # Standard output may hold the rows.
+    click.echo(_json(summary.as_dict()) if as_json else summary.as_text(), err=output == "-")
+    if summary.errors:
+        sys.exit(3)
+
+
+def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
+    from textclf.predictor import Classifier
+
+    classifier = Classifier(model, num_threads=1)
+    [prediction] = classifier.classify([text_input])
+    ranked = sorted(prediction.scores.items(), key=lambda item: -item[1])
+    if prediction.score < options["reject_below"]:
+        ranked[0] = (classifier.reject_label, prediction.score)
+    shown = ranked if options["scores"] else ranked[: options["top_k"]]
+    if as_json:
+        click.echo(_json({"labels": [{"label": label, "score": score} for label, score in shown]}))
+        return
+    for label, score in shown:
+        click.echo(f"{label}\t{score:.4f}")
 
 
 @cli.command("evaluate")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data")
 @click.option("--text", "text_columns", multiple=True, metavar="COLUMN", help="Column of the text; twice for a pair.")
 @click.option("--label", "label_column", metavar="COLUMN", help="Column of the true label.")
+@click.option("--delimiter", metavar="CHARACTER", help="What separates fields; found by itself if not given.")
+@click.option("--encoding", default="utf-8", show_default=True, help="How the data is encoded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
-def evaluate_command(
-    model: Path, data: Path, text_columns: tuple[str, ...], label_column: str | None, as_json: bool
-) -> None:
-    """Measure MODEL on the labelled rows of DATA."""
+def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
+    """Measure MODEL on the labelled rows of DATA, a table as for classify."""
     from textclf.batch import evaluate_file
     from textclf.report import metrics_text
 
-    metrics = evaluate_file(model, data, text_columns=text_columns, label_column=label_column)
+    metrics = evaluate_file(model, data, quiet=False, **options)
     click.echo(_json(metrics.as_dict()) if as_json else metrics_text(metrics))
 
 
@@ -135,6 +176,59 @@ def inspect_command(model: Path, as_json: bool) -> None:
 
     inspection = inspect_model(model)
     click.echo(_json(inspection.as_dict()) if as_json else inspection.as_text())
+
+
+@cli.command("encoder")
+@click.argument("source")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--check", "golden", is_flag=True, help="Compare with the published values of google/mobilebert-uncased.")
+@offline_option
+def encoder_command(source: str, as_json: bool, golden: bool) -> None:
+    """Show what encoder SOURCE is: builtin, a folder, an archive, a URL, or tfhub:…, kaggle:…, hf:…"""
+    from textclf.encoders.description import checked_description, format_description
+
+    description = checked_description(source, golden=golden)
+    click.echo(_json(description) if as_json else format_description(description))
+    if golden and description["golden_check"]["passed"] is False:
+        raise EncoderError(
+            f"{source}: {description['golden_check']['message']}; get the encoder again from where it is published"
+        )
+
+
+@cli.command("export")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; by default in the run's folder.")
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, force: bool) -> None:
+    """Write the model of a finished RUN in another form, without training, and compare it with the trained one.
+
+    KEY=VALUE changes how it is written, for example quantization=float16 or compatibility=task-library.
+    """
+    from textclf.export.verify import export_run
+
+    _, report = export_run(run, overrides, output, force=force)
+    click.echo(report.as_text())
+
+
+@cli.command("verify")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", required=False, type=click.Path(path_type=Path))
+@click.option("--run", type=click.Path(path_type=Path), help="Folder of the run that trained it, to compare with.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bool) -> None:
+    """Check a .tflite MODEL: its structure, the trained model's answers, and the runtimes that are installed.
+
+    The rows of DATA are compared, by default the validation and test rows of the run. Exit code 2: something is wrong.
+    """
+    if data is not None and run is None:
+        raise click.UsageError("DATA is compared with the trained model; name its folder with --run")
+    from textclf.export.verify import verify_model
+
+    report = verify_model(model, data, run)
+    click.echo(_json(report.as_dict()) if as_json else report.as_text())
+    if report.problems:
+        sys.exit(2)
 
 
 def _json(values: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import encodings.aliases
+import math
 import os
 import re
 import typing
@@ -185,6 +186,73 @@ def _encoder_source(value: object) -> str:
     return str(_absolute_path(value))
 
 
+def _max_length(value: object) -> object:
+    """The word `auto`, or a number of tokens."""
+    if value == "auto":
+        return "auto"
+    try:
+        length = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+    except ValueError:
+        length = None
+    if length is not None and 8 <= length <= 512:
+        return length
+    wanted = "a whole number or auto" if length is None else "8 or more" if length < 8 else "512 or less"
+    raise ValueError(f"is {_quoted(value)}, but must be {wanted}; correct it or remove the line")
+
+
+def _class_weights(value: object) -> object:
+    """The word `balanced`, or a weight for each of some labels."""
+    if value is None or value == "balanced":
+        return value
+    example = "write `balanced`, or a weight for each label such as `{spam: 3}`"
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"is {_quoted(value)}, not weights; {example}")
+    weights = {}
+    for label, weight in value.items():
+        try:
+            number = float(weight)
+        except (TypeError, ValueError):
+            raise ValueError(f"gives `{label}` the weight {_quoted(weight)}, not a number; {example}") from None
+        if not 0 < number < math.inf:
+            raise ValueError(f"gives `{label}` the weight {number:g}; write a finite number above 0")
+        weights[str(label)] = number
+    return weights
+
+
+def _freeze(value: object) -> object:
+    """`none`, `embeddings`, or a number of layers."""
+    if value in ("none", "embeddings"):
+        return str(value)
+    try:
+        layers = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        layers = 0
+    if isinstance(value, bool) or layers < 1 or str(layers) != str(value):
+        raise ValueError(
+            f"is {_quoted(value)}; write none, embeddings, or how many of the lower layers stay as they are, such as 12"
+        )
+    return layers
+
+
+def _seeds(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        raise ValueError("must be a list of two or more seeds such as `[1, 2, 3]`; for one, write `seed: 1`")
+    if len({str(seed) for seed in value}) < len(value):
+        raise ValueError("names a seed twice; the second training would only repeat the first")
+    return value
+
+
+def _precision(value: object) -> object:
+    if value in ("float16", "fp16", "half", "mixed_float16"):
+        raise ValueError(
+            f"is {_quoted(value)}, in which MobileBERT cannot be trained: its states reach 1e7 and float16 ends at "
+            "65504; write auto, float32 or bfloat16"
+        )
+    return value
+
+
 # Editors read unquoted 1, yes and null as numbers and so on; here they are names all the same.
 _NAME_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
 _SHARE_OR_FILE_SCHEMA: list[dict[str, Any]] = [
@@ -195,6 +263,7 @@ _SHARE_OR_FILE_SCHEMA: list[dict[str, Any]] = [
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute_path), WithJsonSchema({"type": "string", "minLength": 1})]
 ColumnName = Annotated[str, Field(min_length=1)]
 Label = Annotated[str, BeforeValidator(_label)]
+WatcherAction = Literal["ignore", "warn", "stop", "fail"]
 Columns = Annotated[
     tuple[ColumnName, ...],
     BeforeValidator(_columns),
@@ -300,13 +369,30 @@ class EncoderSettings(Settings):
         description="`builtin`, the path of a folder or archive (relative to the recipe), or a handle such as "
         "`hf:google/mobilebert-uncased` or `tfhub:…`. A folder that is called builtin is written ./builtin.",
     )
-    max_length: int = Field(
-        default=128, ge=8, le=512, description="Tokens a row at most, [CLS] and [SEP] included; longer rows are cut."
+    max_length: Annotated[
+        int | str,
+        BeforeValidator(_max_length),
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 8, "maximum": 512}, {"const": "auto"}]}),
+    ] = Field(
+        default=128,
+        description="Tokens a row at most, [CLS] and [SEP] included; longer rows are cut. `auto` takes as many as 99.5% "
+        "of the training rows need.",
     )
     tokenizer: Literal["device", "bert"] = Field(
         default="device",
         description="`device` splits words exactly as MediaPipe and the TFLite Task Library do on a phone; `bert` as "
         "BERT's Python programs do, which also fold accents and capitals beyond ASCII.",
+    )
+
+    @property
+    def fixed_length(self) -> int:
+        """`max_length` as a number; ValueError while it is still to be chosen from the data."""
+        return int(self.max_length)
+
+    overflow: Literal["head", "tail", "head_tail"] = Field(
+        default="head",
+        description="What is kept of a text longer than max_length: its `head`, its `tail`, or `head_tail`, a quarter of "
+        "the room for the first tokens and the rest for the last. Phones' own runtimes always keep the head.",
     )
 
     @model_validator(mode="before")
@@ -318,11 +404,39 @@ class EncoderSettings(Settings):
         return values
 
 
+class WatcherSettings(Settings):
+    """What happens when a training goes wrong: warn and go on, stop and export the best epoch so far, or fail."""
+
+    not_finite: Literal["stop", "fail"] = Field(
+        default="stop",
+        description="When the loss is no longer a number. `stop` exports the best epoch so far; without one it fails.",
+    )
+    learning_rate: WatcherAction = Field(
+        default="warn", description="When the loss climbs well above that of guessing: the learning rate is too high."
+    )
+    stuck: WatcherAction = Field(
+        default="warn", description="When the loss is still that of guessing by the labels' shares after an epoch."
+    )
+    one_class: WatcherAction = Field(
+        default="warn", description="When every validation row is given the same label after an epoch."
+    )
+    overfitting: WatcherAction = Field(
+        default="warn", description="When the validation loss rises for two epochs while the training loss falls."
+    )
+
+
 class TrainingSettings(Settings):
     """How the classifier is fine-tuned."""
 
     epochs: int = Field(default=3, ge=1, le=10_000, description="How often every training row is seen.")
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows a step.")
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        le=65_536,
+        description="In how many parts the rows of a step are computed, one after the other, their gradients added up: "
+        "a large batch in the memory of a small one. At most batch_size.",
+    )
     learning_rate: float = Field(
         default=1e-4, gt=0, le=1, allow_inf_nan=False, description="The highest learning rate, reached after warm-up."
     )
@@ -335,20 +449,119 @@ class TrainingSettings(Settings):
     dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of the pooled features that is dropped before the last layer."
     )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each row's target that is spread evenly over all labels."
+    )
+    class_weights: Annotated[
+        str | dict[str, float] | None,
+        BeforeValidator(_class_weights),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"const": "balanced"},
+                    {"type": "object", "additionalProperties": {"type": "number", "exclusiveMinimum": 0}},
+                    {"type": "null"},
+                ]
+            }
+        ),
+    ] = Field(
+        default=None,
+        description="How much a row of each label counts: `balanced` gives all labels the same total weight, "
+        "`{spam: 3}` lets each row of spam count three times; labels that are not named count once.",
+    )
     clip_norm: float = Field(
         default=1.0, gt=0, allow_inf_nan=False, description="Gradients are scaled down to this global norm."
+    )
+    freeze: Annotated[
+        int | str,
+        BeforeValidator(_freeze),
+        WithJsonSchema({"anyOf": [{"enum": ["none", "embeddings"]}, {"type": "integer", "minimum": 1}]}),
+    ] = Field(
+        default="none",
+        description="What keeps its pre-trained weights: `none`, the `embeddings`, or the embeddings and so many of the "
+        "lower layers.",
+    )
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(_precision)] = Field(
+        default="auto",
+        description="Of matrix products in training. `auto` takes bfloat16 where the processor multiplies it in "
+        "hardware; weights, gradients and sums stay float32.",
+    )
+    early_stopping: int | None = Field(
+        default=None,
+        ge=1,
+        description="Ends the training after so many epochs without a better validation result. null never does.",
+    )
+    watchers: WatcherSettings = WatcherSettings()
+    calibrate: bool = Field(
+        default=True,
+        description="Fits a temperature to the validation rows, so that a probability says how often the label is "
+        "right, and folds it into the model. Labels stay the same.",
+    )
+    reject_for_precision: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Chooses on the validation rows the probability below which no label is given, so that this share "
+        "of the given labels is right. null gives every row a label.",
     )
     seed: int = Field(
         default=1, ge=0, lt=2**32, description="Fixes the splits, the order of rows, the new weights and the dropout."
     )
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None,
+        BeforeValidator(_seeds),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {
+                        "type": "array",
+                        "items": {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32},
+                        "minItems": 2,
+                        "uniqueItems": True,
+                    },
+                    {"type": "null"},
+                ]
+            }
+        ),
+    ] = Field(
+        default=None,
+        description="Trains once with each of these seeds on the same splits, reports mean and deviation, and exports "
+        "the one that is best on validation. null trains once, with `seed`.",
+    )
+
+    @property
+    def frozen_layers(self) -> int | None:
+        """How many of the lower layers stay as they are, the embeddings with them; None where nothing does."""
+        if self.freeze == "none":
+            return None
+        return 0 if self.freeze == "embeddings" else int(self.freeze)
 
 
 class ExportSettings(Settings):
     """How the `.tflite` file is written."""
 
-    quantization: Literal["dynamic", "none"] = Field(
+    quantization: Literal["dynamic", "int4", "float16", "none"] = Field(
         default="dynamic",
-        description="`dynamic` stores weights as 8-bit integers (a quarter of the size, faster); `none` keeps float32.",
+        description="How weights are stored: `dynamic` as 8-bit integers (a quarter of the size, the fastest), `int4` as "
+        "4-bit ones (half of that again, less exact), `float16` (half the size, nearly as exact as `none`), `none` as float32.",
+    )
+    compatibility: Literal["litert", "task-library"] = Field(
+        default="litert",
+        description="`litert` runs in LiteRT and MediaPipe; `task-library` also in the Task Library 0.4.4 and other "
+        "runtimes of its age.",
+    )
+    max_changed_labels: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the compared rows that the exported model may clearly give another label than the trained "
+        "one; above it the export fails.",
+    )
+    max_lost_accuracy: float = Field(
+        default=0.005,
+        ge=0,
+        le=1,
+        description="How much accuracy the exported model may lose; above it the export fails.",
     )
 
 
@@ -419,11 +632,48 @@ def shares_leave_rows_to_train_on(recipe: Recipe) -> Iterator[Breach]:
         )
 
 
+def weighted_labels_exist(recipe: Recipe) -> Iterator[Breach]:
+    """Where the recipe lists the labels, class weights are given to these only."""
+    weights, labels = recipe.training.class_weights, recipe.dataset.labels
+    if isinstance(weights, dict) and labels is not None:
+        for label in weights:
+            if label not in labels:
+                yield Breach(
+                    ("training.class_weights", "dataset.labels"),
+                    f"training.class_weights names `{label}`, which is not in dataset.labels; "
+                    f"{_suggestion(label, labels, 'correct it or remove it')}",
+                )
+
+
+def parts_of_a_batch_hold_rows(recipe: Recipe) -> Iterator[Breach]:
+    """No more parts than rows."""
+    training = recipe.training
+    if training.accumulate > training.batch_size:
+        yield Breach(
+            ("training.accumulate", "training.batch_size"),
+            f"training.accumulate ({training.accumulate}) is more than training.batch_size ({training.batch_size}); "
+            "batch_size counts all rows of a step, accumulate the parts in which they are computed",
+        )
+
+
+def four_bits_need_litert(recipe: Recipe) -> Iterator[Breach]:
+    """The Task Library's runtime knows no 4-bit weights."""
+    if recipe.export.quantization == "int4" and recipe.export.compatibility == "task-library":
+        yield Breach(
+            ("export.compatibility", "export.quantization"),
+            "export.compatibility is task-library, whose runtime knows no weights of 4 bits (export.quantization is "
+            "int4); choose quantization dynamic, or compatibility litert",
+        )
+
+
 RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     label_is_not_a_text_column,
     text_columns_differ,
     splits_are_different_files,
     shares_leave_rows_to_train_on,
+    weighted_labels_exist,
+    parts_of_a_batch_hold_rows,
+    four_bits_need_litert,
 )
 
 

@@ -40,6 +40,13 @@ _WEAK_F1 = 0.5
 _LONGEST_TEXT = 600
 _POINTS = 400
 
+_WEIGHTS = {
+    "none": "32-bit floating point, not quantised",
+    "float16": "16-bit floating point",
+    "dynamic": "8-bit integers",
+    "int4": "4-bit integers",
+}
+
 # Stand-ins that matplotlib writes and that become the page's CSS variables, so that charts follow light and dark.
 _INK, _MUTED, _RULE, _ACCENT = "#010101", "#020202", "#030303", "#040404"
 _PAGE_COLOURS = {_INK: "var(--ink)", _MUTED: "var(--muted)", _RULE: "var(--rule)", _ACCENT: "var(--accent)"}
@@ -181,6 +188,10 @@ def _percent(share: float) -> str:
     return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"
+
+
 def _shares(label: LabelMetrics) -> tuple[float, float, float]:
     return label.precision, label.recall, label.f1
 
@@ -211,8 +222,7 @@ def _measured(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
 
 def _restored(values: Mapping[str, Any]) -> Metrics:
     """The inverse of `Metrics.as_dict`."""
-    per_label = [label if isinstance(label, LabelMetrics) else LabelMetrics(**label) for label in values["per_label"]]
-    return Metrics(**{**values, "per_label": per_label})
+    return Metrics(**{**values, "per_label": [LabelMetrics(**label) for label in values["per_label"]]})
 
 
 def _short_names(paths: Iterable[str]) -> dict[str, str]:
@@ -236,6 +246,14 @@ def _shown_recipe(recipe: Any) -> Any:
     return recipe
 
 
+def _file_of(split: str, recipe: Mapping[str, Any] | None) -> str | None:
+    """The name of the file whose rows a split has: its own, or the training file where it is a share of that."""
+    if not recipe:
+        return None
+    own = recipe["dataset"][split]
+    return os.path.basename(own if isinstance(own, str) else recipe["dataset"]["train"])
+
+
 def _common_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What the report and the model card both tell."""
     measured = _measured(metrics)
@@ -243,8 +261,16 @@ def _common_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
     commonest = max(headline.per_label, key=lambda label: label.support)
     names = _short_names(metrics["files"])
     recipe = metrics.get("recipe")
+    warnings = metrics.get("warnings", [])
     return {
         "metrics": metrics,
+        "warnings": warnings,
+        "stopped": metrics.get("stopped"),
+        "findings": [finding for finding in metrics["findings"] if finding not in warnings],
+        "calibration": metrics.get("calibration"),
+        "rejection": metrics.get("rejection"),
+        "seeds": metrics.get("seeds"),
+        "weights": _WEIGHTS[metrics["export"]["quantization"]],
         "measured": measured,
         "split": split,
         "headline": headline,
@@ -255,7 +281,10 @@ def _common_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "source": _shown_recipe(metrics["encoder"]["source"]),
         "builtin": metrics["encoder"]["source"].split(":")[0] == "builtin",
         "recipe": recipe,
-        "is_pair": bool(recipe) and len(recipe["dataset"]["text"]) == 2,
+        "rows_file": _file_of(split, recipe),
+        "is_pair": recipe is not None
+        and isinstance(recipe["dataset"]["text"], list | tuple)
+        and len(recipe["dataset"]["text"]) == 2,
         "seldom": [label.label for label in headline.per_label if label.support < _FEW_ROWS],
         "weak": [label for label in headline.per_label if label.support >= _FEW_ROWS and label.f1 < _WEAK_F1],
         "few_rows": _FEW_ROWS,
@@ -269,7 +298,12 @@ def _template(name: str, *, escape: bool) -> Template:
         autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters.update(
-        percent=_percent, size=_size, duration=_duration, rows=lambda count: f"{count:,}", markdown=_markdown
+        percent=_percent,
+        points=_points,
+        size=_size,
+        duration=_duration,
+        rows=lambda count: f"{count:,}",
+        markdown=_markdown,
     )
     return environment.from_string(resources.files("textclf").joinpath(name).read_text("utf-8"))
 
@@ -294,6 +328,7 @@ def write_report(folder: Path, metrics: dict[str, Any], mistakes: Sequence[Mista
         charts=_charts(_training_steps(folder), metrics["history"], metrics["best_epoch"]),
         grid=_grid(headline) if has_grid else None,
         pairs=most_confused(headline),
+        has_training_loss="training_loss" in metrics["history"][0],
         weakest=None if has_grid else by_weakness[:_WEAKEST_LABELS],
         mistakes=mistakes,
         shortened=_shortened,
@@ -319,16 +354,15 @@ def _training_steps(folder: Path) -> list[dict[str, Any]]:
     if not log.exists():
         return []
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return [entry for entry in entries if entry["event"] == "step"]
+    # A training that diverged ends with a loss that is no number, and no chart can show.
+    return [entry for entry in entries if entry["event"] == "step" and math.isfinite(entry["loss"])]
 
 
 # --- Charts ----------------------------------------------------------------------------------------------------------
 
 
-def _charts(steps: list[dict[str, Any]], history: list[dict[str, Any]], best_epoch: int) -> dict[str, str]:
-    """Inline SVG by name, each over the epochs: `loss`, `quality` and, where a log exists, `learning_rate`."""
-    if not history:
-        return {}
+def _charts(steps: list[dict[str, Any]], history: list[dict[str, Any]], best_epoch: int) -> dict[str, str | None]:
+    """Inline SVG by name, each over the epochs; None for what only a log can tell."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -336,7 +370,7 @@ def _charts(steps: list[dict[str, Any]], history: list[dict[str, Any]], best_epo
         "svg.hashsalt": "textclf",
         "svg.fonttype": "none",
         "font.family": _CHART_FONT,
-        "font.size": 8,
+        "font.size": 9.5,
         "axes.edgecolor": _RULE,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -357,19 +391,17 @@ def _charts(steps: list[dict[str, Any]], history: list[dict[str, Any]], best_epo
     }
     # From matplotlib's own defaults, so that nobody's settings file changes the page.
     with matplotlib.style.context(["default", style]):
-        charts = {
+        return {
             "loss": _svg(_loss_chart(Figure(), steps, history, best_epoch), "Loss over the epochs"),
             "quality": _svg(_quality_chart(Figure(), history, best_epoch), "Accuracy and macro-F1 over the epochs"),
+            "learning_rate": _svg(_rate_chart(Figure(), steps, history), "Learning rate over the epochs")
+            if steps
+            else None,
         }
-        if steps:
-            charts["learning_rate"] = _svg(_rate_chart(Figure(), steps, history), "Learning rate over the epochs")
-    return charts
 
 
-def _loss_chart(
-    figure: Figure, steps: list[dict[str, Any]], history: list[dict[str, Any]], best_epoch: int
-) -> Figure:
-    axes = _axes(figure, history)
+def _loss_chart(figure: Figure, steps: list[dict[str, Any]], history: list[dict[str, Any]], best_epoch: int) -> Figure:
+    axes = _axes(figure, history, steps)
     top = max(entry["validation_loss"] for entry in history)
     if steps:
         epochs, losses = _thinned(_epochs(steps)), _thinned([step["loss"] for step in steps])
@@ -384,15 +416,15 @@ def _loss_chart(
 
 
 def _quality_chart(figure: Figure, history: list[dict[str, Any]], best_epoch: int) -> Figure:
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FuncFormatter
 
-    axes = _axes(figure, history)
+    axes = _axes(figure, history, [])
     _epoch_line(axes, history, "validation_macro_f1", color=_INK, linestyle="--", linewidth=1.1)
     _epoch_line(axes, history, "validation_accuracy", color=_ACCENT)
     low = min(min(entry["validation_macro_f1"], entry["validation_accuracy"]) for entry in history)
     # Some height even where all is flat, and never beyond 100 %.
     axes.set_ylim(max(0, low - max(0.05, (1 - low) * 0.1)), 1.0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
     _mark_best(axes, best_epoch)
     return figure
 
@@ -400,23 +432,24 @@ def _quality_chart(figure: Figure, history: list[dict[str, Any]], best_epoch: in
 def _rate_chart(figure: Figure, steps: list[dict[str, Any]], history: list[dict[str, Any]]) -> Figure:
     from matplotlib.ticker import FuncFormatter
 
-    axes = _axes(figure, history)
+    axes = _axes(figure, history, steps)
     axes.plot(_thinned(_epochs(steps)), _thinned([step["learning_rate"] for step in steps]), color=_INK)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.1e}".replace("e-0", "e-") if rate else "0"))
     return figure
 
 
-def _axes(figure: Figure, history: list[dict[str, Any]]) -> Axes:
-    """Axes over all epochs; small, so that the page never has to shrink the letters much."""
+def _axes(figure: Figure, history: list[dict[str, Any]], steps: list[dict[str, Any]]) -> Axes:
+    """Axes over all epochs, the last one perhaps begun only; small, so that the page never has to shrink the letters much."""
     from matplotlib.ticker import MaxNLocator
 
-    figure.set_size_inches(4.4, 2.9)
+    figure.set_size_inches(4.6, 3.0)
     figure.set_layout_engine("constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
-    axes.set_xlim(0, history[-1]["epoch"] * 1.02)
+    last = max(history[-1]["epoch"], _epochs(steps)[-1] if steps else 0)
+    axes.set_xlim(0, last * 1.02)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -479,9 +512,13 @@ def write_model_card(folder: Path, metrics: dict[str, Any]) -> None:
 
     values = _common_values(metrics)
     front = yaml.safe_dump(_front_matter(metrics, values), sort_keys=False, allow_unicode=True)
-    training = (values["recipe"] or {}).get("training", {})
+    recipe = values["recipe"] or {"training": {}, "encoder": {}, "export": {}}
     page = _template("model_card_template.md", escape=False).render(
-        values, front_matter=front, training=training, encoder_settings=(values["recipe"] or {}).get("encoder", {})
+        values,
+        front_matter=front,
+        training=_flat(recipe["training"]),
+        encoder_settings=recipe["encoder"],
+        export_settings=recipe["export"],
     )
     write_text(folder / "MODEL_CARD.md", page)
 
@@ -494,16 +531,27 @@ def _front_matter(metrics: Mapping[str, Any], values: Mapping[str, Any]) -> dict
     ]
     task = {"type": "text-classification", "name": "Text classification"}
     dataset = {"type": "csv", "name": metrics["name"], "split": values["split"]}
+    source = metrics["encoder"]["source"]
     return {
         **({"language": "en"} if values["builtin"] else {}),
+        **({"base_model": source.removeprefix("hf:")} if source.startswith("hf:") else {}),
         "pipeline_tag": "text-classification",
         "library_name": "tflite",
         "tags": ["text-classification", "mobilebert", "tflite", "litert", "mediapipe", "textclf"],
         "metrics": ["accuracy", "f1"],
-        "model-index": [
-            {"name": metrics["name"], "results": [{"task": task, "dataset": dataset, "metrics": results}]}
-        ],
+        "model-index": [{"name": metrics["name"], "results": [{"task": task, "dataset": dataset, "metrics": results}]}],
     }
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by the dotted names that overrides use."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def _markdown(text: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -33,9 +34,13 @@ class RunFolder:
     def last_state(self) -> Path:
         return self.path / "checkpoints" / "last.safetensors"
 
-    @property
-    def best_state(self) -> Path:
-        return self.path / "checkpoints" / "best.safetensors"
+    def best_state(self, seed: int) -> Path:
+        """The best epoch of the training with this seed."""
+        return self.path / "checkpoints" / f"best-{seed}.safetensors"
+
+    def log_of(self, seed: int, seed_count: int) -> Path:
+        """Of several seeds, each has a log of its own; `log` is then that of the exported one."""
+        return self.log if seed_count == 1 else self.path / f"log-seed-{seed}.jsonl"
 
     def finish(self) -> None:
         """Moves the complete folder to its place; what stood there is removed only after the new one stands."""
@@ -74,6 +79,13 @@ def open_run_folder(target: Path, *, force: bool, resume: bool) -> Iterator[RunF
         ) from None
     except PermissionError as error:
         raise RunError(f"{error.filename}: cannot be written (permission denied); choose another --run-dir") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(
+            f"{error.filename or target}: the disk is full; free some space and go on with --resume, which continues "
+            "at the last saved step"
+        ) from error
 
 
 def _prepare(folder: RunFolder, *, force: bool, resume: bool) -> None:
@@ -111,7 +123,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 def save_state(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
     """Arrays by name and JSON facts as one safetensors file, written whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
-    save_file(dict(arrays), temporary, metadata={"facts": json.dumps(facts)})
+    try:
+        save_file(dict(arrays), temporary, metadata={"facts": json.dumps(facts)})
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    except SafetensorError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"{path}: the state cannot be saved ({error}); make room on the disk and go on with --resume"
+        ) from error
     os.replace(temporary, path)
 
 

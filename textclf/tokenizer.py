@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     import tokenizers
 
 TokenizerKind = Literal["device", "bert"]
+Overflow = Literal["head", "tail", "head_tail"]
+"""Which pieces of a text that is too long are kept: the first, the last, or a quarter of the first and then the last."""
 
 MAX_WORD_BYTES = 100
 MAX_WORD_CHARACTERS = 100
@@ -194,11 +196,12 @@ class Tokenizer:
         """The piece ids of each text, without [CLS] and [SEP] and not cut."""
         return list(self._iterate_pieces(texts))
 
-    def encode(self, texts: Sequence[tuple[str, ...]], max_length: int) -> Encoded:
+    def encode(self, texts: Sequence[tuple[str, ...]], max_length: int, overflow: Overflow = "head") -> Encoded:
         """Rows of one or two texts as [CLS] first [SEP] or [CLS] first [SEP] second [SEP], at most `max_length` ids.
 
-        A single text keeps its first pieces; of a pair the longer text loses its last piece until both fit, as in
-        BERT's `_truncate_seq_pair`. Devices know single texts only: a pair needs a runtime that sets segment ids.
+        A text that is too long keeps the pieces that `overflow` says; of a pair the longer text loses pieces until both
+        fit, as in BERT's `_truncate_seq_pair`. Device runtimes always keep the head, and know
+        single texts only: a pair needs a runtime that sets segment ids.
         Raises ValueError for rows of no or more than two texts, and for a `max_length` that holds no piece of each.
         """
         widths = set(map(len, texts))
@@ -216,7 +219,7 @@ class Tokenizer:
         for row, row_texts in enumerate(texts):
             first = next(pieces)
             if len(row_texts) == 1:
-                ids = first[: max_length - 2]
+                ids = _kept(first, max_length - 2, overflow)
                 truncated[row] = len(ids) < len(first)
                 flat += start + ids + separator
                 first_lengths[row] = len(ids) + 2
@@ -224,7 +227,8 @@ class Tokenizer:
                 second = next(pieces)
                 kept_first, kept_second = _lengths_of_pair(len(first), len(second), max_length - 3)
                 truncated[row] = kept_first + kept_second < len(first) + len(second)
-                flat += start + first[:kept_first] + separator + second[:kept_second] + separator
+                flat += start + _kept(first, kept_first, overflow) + separator
+                flat += _kept(second, kept_second, overflow) + separator
                 first_lengths[row] = kept_first + 2
             offsets[row + 1] = len(flat)
         return Encoded(np.array(flat, dtype=np.int32), offsets, first_lengths, truncated, self.pad_id)
@@ -319,6 +323,14 @@ def _lengths_of_pair(first: int, second: int, room: int) -> tuple[int, int]:
     """What is left of two lengths when the longer (of equal ones the second) loses one until both fit into `room`."""
     kept_second = min(second, max(room // 2, room - first))
     return min(first, room - kept_second), kept_second
+
+
+def _kept(pieces: list[int], count: int, overflow: Overflow) -> list[int]:
+    """At most `count` of the pieces. A quarter of head before the tail as in Sun et al. 2019, section 5.3.1."""
+    if len(pieces) <= count:
+        return pieces
+    head = {"head": count, "tail": 0, "head_tail": count // 4}[overflow]
+    return pieces[:head] + pieces[len(pieces) - (count - head) :]
 
 
 class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):

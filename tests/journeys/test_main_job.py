@@ -83,7 +83,9 @@ def test_classifying_a_file_keeps_columns_and_order_and_adds_labels(finished, tm
         "predicted_score",
         "score:bad",
         "score:good",
+        "error",
     ]
+    assert {row["error"] for row in rows_after} == {""}
     assert [{key: row[key] for key in ("id", "review", "mood")} for row in rows_after] == rows_before
     right = sum(row["predicted_label"] == row["mood"] for row in rows_after)
     assert right >= 45

@@ -1,0 +1,30 @@
+"""How much a row of each label counts in training: the recipe's words and the labels' rows in, one weight a label out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from textclf.errors import RecipeError
+
+
+def label_weights(
+    wanted: str | Mapping[str, float] | None, labels: Sequence[str], row_counts: np.ndarray
+) -> np.ndarray:
+    """float32 [labels], of mean 1 over the training rows, so that losses and clipping keep their scale.
+
+    `wanted` is `training.class_weights`. Raises RecipeError when it names a label that the data do not have.
+    """
+    weights = np.ones(len(labels))
+    if wanted == "balanced":
+        weights = 1.0 / np.maximum(row_counts, 1)
+    elif isinstance(wanted, Mapping):
+        for label, weight in wanted.items():
+            if label not in labels:
+                near = difflib.get_close_matches(label, labels, n=1)
+                remedy = f"did you mean `{near[0]}`?" if near else f"the labels are {', '.join(labels[:10])}"
+                raise RecipeError(f"training.class_weights names `{label}`, a label that no row has; {remedy}")
+            weights[labels.index(label)] = weight
+    return (weights * row_counts.sum() / (weights * row_counts).sum()).astype(np.float32)

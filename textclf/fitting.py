@@ -1,0 +1,433 @@
+"""The training loop: prepared data and an encoder in, the classifier with the weights of its best epoch out.
+
+It saves as it goes, so that a run stopped at any moment goes on from there and ends with the same weights to the bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from textclf.batching import Batch, evaluation_batches, padded_length, training_batches
+from textclf.class_weights import label_weights
+from textclf.classifier import PooledClassifier
+from textclf.dataset import Dataset
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.errors import EncoderError, RunError, TextclfError
+from textclf.evaluation import evaluate, softmax
+from textclf.optimizer import AdamW, scheduled_learning_rate
+from textclf.precision import chosen_precision, matrix_product
+from textclf.progress import Progress
+from textclf.recipe import Recipe, dump_recipe
+from textclf.run_folder import RunFolder, RunLog, load_state, save_state
+from textclf.tokenizer import Encoded, Tokenizer, pad
+from textclf.training_step import Part, TrainingStep
+from textclf.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
+
+# How much work a killed run loses at most.
+_SECONDS_BETWEEN_SAVES = 60.0
+_EVALUATION_BATCH = 64
+# Rows from which the feature standardisation is measured: enough for 512 means and deviations.
+_STANDARDIZATION_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The dataset with its splits as token ids, for one tokenizer and length."""
+
+    dataset: Dataset
+    tokenizer: Tokenizer
+    max_length: int
+    encoded: dict[str, Encoded]
+
+    def batch(self, split: str, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return pad(self.encoded[split], batch.rows, batch.length)
+
+
+@dataclass
+class SeedResult:
+    """One finished training: `history` by epoch, `scores` of its best epoch by split (accuracy, macro_f1, loss)."""
+
+    seed: int
+    best_epoch: int
+    history: list[dict[str, Any]]
+    scores: dict[str, dict[str, float]]
+    warnings: list[str]
+    stopped: str | None
+
+
+@dataclass
+class Fitted:
+    """The trained classifier, holding the weights that are to be exported, and how all trainings went."""
+
+    classifier: PooledClassifier
+    results: list[SeedResult]
+    winner: SeedResult
+    precision: str
+
+
+@dataclass
+class TrainingProgress:
+    """Where a run stands: what a saved state carries besides arrays. All but the first two belong to one seed."""
+
+    seed_index: int = 0
+    finished: list[dict[str, Any]] = field(default_factory=list)
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_epoch: int = 0
+    epoch_loss: float = 0.0
+    recent_losses: list[float] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)
+    stopped: str | None = None
+
+
+def fit(
+    recipe: Recipe,
+    data: PreparedData,
+    checkpoint: EncoderCheckpoint,
+    folder: RunFolder,
+    progress: Progress,
+    started: float,
+) -> Fitted:
+    """Trains once for each seed of the recipe; the classifier comes back with the best epoch of the best seed.
+
+    `started` is the time.monotonic() of the command. Raises RecipeError, EncoderError and RunError for settings that do
+    not fit the data, the encoder or the saved state, TextclfError where a watcher says so, and KeyboardInterrupt, with
+    the state saved, after Ctrl-C.
+    """
+    tf.config.experimental.enable_op_determinism()
+    fitting = _Fitting(recipe, data, checkpoint, folder, progress, started)
+    with _Interruption.watched() as interruption:
+        return fitting.run(interruption)
+
+
+def seeds_of(recipe: Recipe) -> tuple[int, ...]:
+    """The seeds to train with, one or more."""
+    return recipe.training.seeds or (recipe.training.seed,)
+
+
+class _Fitting:
+    """What the loop carries along: the classifier, its optimiser, the compiled step and where the run stands."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: PreparedData,
+        checkpoint: EncoderCheckpoint,
+        folder: RunFolder,
+        progress: Progress,
+        started: float,
+    ) -> None:
+        self.recipe, self.settings, self.data = recipe, recipe.training, data
+        self.folder, self.progress, self.started = folder, progress, started
+        self.seeds = seeds_of(recipe)
+        self.train, self.labels = data.dataset.train, data.dataset.labels
+        self.lengths = data.encoded["train"].lengths
+        layers = checkpoint.config.num_hidden_layers
+        frozen = self.settings.frozen_layers
+        if frozen is not None and frozen > layers:
+            raise EncoderError(f"training.freeze is {frozen}, but {checkpoint.path} has {layers} layers; lower it")
+        row_counts = np.bincount(self.train.labels, minlength=len(self.labels))
+        self.weights = label_weights(self.settings.class_weights, self.labels, row_counts)
+        self.guessing = guessing_loss(row_counts, self.weights, self.settings.label_smoothing)
+        self.precision = chosen_precision(self.settings.precision)
+
+        self.classifier = PooledClassifier(checkpoint, len(self.labels), self.seeds[0])
+        self.optimizer = AdamW(
+            self.classifier.variables, self.settings.weight_decay, self.settings.clip_norm, decayed_from=frozen or 0
+        )
+        product = matrix_product(self.precision)
+        self.training_step = TrainingStep(self.classifier, self.optimizer, self.settings, product)
+        self.steps_an_epoch = len(self._batches(self.seeds[0], 0))
+        self.total_steps = self.steps_an_epoch * self.settings.epochs
+        self.fingerprint = _fingerprint(recipe, data, checkpoint)
+        self.state = TrainingProgress()
+        self.saved = time.monotonic()
+        self._describe(checkpoint)
+
+    def _describe(self, checkpoint: EncoderCheckpoint) -> None:
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        self.device = f"{gpus} GPU" if gpus else "CPU"
+        self.progress.say(
+            f"Training on {len(self.train.rows)} rows, {len(self.labels)} labels: {self.settings.epochs} epochs of "
+            f"{self.steps_an_epoch} steps, {checkpoint.config.num_hidden_layers}-layer encoder ({checkpoint.format}), "
+            f"{self.precision} products on {self.device}"
+        )
+
+    def run(self, interruption: _Interruption) -> Fitted:
+        if self.folder.last_state.exists():
+            self._restore()
+        else:
+            self.classifier.standardize(self._standardization_batches())
+        while self.state.seed_index < len(self.seeds):
+            self._train_seed(interruption)
+            self._finish_seed()
+        results = [SeedResult(**values) for values in self.state.finished]
+        winner = max(results, key=lambda result: _quality(result.history[result.best_epoch - 1]))
+        best, _ = load_state(self.folder.best_state(winner.seed))
+        self.classifier.load_state(best)
+        return Fitted(self.classifier, results, winner, self.precision)
+
+    @property
+    def seed(self) -> int:
+        return self.seeds[self.state.seed_index]
+
+    def _batches(self, seed: int, epoch: int) -> list[Batch]:
+        return training_batches(self.lengths, self.settings.batch_size, self.data.max_length, seed=seed, epoch=epoch)
+
+    # --- One training ------------------------------------------------------------------------------------------------
+
+    def _train_seed(self, interruption: _Interruption) -> None:
+        state = self.state
+        if len(self.seeds) > 1:
+            self.progress.say(f"Seed {self.seed} ({state.seed_index + 1} of {len(self.seeds)})")
+        log = RunLog(self.folder.log_of(self.seed, len(self.seeds)), keep_steps=state.step)
+        log.write("start", state.step, seed=self.seed, precision=self.precision, device=self.device)
+        try:
+            while state.epoch < self.settings.epochs and state.stopped is None:
+                self._train_epoch(log, interruption)
+                if state.stopped is None:
+                    self._end_epoch(log)
+                    self._save()
+                    self._leave_if_asked(interruption)
+        finally:
+            log.close()
+
+    def _train_epoch(self, log: RunLog, interruption: _Interruption) -> None:
+        state, settings = self.state, self.settings
+        batches = self._batches(self.seed, state.epoch)
+        with self.progress.bar(f"Epoch {state.epoch + 1}/{settings.epochs}", len(batches), state.batch) as bar:
+            for batch in batches[state.batch :]:
+                begun = time.monotonic()
+                rate = scheduled_learning_rate(state.step, self.total_steps, settings.learning_rate, settings.warmup)
+                loss, norm = self.training_step(list(self._parts(batch)), rate, self.seed, state.step)
+                if state.step == 0 and state.seed_index == 0:
+                    self.progress.say(f"First step after {time.monotonic() - self.started:.1f} s")
+                state.step += 1
+                state.batch += 1
+                state.epoch_loss += loss * len(batch.rows)
+                state.recent_losses = [*state.recent_losses, loss][-RECENT_STEPS:]
+                log.write(
+                    "step",
+                    state.step,
+                    epoch=state.epoch + 1,
+                    loss=loss,
+                    learning_rate=rate,
+                    gradient_norm=norm,
+                    rows=len(batch.rows),
+                    length=batch.length,
+                    seconds=round(time.monotonic() - begun, 4),
+                )
+                trouble = after_step(state.recent_losses, self.guessing, settings.learning_rate)
+                if trouble is not None:
+                    self._react(trouble, log)
+                    if state.stopped is not None:
+                        return
+                bar.advance(f"loss {loss:.4f}")
+                self._leave_if_asked(interruption)
+                if time.monotonic() - self.saved > _SECONDS_BETWEEN_SAVES:
+                    self._save()
+
+    def _leave_if_asked(self, interruption: _Interruption) -> None:
+        if interruption.requested:
+            self._save()
+            self.progress.say(f"Stopped at step {self.state.step} of {self.total_steps}; go on with --resume")
+            raise KeyboardInterrupt
+
+    def _parts(self, batch: Batch) -> Iterator[Part]:
+        """The rows of a step in `accumulate` parts, each padded no further than its own rows need."""
+        for rows in np.array_split(batch.rows, min(self.settings.accumulate, len(batch.rows))):
+            length = padded_length(int(self.lengths[rows].max()), self.data.max_length)
+            labels = self.train.labels[rows]
+            yield Part(*self.data.batch("train", Batch(rows, length)), labels, self.weights[labels])
+
+    def _standardization_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Evenly chosen training rows."""
+        count = min(len(self.lengths), _STANDARDIZATION_ROWS)
+        chosen = np.unique(np.linspace(0, len(self.lengths) - 1, count).astype(np.int64))
+        for batch in evaluation_batches(self.lengths[chosen], _EVALUATION_BATCH, self.data.max_length):
+            yield self.data.batch("train", Batch(chosen[batch.rows], batch.length))
+
+    def _end_epoch(self, log: RunLog) -> None:
+        """Validates, records, and keeps the weights where no earlier epoch was better."""
+        state = self.state
+        probabilities = softmax(predict_logits(self.classifier, self.data, "validation"))
+        truth = self.data.dataset.validation.labels
+        metrics = evaluate(probabilities, truth, self.labels)
+        state.epoch += 1
+        state.batch = 0
+        entry = {
+            "epoch": state.epoch,
+            "training_loss": state.epoch_loss / len(self.train.rows),
+            "validation_loss": metrics.loss,
+            "validation_accuracy": metrics.accuracy,
+            "validation_macro_f1": metrics.macro_f1,
+        }
+        state.epoch_loss = 0.0
+        state.history.append(entry)
+        log.write("epoch", state.step, **entry)
+        best = max(state.history, key=_quality)
+        if best is entry:
+            state.best_epoch = state.epoch
+            save_state(self.folder.best_state(self.seed), self.classifier.state(), {"epoch": state.epoch})
+        self.progress.say(
+            f"Epoch {state.epoch}/{self.settings.epochs}: validation loss {metrics.loss:.4f}, accuracy "
+            f"{metrics.accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}"
+        )
+        self._watch_epoch(probabilities, truth, log)
+
+    def _watch_epoch(self, probabilities: np.ndarray, truth: np.ndarray, log: RunLog) -> None:
+        state, settings = self.state, self.settings
+        warm = (state.epoch - 1) * self.steps_an_epoch >= round(self.total_steps * settings.warmup)
+        if warm or state.epoch == settings.epochs:
+            predicted = [self.labels[index] for index in np.unique(probabilities.argmax(axis=1))]
+            for trouble in after_epoch(state.history, predicted, len(np.unique(truth)), self.guessing):
+                self._react(trouble, log)
+        waited = state.epoch - state.best_epoch
+        if settings.early_stopping is not None and waited >= settings.early_stopping and state.epoch < settings.epochs:
+            self._stop(f"no better validation result for {waited} epochs (training.early_stopping)", log)
+
+    # --- Troubles ----------------------------------------------------------------------------------------------------
+
+    def _react(self, trouble: Trouble, log: RunLog) -> None:
+        """Does what `training.watchers` says."""
+        state = self.state
+        action = getattr(self.settings.watchers, trouble.watcher)
+        if action == "ignore" or (action == "warn" and trouble.watcher in state.warnings):
+            return
+        where = f"step {state.step}" if trouble.watcher in ("not_finite", "learning_rate") else f"epoch {state.epoch}"
+        message = f"{where}: {trouble.message}"
+        state.warnings[trouble.watcher] = message
+        log.write("warning", state.step, watcher=trouble.watcher, message=message)
+        if action == "fail":
+            raise TextclfError(f"{message} (training.watchers.{trouble.watcher} is fail)")
+        if action == "warn":
+            self.progress.say(f"Warning: {message}")
+        elif not state.history:
+            raise TextclfError(f"{message}. No epoch was complete before, so there is no model to export")
+        else:
+            self._stop(message, log)
+
+    def _stop(self, reason: str, log: RunLog) -> None:
+        state = self.state
+        state.stopped = reason
+        log.write("stopped", state.step, reason=reason)
+        self.progress.say(f"Training ends here: {reason}. The best epoch, {state.best_epoch}, is kept")
+
+    # --- Seeds -------------------------------------------------------------------------------------------------------
+
+    def _finish_seed(self) -> None:
+        """Measures the best epoch of this seed and goes over to the next one."""
+        state = self.state
+        best, _ = load_state(self.folder.best_state(self.seed))
+        self.classifier.load_state(best)
+        scores = {}
+        for split in (self.data.dataset.validation, self.data.dataset.test):
+            if split is not None:
+                probabilities = softmax(predict_logits(self.classifier, self.data, split.name))
+                metrics = evaluate(probabilities, split.labels, self.labels)
+                scores[split.name] = {
+                    "accuracy": metrics.accuracy,
+                    "macro_f1": metrics.macro_f1,
+                    "loss": metrics.loss,
+                }
+        warnings = list(state.warnings.values())
+        result = SeedResult(self.seed, state.best_epoch, state.history, scores, warnings, state.stopped)
+        self.state = TrainingProgress(state.seed_index + 1, [*state.finished, asdict(result)])
+        if self.state.seed_index < len(self.seeds):
+            self.classifier.start_again(self.seed)
+            self.optimizer.reset()
+            self._save()
+
+    # --- Saving and resuming -----------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        arrays = {f"model/{name}": array for name, array in self.classifier.state().items()}
+        arrays.update({f"optimizer/{name}": array for name, array in self.optimizer.state().items()})
+        facts = {"fingerprint": self.fingerprint, "progress": asdict(self.state)}
+        save_state(self.folder.last_state, arrays, facts)
+        self.saved = time.monotonic()
+
+    def _restore(self) -> None:
+        arrays, facts = load_state(self.folder.last_state)
+        if facts["fingerprint"] != self.fingerprint:
+            raise RunError(
+                f"{self.folder.target}: the recipe, the data or the encoder changed since the run was interrupted, "
+                "so it cannot go on as the same run; start it again with --force"
+            )
+        self.classifier.load_state(_without_prefix(arrays, "model/"))
+        self.optimizer.load_state(_without_prefix(arrays, "optimizer/"))
+        self.state = TrainingProgress(**facts["progress"])
+        self.progress.say(f"Resuming at step {self.state.step} of {self.total_steps}")
+
+
+def _quality(entry: dict[str, Any]) -> tuple[float, float]:
+    """What makes an epoch the best: the highest validation accuracy; among equals the lowest loss."""
+    return entry["validation_accuracy"], -entry["validation_loss"]
+
+
+def predict_logits(classifier: PooledClassifier, data: PreparedData, split: str) -> np.ndarray:
+    """Logits float32 [rows, labels] of the classifier that is being trained, in the order of the split."""
+    lengths = data.encoded[split].lengths
+    logits = np.zeros((len(lengths), len(data.dataset.labels)), np.float32)
+    for batch in evaluation_batches(lengths, _EVALUATION_BATCH, data.max_length):
+        logits[batch.rows] = classifier.predict_logits(data.batch(split, batch))
+    return logits
+
+
+def _without_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _fingerprint(recipe: Recipe, data: PreparedData, checkpoint: EncoderCheckpoint) -> str:
+    """A hash of all that decides how the training goes on."""
+    facts = [dump_recipe(recipe), sorted(data.dataset.files.values()), weights_hash(checkpoint)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def weights_hash(checkpoint: EncoderCheckpoint) -> str:
+    """SHA-256 over the encoder's arrays in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(checkpoint.weights):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(checkpoint.weights[name]).data)
+    return digest.hexdigest()
+
+
+class _Interruption:
+    """Ctrl-C waits for the end of the step, so that what is saved is a whole step; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    @classmethod
+    @contextmanager
+    def watched(cls) -> Iterator[_Interruption]:
+        interruption = cls()
+        if threading.current_thread() is not threading.main_thread():
+            yield interruption  # Only the main thread may handle signals.
+            return
+        earlier = {number: signal.signal(number, interruption._request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield interruption
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)

@@ -1,0 +1,126 @@
+"""One optimiser step as compiled functions: padded rows with labels and weights in, changed variables and the loss out.
+
+The rows of a step may be computed in parts, one after the other, whose gradients are added up: the memory of a small
+batch, the result of a large one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from textclf.classifier import PooledClassifier
+from textclf.encoders.mobilebert import Dropout, Product
+from textclf.optimizer import AdamW
+from textclf.recipe import TrainingSettings
+
+
+class Part(NamedTuple):
+    """Some rows of a step: int32 [rows, length] three times, label indices int32 and weights float32 [rows]."""
+
+    input_ids: np.ndarray
+    input_mask: np.ndarray
+    segment_ids: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+
+
+class TrainingStep:
+    """Call it with the parts of a step, for any number of rows and any length."""
+
+    def __init__(
+        self, classifier: PooledClassifier, optimizer: AdamW, settings: TrainingSettings, product: Product
+    ) -> None:
+        self._classifier = classifier
+        self._optimizer = optimizer
+        self._settings = settings
+        self._product = product
+        matrix, row_ints, row_floats = (
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
+        )
+        part = [matrix, matrix, matrix, row_ints, row_floats, tf.TensorSpec([], tf.float32)]
+        seed, rate = tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.float32)
+        self._whole = tf.function(self._step_at_once, input_signature=[*part, seed, rate])
+        self._add = tf.function(self._add_part, input_signature=[*part, seed])
+        self._apply = tf.function(self._apply_sums, input_signature=[rate])
+        self._sums: dict[str, tf.Variable] = {}
+
+    def __call__(self, parts: Sequence[Part], learning_rate: float, seed: int, number: int) -> tuple[float, float]:
+        """Changes the variables; returns the mean loss and the gradients' norm before clipping.
+
+        `seed` and the step's `number` decide what dropout drops.
+        """
+        rate, rows = np.float32(learning_rate), np.float32(sum(len(part.labels) for part in parts))
+        seeds = [self._dropout_seed(seed, number, index) for index in range(len(parts))]
+        if self._settings.accumulate == 1:
+            loss, norm = self._whole(*parts[0], rows, seeds[0], rate)
+            return float(loss), float(norm)
+        if not self._sums:
+            self._sums = {
+                name: tf.Variable(tf.zeros_like(variable)) for name, variable in self._trained_variables().items()
+            }
+        loss = sum(float(self._add(*part, rows, part_seed)) for part, part_seed in zip(parts, seeds, strict=True))
+        return loss, float(self._apply(rate))
+
+    def _dropout_seed(self, seed: int, number: int, part: int) -> np.ndarray:
+        # Each layer of each part of each step draws with a number of its own.
+        layers = self._classifier.config.num_hidden_layers + 1
+        wide = [seed, (number * self._settings.accumulate + part) * layers]
+        return np.array(wide, np.uint64).astype(np.uint32).view(np.int32)
+
+    def _trained_variables(self) -> dict[str, tf.Variable]:
+        """The variables that a gradient reaches."""
+        variables, frozen = self._classifier.variables, self._settings.frozen_layers
+        below: tuple[str, ...] = ("embeddings/",) if frozen is not None else ()
+        if frozen is not None and frozen >= self._classifier.config.num_hidden_layers:
+            below += ("layers/",)
+        return {name: variable for name, variable in variables.items() if not (below and name.startswith(below))}
+
+    def _gradients(
+        self,
+        input_ids: tf.Tensor,
+        input_mask: tf.Tensor,
+        segment_ids: tf.Tensor,
+        labels: tf.Tensor,
+        weights: tf.Tensor,
+        rows: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The part's share in the step's mean loss, and its gradients by variable."""
+        settings, config = self._settings, self._classifier.config
+        attention = Dropout(config.attention_probs_dropout_prob, seed) if config.attention_probs_dropout_prob else None
+        head = Dropout(settings.dropout, seed) if settings.dropout else None
+        with tf.GradientTape() as tape:
+            logits = self._classifier.logits(
+                input_ids, input_mask, segment_ids, attention, head, self._product, settings.frozen_layers
+            )
+            count = logits.shape[1]
+            targets = tf.one_hot(labels, count) * (1.0 - settings.label_smoothing) + settings.label_smoothing / count
+            losses = tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
+            loss = tf.reduce_sum(losses * weights) / rows
+        trained = self._trained_variables()
+        gradients = tape.gradient(loss, trained)
+        # A variable that this configuration does not use has none.
+        return loss, {name: tf.convert_to_tensor(g) for name, g in gradients.items() if g is not None}
+
+    def _step_at_once(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        *part, learning_rate = arguments
+        loss, gradients = self._gradients(*part)
+        return loss, self._optimizer.apply(gradients, learning_rate)
+
+    def _add_part(self, *arguments: tf.Tensor) -> tf.Tensor:
+        loss, gradients = self._gradients(*arguments)
+        for name, gradient in gradients.items():
+            self._sums[name].assign_add(gradient)
+        return loss
+
+    def _apply_sums(self, learning_rate: tf.Tensor) -> tf.Tensor:
+        norm = self._optimizer.apply({name: total.read_value() for name, total in self._sums.items()}, learning_rate)
+        for total in self._sums.values():
+            total.assign(tf.zeros_like(total))
+        return norm
