@@ -56,7 +56,7 @@ def test_three_lines_are_a_recipe_and_the_rest_has_defaults(recipe, tmp_path):
         "epochs": 3,
         "batch_size": 32,
         "accumulate": 1,
-        "learning_rate": 1e-4,
+        "learning_rate": 5e-5,
         "warmup": 0.1,
         "weight_decay": 0.01,
         "dropout": 0.1,
@@ -439,7 +439,7 @@ def test_a_dumped_recipe_writes_every_default_out(recipe, tmp_path):
         f"name: tickets\ndataset:\n  train: {tmp_path}/train.csv\n  validation: 0.1\n  test: null\n  text: text\n"
         "  label: label\n  labels: null\n  delimiter: null\n  encoding: utf-8\n"
         "encoder:\n  source: builtin\n  max_length: 128\n  tokenizer: device\n  overflow: head\n"
-        "training:\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  learning_rate: 0.0001\n  warmup: 0.1\n"
+        "training:\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  learning_rate: 5.0e-05\n  warmup: 0.1\n"
         "  weight_decay: 0.01\n  dropout: 0.1\n  label_smoothing: 0.0\n  class_weights: null\n  clip_norm: 1.0\n"
         "  freeze: none\n  precision: auto\n  early_stopping: null\n  watchers:\n    not_finite: stop\n"
         "    learning_rate: warn\n    stuck: warn\n    one_class: warn\n    overfitting: warn\n  calibrate: true\n"

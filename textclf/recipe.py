@@ -438,7 +438,7 @@ class TrainingSettings(Settings):
         "a large batch in the memory of a small one. At most batch_size.",
     )
     learning_rate: float = Field(
-        default=1e-4, gt=0, le=1, allow_inf_nan=False, description="The highest learning rate, reached after warm-up."
+        default=5e-5, gt=0, le=1, allow_inf_nan=False, description="The highest learning rate, reached after warm-up."
     )
     warmup: float = Field(
         default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises; then it falls to 0."
