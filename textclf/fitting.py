@@ -24,6 +24,7 @@ from textclf.class_weights import label_weights
 from textclf.classifier import PooledClassifier
 from textclf.dataset import Dataset
 from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.description import fingerprint
 from textclf.errors import EncoderError, RunError, TextclfError
 from textclf.evaluation import evaluate, softmax
 from textclf.optimizer import AdamW, scheduled_learning_rate
@@ -394,17 +395,8 @@ def _without_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.
 
 def _fingerprint(recipe: Recipe, data: PreparedData, checkpoint: EncoderCheckpoint) -> str:
     """A hash of all that decides how the training goes on."""
-    facts = [dump_recipe(recipe), sorted(data.dataset.files.values()), weights_hash(checkpoint)]
+    facts = [dump_recipe(recipe), sorted(data.dataset.files.values()), fingerprint(checkpoint)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def weights_hash(checkpoint: EncoderCheckpoint) -> str:
-    """SHA-256 over the encoder's arrays in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(checkpoint.weights):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(checkpoint.weights[name]).data)
-    return digest.hexdigest()
 
 
 class _Interruption:

@@ -13,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from textclf import __version__
 from textclf.calibration import calibration_error, fit_temperature, measure_rejection, rejection_threshold
 from textclf.dataset import Dataset, Split, load_dataset, token_findings
 from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.description import fingerprint
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.source import load_checkpoint
 from textclf.errors import EncoderError
 from textclf.evaluation import evaluate, softmax
 from textclf.export.model import export_classifier
 from textclf.export.verification import verify_export
-from textclf.fitting import Fitted, PreparedData, SeedResult, fit, predict_logits, weights_hash
+from textclf.fitting import Fitted, PreparedData, SeedResult, fit, predict_logits
 from textclf.predictor import Classifier
 from textclf.progress import Progress
 from textclf.recipe import Recipe, dump_recipe
@@ -31,7 +33,7 @@ from textclf.run_folder import RunFolder, open_run_folder, save_state, write_byt
 from textclf.text_length import settle_max_length
 from textclf.tokenizer import Tokenizer
 
-_RECORDED_PACKAGES = ("textclf", "tensorflow", "ai-edge-litert", "numpy", "pandas")
+_RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy", "pandas")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def train(
         tokenizer = Tokenizer(checkpoint.vocabulary, recipe.encoder.tokenizer, checkpoint.do_lower_case)
         recipe = settle_max_length(recipe, dataset, tokenizer, checkpoint.config.max_position_embeddings)
         data = prepare_data(recipe, dataset, checkpoint)
-        for finding in dataset.findings + token_findings(dataset, data.tokenizer, data.max_length):
+        for finding in data.dataset.findings:
             progress.say(str(finding))
         fitted = fit(recipe, data, checkpoint, folder, progress, started)
         metrics, mistakes = _finish(recipe, data, checkpoint, fitted, folder, progress)
@@ -93,7 +95,8 @@ def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: EncoderCheckpoint
     encoded = {
         split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in _splits(dataset)
     }
-    return PreparedData(dataset, tokenizer, max_length, encoded)
+    findings = [*dataset.findings, *token_findings(dataset, tokenizer, max_length)]
+    return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
 
 
 def _splits(dataset: Dataset) -> list[Split]:
@@ -159,13 +162,17 @@ def _finish(
     _keep_best(checkpoint, fitted, folder)
     metrics = {
         "name": recipe.name,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _RECORDED_PACKAGES},
+        "versions": {
+            "python": platform.python_version(),
+            "textclf": __version__,
+            **{name: _version(name) for name in _RECORDED_PACKAGES},
+        },
         "seed": winner.seed,
         "files": {str(path): digest for path, digest in dataset.files.items()},
         "encoder": {
             "source": recipe.encoder.source,
             "format": checkpoint.format,
-            "weights_sha256": weights_hash(checkpoint),
+            "sha256": fingerprint(checkpoint),
             **asdict(checkpoint.config),
         },
         "rows": {split.name: len(split.rows) for split in _splits(dataset)},
