@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.command import run
 from tests.encoder_writers import write_hugging_face
 from tests.tiny import tiny_checkpoint
-from textclf.cli import main
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes
 from textclf.encoders.description import describe, fingerprint, format_description, golden_check
 from textclf.encoders.formats import read_encoder
@@ -87,14 +87,6 @@ def test_an_encoder_that_is_another_one_is_not_compared() -> None:
     cased = _published(PUBLISHED)
     cased.checkpoint.vocabulary[2023] = "This"
     assert not golden_check(cased).applies
-
-
-def run(*arguments: object) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_the_command_prints_the_facts_of_any_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def train(
         checkpoint = load_checkpoint(recipe.encoder.source)
         tokenizer = Tokenizer(checkpoint.vocabulary, recipe.encoder.tokenizer, checkpoint.do_lower_case)
         recipe = settle_max_length(recipe, dataset, tokenizer, checkpoint.config.max_position_embeddings)
-        data = prepare_data(recipe, dataset, checkpoint)
+        data = prepare_data(recipe, dataset, checkpoint, tokenizer)
         for finding in data.dataset.findings:
             progress.say(str(finding))
         fitted = fit(recipe, data, checkpoint, folder, progress, started)
@@ -81,7 +81,7 @@ def train(
     return Run(target, target / "model.tflite", metrics)
 
 
-def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: EncoderCheckpoint) -> PreparedData:
+def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: EncoderCheckpoint, tokenizer: Tokenizer) -> PreparedData:
     """Every split as token ids; raises EncoderError when the recipe asks for more than the encoder can take."""
     config, max_length = checkpoint.config, recipe.encoder.fixed_length
     if max_length > config.max_position_embeddings:
@@ -91,7 +91,6 @@ def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: EncoderCheckpoint
         )
     if len(recipe.dataset.text) == 2 and config.type_vocab_size < 2:
         raise EncoderError(f"{checkpoint.path}: knows one segment only, but dataset.text names a pair of columns")
-    tokenizer = Tokenizer(checkpoint.vocabulary, recipe.encoder.tokenizer, checkpoint.do_lower_case)
     encoded = {
         split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in _splits(dataset)
     }

@@ -12,17 +12,8 @@ import numpy as np
 import pytest
 
 import textclf
+from tests.command import run
 from tests.tiny import write_recipe, write_reviews
-from textclf.cli import main
-
-
-def run(*arguments: object) -> int:
-    """The exit code of a command in this process."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
