@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402 - the clock starts before the imports
 import tensorflow as tf  # noqa: E402
 
-from textclf.batching import Batch, padded_length, training_batches  # noqa: E402
+from textclf.batching import Batch, padded_length, part_count, training_batches  # noqa: E402
 from textclf.classifier import PooledClassifier  # noqa: E402
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes  # noqa: E402
 from textclf.encoders.mobilebert import bfloat16_product  # noqa: E402
@@ -122,9 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="CSV with a column text")
     parser.add_argument("--text", default="text", help="name of that column")
+    parser.add_argument("--peak-memory", action="store_true", help="measure only the memory of one trainer")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--torch-python", help="a Python that has torch and transformers")
     options = parser.parse_args()
+    if options.peak_memory:
+        print(peak_memory())
+        return
 
     with options.data.open(newline="", encoding="utf-8") as file:
         texts = [row[options.text] for row in csv.DictReader(file)]
@@ -189,9 +193,24 @@ def main() -> None:
             f"roofline: {variant.name}: {reached / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s of plain {dtype.name} products, "
             f"{reached / peak:.0%}"
         )
-    print(
-        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB with {len(variants)} trainers"
-    )
+    # In a process of its own: a trainer's memory is not that of all the above.
+    subprocess.run([sys.executable, __file__, "--data", options.data, "--peak-memory"], check=True)
+
+
+def peak_memory() -> str:
+    """Of this process after two steps of full batches, no token of them padding."""
+    classifier = PooledClassifier(CHECKPOINT, 2, 1)
+    optimizer = AdamW(classifier.variables, 0.01, 1.0)
+    step = TrainingStep(classifier, optimizer, TrainingSettings(), bfloat16_product)
+    ids = np.random.default_rng(1).integers(1000, 30000, (BATCH_SIZE, MAX_LENGTH)).astype(np.int32)
+    count = part_count(Batch(np.arange(BATCH_SIZE), MAX_LENGTH))
+    labels, weights = ids[:, 0] % 2, np.ones(BATCH_SIZE, np.float32)
+    arrays = (ids, np.ones_like(ids), np.zeros_like(ids), labels, weights)
+    parts = [Part(*pieces) for pieces in zip(*(np.array_split(array, count) for array in arrays), strict=True)]
+    for number in range(2):
+        step(parts, 1e-5, 1, number)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return f"peak memory of one trainer, batches of {BATCH_SIZE} x {MAX_LENGTH} tokens, bfloat16: {peak:.2f} GiB"
 
 
 def _torch(python: str, encoded: Encoded, batch: Batch) -> subprocess.Popen[str]:

@@ -169,6 +169,18 @@ def test_uncertain_labels_give_way_to_the_label_for_none_of_these(tmp_path):
     assert summary.labels["unclear"] == 1
 
 
+def test_the_bound_that_training_chose_holds_unless_another_is_given(tmp_path):
+    source = write(tmp_path / "input.csv", b"text\ngood film\nbad\n")
+    plain = Classifier(write_tiny_model(tmp_path / "plain.tflite"))
+    scores = [prediction.score for prediction in plain.classify(["good film", "bad"])]
+    bound = sum(scores) / 2
+    model = write_tiny_model(tmp_path / "model.tflite", reject_below=bound)
+    assert classify_file(model, source, tmp_path / "its_own.csv").rejected == 1
+    labels = [row["predicted_label"] for row in read(tmp_path / "its_own.csv")]
+    assert [label == "" for label in labels] == [score < bound for score in scores]
+    assert classify_file(model, source, tmp_path / "none.csv", reject_below=0.0).rejected == 0
+
+
 def test_true_labels_are_compared_where_they_are_present(model, tmp_path):
     texts = ["good film", "bad", "love the food", "never again"]
     predictions = Classifier(model).classify(texts)

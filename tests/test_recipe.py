@@ -444,7 +444,7 @@ def test_a_dumped_recipe_writes_every_default_out(recipe, tmp_path):
         "  freeze: none\n  precision: auto\n  early_stopping: null\n  watchers:\n    not_finite: stop\n"
         "    learning_rate: warn\n    stuck: warn\n    one_class: warn\n    overfitting: warn\n  calibrate: true\n"
         "  reject_for_precision: null\n  seed: 1\n  seeds: null\nexport:\n  quantization: dynamic\n  compatibility: litert\n"
-        "  max_changed_labels: 0.01\n  max_lost_accuracy: 0.005\n"
+        "  max_changed_labels: 0.01\n  max_lost_accuracy: 0.005\n  reject_label: ''\n"
     )
 
 

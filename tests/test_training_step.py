@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -203,3 +207,48 @@ def test_bfloat16_products_stay_within_their_precision():
     exact_result, rounded_result = (s([batch(0)], 1e-3, 1, 0) for s in (exact_step, rounded_step))
     assert rounded_result == pytest.approx(exact_result, rel=0.02)
     assert rounded_result != exact_result
+
+
+def test_two_replicas_have_the_losses_of_one_and_keep_their_weights_equal():
+    devices = subprocess.run(
+        [sys.executable, "-c", TWO_REPLICAS],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert devices.returncode == 0, devices.stderr[-3000:]
+
+
+# Logical devices can only be made before TensorFlow starts, so this has a process of its own.
+TWO_REPLICAS = """
+import numpy as np
+import pytest
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from tests.test_training_step import batch, checkpoint_without_dropout, training
+from textclf.distribution import mirrored
+
+checkpoint = checkpoint_without_dropout()
+for accumulate in (1, 2):
+    strategy = mirrored(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        both, two_step = training(checkpoint, accumulate=accumulate)
+    one, one_step = training(checkpoint, accumulate=accumulate)
+    for number in range(4):
+        rows = batch(number, rows=7)
+        parts = [type(rows)(*(array[index::accumulate] for array in rows)) for index in range(accumulate)]
+        loss, norm = one_step(parts, 1e-3, 1, number)
+        two_loss, two_norm = two_step(parts, 1e-3, 1, number)
+        assert two_loss == pytest.approx(loss, rel=1e-5), (loss, two_loss)
+        assert two_norm == pytest.approx(norm, rel=1e-4), (norm, two_norm)
+    alone = batch(9, rows=1)
+    if accumulate == 1:
+        assert two_step([alone], 1e-3, 1, 9)[0] == pytest.approx(one_step([alone], 1e-3, 1, 9)[0], rel=1e-5)
+    for name, variable in both.variables.items():
+        first, second = (copy.numpy() for copy in strategy.experimental_local_results(variable))
+        assert np.array_equal(first, second), name
+        assert first == pytest.approx(one.variables[name].numpy(), abs=2e-4), name
+"""

@@ -105,7 +105,7 @@ def classify_file(
     text_columns: Sequence[str] = (),
     scores: bool = False,
     top_k: int = 1,
-    reject_below: float = 0.0,
+    reject_below: float | None = None,
     strict: bool = False,
     where_label: bool = False,
     label_column: str | None = None,
@@ -122,12 +122,13 @@ def classify_file(
     when its name ends in .gz or .zst, and `-` is standard output. Added are the columns `predicted_label`,
     `predicted_score`, with `top_k` > 1 `predicted_label_2` and so on, with `scores` one `score:<label>` a label, and
     `error`: a row that cannot be classified keeps its place, gets an empty label and the reason there. With `strict`
-    there is no such column, and the first such row ends the job. A label whose probability is lower than `reject_below`
-    gives way to the model's label for "none of these", or to none. `where_label` compares with the column of the true
-    label, `label_column` or the one of the training. With `resume` an interrupted job goes on, and one that never began
-    begins. Raises DataError for inputs that cannot be read, and RunError for an output that cannot be written.
+    there is no such column, and the first such row ends the job. A label whose probability is lower than `reject_below`,
+    by default the model's own bound, gives way to the model's label for "none of these", or to none. `where_label`
+    compares with the column of the true label, `label_column` or the one of the training. With `resume` an interrupted
+    job goes on, and one that never began begins. Raises DataError for inputs that cannot be read, and RunError for an
+    output that cannot be written.
     """
-    if top_k < 1 or not 0.0 <= reject_below <= 1.0:
+    if top_k < 1 or (reject_below is not None and not 0.0 <= reject_below <= 1.0):
         raise ValueError(f"top_k is {top_k} and reject_below {reject_below}, expected 1 or more, and 0 to 1")
     if force and resume:
         raise ValueError("force starts again and resume goes on: give one of the two")
@@ -136,7 +137,8 @@ def classify_file(
     target = os.fspath(output)
     classifier = Classifier(model, num_threads)
     tables = _table_options(classifier, text_columns, label_column if where_label else "", delimiter, encoding)
-    results = ResultOptions(scores, top_k, reject_below, errors=not strict)
+    bound = classifier.reject_below if reject_below is None else reject_below
+    results = ResultOptions(scores, top_k, bound, errors=not strict)
     settings = {
         "inputs": paths,
         "model": hashlib.sha256(classifier.path.read_bytes()).hexdigest(),

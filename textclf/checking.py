@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from textclf.class_weights import label_weights
 from textclf.dataset import Dataset, Finding, load_dataset, token_findings
 from textclf.encoders.source import load_vocabulary
 from textclf.recipe import load_recipe
@@ -51,6 +54,8 @@ def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport
     vocabulary = load_vocabulary(recipe.encoder.source)
     tokenizer = Tokenizer(vocabulary.pieces, recipe.encoder.tokenizer, vocabulary.do_lower_case)
     recipe = settle_max_length(recipe, dataset, tokenizer)
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
+    label_weights(recipe.training.class_weights, dataset.labels, counts)
     findings = [*dataset.findings, *token_findings(dataset, tokenizer, recipe.encoder.fixed_length)]
     return CheckReport(recipe.name, str(recipe_path), list(dataset.labels), _rows(dataset), findings)
 

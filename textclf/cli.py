@@ -93,9 +93,9 @@ def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> Non
 @click.option(
     "--reject-below",
     type=click.FloatRange(0, 1),
-    default=0.0,
     metavar="P",
-    help="Give no label, or the model's for none of these, where the likeliest has a probability below P.",
+    help="Give no label, or the model's for none of these, where the likeliest has a probability below P; "
+    "by default the bound that training chose, if it did.",
 )
 @click.option("--where-label", is_flag=True, help="Compare with the true labels that the input holds.")
 @click.option("--label", "label_column", metavar="COLUMN", help="Column of the true label, for --where-label.")
@@ -140,7 +140,8 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
     classifier = Classifier(model, num_threads=1)
     [prediction] = classifier.classify([text_input])
     ranked = sorted(prediction.scores.items(), key=lambda item: -item[1])
-    if prediction.score < options["reject_below"]:
+    bound = options["reject_below"]
+    if prediction.score < (classifier.reject_below if bound is None else bound):
         ranked[0] = (classifier.reject_label, prediction.score)
     shown = ranked if options["scores"] else ranked[: options["top_k"]]
     if as_json:

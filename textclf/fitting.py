@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from textclf.batching import Batch, evaluation_batches, padded_length, training_batches
+from textclf.batching import Batch, evaluation_batches, padded_length, part_count, training_batches
 from textclf.class_weights import label_weights
 from textclf.classifier import PooledClassifier
 from textclf.dataset import Dataset
+from textclf.distribution import distribution_strategy
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.description import fingerprint
 from textclf.errors import EncoderError, RunError, TextclfError
@@ -146,12 +147,14 @@ class _Fitting:
         self.guessing = guessing_loss(row_counts, self.weights, self.settings.label_smoothing)
         self.precision = chosen_precision(self.settings.precision)
 
-        self.classifier = PooledClassifier(checkpoint, len(self.labels), self.seeds[0])
-        self.optimizer = AdamW(
-            self.classifier.variables, self.settings.weight_decay, self.settings.clip_norm, decayed_from=frozen or 0
-        )
-        product = matrix_product(self.precision)
-        self.training_step = TrainingStep(self.classifier, self.optimizer, self.settings, product)
+        self.strategy = distribution_strategy()
+        with self.strategy.scope():
+            self.classifier = PooledClassifier(checkpoint, len(self.labels), self.seeds[0])
+            self.optimizer = AdamW(
+                self.classifier.variables, self.settings.weight_decay, self.settings.clip_norm, decayed_from=frozen or 0
+            )
+            product = matrix_product(self.precision)
+            self.training_step = TrainingStep(self.classifier, self.optimizer, self.settings, product)
         self.steps_an_epoch = len(self._batches(self.seeds[0], 0))
         self.total_steps = self.steps_an_epoch * self.settings.epochs
         self.fingerprint = _fingerprint(recipe, data, checkpoint)
@@ -160,8 +163,9 @@ class _Fitting:
         self._describe(checkpoint)
 
     def _describe(self, checkpoint: EncoderCheckpoint) -> None:
-        gpus = len(tf.config.list_physical_devices("GPU"))
-        self.device = f"{gpus} GPU" if gpus else "CPU"
+        kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+        replicas = self.strategy.num_replicas_in_sync
+        self.device = kind if replicas == 1 else f"{replicas} {kind}s"
         self.progress.say(
             f"Training on {len(self.train.rows)} rows, {len(self.labels)} labels: {self.settings.epochs} epochs of "
             f"{self.steps_an_epoch} steps, {checkpoint.config.num_hidden_layers}-layer encoder ({checkpoint.format}), "
@@ -249,8 +253,11 @@ class _Fitting:
             raise KeyboardInterrupt
 
     def _parts(self, batch: Batch) -> Iterator[Part]:
-        """The rows of a step in `accumulate` parts, each padded no further than its own rows need."""
-        for rows in np.array_split(batch.rows, min(self.settings.accumulate, len(batch.rows))):
+        """The rows of a step in parts, each padded no further than its own rows need."""
+        parts = self.settings.accumulate
+        if not tf.config.list_physical_devices("GPU"):
+            parts = max(parts, part_count(batch))
+        for rows in np.array_split(batch.rows, min(parts, len(batch.rows))):
             length = padded_length(int(self.lengths[rows].max()), self.data.max_length)
             labels = self.train.labels[rows]
             yield Part(*self.data.batch("train", Batch(rows, length)), labels, self.weights[labels])

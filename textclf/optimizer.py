@@ -47,8 +47,10 @@ class AdamW:
         for name, gradient in dense.items():
             variable = self.variables[name]
             if self.weight_decay and not name.endswith(_WITHOUT_DECAY):
-                variable.assign(variable * self._kept_by_decay(name, learning_rate))
-            # One pass over memory in place of twelve. Powers of 0 leave the bias correction out.
+                kept = variable * self._kept_by_decay(name, learning_rate)
+                tf.raw_ops.AssignVariableOp(resource=variable.handle, value=kept)
+            # One pass over memory in place of twelve. Powers of 0 leave the bias correction out. Handles are those of
+            # the replica's own copy, all of which change in the same way.
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=self._first[name].handle,

@@ -73,6 +73,7 @@ class Classifier:
         self.text_columns = tuple(settings.get("text", ()))
         self.label_column: str | None = settings.get("label")
         self.overflow: Overflow = settings.get("overflow", "head")
+        self.reject_below: float = settings.get("reject_below", 0.0)
         self.reject_label: str = settings.get("reject_label", "")
         try:
             self.tokenizer = Tokenizer(self.metadata.vocabulary, settings.get("tokenizer", "device"))

@@ -563,6 +563,12 @@ class ExportSettings(Settings):
         le=1,
         description="How much accuracy the exported model may lose; above it the export fails.",
     )
+    reject_label: str = Field(
+        default="",
+        description="What `textclf classify` writes for a row that is too uncertain for a label "
+        "(training.reject_for_precision, or --reject-below). It may be one of the labels, such as `other`.",
+        examples=["other"],
+    )
 
 
 class Recipe(Settings):

@@ -1,7 +1,8 @@
 """One optimiser step as compiled functions: padded rows with labels and weights in, changed variables and the loss out.
 
 The rows of a step may be computed in parts, one after the other, whose gradients are added up: the memory of a small
-batch, the result of a large one.
+batch, the result of a large one. With several replicas (one for each GPU), each takes its share of a part's rows, and all
+change their copy of the variables by the same sum of gradients.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from textclf.encoders.mobilebert import Dropout, Product
 from textclf.optimizer import AdamW
 from textclf.recipe import TrainingSettings
 
+_MOST_PARTS = 256
+
 
 class Part(NamedTuple):
     """Some rows of a step: int32 [rows, length] three times, label indices int32 and weights float32 [rows]."""
@@ -29,11 +32,15 @@ class Part(NamedTuple):
 
 
 class TrainingStep:
-    """Call it with the parts of a step, for any number of rows and any length."""
+    """Call it with the parts of a step, for any number of rows and any length.
+
+    Make it, the classifier and the optimiser inside the scope of the distribution strategy that it should use.
+    """
 
     def __init__(
         self, classifier: PooledClassifier, optimizer: AdamW, settings: TrainingSettings, product: Product
     ) -> None:
+        self._strategy = tf.distribute.get_strategy()
         self._classifier = classifier
         self._optimizer = optimizer
         self._settings = settings
@@ -57,20 +64,22 @@ class TrainingStep:
         """
         rate, rows = np.float32(learning_rate), np.float32(sum(len(part.labels) for part in parts))
         seeds = [self._dropout_seed(seed, number, index) for index in range(len(parts))]
-        if self._settings.accumulate == 1:
+        parts = [self._one_row_each(part) for part in parts]
+        if len(parts) == 1:
             loss, norm = self._whole(*parts[0], rows, seeds[0], rate)
             return float(loss), float(norm)
         if not self._sums:
-            self._sums = {
-                name: tf.Variable(tf.zeros_like(variable)) for name, variable in self._trained_variables().items()
-            }
+            with self._strategy.scope():
+                self._sums = {
+                    name: tf.Variable(tf.zeros_like(variable)) for name, variable in self._trained_variables().items()
+                }
         loss = sum(float(self._add(*part, rows, part_seed)) for part, part_seed in zip(parts, seeds, strict=True))
         return loss, float(self._apply(rate))
 
     def _dropout_seed(self, seed: int, number: int, part: int) -> np.ndarray:
         # Each layer of each part of each step draws with a number of its own.
         layers = self._classifier.config.num_hidden_layers + 1
-        wide = [seed, (number * self._settings.accumulate + part) * layers]
+        wide = [seed, (number * _MOST_PARTS + part) * layers]
         return np.array(wide, np.uint64).astype(np.uint32).view(np.int32)
 
     def _trained_variables(self) -> dict[str, tf.Variable]:
@@ -106,21 +115,67 @@ class TrainingStep:
         trained = self._trained_variables()
         gradients = tape.gradient(loss, trained)
         # A variable that this configuration does not use has none.
-        return loss, {name: tf.convert_to_tensor(g) for name, g in gradients.items() if g is not None}
+        dense = {name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items() if gradient is not None}
+        replica = tf.distribute.get_replica_context()
+        return loss, replica.all_reduce(
+            tf.distribute.ReduceOp.SUM, dense
+        ) if replica.num_replicas_in_sync > 1 else dense
 
     def _step_at_once(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         *part, learning_rate = arguments
-        loss, gradients = self._gradients(*part)
-        return loss, self._optimizer.apply(gradients, learning_rate)
+
+        def step() -> tuple[tf.Tensor, tf.Tensor]:
+            loss, gradients = self._gradients(*self._share(*part))
+            return loss, self._optimizer.apply(gradients, learning_rate)
+
+        losses, norms = self._strategy.run(step)
+        return self._sum(losses), self._first(norms)
 
     def _add_part(self, *arguments: tf.Tensor) -> tf.Tensor:
-        loss, gradients = self._gradients(*arguments)
-        for name, gradient in gradients.items():
-            self._sums[name].assign_add(gradient)
-        return loss
+        def add() -> tf.Tensor:
+            loss, gradients = self._gradients(*self._share(*arguments))
+            for name, gradient in gradients.items():
+                tf.raw_ops.AssignAddVariableOp(resource=self._sums[name].handle, value=gradient)
+            return loss
+
+        return self._sum(self._strategy.run(add))
 
     def _apply_sums(self, learning_rate: tf.Tensor) -> tf.Tensor:
-        norm = self._optimizer.apply({name: total.read_value() for name, total in self._sums.items()}, learning_rate)
-        for total in self._sums.values():
-            total.assign(tf.zeros_like(total))
-        return norm
+        def apply() -> tf.Tensor:
+            norm = self._optimizer.apply(
+                {name: tf.identity(total) for name, total in self._sums.items()}, learning_rate
+            )
+            for total in self._sums.values():
+                tf.raw_ops.AssignVariableOp(resource=total.handle, value=tf.zeros_like(total))
+            return norm
+
+        return self._first(self._strategy.run(apply))
+
+    # --- Replicas ----------------------------------------------------------------------------------------------------
+
+    def _one_row_each(self, part: Part) -> Part:
+        """A part of fewer rows than replicas with copies of its first row, of weight 0: none may stand idle."""
+        missing = self._strategy.num_replicas_in_sync - len(part.labels)
+        if missing <= 0:
+            return part
+        filled = Part(*(np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) for array in part))
+        filled.weights[-missing:] = 0.0
+        return filled
+
+    @staticmethod
+    def _share(*arguments: tf.Tensor) -> list[tf.Tensor]:
+        """Of a part, the mean's row count and the dropout seed: what the replica that asks has to compute."""
+        *arrays, rows, seed = arguments
+        replica = tf.distribute.get_replica_context()
+        count = replica.num_replicas_in_sync
+        if count == 1:
+            return list(arguments)
+        index = replica.replica_id_in_sync_group
+        # Dropout draws with the seed's second number and up to a few hundred after it; the first keeps replicas apart.
+        return [*(array[index::count] for array in arrays), rows, seed + tf.stack([index, 0])]
+
+    def _sum(self, values: tf.Tensor) -> tf.Tensor:
+        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    def _first(self, values: tf.Tensor) -> tf.Tensor:
+        return self._strategy.experimental_local_results(values)[0]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import textclf
+from tests.command import run
 from tests.tiny import tiny_checkpoint, write_recipe, write_reviews, write_tiny_encoder
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.source import load_checkpoint
@@ -198,3 +199,48 @@ def test_ctrl_c_saves_the_step_and_changed_data_is_noticed(tmp_path, monkeypatch
         file.write("81,a great film,good\n")
     with pytest.raises(RunError, match=r"the data or the encoder changed.*--force"):
         textclf.train(textclf.load_recipe(recipe), tmp_path / "run", resume=True, quiet=True)
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    from textclf import run_folder
+
+    recipe = write_recipe(tmp_path, rows=80, epochs=3, encoder=write_tiny_encoder(tmp_path / "encoder"))
+    whole = textclf.train(textclf.load_recipe(recipe), tmp_path / "whole", quiet=True)
+    saves, save_file = [], run_folder.save_file
+
+    def filling(arrays, path, metadata):
+        saves.append(path)
+        if len(saves) == 4:
+            Path(path).write_bytes(b"a part of it")
+            raise run_folder.SafetensorError("I/O error: No space left on device (os error 28)")
+        save_file(arrays, path, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "save_file", filling)
+        with pytest.raises(RunError, match=r"No space left.*make room on the disk and go on with --resume"):
+            textclf.train(textclf.load_recipe(recipe), tmp_path / "run", quiet=True)
+    assert not saves[-1].exists()
+    resumed = textclf.train(textclf.load_recipe(recipe), tmp_path / "run", resume=True, quiet=True)
+    assert (resumed.dir / "model.tflite").read_bytes() == (whole.dir / "model.tflite").read_bytes()
+
+
+def test_float16_is_refused_with_the_reason(train):
+    with pytest.raises(RecipeError, match=r"(?s)precision.*65504"):
+        train("training.precision=float16")
+
+
+def test_check_finds_a_misspelt_label_in_the_class_weights(tmp_path, capfd):
+    recipe = write_recipe(tmp_path, rows=80)
+    assert run("check", recipe, "training.class_weights={goood: 2}") == 2
+    assert "did you mean `good`" in capfd.readouterr().err
+    assert run("check", recipe, "training.class_weights={good: 2}") == 0
+
+
+def test_a_batch_of_many_tokens_is_computed_in_parts_with_the_same_result(train, tmp_path, monkeypatch):
+    encoder = write_tiny_encoder(tmp_path / "plain", attention_probs_dropout_prob=0.0)
+    settings = ("training.dropout=0", "training.precision=float32", "training.learning_rate=1e-4")
+    whole = train(*settings, folder="whole", encoder=encoder)
+    monkeypatch.setattr("textclf.batching._TOKENS_A_PART", 64)
+    parts = train(*settings, folder="parts", encoder=encoder)
+    losses = [[entry["loss"] for entry in events(finished, "step")] for finished in (whole, parts)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)

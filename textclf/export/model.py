@@ -41,6 +41,7 @@ def export_classifier(
             "compatibility": export.compatibility,
             "vocabulary_sha256": vocabulary_hash(vocabulary),
             **({"reject_below": reject_below} if reject_below is not None else {}),
+            **({"reject_label": export.reject_label} if export.reject_label else {}),
         },
     )
     problems = structure_problems(content, compatibility=export.compatibility, vocabulary=vocabulary)
