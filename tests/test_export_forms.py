@@ -9,11 +9,12 @@ from ai_edge_litert import schema_py_generated as schema
 from tests.test_inference_graph import LENGTH, classifier_weights, run_model
 from tests.test_mobilebert import token_arrays
 from tests.test_structure import described
-from tests.tiny import tiny_checkpoint
+from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.encoders.quantization import quantize_rows, quantize_rows_to_4_bits
 from textclf.errors import ModelError
 from textclf.export.inference_graph import ClassifierWeights, build_inference_graph
 from textclf.export.structure import stored_types, structure_problems
+from textclf.tokenizer import Encoded, Tokenizer, pad
 
 ARRAYS = token_arrays(8, LENGTH, padding=3)
 FORMS = [
@@ -50,6 +51,28 @@ def test_8_bit_weights_for_the_task_library_have_one_scale_each():
     ]
     assert len(scales) > 10
     assert set(scales) == {1}
+
+
+@pytest.fixture(scope="module")
+def rows() -> Encoded:
+    random = np.random.default_rng(5)
+    words = [word for word in VOCABULARY if word.isalpha()]
+    texts = [(" ".join(random.choice(words, random.integers(1, 20))),) for _ in range(120)]
+    return Tokenizer(VOCABULARY).encode(texts, LENGTH, "head")
+
+
+@pytest.mark.parametrize("changes", [{}, {"key_query_shared_bottleneck": False}, {"use_bottleneck_attention": True}])
+def test_4_bit_weights_rounded_by_rows_stay_nearer_than_others(changes, rows):
+    weights = classifier_weights(tiny_checkpoint(**changes))
+    exact, plain = (build_inference_graph(weights, LENGTH, form) for form in ("none", "int4"))
+    rounded = build_inference_graph(weights, LENGTH, "int4", rows=rows)
+    assert rounded == build_inference_graph(weights, LENGTH, "int4", rows=rows)
+    assert len(rounded) == len(plain)
+    assert structure_problems(described(rounded, quantization="int4")) == []
+    others = pad(rows, range(60), LENGTH)
+    expected = run_model(exact, others)
+    distances = [np.abs(run_model(graph, others) - expected).mean() for graph in (rounded, plain)]
+    assert distances[0] < 0.6 * distances[1]
 
 
 def test_4_bit_weights_for_the_task_library_are_refused():

@@ -244,10 +244,12 @@ def test_a_model_with_another_tokenizer_is_refused_with_what_was_found(model, mo
 
     import textclf.predictor as predictor
 
-    metadata = dataclasses.replace(predictor.read_metadata(model), tokenizer="regex", input_names=("input_text",))
+    metadata = dataclasses.replace(
+        predictor.read_metadata(model), tokenizer="sentencepiece", input_names=("input_text",)
+    )
     monkeypatch.setattr(predictor, "read_metadata", lambda path: metadata)
     with pytest.raises(
-        ModelError, match="name the inputs 'input_text', the tokenizer regex, 3 labels; expected a BERT"
+        ModelError, match="name the inputs 'input_text', the tokenizer sentencepiece, 3 labels; expected a BERT"
     ):
         Classifier(model)
 

@@ -10,7 +10,13 @@ from tests.test_inference_graph import LENGTH, classifier_weights, run_model
 from tests.test_mobilebert import token_arrays
 from tests.tiny import tiny_checkpoint
 from textclf.encoders.mobilebert import Encoder
-from textclf.encoders.quantization import balance_encoder, dominant_diagonal, quantize_rows
+from textclf.encoders.quantization import (
+    balance_encoder,
+    dominant_diagonal,
+    quantize_rows,
+    quantize_rows_for_inputs,
+    quantize_rows_to_4_bits,
+)
 from textclf.export.inference_graph import build_inference_graph
 
 
@@ -69,3 +75,25 @@ def test_a_dominant_diagonal_is_found_and_kept_out_of_the_eight_bits():
     arrays = token_arrays(8, LENGTH, padding=3)
     small_file, large_file = (build_inference_graph(weights, LENGTH, form) for form in ("dynamic", "none"))
     assert np.abs(run_model(small_file, arrays) - run_model(large_file, arrays)).max() < 0.02
+
+
+def test_rounding_for_inputs_that_go_together_keeps_products_near():
+    random = np.random.default_rng(0)
+    inputs = random.standard_normal((2000, 12)) @ random.standard_normal((12, 96))
+    inputs += 0.1 * random.standard_normal(inputs.shape)
+    matrix = random.standard_normal((40, 96)).astype(np.float32)
+
+    def loss(values: np.ndarray, scales: np.ndarray) -> float:
+        return float(np.square(inputs @ (matrix - values * scales[:, None]).T).mean())
+
+    values, scales = quantize_rows_for_inputs(matrix, np.cov(inputs.T))
+    assert values.dtype == np.int8
+    assert np.abs(values).max() == 7
+    assert loss(values, scales) < 0.3 * loss(*quantize_rows_to_4_bits(matrix))
+
+
+def test_rounding_for_inputs_that_vary_alike_and_apart_rounds_each_weight():
+    matrix = np.random.default_rng(0).standard_normal((5, 70)).astype(np.float32)
+    for covariance in (np.eye(70), np.zeros((70, 70))):
+        values, scales = quantize_rows_for_inputs(matrix, covariance)
+        np.testing.assert_array_equal(values, np.clip(np.rint(matrix / scales[:, None]), -7, 7))

@@ -53,6 +53,7 @@ def test_three_lines_are_a_recipe_and_the_rest_has_defaults(recipe, tmp_path):
     assert (loaded.dataset.delimiter, loaded.dataset.encoding) == (None, "utf-8")
     assert (loaded.encoder.source, loaded.encoder.max_length, loaded.encoder.tokenizer) == ("builtin", 128, "device")
     assert loaded.training.model_dump() == {
+        "engine": "native",
         "epochs": 3,
         "batch_size": 32,
         "accumulate": 1,
@@ -63,6 +64,7 @@ def test_three_lines_are_a_recipe_and_the_rest_has_defaults(recipe, tmp_path):
         "label_smoothing": 0.0,
         "class_weights": None,
         "clip_norm": 1.0,
+        "head": "fitted",
         "freeze": "none",
         "precision": "auto",
         "early_stopping": None,
@@ -407,6 +409,50 @@ def test_the_shares_leave_rows_to_train_on(problems):
     ]
 
 
+MODEL_MAKER = MINIMAL + "training:\n  engine: model-maker\n"
+
+
+def test_model_maker_takes_every_default_and_what_it_has_a_setting_for(recipe):
+    loaded = recipe(MODEL_MAKER + "  epochs: 5\n  dropout: 0.2\n  seeds: [1, 2]\n  reject_for_precision: 0.9\n")
+    assert loaded.training.engine == "model-maker"
+    assert recipe(dump_recipe(loaded)) == loaded
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("  warmup: 0.2\n", "6:11: training.warmup is 0.2, but Model Maker always warms up for a tenth of the steps; "),
+        (
+            "  class_weights: {spam: 3}\n",
+            "6:18: training.class_weights is spam: 3, but Model Maker weights all rows alike",
+        ),
+        ("  freeze: 3\n", "6:11: training.freeze is 3, but Model Maker trains the whole encoder; "),
+        ("  precision: bfloat16\n", "6:14: training.precision is bfloat16, but Model Maker computes in float32; "),
+        (
+            "  watchers:\n    stuck: stop\n",
+            "7:12: training.watchers.stuck is stop, but Model Maker exports the last epoch",
+        ),
+        ("export:\n  quantization: int4\n", "7:17: export.quantization is int4, which Model Maker cannot write; "),
+        (
+            "encoder:\n  overflow: tail\n",
+            "7:13: encoder.overflow is tail, but Model Maker always keeps the head of a text",
+        ),
+        (
+            "  learning_rate: 0.1\nencoder: average-words\n",
+            "6:18: training.learning_rate is 0.1, but Model Maker always trains word vectors at 0.001; ",
+        ),
+    ],
+)
+def test_what_model_maker_cannot_honour_is_an_error_at_its_line(problems, lines, expected):
+    [line] = problems(MODEL_MAKER + lines)
+    assert line.startswith(expected)
+
+
+def test_model_maker_reads_no_pairs(problems):
+    [line] = problems(MINIMAL + "  text: [question, answer]\ntraining:\n  engine: model-maker\n")
+    assert line.startswith("4:9: dataset.text names two columns, but Model Maker reads single texts only; ")
+
+
 def test_a_rule_says_nothing_about_a_value_that_is_already_reported(problems):
     assert len(problems(MINIMAL + "  label: text\n  text: {}\n")) == 1
 
@@ -439,12 +485,12 @@ def test_a_dumped_recipe_writes_every_default_out(recipe, tmp_path):
         f"name: tickets\ndataset:\n  train: {tmp_path}/train.csv\n  validation: 0.1\n  test: null\n  text: text\n"
         "  label: label\n  labels: null\n  delimiter: null\n  encoding: utf-8\n"
         "encoder:\n  source: builtin\n  max_length: 128\n  tokenizer: device\n  overflow: head\n"
-        "training:\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  learning_rate: 5.0e-05\n  warmup: 0.1\n"
-        "  weight_decay: 0.01\n  dropout: 0.1\n  label_smoothing: 0.0\n  class_weights: null\n  clip_norm: 1.0\n"
-        "  freeze: none\n  precision: auto\n  early_stopping: null\n  watchers:\n    not_finite: stop\n"
+        "training:\n  engine: native\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  learning_rate: 5.0e-05\n"
+        "  warmup: 0.1\n  weight_decay: 0.01\n  dropout: 0.1\n  label_smoothing: 0.0\n  class_weights: null\n  clip_norm: 1.0\n"
+        "  head: fitted\n  freeze: none\n  precision: auto\n  early_stopping: null\n  watchers:\n    not_finite: stop\n"
         "    learning_rate: warn\n    stuck: warn\n    one_class: warn\n    overfitting: warn\n  calibrate: true\n"
         "  reject_for_precision: null\n  seed: 1\n  seeds: null\nexport:\n  quantization: dynamic\n  compatibility: litert\n"
-        "  max_changed_labels: 0.01\n  max_lost_accuracy: 0.005\n  reject_label: ''\n"
+        "  max_changed_labels: null\n  max_lost_accuracy: null\n  reject_label: ''\n"
     )
 
 

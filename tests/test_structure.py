@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -10,6 +13,7 @@ from tests.test_inference_graph import LENGTH, classifier_weights
 from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.export.inference_graph import build_inference_graph
 from textclf.export.metadata import write_metadata
+from textclf.export.packed_files import append_files
 from textclf.export.structure import stored_types, structure_problems
 from textclf.export.vocabulary_hash import vocabulary_hash
 
@@ -69,6 +73,17 @@ def with_batch_of_two(graph: bytes) -> bytes:
     return described(packed(model))
 
 
+def with_labels_file(graph: bytes, content: bytes | None) -> bytes:
+    """Other labels packed behind the model than it was made with; None leaves the file out."""
+    model = described(graph)
+    with zipfile.ZipFile(io.BytesIO(model)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    del files["labels.txt"]
+    if content is not None:
+        files["labels.txt"] = content
+    return append_files(model[: model.index(b"PK\3\4")], files)
+
+
 BROKEN = {
     "an input of another name": (
         lambda graph: with_metadata_name(graph, b"mask", b"musk"),
@@ -95,6 +110,19 @@ BROKEN = {
         lambda graph: described(graph, vocabulary=[*VOCABULARY, "two", "more"]),
         "ids would lie outside",
     ),
+    "a label missing": (
+        lambda graph: with_labels_file(graph, b"good\nbad\n"),
+        "2 labels for an output of the shape [1, 3]; expected one label for each number",
+    ),
+    "a label too many": (
+        lambda graph: with_labels_file(graph, b"good\nbad\nneither\nboth\n"),
+        "4 labels for an output of the shape [1, 3]; expected one label for each number",
+    ),
+    "no labels file": (
+        lambda graph: with_labels_file(graph, None),
+        "the metadata names labels.txt, but packed behind the model are vocab.txt, textclf.json",
+    ),
+    "an empty labels file": (lambda graph: with_labels_file(graph, b""), "no labels are attached to the output"),
     "a label twice": (lambda graph: described(graph, labels=["good", "bad", "good"]), "'good' occurs twice"),
     "other weights than it says": (lambda graph: described(graph, quantization="int4"), "are stored"),
     "a runtime that is too old": (

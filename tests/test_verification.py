@@ -26,6 +26,18 @@ def test_clearly_changed_labels_fail_beyond_one_row_and_one_percent():
         verify_export(trained, decided([1] * 5 + [0] * 395), truth, "dynamic")
 
 
+def test_4_bits_may_change_three_rows_in_a_hundred_unless_the_recipe_says_otherwise():
+    trained, truth = decided([0] * 400), np.array([0, 1] * 200)
+    exported = decided([1] * 12 + [0] * 388)
+    verify_export(trained, exported, truth, "int4")
+    with pytest.raises(VerificationError, match=r"at most 1\.0% may change"):
+        verify_export(trained, exported, truth, "dynamic")
+    with pytest.raises(VerificationError, match=r"at most 2\.0% may change"):
+        verify_export(trained, exported, truth, "int4", max_changed_labels=0.02)
+    with pytest.raises(VerificationError, match="gives 13 of 400 rows clearly another label"):
+        verify_export(trained, decided([1] * 13 + [0] * 387), truth, "int4")
+
+
 def test_changes_on_undecided_rows_count_only_where_they_cost_accuracy():
     trained = np.tile([0.51, 0.49], (1000, 1))
     exported = trained.copy()

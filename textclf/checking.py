@@ -12,10 +12,10 @@ import numpy as np
 
 from textclf.class_weights import label_weights
 from textclf.dataset import Dataset, Finding, load_dataset, token_findings
-from textclf.encoders.source import load_vocabulary
+from textclf.model_maker.data_checks import check_data
 from textclf.recipe import load_recipe
+from textclf.recipe_encoder import tokenizer_alone
 from textclf.text_length import settle_max_length
-from textclf.tokenizer import Tokenizer
 
 _SHOWN_LABELS = 20
 
@@ -51,12 +51,14 @@ def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport
     """Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary."""
     recipe = load_recipe(recipe_path, overrides)
     dataset = load_dataset(recipe.dataset, recipe.training.seed)
-    vocabulary = load_vocabulary(recipe.encoder.source)
-    tokenizer = Tokenizer(vocabulary.pieces, recipe.encoder.tokenizer, vocabulary.do_lower_case)
+    tokenizer = tokenizer_alone(recipe, dataset)
     recipe = settle_max_length(recipe, dataset, tokenizer)
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
     label_weights(recipe.training.class_weights, dataset.labels, counts)
     findings = [*dataset.findings, *token_findings(dataset, tokenizer, recipe.encoder.fixed_length)]
+    if recipe.training.engine == "model-maker":
+        told = check_data(recipe, dataset, tokenizer.vocabulary)
+        findings += [Finding("model_maker", message, len(dataset.train.rows)) for message in told]
     return CheckReport(recipe.name, str(recipe_path), list(dataset.labels), _rows(dataset), findings)
 
 

@@ -1,4 +1,4 @@
-"""MobileBERT with a pooled classification head, as variables that can be trained.
+"""An encoder with a pooled classification head, as variables that can be trained.
 
 Pooled output → standardised features → dropout → dense → softmax. The real encoder's first-token state reaches 1e7, with
 which a fresh head starts at an absurd loss; features of mean 0 and deviation 1 start every encoder at ln(labels). The
@@ -7,14 +7,16 @@ standardisation is linear and is folded into the head of the exported model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
 
-from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.encoders.mobilebert import Dropout, Product, encode_pooled, stack_weights, unstack_weights
-from textclf.export.inference_graph import ClassifierWeights
+from textclf.encoders.mobilebert import Dropout, Product
+from textclf.encoders.trainable import AnyEncoder, trainable
+from textclf.export.model import InferenceWeights, inference_weights
+from textclf.head_fitting import fit_head
 
 TokenArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 """`input_ids`, `input_mask`, `segment_ids`: int32 [rows, length]."""
@@ -26,12 +28,10 @@ _INITIALIZER_RANGE = 0.02
 class PooledClassifier:
     """The trainable classifier; `variables` are what the optimiser changes."""
 
-    def __init__(self, checkpoint: EncoderCheckpoint, label_count: int, seed: int) -> None:
-        self.config = checkpoint.config
-        self.mask_convention = checkpoint.mask_convention
-        self._checkpoint = checkpoint
+    def __init__(self, checkpoint: AnyEncoder, label_count: int, seed: int) -> None:
+        self.encoder = trainable(checkpoint)
         self._label_count = label_count
-        width = self.config.hidden_size
+        width = self.encoder.width
         self.variables = {name: tf.Variable(array, name=name) for name, array in self._fresh(seed).items()}
         self.feature_mean = tf.Variable(tf.zeros(width), trainable=False)
         self.feature_scale = tf.Variable(tf.ones(width), trainable=False)
@@ -47,10 +47,10 @@ class PooledClassifier:
     def _fresh(self, seed: int) -> dict[str, np.ndarray]:
         random = np.random.default_rng([seed, 1])
         # Truncated at two deviations, as the original's initialiser.
-        kernel = random.standard_normal((self.config.hidden_size, self._label_count))
+        kernel = random.standard_normal((self.encoder.width, self._label_count))
         while (outside := np.abs(kernel) > 2).any():
             kernel[outside] = random.standard_normal(outside.sum())
-        arrays = stack_weights(self.config, self._checkpoint.weights)
+        arrays = self.encoder.fresh(seed)
         arrays["head/kernel"] = kernel * _INITIALIZER_RANGE
         arrays["head/bias"] = np.zeros(self._label_count)
         return {name: array.astype(np.float32) for name, array in arrays.items()}
@@ -69,19 +69,30 @@ class PooledClassifier:
         pooled = self._pooled(input_ids, input_mask, segment_ids, attention_dropout, product, frozen_layers)
         features = (pooled - self.feature_mean) * self.feature_scale
         if head_dropout is not None:
-            features = head_dropout(features, tf.constant(self.config.num_hidden_layers))
+            features = head_dropout(features, tf.constant(self.encoder.layers))
         return tf.matmul(features, self.variables["head/kernel"]) + self.variables["head/bias"]
 
-    def standardize(self, batches: Iterable[TokenArrays]) -> None:
-        """Sets the feature standardisation from the pooled outputs of these rows.
+    def pooled_outputs(self, arrays: TokenArrays) -> np.ndarray:
+        """What the encoder makes of these rows, float32 [rows, width]."""
+        return self._features(*arrays).numpy()
+
+    def standardize(self, pooled_outputs: np.ndarray) -> None:
+        """Sets the feature standardisation from the pooled outputs of some rows.
 
         A feature that does not vary is left unscaled rather than blown up.
         """
-        pooled = np.concatenate([self._features(*arrays).numpy() for arrays in batches]).astype(np.float64)
+        pooled = pooled_outputs.astype(np.float64)
         deviation = pooled.std(axis=0)
         varies = deviation > 1e-6 * np.abs(pooled).max(initial=1e-6)
         self.feature_mean.assign(pooled.mean(axis=0))
         self.feature_scale.assign(np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 1.0))
+
+    def fit_head(self, pooled_outputs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
+        """Replaces the head by the one that suits the encoder as it is; label indices and weights are by row."""
+        features = (pooled_outputs - self.feature_mean.numpy()) * self.feature_scale.numpy()
+        kernel, bias = fit_head(features, labels, weights, self._label_count)
+        self.variables["head/kernel"].assign(kernel)
+        self.variables["head/bias"].assign(bias)
 
     def predict_logits(self, arrays: TokenArrays) -> np.ndarray:
         """Logits float32 [rows, labels] without dropout."""
@@ -108,20 +119,15 @@ class PooledClassifier:
     def encoder_weights(self) -> dict[str, np.ndarray]:
         """The encoder's arrays by checkpoint name."""
         arrays = {name: variable.numpy() for name, variable in self.variables.items() if not name.startswith("head/")}
-        return unstack_weights(self.config, arrays)
+        return self.encoder.weights(arrays)
 
-    def inference_weights(self) -> ClassifierWeights:
+    def inference_weights(self) -> InferenceWeights:
         """The weights from which the exported graph is written, the standardisation folded into the head."""
         kernel = self.variables["head/kernel"].numpy().astype(np.float64)
         scaled = kernel * self.feature_scale.numpy().astype(np.float64)[:, None]
         bias = self.variables["head/bias"].numpy() - self.feature_mean.numpy().astype(np.float64) @ scaled
-        return ClassifierWeights(
-            config=self.config,
-            encoder=self.encoder_weights(),
-            mask_convention=self.mask_convention,
-            head_kernel=scaled.astype(np.float32),
-            head_bias=bias.astype(np.float32),
-        )
+        trained = replace(self.encoder.checkpoint, weights=self.encoder_weights())
+        return inference_weights(trained, scaled.astype(np.float32), bias.astype(np.float32))
 
     def _pooled(
         self,
@@ -132,14 +138,4 @@ class PooledClassifier:
         product: Product = tf.matmul,
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
-        return encode_pooled(
-            self.config,
-            self.variables,
-            input_ids,
-            input_mask,
-            segment_ids,
-            mask_convention=self.mask_convention,
-            dropout=dropout,
-            product=product,
-            frozen_layers=frozen_layers,
-        )
+        return self.encoder.pooled(self.variables, input_ids, input_mask, segment_ids, dropout, product, frozen_layers)

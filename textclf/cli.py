@@ -34,6 +34,9 @@ def cli() -> None:
     """From a CSV and a short recipe to a checked, labelled TFLite text classifier, and to labels for a CSV."""
 
 
+_ENGINES = ("native", "model-maker")
+
+
 def _forbid_network(context: click.Context, parameter: click.Parameter, offline: bool) -> None:
     """Everything that fetches heeds the variable, in whatever depth it is called."""
     if offline:
@@ -51,8 +54,11 @@ offline_option = click.option(
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Folder to write; by default runs/<name>.")
 @click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@click.option("--engine", type=click.Choice(_ENGINES), help="What trains, in place of the recipe's training.engine.")
 @offline_option
-def train_command(recipe: str, overrides: tuple[str, ...], run_dir: Path | None, force: bool, resume: bool) -> None:
+def train_command(
+    recipe: str, overrides: tuple[str, ...], run_dir: Path | None, force: bool, resume: bool, engine: str | None
+) -> None:
     """Train RECIPE, export the model, verify it and measure it.
 
     KEY=VALUE changes a setting of the recipe, for example training.epochs=5.
@@ -61,7 +67,7 @@ def train_command(recipe: str, overrides: tuple[str, ...], run_dir: Path | None,
         raise click.UsageError("--force starts again and --resume goes on: give one of the two")
     from textclf.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides)
+    loaded = load_recipe(recipe, (*overrides, f"training.engine={engine}") if engine else overrides)
     from textclf.trainer import train
 
     run = train(loaded, run_dir, force=force, resume=resume)
@@ -230,6 +236,83 @@ def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bo
     click.echo(_json(report.as_dict()) if as_json else report.as_text())
     if report.problems:
         sys.exit(2)
+
+
+@cli.command("compare")
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--engines", default=",".join(_ENGINES), show_default=True, help="Engines, separated by commas.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many trainings of each.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write; by default runs/<name>-compared."
+)
+@click.option("--force", is_flag=True, help="Replace the folder if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@offline_option
+def compare_command(
+    recipe: str,
+    overrides: tuple[str, ...],
+    engines: str,
+    seeds: int,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train RECIPE with several engines on the same split and encoder, and put their numbers side by side.
+
+    Of each training: time to the first step, examples a second, peak memory, accuracy, time of the export, size,
+    latency, labels that quantisation changed. The machine should have nothing else to do.
+    """
+    names = list(dict.fromkeys(name.strip() for name in engines.split(",")))
+    if unknown := [name for name in names if name not in _ENGINES]:
+        raise click.UsageError(f"--engines: {unknown[0] or engines!r} is no engine; known are {', '.join(_ENGINES)}")
+    from textclf.recipe import load_recipe
+
+    recipes = {name: load_recipe(recipe, (*overrides, f"training.engine={name}")) for name in names}
+    from textclf.model_maker.comparison import compare
+
+    first = recipes[names[0]]
+    chosen = [first.training.seed + number for number in range(seeds)]
+    folder = output or Path("runs") / f"{first.name}-compared"
+    comparison = compare(recipes, chosen, folder, force=force)
+    click.echo(_json(comparison.as_dict()) if as_json else comparison.as_text())
+    click.echo(f"{folder}: comparison.md, comparison.json and the runs", err=True)
+
+
+@cli.group("model-maker")
+def model_maker_group() -> None:
+    """The real TFLite Model Maker, as a training engine in an environment of its own."""
+
+
+@model_maker_group.command("setup")
+@click.option(
+    "--python", type=click.Path(path_type=Path, exists=True), help="A Python 3.9; found or fetched by itself."
+)
+@offline_option
+def model_maker_setup_command(python: Path | None) -> None:
+    """Make the environment that training.engine=model-maker needs: 2.5 GB in textclf's cache folder."""
+    from textclf.model_maker.environment import set_up
+
+    set_up(python)
+
+
+@model_maker_group.command("remove")
+def model_maker_remove_command() -> None:
+    """Delete the environment and everything that its set-up made."""
+    from textclf.model_maker.environment import place, remove
+
+    freed = remove()
+    click.echo(f"{place()}: removed, {freed / 1e9:.1f} GB" if freed else "Model Maker is not set up: nothing to remove")
+
+
+@model_maker_group.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def model_maker_status_command(as_json: bool) -> None:
+    """Tell whether the environment is there, and what is in it."""
+    from textclf.model_maker.environment import status, status_text
+
+    found = status()
+    click.echo(_json(found) if as_json else status_text(found))
 
 
 def _json(values: dict[str, Any]) -> str:

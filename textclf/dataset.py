@@ -23,7 +23,7 @@ import numpy as np
 from textclf.errors import DataError, EncoderError
 from textclf.recipe import DatasetSettings
 from textclf.tables import Row, Table, first_undecodable_byte, guessed_encoding, open_table, shown_path
-from textclf.tokenizer import Tokenizer, share_of_different_rows
+from textclf.tokenizer import TextTokenizer, share_of_different_rows
 
 Texts = tuple[str, ...]
 
@@ -457,20 +457,20 @@ def _take(groups: list[list[int]], quota: int, keep: int) -> tuple[list[list[int
 # --- Tokens ----------------------------------------------------------------------------------------------------------
 
 
-def token_findings(dataset: Dataset, tokenizer: Tokenizer, max_length: int) -> list[Finding]:
+def token_findings(dataset: Dataset, tokenizer: TextTokenizer, max_length: int) -> list[Finding]:
     """What the tokenizer does to the training rows: how many are cut at `max_length` tokens, how many pieces are [UNK]
     and of which words, and whether devices and BERT's own programs would cut them differently."""
     texts = [text for row in dataset.train.texts for text in row]
     pieces = tokenizer.pieces(texts)
-    findings = _findings_of_length(dataset.train, [len(own) for own in pieces], max_length)
+    added = tokenizer.ids_added(len(dataset.train.texts[0]))
+    findings = _findings_of_length(dataset.train, [len(own) for own in pieces], added, max_length)
     findings += _findings_of_unknown(dataset.train, texts, pieces, tokenizer)
     return findings + _findings_of_tokenizers(dataset.train, texts, tokenizer)
 
 
-def _findings_of_length(train: Split, piece_counts: Sequence[int], max_length: int) -> list[Finding]:
+def _findings_of_length(train: Split, piece_counts: Sequence[int], added: int, max_length: int) -> list[Finding]:
     width = len(train.texts[0])
-    # [CLS], and a [SEP] after each text.
-    lengths = [1 + width + sum(piece_counts[start : start + width]) for start in range(0, len(piece_counts), width)]
+    lengths = [added + sum(piece_counts[start : start + width]) for start in range(0, len(piece_counts), width)]
     rows = [row for row, length in zip(train.rows, lengths, strict=True) if length > max_length]
     if not rows:
         return []
@@ -484,7 +484,7 @@ def _findings_of_length(train: Split, piece_counts: Sequence[int], max_length: i
 
 
 def _findings_of_unknown(
-    train: Split, texts: Sequence[str], pieces: Sequence[Sequence[int]], tokenizer: Tokenizer
+    train: Split, texts: Sequence[str], pieces: Sequence[Sequence[int]], tokenizer: TextTokenizer
 ) -> list[Finding]:
     unknown = [own.count(tokenizer.unknown_id) for own in pieces]
     if not any(unknown):
@@ -497,14 +497,21 @@ def _findings_of_unknown(
     pieces_of = dict(zip(words, tokenizer.pieces(list(words)), strict=True))
     commonest = [_visible(word) for word, _ in words.most_common() if tokenizer.unknown_id in pieces_of[word]][:5]
     total = sum(map(len, pieces))
-    message = (
-        f"{shown_path(train.file)}: {sum(unknown):,} of {total:,} pieces ({_percent(sum(unknown) / total)}) are [UNK], "
-        f"unknown to the encoder{', mostly ' + _named(commonest) if commonest else ''}"
-    )
+    share = f"{sum(unknown):,} of {total:,} {{}} ({_percent(sum(unknown) / total)})"
+    if tokenizer.kind == "regex":
+        message = (
+            f"{shown_path(train.file)}: {share.format('words')} get no vector of their own: they occur once, or are not "
+            "among the commonest encoder.words"
+        )
+    else:
+        message = (
+            f"{shown_path(train.file)}: {share.format('pieces')} are [UNK], unknown to the encoder"
+            f"{', mostly ' + _named(commonest) if commonest else ''}"
+        )
     return [_of_rows("unknown_pieces", message, rows)]
 
 
-def _findings_of_tokenizers(train: Split, texts: Sequence[str], tokenizer: Tokenizer) -> list[Finding]:
+def _findings_of_tokenizers(train: Split, texts: Sequence[str], tokenizer: TextTokenizer) -> list[Finding]:
     with suppress(EncoderError):  # a vocabulary that devices cannot use at all: nothing to compare with
         share = share_of_different_rows(tokenizer.vocabulary, texts)
         if share > 0.01:

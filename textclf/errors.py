@@ -29,3 +29,7 @@ class RunError(TextclfError):
 
 class VerificationError(TextclfError):
     """An exported model that does not do what the trained one does."""
+
+
+class EngineError(TextclfError):
+    """A training engine other than our own that is not set up, or failed."""

@@ -24,8 +24,8 @@ from textclf.class_weights import label_weights
 from textclf.classifier import PooledClassifier
 from textclf.dataset import Dataset
 from textclf.distribution import distribution_strategy
-from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.description import fingerprint
+from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EncoderError, RunError, TextclfError
 from textclf.evaluation import evaluate, softmax
 from textclf.optimizer import AdamW, scheduled_learning_rate
@@ -33,15 +33,16 @@ from textclf.precision import chosen_precision, matrix_product
 from textclf.progress import Progress
 from textclf.recipe import Recipe, dump_recipe
 from textclf.run_folder import RunFolder, RunLog, load_state, save_state
-from textclf.tokenizer import Encoded, Tokenizer, pad
+from textclf.tokenizer import Encoded, TextTokenizer, pad
 from textclf.training_step import Part, TrainingStep
 from textclf.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
 
 # How much work a killed run loses at most.
 _SECONDS_BETWEEN_SAVES = 60.0
 _EVALUATION_BATCH = 64
-# Rows from which the feature standardisation is measured: enough for 512 means and deviations.
-_STANDARDIZATION_ROWS = 1024
+# Training rows from which the feature standardisation and the first head are measured: enough for 512 means and deviations,
+# and for every label, but no more than take some seconds.
+_MEASURED_ROWS, _MEASURED_ROWS_A_LABEL, _MOST_MEASURED_ROWS = 1024, 32, 4096
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class PreparedData:
     """The dataset with its splits as token ids, for one tokenizer and length."""
 
     dataset: Dataset
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     max_length: int
     encoded: dict[str, Encoded]
 
@@ -99,7 +100,7 @@ class TrainingProgress:
 def fit(
     recipe: Recipe,
     data: PreparedData,
-    checkpoint: EncoderCheckpoint,
+    checkpoint: AnyEncoder,
     folder: RunFolder,
     progress: Progress,
     started: float,
@@ -128,7 +129,7 @@ class _Fitting:
         self,
         recipe: Recipe,
         data: PreparedData,
-        checkpoint: EncoderCheckpoint,
+        checkpoint: AnyEncoder,
         folder: RunFolder,
         progress: Progress,
         started: float,
@@ -138,10 +139,7 @@ class _Fitting:
         self.seeds = seeds_of(recipe)
         self.train, self.labels = data.dataset.train, data.dataset.labels
         self.lengths = data.encoded["train"].lengths
-        layers = checkpoint.config.num_hidden_layers
         frozen = self.settings.frozen_layers
-        if frozen is not None and frozen > layers:
-            raise EncoderError(f"training.freeze is {frozen}, but {checkpoint.path} has {layers} layers; lower it")
         row_counts = np.bincount(self.train.labels, minlength=len(self.labels))
         self.weights = label_weights(self.settings.class_weights, self.labels, row_counts)
         self.guessing = guessing_loss(row_counts, self.weights, self.settings.label_smoothing)
@@ -150,11 +148,18 @@ class _Fitting:
         self.strategy = distribution_strategy()
         with self.strategy.scope():
             self.classifier = PooledClassifier(checkpoint, len(self.labels), self.seeds[0])
+            layers = self.classifier.encoder.layers
+            if frozen is not None and frozen > layers:
+                raise EncoderError(f"training.freeze is {frozen}, but {checkpoint.path} has {layers} layers; lower it")
             self.optimizer = AdamW(
                 self.classifier.variables, self.settings.weight_decay, self.settings.clip_norm, decayed_from=frozen or 0
             )
             product = matrix_product(self.precision)
             self.training_step = TrainingStep(self.classifier, self.optimizer, self.settings, product)
+        wanted = max(_MEASURED_ROWS, min(_MEASURED_ROWS_A_LABEL * len(self.labels), _MOST_MEASURED_ROWS))
+        count = min(len(self.lengths), wanted)
+        self.measured_rows = np.unique(np.linspace(0, len(self.lengths) - 1, count).astype(np.int64))
+        self._measured: np.ndarray | None = None
         self.steps_an_epoch = len(self._batches(self.seeds[0], 0))
         self.total_steps = self.steps_an_epoch * self.settings.epochs
         self.fingerprint = _fingerprint(recipe, data, checkpoint)
@@ -162,13 +167,13 @@ class _Fitting:
         self.saved = time.monotonic()
         self._describe(checkpoint)
 
-    def _describe(self, checkpoint: EncoderCheckpoint) -> None:
+    def _describe(self, checkpoint: AnyEncoder) -> None:
         kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
         replicas = self.strategy.num_replicas_in_sync
         self.device = kind if replicas == 1 else f"{replicas} {kind}s"
         self.progress.say(
             f"Training on {len(self.train.rows)} rows, {len(self.labels)} labels: {self.settings.epochs} epochs of "
-            f"{self.steps_an_epoch} steps, {checkpoint.config.num_hidden_layers}-layer encoder ({checkpoint.format}), "
+            f"{self.steps_an_epoch} steps, {self.classifier.encoder.summary}, "
             f"{self.precision} products on {self.device}"
         )
 
@@ -176,7 +181,7 @@ class _Fitting:
         if self.folder.last_state.exists():
             self._restore()
         else:
-            self.classifier.standardize(self._standardization_batches())
+            self.classifier.standardize(self._pooled_outputs())
         while self.state.seed_index < len(self.seeds):
             self._train_seed(interruption)
             self._finish_seed()
@@ -201,6 +206,9 @@ class _Fitting:
             self.progress.say(f"Seed {self.seed} ({state.seed_index + 1} of {len(self.seeds)})")
         log = RunLog(self.folder.log_of(self.seed, len(self.seeds)), keep_steps=state.step)
         log.write("start", state.step, seed=self.seed, precision=self.precision, device=self.device)
+        if state.step == 0 and self.settings.head == "fitted" and self.classifier.encoder.layers:
+            labels = self.train.labels[self.measured_rows]
+            self.classifier.fit_head(self._pooled_outputs(), labels, self.weights[labels])
         try:
             while state.epoch < self.settings.epochs and state.stopped is None:
                 self._train_epoch(log, interruption)
@@ -255,19 +263,24 @@ class _Fitting:
     def _parts(self, batch: Batch) -> Iterator[Part]:
         """The rows of a step in parts, each padded no further than its own rows need."""
         parts = self.settings.accumulate
-        if not tf.config.list_physical_devices("GPU"):
+        # What averaged words need of memory is little.
+        if self.classifier.encoder.layers and not tf.config.list_physical_devices("GPU"):
             parts = max(parts, part_count(batch))
         for rows in np.array_split(batch.rows, min(parts, len(batch.rows))):
             length = padded_length(int(self.lengths[rows].max()), self.data.max_length)
             labels = self.train.labels[rows]
             yield Part(*self.data.batch("train", Batch(rows, length)), labels, self.weights[labels])
 
-    def _standardization_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Evenly chosen training rows."""
-        count = min(len(self.lengths), _STANDARDIZATION_ROWS)
-        chosen = np.unique(np.linspace(0, len(self.lengths) - 1, count).astype(np.int64))
-        for batch in evaluation_batches(self.lengths[chosen], _EVALUATION_BATCH, self.data.max_length):
-            yield self.data.batch("train", Batch(chosen[batch.rows], batch.length))
+    def _pooled_outputs(self) -> np.ndarray:
+        """What the encoder, before it is trained, makes of `measured_rows`: float32 [rows, width]."""
+        if self._measured is None:
+            rows = self.measured_rows
+            pooled = np.zeros((len(rows), self.classifier.encoder.width), np.float32)
+            for batch in evaluation_batches(self.lengths[rows], _EVALUATION_BATCH, self.data.max_length):
+                arrays = self.data.batch("train", Batch(rows[batch.rows], batch.length))
+                pooled[batch.rows] = self.classifier.pooled_outputs(arrays)
+            self._measured = pooled
+        return self._measured
 
     def _end_epoch(self, log: RunLog) -> None:
         """Validates, records, and keeps the weights where no earlier epoch was better."""
@@ -400,7 +413,7 @@ def _without_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _fingerprint(recipe: Recipe, data: PreparedData, checkpoint: EncoderCheckpoint) -> str:
+def _fingerprint(recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder) -> str:
     """A hash of all that decides how the training goes on."""
     facts = [dump_recipe(recipe), sorted(data.dataset.files.values()), fingerprint(checkpoint)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

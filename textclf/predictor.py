@@ -24,7 +24,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from textclf.errors import DataError, EncoderError, ModelError
 from textclf.export.metadata import ModelMetadata, read_metadata
-from textclf.tokenizer import Encoded, Overflow, Tokenizer, pad
+from textclf.tokenizer import Encoded, Overflow, TextTokenizer, Tokenizer, pad
+from textclf.word_tokenizer import WordTokenizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ class Classifier:
     """A text classifier read from a `.tflite` file; may be used by several threads at once.
 
     `num_threads` texts are classified side by side, by default one for each core that this process may use. Raises
-    ModelError for a file that is not a text classifier with BERT's inputs and TFLite metadata.
+    ModelError for a file that is not a text classifier with TFLite metadata and BERT's inputs or a regex tokenizer's.
     """
 
     def __init__(self, model_path: str | Path, num_threads: int | None = None) -> None:
@@ -76,11 +77,11 @@ class Classifier:
         self.reject_below: float = settings.get("reject_below", 0.0)
         self.reject_label: str = settings.get("reject_label", "")
         try:
-            self.tokenizer = Tokenizer(self.metadata.vocabulary, settings.get("tokenizer", "device"))
+            self.tokenizer = _tokenizer(self.metadata)
         except EncoderError as error:
             raise ModelError(f"{self.path}: {error}") from error
-        # Only a file of our own is known to mean the same at shorter lengths.
-        self._resizable = "tokenizer" in settings
+        # Only a graph of our own is known to mean the same at shorter lengths.
+        self._resizable = "tokenizer" in settings and not settings.get("fixed_length", False)
         self.num_threads = num_threads or _usable_cores()
         self._runners = [_Runner(self.path, self.metadata)]
         self._idle: SimpleQueue[_Runner] = SimpleQueue()
@@ -328,7 +329,9 @@ class _Runner:
         inputs = self._interpreter.get_input_details()
         output = self._interpreter.get_output_details()[_output_position(metadata)]
         _check_tensors(path, metadata, inputs, output)
-        self._inputs = [inputs[metadata.input_names.index(name)]["index"] for name in _INPUTS]
+        # Of a regex tokenizer's model, the one input takes the ids.
+        names = metadata.input_names if metadata.tokenizer == "regex" else _INPUTS
+        self._inputs = [inputs[metadata.input_names.index(name)]["index"] for name in names]
         self._output = output["index"]
         self.max_length = self._length = int(inputs[0]["shape"][1])
         self.seconds = 0.0
@@ -342,7 +345,7 @@ class _Runner:
                 self._interpreter.resize_tensor_input(tensor, [1, length], strict=False)
             self._interpreter.allocate_tensors()
             self._length = length
-        for tensor, values in zip(self._inputs, (input_ids, input_mask, segment_ids), strict=True):
+        for tensor, values in zip(self._inputs, (input_ids, input_mask, segment_ids), strict=False):
             self._interpreter.set_tensor(tensor, values)
         self._interpreter.invoke()
         probabilities = self._interpreter.get_tensor(self._output)
@@ -371,15 +374,23 @@ def _usable_cores() -> int:
 # --- What can be understood ------------------------------------------------------------------------------------------
 
 
+def _tokenizer(metadata: ModelMetadata) -> TextTokenizer:
+    if metadata.tokenizer == "regex":
+        return WordTokenizer(metadata.vocabulary, metadata.delimiter_pattern or "")
+    return Tokenizer(metadata.vocabulary, (metadata.settings or {}).get("tokenizer", "device"))
+
+
 def _check_understood(path: Path, metadata: ModelMetadata) -> None:
-    """Raises ModelError unless the metadata describe a BERT text classifier."""
+    """Raises ModelError unless the metadata describe a BERT text classifier, or one of words."""
     found = [f"the inputs {', '.join(map(repr, metadata.input_names)) or '(none)'}"]
     found.append(f"the tokenizer {metadata.tokenizer}" if metadata.tokenizer else "no tokenizer")
     found.append(f"{len(metadata.labels)} labels" if metadata.labels else "no labels")
-    if sorted(metadata.input_names) != sorted(_INPUTS) or metadata.tokenizer != "bert" or not metadata.labels:
+    of_bert = sorted(metadata.input_names) == sorted(_INPUTS) and metadata.tokenizer == "bert"
+    of_words = len(metadata.input_names) == 1 and metadata.tokenizer == "regex"
+    if not ((of_bert or of_words) and metadata.labels):
         raise ModelError(
             f"{path}: its metadata name {', '.join(found)}; expected a BERT text classifier: the inputs "
-            f"{', '.join(map(repr, _INPUTS))}, the tokenizer bert and a list of labels"
+            f"{', '.join(map(repr, _INPUTS))}, the tokenizer bert and a list of labels, or one input and the tokenizer regex"
         )
 
 

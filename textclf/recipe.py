@@ -44,6 +44,12 @@ PLAIN_TAGS = ("!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!
 DELIMITER_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 """Words for delimiters that are awkward to write in YAML or in a shell."""
 
+AVERAGE_WORDS = "average-words"
+"""The encoder that is learned from the training rows alone; `_AVERAGE_WORDS_DEFAULTS` are its settings."""
+
+LARGEST_LENGTH = 512
+"""Tokens a row at most, whatever the encoder."""
+
 COMMON_ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 
 Location = tuple[str | int, ...]
@@ -180,8 +186,8 @@ def _folder_safe(text: str) -> str:
 
 
 def _encoder_source(value: object) -> str:
-    """`builtin`, `builtin:…`, `tfhub:…`, `hf:…` and web addresses stay as they are; everything else is a path."""
-    if isinstance(value, str) and re.match(r"builtin$|[A-Za-z][A-Za-z0-9+.-]+:", value):
+    """`builtin`, `average-words`, handles such as `hf:…` and web addresses stay as they are; all else is a path."""
+    if isinstance(value, str) and re.match(rf"(builtin|{AVERAGE_WORDS})$|[A-Za-z][A-Za-z0-9+.-]+:", value):
         return str(value)
     return str(_absolute_path(value))
 
@@ -194,9 +200,9 @@ def _max_length(value: object) -> object:
         length = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
     except ValueError:
         length = None
-    if length is not None and 8 <= length <= 512:
+    if length is not None and 8 <= length <= LARGEST_LENGTH:
         return length
-    wanted = "a whole number or auto" if length is None else "8 or more" if length < 8 else "512 or less"
+    wanted = "a whole number or auto" if length is None else "8 or more" if length < 8 else f"{LARGEST_LENGTH} or less"
     raise ValueError(f"is {_quoted(value)}, but must be {wanted}; correct it or remove the line")
 
 
@@ -359,6 +365,27 @@ class DatasetSettings(Settings):
     )
 
 
+_AVERAGE_WORDS_WIDTH = 64
+_AVERAGE_WORDS_DEFAULTS: dict[str, dict[str, Any]] = {
+    "encoder": {"max_length": 256, "words": 10_000, "width": _AVERAGE_WORDS_WIDTH, "lowercase": True},
+    "training": {"epochs": 30, "learning_rate": 5e-3, "dropout": 0.5, "precision": "float32"},
+    # Such a model runs in every runtime as it is.
+    "export": {"compatibility": "task-library"},
+}
+"""What differs from the defaults for MobileBERT, by section."""
+_AVERAGE_WORDS_ONLY = ("words", "width", "lowercase")
+
+
+def _filled(values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with defaults where there is none, or nothing is written behind the key."""
+    written = {key: value for key, value in values.items() if not (value is None or _is_null(value))}
+    return {**values, **defaults, **written}
+
+
+def _is_null(value: object) -> bool:
+    return isinstance(value, Written) and value.is_null
+
+
 class EncoderSettings(Settings):
     """The pre-trained encoder, and how text becomes its input."""
 
@@ -367,7 +394,8 @@ class EncoderSettings(Settings):
     source: Annotated[str, BeforeValidator(_encoder_source)] = Field(
         default="builtin",
         description="`builtin`, the path of a folder or archive (relative to the recipe), or a handle such as "
-        "`hf:google/mobilebert-uncased` or `tfhub:…`. A folder that is called builtin is written ./builtin.",
+        "`hf:google/mobilebert-uncased` or `tfhub:…`; or `average-words`, a fast and tiny baseline that averages word "
+        "vectors learned from the training rows alone. A folder that has one of these names is written ./builtin.",
     )
     max_length: Annotated[
         int | str,
@@ -376,7 +404,7 @@ class EncoderSettings(Settings):
     ] = Field(
         default=128,
         description="Tokens a row at most, [CLS] and [SEP] included; longer rows are cut. `auto` takes as many as 99.5% "
-        "of the training rows need.",
+        "of the training rows need. 256 for average-words.",
     )
     tokenizer: Literal["device", "bert"] = Field(
         default="device",
@@ -395,12 +423,33 @@ class EncoderSettings(Settings):
         "the room for the first tokens and the rest for the last. Phones' own runtimes always keep the head.",
     )
 
+    words: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Of average-words: how many words have a vector, the commonest of those that occur twice or more "
+        "(10000).",
+    )
+    width: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description=f"Of average-words: numbers in a word's vector ({_AVERAGE_WORDS_WIDTH}).",
+    )
+    lowercase: bool | None = Field(
+        default=None,
+        description="Of average-words: whether the spellings `free`, `Free` and `FREE` share a vector (true). Devices "
+        "lower-case nothing; the model's vocabulary lists the spellings.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, values: object) -> object:
         """`encoder: builtin` is short for `encoder: {source: builtin}`."""
         if isinstance(values, str) and not (isinstance(values, Written) and values.is_null):
-            return {"source": values}
+            values = {"source": values}
+        if isinstance(values, dict) and values.get("source") == AVERAGE_WORDS:
+            return _filled(values, _AVERAGE_WORDS_DEFAULTS["encoder"])
         return values
 
 
@@ -428,6 +477,11 @@ class WatcherSettings(Settings):
 class TrainingSettings(Settings):
     """How the classifier is fine-tuned."""
 
+    engine: Literal["native", "model-maker"] = Field(
+        default="native",
+        description="What trains and exports: `native` is textclf's own, `model-maker` the real TFLite Model Maker 0.4.3 "
+        "in an environment of its own (`textclf model-maker setup`). Settings that it has no counterpart for are errors.",
+    )
     epochs: int = Field(default=3, ge=1, le=10_000, description="How often every training row is seen.")
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows a step.")
     accumulate: int = Field(
@@ -471,6 +525,11 @@ class TrainingSettings(Settings):
     )
     clip_norm: float = Field(
         default=1.0, gt=0, allow_inf_nan=False, description="Gradients are scaled down to this global norm."
+    )
+    head: Literal["fitted", "fresh"] = Field(
+        default="fitted",
+        description="How the dense layer on the encoder begins: `fitted` to what the encoder makes of the training rows, "
+        "so that what it learned before is kept, or `fresh` with small random weights. Word vectors begin fresh.",
     )
     freeze: Annotated[
         int | str,
@@ -550,18 +609,19 @@ class ExportSettings(Settings):
         description="`litert` runs in LiteRT and MediaPipe; `task-library` also in the Task Library 0.4.4 and other "
         "runtimes of its age.",
     )
-    max_changed_labels: float = Field(
-        default=0.01,
+    max_changed_labels: float | None = Field(
+        default=None,
         ge=0,
         le=1,
         description="Share of the compared rows that the exported model may clearly give another label than the trained "
-        "one; above it the export fails.",
+        "one; above it the export fails. Without a number 0.01, and 0.03 for int4.",
     )
-    max_lost_accuracy: float = Field(
-        default=0.005,
+    max_lost_accuracy: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="How much accuracy the exported model may lose; above it the export fails.",
+        description="How much accuracy the exported model may lose; above it the export fails. Without a number 0.005, "
+        "and 0.01 for int4.",
     )
     reject_label: str = Field(
         default="",
@@ -581,6 +641,32 @@ class Recipe(Settings):
     encoder: EncoderSettings = EncoderSettings()
     training: TrainingSettings = TrainingSettings()
     export: ExportSettings = ExportSettings()
+
+    @property
+    def averages_words(self) -> bool:
+        """Whether the encoder is `average-words`."""
+        return self.encoder.source == AVERAGE_WORDS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_encoder(cls, values: object) -> object:
+        """Averaged words, which know nothing before training, learn with other settings than a pre-trained encoder."""
+        if not isinstance(values, dict):
+            return values
+        encoder = values.get("encoder")
+        source = encoder.get("source") if isinstance(encoder, dict) else getattr(encoder, "source", encoder)
+        if source != AVERAGE_WORDS:
+            return values
+        filled = dict(values)
+        for name in ("training", "export"):
+            section = values.get(name)
+            if isinstance(section, Settings):
+                section = section.model_dump(exclude_unset=True)
+            if section is None or _is_null(section):
+                section = {}
+            if isinstance(section, dict):
+                filled[name] = _filled(section, _AVERAGE_WORDS_DEFAULTS[name])
+        return filled
 
 
 # --- The rules between values ----------------------------------------------------------------------------------------
@@ -672,6 +758,97 @@ def four_bits_need_litert(recipe: Recipe) -> Iterator[Breach]:
         )
 
 
+def average_words_can_do_it(recipe: Recipe) -> Iterator[Breach]:
+    """Averaged words have no layers, read one text, and are split by the devices' regex tokenizer; the settings of their
+    own mean nothing to other encoders."""
+    if not recipe.averages_words:
+        for name in _AVERAGE_WORDS_ONLY:
+            if getattr(recipe.encoder, name) is not None:
+                message = f"encoder.{name} belongs to encoder.source average-words alone; remove the line"
+                yield Breach((f"encoder.{name}", "encoder.source"), message)
+        return
+    refused = {
+        "encoder.tokenizer": (recipe.encoder.tokenizer == "bert", "bert", "the words of devices' regex tokenizer only"),
+        "dataset.text": (len(recipe.dataset.text) == 2, "two columns", "single texts only; name one column"),
+        "training.freeze": (
+            recipe.training.freeze != "none",
+            recipe.training.freeze,
+            "no layers, so nothing to freeze",
+        ),
+        "training.precision": (recipe.training.precision == "bfloat16", "bfloat16", "float32 only"),
+        "export.quantization": (
+            recipe.export.quantization == "int4",
+            "int4",
+            "weights of 8 bits or more; choose dynamic, float16 or none",
+        ),
+    }
+    for key, (broken, value, has) in refused.items():
+        if broken:
+            yield Breach((key, "encoder.source"), f"{key} is {value}, but encoder.source average-words has {has}")
+
+
+_MODEL_MAKER_REASONS = {
+    "training.accumulate": "computes every step in one part",
+    "training.warmup": "always warms up for a tenth of the steps",
+    "training.weight_decay": "always decays weights by 0.01",
+    "training.label_smoothing": "knows no label smoothing",
+    "training.class_weights": "weights all rows alike",
+    "training.clip_norm": "always clips gradients to the norm 1",
+    "training.freeze": "trains the whole encoder",
+    "training.early_stopping": "always trains for all epochs",
+    "encoder.overflow": "always keeps the head of a text",
+}
+"""Settings for which Model Maker has no counterpart: any value but the default is refused."""
+
+
+def model_maker_can_do_it(recipe: Recipe) -> Iterator[Breach]:
+    """With the engine model-maker, no setting asks for what Model Maker cannot do."""
+    if recipe.training.engine != "model-maker":
+        return
+    remedy = "remove the line, or train with training.engine native"
+    for key, reason in _MODEL_MAKER_REASONS.items():
+        section, name = key.split(".")
+        settings = getattr(recipe, section)
+        value = getattr(settings, name)
+        if value != type(settings).model_fields[name].default:
+            yield Breach(
+                (key, "training.engine"), f"{key} is {_shown_value(value)}, but Model Maker {reason}; {remedy}"
+            )
+    rate = recipe.training.learning_rate
+    if recipe.averages_words and rate != _AVERAGE_WORDS_DEFAULTS["training"]["learning_rate"]:
+        yield Breach(
+            ("training.learning_rate", "training.engine"),
+            f"training.learning_rate is {rate:g}, but Model Maker always trains word vectors at 0.001; {remedy}",
+        )
+    if recipe.training.precision == "bfloat16":
+        yield Breach(
+            ("training.precision", "training.engine"),
+            f"training.precision is bfloat16, but Model Maker computes in float32; {remedy}",
+        )
+    if len(recipe.dataset.text) == 2:
+        yield Breach(
+            ("dataset.text", "training.engine"),
+            "dataset.text names two columns, but Model Maker reads single texts only; name one column, or train with "
+            "training.engine native",
+        )
+    if recipe.export.quantization == "int4":
+        yield Breach(
+            ("export.quantization", "training.engine"),
+            "export.quantization is int4, which Model Maker cannot write; choose dynamic, float16 or none",
+        )
+    for name, action in recipe.training.watchers:
+        if action == "stop" and name != "not_finite":
+            yield Breach(
+                (f"training.watchers.{name}", "training.engine"),
+                f"training.watchers.{name} is stop, but Model Maker exports the last epoch only, so it cannot end early; "
+                "choose warn, fail or ignore",
+            )
+
+
+def _shown_value(value: object) -> str:
+    return ", ".join(f"{key}: {one:g}" for key, one in value.items()) if isinstance(value, dict) else str(value)
+
+
 RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     label_is_not_a_text_column,
     text_columns_differ,
@@ -680,6 +857,8 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     weighted_labels_exist,
     parts_of_a_batch_hold_rows,
     four_bits_need_litert,
+    average_words_can_do_it,
+    model_maker_can_do_it,
 )
 
 
@@ -712,6 +891,9 @@ def dump_recipe(recipe: Recipe) -> str:
     values = recipe.model_dump(mode="json")
     if len(recipe.dataset.text) == 1:
         values["dataset"]["text"] = recipe.dataset.text[0]
+    if not recipe.averages_words:
+        for name in _AVERAGE_WORDS_ONLY:
+            del values["encoder"][name]
     header = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
     return header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 

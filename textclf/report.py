@@ -129,7 +129,7 @@ def metrics_text(metrics: Metrics) -> str:
         f"with so many rows, 95% sure to be {_percent(low)} to {_percent(high)}\n"
         f"macro-F1  {_percent(metrics.macro_f1)}   the mean of the labels' F1\n"
         f"loss      {metrics.loss:.4f}",
-        _text_table(
+        text_table(
             ("label", "precision", "recall", "F1", "rows"),
             [
                 (label.label, *(_percent(value) for value in _shares(label)), f"{label.support:,}")
@@ -143,7 +143,7 @@ def metrics_text(metrics: Metrics) -> str:
         pairs = [
             (pair.label, pair.predicted, f"{pair.rows:,}", _percent(pair.share)) for pair in most_confused(metrics)
         ]
-        parts.append("Most confused labels\n" + _text_table(("true label", "given label", "rows", "share"), pairs, 2))
+        parts.append("Most confused labels\n" + text_table(("true label", "given label", "rows", "share"), pairs, 2))
     return "\n\n".join(parts)
 
 
@@ -153,10 +153,10 @@ def _text_grid(metrics: Metrics) -> str:
         (f"{number:>{len(numbers[-1])}} {label.label}", *(f"{count:,}" for count in counts))
         for number, label, counts in zip(numbers, metrics.per_label, metrics.confusion, strict=True)
     ]
-    return _text_table(("", *numbers), rows)
+    return text_table(("", *numbers), rows)
 
 
-def _text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left_columns: int = 1) -> str:
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left_columns: int = 1) -> str:
     """Columns as wide as the terminal shows their widest cell; all but the first `left_columns` are set right."""
     from rich.cells import cell_len
 
@@ -266,6 +266,8 @@ def _common_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "warnings": warnings,
         "stopped": metrics.get("stopped"),
+        # What the other engine tells of itself; None for a training of our own.
+        "model_maker": engine if (engine := metrics.get("engine") or {}).get("name") == "model-maker" else None,
         "findings": [finding for finding in metrics["findings"] if finding not in warnings],
         "calibration": metrics.get("calibration"),
         "rejection": metrics.get("rejection"),
@@ -532,12 +534,13 @@ def _front_matter(metrics: Mapping[str, Any], values: Mapping[str, Any]) -> dict
     task = {"type": "text-classification", "name": "Text classification"}
     dataset = {"type": "csv", "name": metrics["name"], "split": values["split"]}
     source = metrics["encoder"]["source"]
+    architecture = ["mobilebert"] if "num_hidden_layers" in metrics["encoder"] else []
     return {
         **({"language": "en"} if values["builtin"] else {}),
         **({"base_model": source.removeprefix("hf:")} if source.startswith("hf:") else {}),
         "pipeline_tag": "text-classification",
         "library_name": "tflite",
-        "tags": ["text-classification", "mobilebert", "tflite", "litert", "mediapipe", "textclf"],
+        "tags": ["text-classification", *architecture, "tflite", "litert", "mediapipe", "textclf"],
         "metrics": ["accuracy", "f1"],
         "model-index": [{"name": metrics["name"], "results": [{"task": task, "dataset": dataset, "metrics": results}]}],
     }

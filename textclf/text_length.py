@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from textclf.dataset import Dataset
-from textclf.recipe import Recipe
-from textclf.tokenizer import Tokenizer
+from textclf.recipe import LARGEST_LENGTH, Recipe
+from textclf.tokenizer import TextTokenizer
 
 # The share of the training rows that must fit, and what the length is rounded up to.
 _COVERED = 0.995
@@ -14,7 +14,9 @@ _STEP = 8
 _SHORTEST = 8
 
 
-def settle_max_length(recipe: Recipe, dataset: Dataset, tokenizer: Tokenizer, largest: int = 512) -> Recipe:
+def settle_max_length(
+    recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer, largest: int = LARGEST_LENGTH
+) -> Recipe:
     """The same recipe with a number for `auto`: the least multiple of 8 that 99.5 % of the training rows fit into.
 
     One position more than the longest of them needs is kept, because the last token reads the [PAD] after it. `largest`

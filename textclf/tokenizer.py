@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args, overload
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, overload
 
 import numpy as np
 
@@ -170,6 +170,23 @@ def pad(
     return input_ids, filled.astype(np.int32), segment_ids.astype(np.int32)
 
 
+class TextTokenizer(Protocol):
+    """What training and classifying ask of a tokenizer; `Tokenizer` and `WordTokenizer` are two."""
+
+    vocabulary: tuple[str, ...]
+    pad_id: int
+    unknown_id: int
+
+    @property
+    def kind(self) -> str: ...
+
+    def ids_added(self, texts: int) -> int: ...
+
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def encode(self, texts: Sequence[tuple[str, ...]], max_length: int, overflow: Overflow = "head") -> Encoded: ...
+
+
 class Tokenizer:
     """Texts to ids of `vocabulary`, whose entry i has id i (of equal entries the last counts, as everywhere).
 
@@ -191,6 +208,10 @@ class Tokenizer:
             self._ids_of_chunk = _PiecesOfChunk(ids, self.unknown_id)
         else:
             self._bert = _bert_tokenizer(ids, lowercase)
+
+    def ids_added(self, texts: int) -> int:
+        """How many ids `encode` puts around the pieces of so many texts: [CLS], and a [SEP] after each."""
+        return 1 + texts
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """The piece ids of each text, without [CLS] and [SEP] and not cut."""
@@ -219,7 +240,7 @@ class Tokenizer:
         for row, row_texts in enumerate(texts):
             first = next(pieces)
             if len(row_texts) == 1:
-                ids = _kept(first, max_length - 2, overflow)
+                ids = kept_pieces(first, max_length - 2, overflow)
                 truncated[row] = len(ids) < len(first)
                 flat += start + ids + separator
                 first_lengths[row] = len(ids) + 2
@@ -227,8 +248,8 @@ class Tokenizer:
                 second = next(pieces)
                 kept_first, kept_second = _lengths_of_pair(len(first), len(second), max_length - 3)
                 truncated[row] = kept_first + kept_second < len(first) + len(second)
-                flat += start + _kept(first, kept_first, overflow) + separator
-                flat += _kept(second, kept_second, overflow) + separator
+                flat += start + kept_pieces(first, kept_first, overflow) + separator
+                flat += kept_pieces(second, kept_second, overflow) + separator
                 first_lengths[row] = kept_first + 2
             offsets[row + 1] = len(flat)
         return Encoded(np.array(flat, dtype=np.int32), offsets, first_lengths, truncated, self.pad_id)
@@ -237,11 +258,11 @@ class Tokenizer:
         if self._ids_of_chunk is not None:
             look_up = self._ids_of_chunk.__getitem__
             for text in texts:
-                folded = _utf8(text).partition(b"\0")[0].translate(_FOLD)
+                folded = utf8(text).partition(b"\0")[0].translate(_FOLD)
                 yield list(chain.from_iterable(map(look_up, folded.split(b" "))))
         elif self._bert is not None:
             for begin in range(0, len(texts), BERT_BATCH):
-                batch = [_utf8(text).decode() for text in texts[begin : begin + BERT_BATCH]]
+                batch = [utf8(text).decode() for text in texts[begin : begin + BERT_BATCH]]
                 for encoding in self._bert.encode_batch_fast(batch, add_special_tokens=False):
                     yield encoding.ids
 
@@ -311,7 +332,7 @@ def _check_fit_for_devices(pad_id: int, lowercase: bool) -> None:
         )
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
     """UTF-8 of a text, with U+FFFD for each lone surrogate (as browsers do; no device can be handed one)."""
     try:
         return text.encode()
@@ -325,7 +346,7 @@ def _lengths_of_pair(first: int, second: int, room: int) -> tuple[int, int]:
     return min(first, room - kept_second), kept_second
 
 
-def _kept(pieces: list[int], count: int, overflow: Overflow) -> list[int]:
+def kept_pieces(pieces: list[int], count: int, overflow: Overflow) -> list[int]:
     """At most `count` of the pieces. A quarter of head before the tail as in Sun et al. 2019, section 5.3.1."""
     if len(pieces) <= count:
         return pieces

@@ -9,29 +9,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from textclf import __version__
 from textclf.calibration import calibration_error, fit_temperature, measure_rejection, rejection_threshold
 from textclf.dataset import Dataset, Split, load_dataset, token_findings
+from textclf.encoders.average_words import WordVectors, write_word_vectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.description import fingerprint
 from textclf.encoders.formats.textclf_format import write_encoder
-from textclf.encoders.source import load_checkpoint
+from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EncoderError
 from textclf.evaluation import evaluate, softmax
 from textclf.export.model import export_classifier
 from textclf.export.verification import verify_export
 from textclf.fitting import Fitted, PreparedData, SeedResult, fit, predict_logits
+from textclf.model_maker.environment import require_environment
 from textclf.predictor import Classifier
 from textclf.progress import Progress
-from textclf.recipe import Recipe, dump_recipe
+from textclf.recipe import LARGEST_LENGTH, Recipe, dump_recipe
+from textclf.recipe_encoder import encoder_of, tokenizer_of
 from textclf.report import Mistake, worst_mistakes, write_model_card, write_report
 from textclf.run_folder import RunFolder, open_run_folder, save_state, write_bytes, write_text
 from textclf.text_length import settle_max_length
-from textclf.tokenizer import Tokenizer
+from textclf.tokenizer import TextTokenizer
 
 _RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy", "pandas")
 
@@ -62,17 +65,21 @@ def train(
     """
     started = time.monotonic()
     progress = Progress(quiet=quiet)
+    if recipe.training.engine == "model-maker":
+        # Said before anything is read, fetched or written.
+        require_environment()
     target = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
     with open_run_folder(target, force=force, resume=resume) as folder:
         dataset = load_dataset(recipe.dataset, recipe.training.seed)
-        checkpoint = load_checkpoint(recipe.encoder.source)
-        tokenizer = Tokenizer(checkpoint.vocabulary, recipe.encoder.tokenizer, checkpoint.do_lower_case)
-        recipe = settle_max_length(recipe, dataset, tokenizer, checkpoint.config.max_position_embeddings)
+        checkpoint = encoder_of(recipe, dataset)
+        tokenizer = tokenizer_of(recipe, checkpoint)
+        largest = LARGEST_LENGTH if isinstance(checkpoint, WordVectors) else checkpoint.config.max_position_embeddings
+        recipe = settle_max_length(recipe, dataset, tokenizer, largest)
         data = prepare_data(recipe, dataset, checkpoint, tokenizer)
         for finding in data.dataset.findings:
             progress.say(str(finding))
-        fitted = fit(recipe, data, checkpoint, folder, progress, started)
-        metrics, mistakes = _finish(recipe, data, checkpoint, fitted, folder, progress)
+        training = _trained(recipe, data, checkpoint, folder, progress, started)
+        metrics, mistakes = _finish(recipe, data, checkpoint, training, folder, progress)
         metrics["seconds"] = round(time.monotonic() - started, 1)
         write_text(folder.path / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
         write_report(folder.path, metrics, mistakes)
@@ -81,8 +88,19 @@ def train(
     return Run(target, target / "model.tflite", metrics)
 
 
-def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: EncoderCheckpoint, tokenizer: Tokenizer) -> PreparedData:
+def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, tokenizer: TextTokenizer) -> PreparedData:
     """Every split as token ids; raises EncoderError when the recipe asks for more than the encoder can take."""
+    max_length = recipe.encoder.fixed_length
+    if not isinstance(checkpoint, WordVectors):
+        _check_fits(recipe, checkpoint)
+    encoded = {
+        split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in _splits(dataset)
+    }
+    findings = [*dataset.findings, *token_findings(dataset, tokenizer, max_length)]
+    return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
+
+
+def _check_fits(recipe: Recipe, checkpoint: EncoderCheckpoint) -> None:
     config, max_length = checkpoint.config, recipe.encoder.fixed_length
     if max_length > config.max_position_embeddings:
         raise EncoderError(
@@ -91,15 +109,89 @@ def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: EncoderCheckpoint
         )
     if len(recipe.dataset.text) == 2 and config.type_vocab_size < 2:
         raise EncoderError(f"{checkpoint.path}: knows one segment only, but dataset.text names a pair of columns")
-    encoded = {
-        split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in _splits(dataset)
-    }
-    findings = [*dataset.findings, *token_findings(dataset, tokenizer, max_length)]
-    return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
 
 
 def _splits(dataset: Dataset) -> list[Split]:
     return [split for split in (dataset.train, dataset.validation, dataset.test) if split is not None]
+
+
+# --- Training, by one engine or the other ----------------------------------------------------------------------------
+
+
+class Training(Protocol):
+    """A finished training, whatever engine did it: what is needed to measure the model and to fill the run folder."""
+
+    results: list[SeedResult]
+    winner: SeedResult
+    precision: str
+    vocabulary: Sequence[str]
+    facts: dict[str, Any]
+    """What `metrics.json` says of the engine: its name and whatever else it tells."""
+
+    def logits(self, split: str) -> np.ndarray:
+        """float32 [rows, labels] of the trained model, in the order of the split."""
+
+    def export(self, temperature: float, reject_below: float | None) -> bytes:
+        """The bytes of `model.tflite`, of which the logits are divided by `temperature`."""
+
+    def comparable(self, predictor: Classifier) -> Classifier:
+        """One that splits texts as it was done for `logits`."""
+
+    def keep(self, folder: RunFolder) -> None:
+        """Leaves in the folder what a finished run has, and nothing else."""
+
+
+@dataclass
+class _NativeTraining:
+    """Our own engine's."""
+
+    recipe: Recipe
+    data: PreparedData
+    checkpoint: AnyEncoder
+    fitted: Fitted
+
+    def __post_init__(self) -> None:
+        self.results, self.winner = self.fitted.results, self.fitted.winner
+        self.precision = self.fitted.precision
+        self.vocabulary: Sequence[str] = self.checkpoint.vocabulary
+        self.facts: dict[str, Any] = {"name": "native"}
+
+    def logits(self, split: str) -> np.ndarray:
+        return predict_logits(self.fitted.classifier, self.data, split)
+
+    def export(self, temperature: float, reject_below: float | None) -> bytes:
+        classifier = self.fitted.classifier
+        classifier.scale_logits(1.0 / temperature)
+        labels, vocabulary = self.data.dataset.labels, self.checkpoint.vocabulary
+        return export_classifier(
+            self.recipe,
+            classifier.inference_weights(),
+            labels,
+            vocabulary,
+            reject_below=reject_below,
+            rows=self.data.encoded["train"],
+        )
+
+    def comparable(self, predictor: Classifier) -> Classifier:
+        return predictor
+
+    def keep(self, folder: RunFolder) -> None:
+        _keep_best(self.checkpoint, self.fitted, folder)
+
+
+def _trained(
+    recipe: Recipe,
+    data: PreparedData,
+    checkpoint: AnyEncoder,
+    folder: RunFolder,
+    progress: Progress,
+    started: float,
+) -> Training:
+    if recipe.training.engine == "native":
+        return _NativeTraining(recipe, data, checkpoint, fit(recipe, data, checkpoint, folder, progress, started))
+    from textclf.model_maker.engine import train_with_model_maker
+
+    return train_with_model_maker(recipe, data, checkpoint, folder, progress)
 
 
 # --- What follows training -------------------------------------------------------------------------------------------
@@ -108,31 +200,33 @@ def _splits(dataset: Dataset) -> list[Split]:
 def _finish(
     recipe: Recipe,
     data: PreparedData,
-    checkpoint: EncoderCheckpoint,
-    fitted: Fitted,
+    checkpoint: AnyEncoder,
+    training: Training,
     folder: RunFolder,
     progress: Progress,
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """Exports and verifies the model, measures it as the device will run it, and writes the rest of the run folder."""
-    dataset, classifier, winner = data.dataset, fitted.classifier, fitted.winner
+    dataset, winner = data.dataset, training.winner
     measured_splits = [split for split in _splits(dataset) if split.name != "train"]
-    logits = {split.name: predict_logits(classifier, data, split.name) for split in measured_splits}
+    logits = {split.name: training.logits(split.name) for split in measured_splits}
     truth = {split.name: split.labels for split in measured_splits}
     calibration, temperature = _calibrate(recipe, logits, truth, progress)
-    classifier.scale_logits(1.0 / temperature)
     trained = {name: softmax(values / temperature) for name, values in logits.items()}
     threshold = _choose_threshold(recipe, trained["validation"], truth["validation"], progress)
 
     model_path = folder.path / "model.tflite"
-    content = export_classifier(
-        recipe, classifier.inference_weights(), dataset.labels, checkpoint.vocabulary, reject_below=threshold
-    )
+    content = training.export(temperature, threshold)
     write_bytes(model_path, content)
     predictor = Classifier(model_path)
     exported = {split.name: predictor.probabilities(split.texts) for split in measured_splits}
+    comparable = training.comparable(predictor)
+    compared = {
+        split.name: exported[split.name] if comparable is predictor else comparable.probabilities(split.texts)
+        for split in measured_splits
+    }
     verification = verify_export(
         np.concatenate(list(trained.values())),
-        np.concatenate(list(exported.values())),
+        np.concatenate(list(compared.values())),
         np.concatenate([split.labels for split in measured_splits]),
         recipe.export.quantization,
         max_changed_labels=recipe.export.max_changed_labels,
@@ -156,9 +250,9 @@ def _finish(
     else:
         rejection = None
     write_text(folder.path / "labels.txt", "".join(f"{label}\n" for label in dataset.labels))
-    write_text(folder.path / "vocab.txt", "".join(f"{piece}\n" for piece in checkpoint.vocabulary))
+    write_text(folder.path / "vocab.txt", "".join(f"{piece}\n" for piece in training.vocabulary))
     write_text(folder.path / "recipe.yaml", dump_recipe(recipe))
-    _keep_best(checkpoint, fitted, folder)
+    training.keep(folder)
     metrics = {
         "name": recipe.name,
         "versions": {
@@ -166,6 +260,7 @@ def _finish(
             "textclf": __version__,
             **{name: _version(name) for name in _RECORDED_PACKAGES},
         },
+        "engine": training.facts,
         "seed": winner.seed,
         "files": {str(path): digest for path, digest in dataset.files.items()},
         "encoder": {
@@ -179,10 +274,10 @@ def _finish(
         "findings": [*map(str, dataset.findings), *winner.warnings],
         "warnings": winner.warnings,
         "stopped": winner.stopped,
-        "precision": fitted.precision,
+        "precision": training.precision,
         "history": winner.history,
         "best_epoch": winner.best_epoch,
-        "seeds": _over_seeds(fitted.results, progress) if len(fitted.results) > 1 else None,
+        "seeds": _over_seeds(training.results, progress) if len(training.results) > 1 else None,
         "calibration": calibration,
         "rejection": rejection,
         "export": {"bytes": len(content), "quantization": recipe.export.quantization, **asdict(verification)},
@@ -250,11 +345,14 @@ def _over_seeds(results: Sequence[SeedResult], progress: Progress) -> dict[str, 
     return summary
 
 
-def _keep_best(checkpoint: EncoderCheckpoint, fitted: Fitted, folder: RunFolder) -> None:
+def _keep_best(checkpoint: AnyEncoder, fitted: Fitted, folder: RunFolder) -> None:
     """What the exported file was made from, as an encoder that other recipes can start from, and its head beside it."""
     classifier = fitted.classifier
     best = folder.path / "checkpoints" / "best"
-    write_encoder(best, replace(checkpoint, weights=classifier.encoder_weights()))
+    if isinstance(checkpoint, WordVectors):
+        write_word_vectors(best, replace(checkpoint, weights=classifier.encoder_weights()))
+    else:
+        write_encoder(best, replace(checkpoint, weights=classifier.encoder_weights()))
     head = {name: array for name, array in classifier.state().items() if name.startswith(("head/", "features/"))}
     save_state(best / "head.safetensors", head, {})
     winners_log = folder.log_of(fitted.winner.seed, len(fitted.results))

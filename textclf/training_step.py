@@ -78,7 +78,7 @@ class TrainingStep:
 
     def _dropout_seed(self, seed: int, number: int, part: int) -> np.ndarray:
         # Each layer of each part of each step draws with a number of its own.
-        layers = self._classifier.config.num_hidden_layers + 1
+        layers = self._classifier.encoder.layers + 1
         wide = [seed, (number * _MOST_PARTS + part) * layers]
         return np.array(wide, np.uint64).astype(np.uint32).view(np.int32)
 
@@ -86,7 +86,7 @@ class TrainingStep:
         """The variables that a gradient reaches."""
         variables, frozen = self._classifier.variables, self._settings.frozen_layers
         below: tuple[str, ...] = ("embeddings/",) if frozen is not None else ()
-        if frozen is not None and frozen >= self._classifier.config.num_hidden_layers:
+        if frozen is not None and frozen >= self._classifier.encoder.layers:
             below += ("layers/",)
         return {name: variable for name, variable in variables.items() if not (below and name.startswith(below))}
 
@@ -101,8 +101,8 @@ class TrainingStep:
         seed: tf.Tensor,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The part's share in the step's mean loss, and its gradients by variable."""
-        settings, config = self._settings, self._classifier.config
-        attention = Dropout(config.attention_probs_dropout_prob, seed) if config.attention_probs_dropout_prob else None
+        settings, attention_rate = self._settings, self._classifier.encoder.attention_dropout
+        attention = Dropout(attention_rate, seed) if attention_rate else None
         head = Dropout(settings.dropout, seed) if settings.dropout else None
         with tf.GradientTape() as tape:
             logits = self._classifier.logits(

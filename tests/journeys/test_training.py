@@ -62,7 +62,8 @@ def test_several_seeds_are_summed_up_and_the_best_one_is_exported(train, tmp_pat
 
 
 def test_a_training_that_learns_nothing_is_said_and_stopped_early(train, capsys):
-    run = train("training.early_stopping=2", "training.learning_rate=1e-12", "training.freeze=2", epochs=6)
+    settings = ("training.early_stopping=2", "training.learning_rate=1e-12", "training.freeze=2", "training.head=fresh")
+    run = train(*settings, epochs=6)
     assert len(run.metrics["history"]) == 3
     assert run.metrics["best_epoch"] == 1
     assert "no better validation result for 2 epochs" in run.metrics["stopped"]
@@ -72,7 +73,7 @@ def test_a_training_that_learns_nothing_is_said_and_stopped_early(train, capsys)
     source = load_checkpoint(run.metrics["encoder"]["source"])
     assert all(np.array_equal(kept.weights[name], array) for name, array in source.weights.items())
     with pytest.raises(TextclfError, match=r"hardly below.*training.watchers.stuck is fail"):
-        train("training.watchers.stuck=fail", "training.learning_rate=1e-12", folder="other")
+        train("training.watchers.stuck=fail", "training.learning_rate=1e-12", "training.head=fresh", folder="other")
 
 
 def test_a_diverged_training_exports_the_last_good_epoch(train, monkeypatch):
@@ -244,3 +245,12 @@ def test_a_batch_of_many_tokens_is_computed_in_parts_with_the_same_result(train,
     parts = train(*settings, folder="parts", encoder=encoder)
     losses = [[entry["loss"] for entry in events(finished, "step")] for finished in (whole, parts)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_fitted_head_begins_below_the_loss_of_guessing_and_a_fresh_one_at_it(train):
+    first = {
+        head: events(train(f"training.head={head}", "training.dropout=0", folder=head), "step")[0]["loss"]
+        for head in ("fitted", "fresh")
+    }
+    assert first["fresh"] == pytest.approx(np.log(2), abs=0.05)
+    assert first["fitted"] < first["fresh"] - 0.005

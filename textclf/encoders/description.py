@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from textclf.encoders.average_words import WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig
 from textclf.encoders.source import load_checkpoint
 
@@ -61,8 +62,10 @@ def describe(checkpoint: EncoderCheckpoint) -> dict[str, Any]:
     }
 
 
-def fingerprint(checkpoint: EncoderCheckpoint) -> str:
+def fingerprint(checkpoint: EncoderCheckpoint | WordVectors) -> str:
     """SHA-256 over configuration, weights and vocabulary: the same for the same encoder in every format."""
+    if isinstance(checkpoint, WordVectors):
+        return checkpoint.fingerprint()
     facts = (asdict(checkpoint.config), checkpoint.mask_convention, checkpoint.do_lower_case, checkpoint.vocabulary)
     digest = hashlib.sha256(repr(facts).encode())
     for name in sorted(checkpoint.weights):

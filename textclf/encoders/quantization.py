@@ -1,6 +1,6 @@
-"""Eight-bit weights: values and scales of a matrix, and what is done to weights beforehand so that little is lost.
+"""Eight- and four-bit weights: values and scales of a matrix, and what is done so that little is lost.
 
-The changes are exact: the same function with weights that 8 bits hold better.
+The changes made beforehand are exact: the same function with weights that few bits hold better.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ _BALANCE = 0.5
 _DOMINANT = 2.0
 # Shares of a row's largest value at which 4 bits may end.
 _CLIPPING_SHARES = np.linspace(0.4, 1.0, 13)
+# What is added to the variance of every input, as a share of their mean.
+_DAMPING = 0.05
+# Columns whose corrections reach the columns behind them together, as one product.
+_BLOCK = 64
 
 
 def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -28,10 +32,45 @@ def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quantize_rows_to_4_bits(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float [rows, columns] → int8 values within ±7 and a float32 scale for each row.
+    """float [rows, columns] → int8 values within ±7 and a float32 scale for each row."""
+    scales = _scales_for_4_bits(matrix, np.ones(matrix.shape[1]))
+    return np.clip(np.rint(matrix / scales[:, None]), -7, 7).astype(np.int8), scales
 
-    The scale is the one of some candidates that leaves the least squared error: with so few steps, cutting the largest
-    values off is often cheaper than the coarser step that would hold them.
+
+def quantize_rows_for_inputs(matrix: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `quantize_rows_to_4_bits`, for a matrix that is multiplied with inputs of this covariance [columns, columns].
+
+    Not each weight but the product stays near: what rounding a column does to it, the columns still to be rounded make
+    up for as far as they go together with it (GPTQ, arXiv 2210.17323; columns of large inputs come first).
+    """
+    columns = matrix.shape[1]
+    variances = np.diag(covariance)
+    scales = _scales_for_4_bits(matrix, variances)
+    order = np.argsort(-variances, kind="stable")
+    # Inputs are rounded to 8 bits on the way, and other rows vary otherwise: trust no direction to stand still.
+    steadied = covariance[np.ix_(order, order)] + np.eye(columns) * (_DAMPING * variances.mean() or 1.0)
+    # Row i of the upper factor tells how the columns after i are changed for an error in column i.
+    factor = np.linalg.cholesky(np.linalg.inv(steadied)).T
+    left = matrix[:, order].astype(np.float64)
+    values = np.zeros(left.shape, np.int8)
+    for begin in range(0, columns, _BLOCK):
+        end = min(begin + _BLOCK, columns)
+        errors = np.zeros((len(left), end - begin))
+        for column in range(begin, end):
+            values[:, column] = np.clip(np.rint(left[:, column] / scales), -7, 7)
+            error = (left[:, column] - values[:, column] * scales) / factor[column, column]
+            left[:, column + 1 : end] -= np.outer(error, factor[column, column + 1 : end])
+            errors[:, column - begin] = error
+        left[:, end:] -= errors @ factor[begin:end, end:]
+    unordered = np.zeros_like(values)
+    unordered[:, order] = values
+    return unordered, scales
+
+
+def _scales_for_4_bits(matrix: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    """The scale for each row that of some candidates leaves the least squared error, columns weighted by `importance`.
+
+    With so few steps, cutting the largest values off is often cheaper than the coarser step that would hold them.
     """
     largest = np.abs(matrix).max(axis=1).astype(np.float32)
     largest = np.where(largest == 0, np.float32(7.0), largest)
@@ -40,10 +79,10 @@ def quantize_rows_to_4_bits(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     for share in _CLIPPING_SHARES:
         candidate = largest * np.float32(share / 7.0)
         rounded = np.clip(np.rint(matrix / candidate[:, None]), -7, 7) * candidate[:, None]
-        error = np.square(matrix - rounded).sum(axis=1)
+        error = np.square(matrix - rounded) @ importance
         scales = np.where(error < least, candidate, scales)
         least = np.minimum(error, least)
-    return np.clip(np.rint(matrix / scales[:, None]), -7, 7).astype(np.int8), scales
+    return scales
 
 
 def balance_encoder(config: MobileBertConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

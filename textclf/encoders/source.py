@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urldefrag, urlsplit
 
 from textclf.encoders.archive import extract, is_archive
+from textclf.encoders.average_words import SOURCE as AVERAGE_WORDS
 from textclf.encoders.cache import cache_folder, cached, cached_versions, entry_name, is_offline, make_cached
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.download import INSTEAD, download
@@ -80,6 +81,10 @@ def locate(source: str, base: Path | None = None, offline: bool = False) -> Path
     offline = is_offline(offline)
     match = _SCHEME.match(source)
     scheme, rest = (match[1].lower(), source[match.end() :]) if match else ("", source)
+    if source == AVERAGE_WORDS:
+        raise EncoderError(
+            "average-words: is learned from the rows of a recipe, so there is nothing to load; write it as a recipe's encoder"
+        )
     if source == "builtin" or scheme == "builtin":
         return _builtin_folder(rest if scheme else DEFAULT_BUILTIN)
     if scheme in ("http", "https"):

@@ -1,8 +1,8 @@
 """The programs that apps classify with, run on a model and texts: what do they answer?
 
 Each runs in a process of its own, because a runtime that refuses a file may hang or end with a segmentation fault:
-MediaPipe's TextClassifier and the Task Library's BertNLClassifier in a Python that has them, and MediaPipe's web version
-in a headless Chromium.
+MediaPipe's TextClassifier and the Task Library's BertNLClassifier or NLClassifier in a Python that has them, and
+MediaPipe's web version in a headless Chromium.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from textclf.errors import VerificationError
+from textclf.export.metadata import read_metadata
 
 CONSUMERS = ("mediapipe", "task-library", "browser")
 """`mediapipe` and `task-library` are found in this Python; TEXTCLF_MEDIAPIPE_PYTHON and TEXTCLF_TASK_LIBRARY_PYTHON name
@@ -33,12 +34,13 @@ _LIMIT_SECONDS = 600
 _MODULES = {"mediapipe": "mediapipe", "task-library": "tflite_support"}
 _INTERPRETERS = {"mediapipe": "TEXTCLF_MEDIAPIPE_PYTHON", "task-library": "TEXTCLF_TASK_LIBRARY_PYTHON"}
 
-# Scripts for Python 3.9 and later: they read [model, texts] as JSON and print a list of {label: probability}.
+# Scripts for Python 3.9 and later: they read [model, texts, whether it is split into words] as JSON and print a list of
+# {label: probability}.
 _SCRIPTS = {
     "mediapipe": """
 import json, sys
 from mediapipe.tasks.python import BaseOptions, text
-model, texts = json.load(sys.stdin)
+model, texts, _ = json.load(sys.stdin)
 options = text.TextClassifierOptions(base_options=BaseOptions(model_asset_path=model))
 with text.TextClassifier.create_from_options(options) as classifier:
     results = [classifier.classify(line).classifications[0].categories for line in texts]
@@ -47,8 +49,8 @@ print("\\n" + json.dumps([{c.category_name: c.score for c in categories} for cat
     "task-library": """
 import json, sys
 from tflite_support.task import text
-model, texts = json.load(sys.stdin)
-classifier = text.BertNLClassifier.create_from_file(model)
+model, texts, words = json.load(sys.stdin)
+classifier = (text.NLClassifier if words else text.BertNLClassifier).create_from_file(model)
 results = [classifier.classify(line).classifications[0].categories for line in texts]
 print("\\n" + json.dumps([{c.category_name: c.score for c in categories} for categories in results]))
 """,
@@ -97,7 +99,7 @@ def _run_python(name: str, model: Path, texts: Sequence[str]) -> list[Mapping[st
     try:
         process = subprocess.run(
             [interpreter, "-c", _SCRIPTS[name]],
-            input=json.dumps([str(model.resolve()), list(texts)]),
+            input=json.dumps([str(model.resolve()), list(texts), read_metadata(model).tokenizer == "regex"]),
             capture_output=True,
             text=True,
             encoding="utf-8",

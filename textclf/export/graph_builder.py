@@ -93,6 +93,10 @@ class GraphBuilder:
         """The shape of a tensor of this graph."""
         return tuple(int(size) for size in self._tensors[tensor].shape)
 
+    def name(self, tensor: int) -> str:
+        """The name that a tensor was given."""
+        return str(self._tensors[tensor].name)
+
     def input(self, name: str, shape: Sequence[int]) -> int:
         """A graph input, int32."""
         tensor = self._tensor(name, shape, schema.TensorType.INT32, 0)
@@ -191,7 +195,7 @@ class GraphBuilder:
         return self.op(name, "RESHAPE", [tensor, self.small_constant(shape)], filled, like=tensor, options=options)
 
     def binary(self, name: str, kind: str, left: int, right: int) -> int:
-        """ADD, SUB or MUL with broadcasting."""
+        """ADD, SUB, MUL, DIV or MINIMUM with broadcasting."""
         shape = np.broadcast_shapes(self.shape(left), self.shape(right))
         return self.op(name, kind, [left, right], shape, like=left, options={})
 
@@ -264,8 +268,11 @@ _OPTIONS = {
     "CAST": "CastOptions",
     "CUMSUM": "CumsumOptions",
     "DEQUANTIZE": "DequantizeOptions",
+    "DIV": "DivOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "GATHER": "GatherOptions",
+    "MEAN": "ReducerOptions",
+    "MINIMUM": "MaximumMinimumOptions",
     "PACK": "PackOptions",
     "PADV2": "PadV2Options",
     "RESHAPE": "ReshapeOptions",
@@ -273,6 +280,7 @@ _OPTIONS = {
     "SOFTMAX": "SoftmaxOptions",
     "SPLIT": "SplitOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
+    "SUM": "ReducerOptions",
     "TRANSPOSE": "TransposeOptions",
 }
 

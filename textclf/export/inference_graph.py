@@ -16,10 +16,18 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from textclf.encoders.checkpoint import MaskConvention, MobileBertConfig
-from textclf.encoders.quantization import balance_encoder, dominant_diagonal, quantize_rows, quantize_rows_to_4_bits
+from textclf.encoders.quantization import (
+    balance_encoder,
+    dominant_diagonal,
+    quantize_rows,
+    quantize_rows_for_inputs,
+    quantize_rows_to_4_bits,
+)
 from textclf.errors import ModelError
 from textclf.export.graph_builder import GraphBuilder
+from textclf.export.input_moments import Moments, measure_moments
 from textclf.export.runtimes import Compatibility
+from textclf.tokenizer import Encoded
 
 # How far the scales of a tensor's columns may lie apart: eight bits are shared by a row, and a column that is stored
 # larger than it counts takes them from the others.
@@ -58,22 +66,37 @@ class _Scaled:
 
 
 def build_inference_graph(
-    weights: ClassifierWeights, max_length: int, quantization: Quantization, compatibility: Compatibility = "litert"
+    weights: ClassifierWeights,
+    max_length: int,
+    quantization: Quantization,
+    compatibility: Compatibility = "litert",
+    rows: Encoded | None = None,
 ) -> bytes:
     """`ids`, `mask`, `segment_ids` (int32 [1, max_length]) → `probability` (float32 [1, classes]).
 
-    Raises ModelError for what cannot be written: int4 for the Task Library, weights beyond the range of float16.
+    By `rows`, texts like those that will be classified, int4 weights are rounded such that products change least; the
+    other forms do without. Raises ModelError for what cannot be written: int4 for the Task Library, weights beyond the
+    range of float16.
     """
     if quantization == "int4" and compatibility == "task-library":
         raise ModelError("the Task Library 0.4.4 knows no 4-bit weights; export with quantization dynamic or float16")
-    return _InferenceGraph(weights, max_length, quantization, compatibility).build()
+    moments: dict[str, Moments] = {}
+    if quantization == "int4" and rows is not None:
+        observed = _ObservedGraph(weights, max_length)
+        moments = measure_moments(observed.build(), observed.inputs, rows, max_length)
+    return _InferenceGraph(weights, max_length, quantization, compatibility, moments).build()
 
 
 class _InferenceGraph:
     """What the construction carries along: the builder, the weights and the chosen forms."""
 
     def __init__(
-        self, weights: ClassifierWeights, max_length: int, quantization: Quantization, compatibility: Compatibility
+        self,
+        weights: ClassifierWeights,
+        max_length: int,
+        quantization: Quantization,
+        compatibility: Compatibility,
+        moments: Mapping[str, Moments],
     ) -> None:
         self.graph = GraphBuilder()
         self.weights = weights
@@ -82,6 +105,7 @@ class _InferenceGraph:
         self.form = quantization
         self.quantize = quantization in ("dynamic", "int4")
         self.one_scale = compatibility == "task-library"
+        self.moments = moments
         self.encoder = balance_encoder(self.config, weights.encoder) if self.quantize else weights.encoder
 
     def build(self) -> bytes:
@@ -98,7 +122,10 @@ class _InferenceGraph:
         # The head is a few thousand numbers on which every decision rests: it stays float32.
         logits = self._fully_connected("head", states, self.weights.head_kernel, self.weights.head_bias, quantize=False)
         probability = graph.op("probability", "SOFTMAX", [logits], graph.shape(logits), options={"beta": 1.0})
-        return graph.finish({probability: "probability"}, "MobileBERT text classifier")
+        return self._finish(probability)
+
+    def _finish(self, probability: int) -> bytes:
+        return self.graph.finish({probability: "probability"}, "MobileBERT text classifier")
 
     def _array(self, name: str) -> np.ndarray:
         return self.encoder[name]
@@ -139,8 +166,21 @@ class _InferenceGraph:
         matrix = np.ascontiguousarray(kernel.T, np.float32)
         if quantize and self.one_scale and not relu:
             return self._product_of_one_scale(name, rows, matrix, bias)
+        if quantize and name in self.moments and not name.startswith(_EIGHT_BITS_ALWAYS):
+            return self._product_for_inputs(name, rows, matrix, bias, relu)
         weight, version = self._kernel(f"{name}/kernel", matrix, quantize)
         return self._multiplied(name, rows, weight, version, bias, relu)
+
+    def _product_for_inputs(self, name: str, rows: int, matrix: np.ndarray, bias: np.ndarray, relu: bool) -> int:
+        """A product of 4-bit weights that on inputs as they were measured comes out nearly as it would unrounded.
+
+        What rounding does to the mean input is a constant, which the bias takes back.
+        """
+        moments = self.moments[name]
+        values, scales = quantize_rows_for_inputs(matrix, moments.covariance)
+        weight = self.graph.constant_4_bit(f"{name}/kernel", values, scales)
+        lost = (matrix - values * scales[:, None]) @ moments.mean
+        return self._multiplied(name, rows, weight, _VERSION_SCALES, bias + lost, relu)
 
     def _product_of_one_scale(self, name: str, rows: int, matrix: np.ndarray, bias: np.ndarray) -> int:
         """A product for runtimes that know one scale for all weights: the scales of its outputs follow as a factor."""
@@ -390,3 +430,25 @@ class _InferenceGraph:
             scale = np.ones(1, np.float32)
         product = self._fully_connected(name, rows, kernel / scale, bias / scale)
         return _Scaled(graph.binary(f"{name}/sum", "ADD", product, tensor), scale)
+
+
+class _ObservedGraph(_InferenceGraph):
+    """The graph of int4 with its weights unrounded and the inputs of its products as further outputs.
+
+    After `build`, `inputs` holds for each product the name of the output that shows its input.
+    """
+
+    def __init__(self, weights: ClassifierWeights, max_length: int) -> None:
+        super().__init__(weights, max_length, "int4", "litert", {})
+        self.inputs: dict[str, str] = {}
+        self._observed: dict[int, str] = {}
+
+    def _kernel(self, name: str, matrix: np.ndarray, quantize: bool) -> tuple[int, int]:
+        return self.graph.constant(name, matrix), 1
+
+    def _multiplied(self, name: str, rows: int, weight: int, version: int, bias: np.ndarray, relu: bool) -> int:
+        self._observed[rows] = self.inputs[name] = self.graph.name(rows)
+        return super()._multiplied(name, rows, weight, version, bias, relu)
+
+    def _finish(self, probability: int) -> bytes:
+        return self.graph.finish({probability: "probability", **self._observed}, "inputs of products")

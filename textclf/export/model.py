@@ -3,37 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
+import numpy as np
+
+from textclf.encoders.average_words import VECTORS, WordVectors
+from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.errors import VerificationError
+from textclf.export.average_words_graph import AverageWordsWeights, WordQuantization, build_average_words_graph
 from textclf.export.inference_graph import ClassifierWeights, build_inference_graph
 from textclf.export.metadata import write_metadata
 from textclf.export.structure import structure_problems
 from textclf.export.vocabulary_hash import vocabulary_hash
 from textclf.recipe import Recipe
+from textclf.tokenizer import Encoded
+from textclf.word_tokenizer import DELIMITER_PATTERN
+
+InferenceWeights = ClassifierWeights | AverageWordsWeights
+"""What a graph is written from."""
+
+
+def inference_weights(
+    trained: EncoderCheckpoint | WordVectors, head_kernel: np.ndarray, head_bias: np.ndarray
+) -> InferenceWeights:
+    """A trained encoder and its head, probabilities being softmax(pooled_output @ head_kernel + head_bias)."""
+    if isinstance(trained, WordVectors):
+        return AverageWordsWeights(trained.weights[VECTORS], trained.rows, head_kernel, head_bias)
+    return ClassifierWeights(trained.config, trained.weights, trained.mask_convention, head_kernel, head_bias)
 
 
 def export_classifier(
     recipe: Recipe,
-    weights: ClassifierWeights,
+    weights: InferenceWeights,
     labels: Sequence[str],
     vocabulary: Sequence[str],
     *,
     reject_below: float | None = None,
+    rows: Encoded | None = None,
 ) -> bytes:
     """A TFLite model with everything inside that a device, or our own predictor, needs to classify text.
 
-    `reject_below` is the probability below which a row shall be given no label. The file is read back: raises
-    VerificationError where it does not hold what was asked for, and ModelError for what cannot be written.
+    `reject_below` is the probability below which a row shall be given no label. By some of `rows`, the training's,
+    int4 weights are rounded. The file is read back: raises VerificationError where it does not hold what was asked for,
+    and ModelError for what cannot be written.
     """
     export = recipe.export
-    graph = build_inference_graph(weights, recipe.encoder.fixed_length, export.quantization, export.compatibility)
+    words = isinstance(weights, AverageWordsWeights)
+    if isinstance(weights, AverageWordsWeights):
+        form = cast(WordQuantization, export.quantization)
+        graph = build_average_words_graph(weights, recipe.encoder.fixed_length, form)
+    else:
+        graph = build_inference_graph(
+            weights, recipe.encoder.fixed_length, export.quantization, export.compatibility, rows
+        )
     content = write_metadata(
         graph,
         name=recipe.name,
         labels=labels,
         vocabulary=vocabulary,
+        delimiter_pattern=DELIMITER_PATTERN if words else None,
         settings={
-            "tokenizer": recipe.encoder.tokenizer,
+            "tokenizer": "regex" if words else recipe.encoder.tokenizer,
             "text": list(recipe.dataset.text),
             "label": recipe.dataset.label,
             "overflow": recipe.encoder.overflow,

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
 
-from textclf.errors import ModelError
+from textclf.errors import EncoderError, ModelError
 from textclf.export import metadata_schema
 from textclf.export.flat_table import DamagedFlatbufferError, FlatTable
 from textclf.export.metadata import ModelMetadata, read_metadata
 from textclf.export.runtimes import OPERATION_LIMITS, RUNTIMES, Compatibility
 from textclf.export.vocabulary_hash import vocabulary_hash
+from textclf.word_tokenizer import PAD, UNKNOWN, WordTokenizer
 
 _TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 _OPERATIONS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
@@ -27,6 +28,7 @@ _INPUTS = {
     "segment_ids": ("segment_ids", "input_type_ids"),
 }
 _SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_SPECIAL_WORDS = (PAD, UNKNOWN)
 # The types that the kernels of products may have in each form; the head is float32 in all of them.
 _KERNEL_TYPES = {
     "none": {"float32"},
@@ -34,6 +36,8 @@ _KERNEL_TYPES = {
     "dynamic": {"int8"},
     "int4": {"int4", "int8"},
 }
+_WORD_TABLE = "words/table"
+"""The table of a model of averaged words, in which all that is stored in another form lies."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ def structure_problems(
         *_tokenizer_problems(model, metadata),
         *_vocabulary_problems(metadata, graph, vocabulary),
         *_operation_problems(graph, runtimes),
-        *_content_problems(graph, settings.get("quantization")),
+        # Model Maker's converter leaves small kernels as they are, and makes products of attention of the same kind.
+        *([] if settings.get("engine") == "model-maker" else _content_problems(graph, settings.get("quantization"))),
     ]
 
 
@@ -111,7 +116,10 @@ def _read_graph(model: bytes) -> _Graph:
 def _input_problems(metadata: ModelMetadata, graph: _Graph) -> Iterator[str]:
     tensors = [graph.tensors[index] for index in graph.inputs]
     names = list(metadata.input_names)
-    if sorted(names) != sorted(_INPUTS):
+    if metadata.tokenizer == "regex":
+        if len(tensors) != 1:
+            yield f"the model has {len(tensors)} inputs, but runtimes write the ids of a regex tokenizer into one"
+    elif sorted(names) != sorted(_INPUTS):
         yield (
             f"the metadata name the inputs {', '.join(names) or '(none)'}; MediaPipe finds its inputs by the names "
             "ids, mask and segment_ids only"
@@ -153,9 +161,26 @@ def _output_problems(metadata: ModelMetadata, graph: _Graph) -> Iterator[str]:
 
 
 def _tokenizer_problems(model: bytes, metadata: ModelMetadata) -> Iterator[str]:
-    if metadata.tokenizer != "bert":
-        yield f"the tokenizer is {metadata.tokenizer or 'missing'}; expected BERT's among the graph's process units"
+    if metadata.tokenizer not in ("bert", "regex"):
+        yield (
+            f"the tokenizer is {metadata.tokenizer or 'missing'}; expected BERT's among the graph's process units, or a "
+            "regex tokenizer among the input's"
+        )
         return
+    if metadata.tokenizer == "regex":
+        if all(word in metadata.vocabulary for word in _SPECIAL_WORDS):
+            try:
+                WordTokenizer(metadata.vocabulary, metadata.delimiter_pattern or "")
+            except EncoderError as error:
+                yield str(error)
+        if _has_graph_units(model):
+            yield "the tokenizer is attached to the graph; runtimes look for a regex tokenizer at the input"
+    elif not _has_graph_units(model):
+        yield "the tokenizer is attached to an input; runtimes look for BERT's tokenizer at the graph"
+
+
+def _has_graph_units(model: bytes) -> bool:
+    """Whether the metadata attach process units to the graph."""
     root = FlatTable.root(model, metadata_schema.MODEL_IDENTIFIER)
     for entry in root.tables(metadata_schema.Model.METADATA):
         if entry.text(metadata_schema.Metadata.NAME) != metadata_schema.METADATA_BUFFER_NAME:
@@ -164,13 +189,14 @@ def _tokenizer_problems(model: bytes, metadata: ModelMetadata) -> Iterator[str]:
         content = buffer.content(metadata_schema.Buffer.DATA) or memoryview(b"")
         described = FlatTable.root(content, metadata_schema.METADATA_IDENTIFIER)
         graphs = described.tables(metadata_schema.ModelMetadata.SUBGRAPH_METADATA)
-        if not graphs[0].tables(metadata_schema.SubgraphMetadata.INPUT_PROCESS_UNITS):
-            yield "the tokenizer is attached to an input; runtimes look for BERT's tokenizer at the graph"
+        return bool(graphs[0].tables(metadata_schema.SubgraphMetadata.INPUT_PROCESS_UNITS))
+    return False
 
 
 def _vocabulary_problems(metadata: ModelMetadata, graph: _Graph, vocabulary: Sequence[str] | None) -> Iterator[str]:
     pieces = metadata.vocabulary
-    missing = [piece for piece in _SPECIAL_PIECES if piece not in pieces]
+    special = _SPECIAL_WORDS if metadata.tokenizer == "regex" else _SPECIAL_PIECES
+    missing = [piece for piece in special if piece not in pieces]
     if missing:
         yield f"the vocabulary of {len(pieces)} pieces lacks {', '.join(missing)}; expected the encoder's vocab.txt"
     expected = (metadata.settings or {}).get("vocabulary_sha256")
@@ -183,9 +209,11 @@ def _vocabulary_problems(metadata: ModelMetadata, graph: _Graph, vocabulary: Seq
     tables += [
         graph.tensors[i] for name, _, inputs, _ in graph.operations if name == "EMBEDDING_LOOKUP" for i in inputs[1:2]
     ]
-    rows = max((tensor.shape[0] for tensor in tables if len(tensor.shape) == 2), default=None)
+    if metadata.tokenizer == "bert":
+        tables = [tensor for tensor in tables if len(tensor.shape) == 2]
+    rows = max((tensor.shape[0] for tensor in tables if tensor.shape), default=None)
     if rows is not None and rows < len(pieces):
-        yield f"the vocabulary has {len(pieces)} pieces, but the largest table of vectors {rows} rows: ids would lie outside"
+        yield f"the vocabulary has {len(pieces)} pieces, but the largest table {rows} rows: ids would lie outside"
 
 
 def _operation_problems(graph: _Graph, runtimes: Sequence[str]) -> Iterator[str]:
@@ -203,12 +231,16 @@ def _operation_problems(graph: _Graph, runtimes: Sequence[str]) -> Iterator[str]
 
 
 def _kernels(graph: _Graph) -> Iterator[tuple[str, str]]:
-    """Name and stored type of each product's kernel."""
+    """Name and stored type of each product's kernel, and of the vectors of averaged words."""
     stored = {outputs[0]: inputs[0] for name, _, inputs, outputs in graph.operations if name == "DEQUANTIZE"}
     for name, _, inputs, _ in graph.operations:
         if name == "FULLY_CONNECTED":
             tensor = graph.tensors[stored.get(inputs[1], inputs[1])]
             yield tensor.name, tensor.type
+        elif name == "GATHER":
+            tensor = graph.tensors[stored.get(inputs[0], inputs[0])]
+            if tensor.name == _WORD_TABLE:
+                yield tensor.name, tensor.type
 
 
 def _content_problems(graph: _Graph, quantization: str | None) -> Iterator[str]:

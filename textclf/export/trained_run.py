@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from textclf.encoders.average_words import WordVectors, read_word_vectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats import textclf_format
 from textclf.errors import RecipeError, RunError
 from textclf.evaluation import softmax
-from textclf.export.inference_graph import ClassifierWeights
 from textclf.export.metadata import read_metadata
+from textclf.export.model import InferenceWeights, inference_weights
 from textclf.recipe import Recipe, load_recipe
+from textclf.recipe_encoder import tokenizer_of
 from textclf.run_folder import load_state
-from textclf.tokenizer import Tokenizer, pad
+from textclf.tokenizer import Encoded, pad
 
 _BATCH = 64
 
@@ -30,22 +32,21 @@ class TrainedRun:
 
     folder: Path
     recipe: Recipe
-    checkpoint: EncoderCheckpoint
+    checkpoint: EncoderCheckpoint | WordVectors
     labels: list[str]
     head: dict[str, np.ndarray]
     reject_below: float | None
 
-    def weights(self) -> ClassifierWeights:
+    def weights(self) -> InferenceWeights:
         """The weights from which a graph is written, the standardisation folded into the head."""
         kernel = self.head["head/kernel"].astype(np.float64) * self.head["features/scale"].astype(np.float64)[:, None]
         bias = self.head["head/bias"] - self.head["features/mean"].astype(np.float64) @ kernel
-        return ClassifierWeights(
-            config=self.checkpoint.config,
-            encoder=self.checkpoint.weights,
-            mask_convention=self.checkpoint.mask_convention,
-            head_kernel=kernel.astype(np.float32),
-            head_bias=bias.astype(np.float32),
-        )
+        return inference_weights(self.checkpoint, kernel.astype(np.float32), bias.astype(np.float32))
+
+    def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
+        """Texts as the model reads them."""
+        encoder = self.recipe.encoder
+        return tokenizer_of(self.recipe, self.checkpoint).encode(texts, encoder.fixed_length, encoder.overflow)
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """What the trained model says, float32 [texts, labels]; computed by TensorFlow from the unfolded weights."""
@@ -55,9 +56,7 @@ class TrainedRun:
         classifier = PooledClassifier(self.checkpoint, len(self.labels), seed=0)
         classifier.load_state({**classifier.state(), **self.head})
         length = self.recipe.encoder.fixed_length
-        checkpoint = self.checkpoint
-        tokenizer = Tokenizer(checkpoint.vocabulary, self.recipe.encoder.tokenizer, checkpoint.do_lower_case)
-        encoded = tokenizer.encode(texts, length, self.recipe.encoder.overflow)
+        encoded = self.encode(texts)
         probabilities = np.zeros((len(texts), len(self.labels)), np.float32)
         for batch in evaluation_batches(encoded.lengths, _BATCH, length):
             arrays = pad(encoded, batch.rows, batch.length)
@@ -83,7 +82,7 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     return TrainedRun(
         folder=folder,
         recipe=recipe,
-        checkpoint=textclf_format.read(best),
+        checkpoint=read_word_vectors(best) if recipe.averages_words else textclf_format.read(best),
         labels=(folder / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"),
         head=head,
         reject_below=settings.get("reject_below"),

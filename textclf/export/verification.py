@@ -10,9 +10,9 @@ import numpy as np
 from textclf.errors import VerificationError
 from textclf.export.inference_graph import Quantization
 
-# What 8-bit weights may cost, as shares of the rows; a float32 file may differ by rounding only.
-MAX_CHANGED_LABELS = 0.01
-MAX_LOST_ACCURACY = 0.005
+# What few bits may cost, as shares of the rows: 4 of them, or more; a float32 file may differ by rounding only.
+MAX_CHANGED_LABELS, MAX_CHANGED_LABELS_OF_4_BITS = 0.01, 0.03
+MAX_LOST_ACCURACY, MAX_LOST_ACCURACY_OF_4_BITS = 0.005, 0.01
 MAX_FLOAT_DIFFERENCE = 1e-3
 # A model whose two best labels are this close has not decided; which of them comes out is not the file's fault.
 UNDECIDED_MARGIN = 0.05
@@ -37,16 +37,21 @@ def verify_export(
     truth: np.ndarray,
     quantization: Quantization,
     *,
-    max_changed_labels: float = MAX_CHANGED_LABELS,
-    max_lost_accuracy: float = MAX_LOST_ACCURACY,
+    max_changed_labels: float | None = None,
+    max_lost_accuracy: float | None = None,
 ) -> Verification:
     """Probabilities float [rows, labels] of both models and the true label indices → what was found.
 
-    The bounds are shares of the rows. Of few rows, one is more than any share: one may always change its label, and
-    changed labels lose as many right ones as chance explains, twice the square root of their number (a changed label
-    helps as often as it harms). Raises VerificationError where the file departs from the trained model by more.
+    The bounds are shares of the rows, by default what the form may cost. Of few rows, one is more than any share: one
+    may always change its label, and changed labels lose as many right ones as chance explains, twice the square root of
+    their number (a changed label helps as often as it harms). Raises VerificationError where the file departs from the
+    trained model by more.
     """
-    rows = len(truth)
+    rows, few_bits = len(truth), quantization == "int4"
+    if max_changed_labels is None:
+        max_changed_labels = MAX_CHANGED_LABELS_OF_4_BITS if few_bits else MAX_CHANGED_LABELS
+    if max_lost_accuracy is None:
+        max_lost_accuracy = MAX_LOST_ACCURACY_OF_4_BITS if few_bits else MAX_LOST_ACCURACY
     labels_trained, labels_exported = trained.argmax(axis=1), exported.argmax(axis=1)
     changed = labels_trained != labels_exported
     second_best, best = np.partition(trained, -2, axis=1)[:, -2:].T

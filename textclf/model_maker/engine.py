@@ -1,0 +1,424 @@
+"""The engine model-maker: a recipe's checked data and encoder in, a training done by the real Model Maker out.
+
+The work is done by `worker.py` in Model Maker's own environment. It gets a folder with a job, the rows and the encoder
+and leaves a model, weights and probabilities there; what is said on the way is shown as for a training of our own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textclf.encoders.average_words import WordVectors
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.formats.textclf_format import write_encoder
+from textclf.encoders.trainable import AnyEncoder
+from textclf.errors import EngineError, TextclfError
+from textclf.evaluation import Metrics, evaluate
+from textclf.export.metadata import write_metadata
+from textclf.export.vocabulary_hash import vocabulary_hash
+from textclf.fitting import PreparedData, SeedResult, seeds_of
+from textclf.model_maker.data_checks import check_data
+from textclf.model_maker.environment import Environment, require_environment, worker_command
+from textclf.model_maker.hub_module import VARIABLE_PREFIX
+from textclf.model_maker.job import prepare_job
+from textclf.model_maker.process import LOG, how_it_ended, last_words, run_process, tail
+from textclf.model_maker.words import WORD_DELIMITERS, ModelMakerWords
+from textclf.predictor import Classifier
+from textclf.progress import Bar, Progress
+from textclf.recipe import Recipe
+from textclf.run_folder import RunFolder, RunLog, save_state, write_bytes
+from textclf.tokenizer import Tokenizer
+from textclf.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
+
+# What each phase of the worker is called while it lasts.
+_PHASES = {
+    "import": "Model Maker is starting",
+    "load": "Model Maker reads the rows",
+    "train": "Model Maker builds its graph",
+    "predict": "Model Maker predicts the rows not trained on",
+    "export": "Model Maker converts the model",
+}
+_SLOW_PHASES = {"train": "the first step takes a minute or two", "export": "this takes about a minute"}
+_MANY_LAYERS = 12
+_LOG_NAME = "model-maker.log"
+_SMALLEST = np.finfo(np.float32).tiny
+
+
+@dataclass
+class ModelMakerTraining:
+    """A finished training by Model Maker; see `textclf.trainer.Training`. `probabilities` are the winner's by split."""
+
+    recipe: Recipe
+    data: PreparedData
+    checkpoint: AnyEncoder
+    results: list[SeedResult]
+    winner: SeedResult
+    probabilities: dict[str, np.ndarray]
+    vocabulary: Sequence[str]
+    model: bytes
+    weights: dict[str, np.ndarray]
+    facts: dict[str, Any]
+    work: Path
+    precision: str = "float32"
+    temperature: float = 1.0
+
+    def logits(self, split: str) -> np.ndarray:
+        # The model ends in a softmax; its logits are known but for a constant, which no softmax minds.
+        return np.log(np.maximum(self.probabilities[split], _SMALLEST))
+
+    def export(self, temperature: float, reject_below: float | None) -> bytes:
+        self.temperature = temperature
+        export, encoder = self.recipe.export, self.recipe.encoder
+        words = isinstance(self.checkpoint, WordVectors)
+        return write_metadata(
+            with_temperature(self.model, temperature),
+            name=self.recipe.name,
+            labels=self.data.dataset.labels,
+            vocabulary=self.vocabulary,
+            delimiter_pattern=WORD_DELIMITERS if words else None,
+            settings={
+                "engine": "model-maker",
+                "tokenizer": "regex" if words else encoder.tokenizer,
+                # Shapes are constants in Model Maker's graphs.
+                "fixed_length": True,
+                "text": list(self.recipe.dataset.text),
+                "label": self.recipe.dataset.label,
+                "overflow": encoder.overflow,
+                "quantization": export.quantization,
+                "compatibility": export.compatibility,
+                "vocabulary_sha256": vocabulary_hash(self.vocabulary),
+                **({"reject_below": reject_below} if reject_below is not None else {}),
+                **({"reject_label": export.reject_label} if export.reject_label else {}),
+            },
+        )
+
+    def comparable(self, predictor: Classifier) -> Classifier:
+        if self.recipe.encoder.tokenizer == "bert":
+            return predictor
+        twin = Classifier(predictor.path)
+        if isinstance(self.checkpoint, WordVectors):
+            twin.tokenizer = ModelMakerWords(self.vocabulary, self.checkpoint.config.lowercase)
+        else:
+            twin.tokenizer = Tokenizer(self.vocabulary, "bert", self.checkpoint.do_lower_case)
+        return twin
+
+    def keep(self, folder: RunFolder) -> None:
+        if not isinstance(self.checkpoint, WordVectors):
+            self._keep_encoder(folder, self.checkpoint)
+        winners_log = folder.log_of(self.winner.seed, len(self.results))
+        if winners_log != folder.log:
+            write_bytes(folder.log, winners_log.read_bytes())
+        shutil.rmtree(self.work)
+
+    def _keep_encoder(self, folder: RunFolder, checkpoint: EncoderCheckpoint) -> None:
+        """As a training of our own leaves it, so that the model can be compared and exported again."""
+        best = folder.path / "checkpoints" / "best"
+        named = {name.removeprefix(VARIABLE_PREFIX): array for name, array in self.weights.items()}
+        write_encoder(best, replace(checkpoint, weights={name: named[name] for name in checkpoint.weights}))
+        width = checkpoint.config.hidden_size
+        head = {
+            "head/kernel": self.weights["output/kernel"] / self.temperature,
+            "head/bias": self.weights["output/bias"] / self.temperature,
+            "features/mean": np.zeros(width),
+            "features/scale": np.ones(width),
+        }
+        save_state(best / "head.safetensors", {name: array.astype(np.float32) for name, array in head.items()}, {})
+
+
+def train_with_model_maker(
+    recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder, folder: RunFolder, progress: Progress
+) -> ModelMakerTraining:
+    """Trains once for each seed of the recipe; the last epoch of the seed that is best on validation is exported.
+
+    Raises EngineError where Model Maker is not set up or ends without a model, with its last words, and what
+    `check_data` raises. Whatever happens, no process and no large file of it is left behind, and the run folder can be
+    written again.
+    """
+    environment = require_environment()
+    warnings = check_data(recipe, data.dataset, checkpoint.vocabulary)
+    for warning in warnings:
+        progress.say(f"Warning: {warning}")
+    work = folder.path / "model-maker"
+    trained = []
+    for number, seed in enumerate(seeds_of(recipe), 1):
+        if len(seeds_of(recipe)) > 1:
+            progress.say(f"Seed {seed} ({number} of {len(seeds_of(recipe))})")
+        trained.append(_train_seed(recipe, data, checkpoint, folder, work, environment, progress, seed, warnings))
+    winner = max(trained, key=lambda one: _quality(one.winner.history[-1]))
+    winner.results = [one.winner for one in trained]
+    return winner
+
+
+def with_temperature(model: bytes, temperature: float) -> bytes:
+    """The model with its logits divided by `temperature`: the factor that its last softmax multiplies them with.
+
+    Raises EngineError for a model that does not end in a softmax.
+    """
+    if temperature == 1:
+        return model
+    from ai_edge_litert import schema_py_generated as schema
+
+    root = schema.Model.GetRootAsModel(model, 0)
+    graph = root.Subgraphs(0)
+    last = graph.Operators(graph.OperatorsLength() - 1)
+    options = last.BuiltinOptions()
+    # The table's first field; a field that has its default value may be left out.
+    offset = options.Offset(4) if options is not None else 0
+    if last.BuiltinOptionsType() != schema.BuiltinOptions.SoftmaxOptions or not offset:
+        raise EngineError("the model that Model Maker made does not end in a softmax; set training.calibrate to false")
+    changed = bytearray(model)
+    place = options.Pos + offset
+    (factor,) = struct.unpack_from("<f", changed, place)
+    struct.pack_into("<f", changed, place, factor / temperature)
+    return bytes(changed)
+
+
+def _train_seed(
+    recipe: Recipe,
+    data: PreparedData,
+    checkpoint: AnyEncoder,
+    folder: RunFolder,
+    work: Path,
+    environment: Environment,
+    progress: Progress,
+    seed: int,
+    warnings: list[str],
+) -> ModelMakerTraining:
+    seed_count = len(seeds_of(recipe))
+    work.mkdir(exist_ok=True)
+    place = work / str(seed)
+    place.mkdir()
+    log = RunLog(folder.log_of(seed, seed_count), keep_steps=0)
+    try:
+        layers = 0 if isinstance(checkpoint, WordVectors) else checkpoint.config.num_hidden_layers
+        watch = _Watch(recipe, data, layers, place, log, progress, seed)
+        prepare_job(place, recipe, data.dataset, checkpoint, seed)
+        result = _run_worker(place, environment, watch)
+        return _gather(recipe, data, checkpoint, work, place, result, watch, warnings, seed)
+    except BaseException:
+        _keep_log(place, folder)
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    finally:
+        log.close()
+
+
+def _run_worker(place: Path, environment: Environment, watch: _Watch) -> dict[str, Any]:
+    """The worker's `result.json`; raises EngineError with its last words where it leaves none."""
+    events = tail(place / "events.jsonl")
+
+    def look() -> None:
+        for event in next(events):
+            watch.see(event)
+
+    command = worker_command(environment.python, str(place.absolute()))
+    try:
+        returned = run_process(command, place, on_look=look, environment=_variables(place))
+    finally:
+        watch.close()
+    try:
+        return dict(json.loads((place / "result.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        raise EngineError(_failure(place, returned, watch)) from None
+
+
+def _variables(place: Path) -> Mapping[str, str]:
+    """What it leaves in temporary folders, some 300 MB a run, lies where it is removed with the rest."""
+    temporary = str((place / "temporary").absolute())
+    quieter = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
+    return {**quieter, "TMPDIR": temporary, "TFHUB_CACHE_DIR": temporary, "MPLCONFIGDIR": temporary}
+
+
+def _failure(place: Path, returned: int, watch: _Watch) -> str:
+    where = f" while it was at `{watch.phase}`" if watch.phase else ""
+    words = last_words(place)
+    lines = [f"Model Maker ended without a model: {how_it_ended(returned)}{where}"]
+    if watch.failed:
+        lines.append(watch.failed)
+    elif words:
+        lines.append("its last words:\n" + "\n".join(f"  {line}" for line in words.splitlines()))
+    if how_it_ended(returned) == "killed by SIGKILL":
+        lines.append(
+            f"the system kills so when memory runs out (it had taken {watch.peak_mib:,.0f} MiB): lower "
+            "training.batch_size or encoder.max_length"
+        )
+    lines.append(
+        f"all that it said stands in {watch.log_path}; nothing else is left of the run, so it can be given again"
+    )
+    return "\n".join(lines)
+
+
+def _keep_log(place: Path, folder: RunFolder) -> None:
+    if (place / LOG).exists():
+        os.replace(place / LOG, folder.path / _LOG_NAME)
+
+
+def _gather(
+    recipe: Recipe,
+    data: PreparedData,
+    checkpoint: AnyEncoder,
+    work: Path,
+    place: Path,
+    result: dict[str, Any],
+    watch: _Watch,
+    warnings: list[str],
+    seed: int,
+) -> ModelMakerTraining:
+    labels = data.dataset.labels
+    probabilities, scores = {}, {}
+    for split in (data.dataset.validation, data.dataset.test):
+        if split is not None:
+            probabilities[split.name] = np.load(place / f"probabilities-{split.name}.npy")
+            metrics = evaluate(probabilities[split.name], split.labels, labels)
+            scores[split.name] = _scores(metrics)
+    with np.load(place / "weights.npz") as file:
+        weights = {name: file[name] for name in file.files}
+    winner = SeedResult(
+        seed, len(watch.history), watch.history, scores, [*warnings, *watch.warnings.values()], stopped=None
+    )
+    return ModelMakerTraining(
+        recipe=recipe,
+        data=data,
+        checkpoint=checkpoint,
+        results=[winner],
+        winner=winner,
+        probabilities=probabilities,
+        vocabulary=_vocabulary(place, checkpoint),
+        model=(place / "model.tflite").read_bytes(),
+        weights=weights,
+        facts={
+            "name": "model-maker",
+            "versions": result["versions"],
+            "seconds": {**result["seconds"], "first_step": watch.first_step},
+            "peak_mib": result["peak_mib"],
+        },
+        work=work,
+    )
+
+
+def _vocabulary(place: Path, checkpoint: AnyEncoder) -> Sequence[str]:
+    """The encoder's pieces or, of averaged words, those that Model Maker found; its file has `word id` lines in order."""
+    if not isinstance(checkpoint, WordVectors):
+        return checkpoint.vocabulary
+    lines = (place / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return [line.rpartition(" ")[0] for line in lines]
+
+
+def _scores(metrics: Metrics) -> dict[str, float]:
+    return {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "loss": metrics.loss}
+
+
+def _quality(entry: Mapping[str, Any]) -> tuple[float, float]:
+    return entry["validation_accuracy"], -entry["validation_loss"]
+
+
+class _Watch:
+    """What comes from the worker, event by event: shown, written into the run's log, and looked through for troubles."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: PreparedData,
+        layers: int,
+        place: Path,
+        log: RunLog,
+        progress: Progress,
+        seed: int,
+    ) -> None:
+        self.settings, self.dataset = recipe.training, data.dataset
+        self.place, self.log, self.progress = place, log, progress
+        self.log_path = place.parent.parent / _LOG_NAME
+        rows = np.bincount(data.dataset.train.labels, minlength=len(data.dataset.labels))
+        self.guessing = guessing_loss(rows, np.ones(len(rows)), 0.0)
+        self.layers = layers
+        self.steps_an_epoch = len(data.dataset.train.rows) // recipe.training.batch_size
+        self.phase = ""
+        self.failed = ""
+        self.peak_mib = 0.0
+        self.first_step: float | None = None
+        self.history: list[dict[str, Any]] = []
+        self.warnings: dict[str, str] = {}
+        self.recent_losses: list[float] = []
+        self._bar: tuple[Any, Bar] | None = None
+        log.write("start", 0, seed=seed, precision="float32", device="Model Maker")
+
+    def see(self, event: dict[str, Any]) -> None:
+        self.peak_mib = event["peak_mib"]
+        kind = event["event"]
+        if kind == "phase":
+            self.phase = event["name"]
+            if self.phase in _PHASES:
+                slow = _SLOW_PHASES.get(self.phase) if self.layers >= _MANY_LAYERS else None
+                self.progress.say(_PHASES[self.phase] + (f"; with {self.layers} layers {slow}" if slow else ""))
+        elif kind == "failed":
+            self.failed = event["message"]
+        elif kind == "step":
+            self._see_step(event)
+        elif kind == "epoch":
+            self._see_epoch(event)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar[0].__exit__(None, None, None)
+            self._bar = None
+
+    def _see_step(self, event: dict[str, Any]) -> None:
+        step, loss = event["step"], event["loss"]
+        epoch = (step - 1) // self.steps_an_epoch + 1
+        if self.first_step is None:
+            self.first_step = event["after"]
+            self.progress.say(f"First step after {event['after']:.1f} s")
+        if self._bar is None:
+            context = self.progress.bar(f"Epoch {epoch}/{self.settings.epochs}", self.steps_an_epoch)
+            self._bar = context, context.__enter__()
+        self._bar[1].advance(f"loss {loss:.4f}")
+        values = {name: event[name] for name in ("loss", "learning_rate", "rows", "seconds")}
+        self.log.write("step", step, epoch=epoch, **values)
+        self.recent_losses = [*self.recent_losses, loss][-RECENT_STEPS:]
+        trouble = after_step(self.recent_losses, self.guessing, self.settings.learning_rate)
+        if trouble is not None:
+            self._react(trouble, f"step {step}")
+
+    def _see_epoch(self, event: dict[str, Any]) -> None:
+        self.close()
+        validation = self.dataset.validation
+        probabilities = np.load(self.place / event["file"])
+        metrics = evaluate(probabilities, validation.labels, self.dataset.labels)
+        epoch = event["epoch"]
+        entry = {
+            "epoch": epoch,
+            "training_loss": event["training_loss"],
+            "validation_loss": metrics.loss,
+            "validation_accuracy": metrics.accuracy,
+            "validation_macro_f1": metrics.macro_f1,
+        }
+        self.history.append(entry)
+        self.log.write("epoch", epoch * self.steps_an_epoch, **entry)
+        self.progress.say(
+            f"Epoch {epoch}/{self.settings.epochs}: validation loss {metrics.loss:.4f}, accuracy "
+            f"{metrics.accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}"
+        )
+        predicted = [self.dataset.labels[index] for index in np.unique(probabilities.argmax(axis=1))]
+        for trouble in after_epoch(self.history, predicted, len(np.unique(validation.labels)), self.guessing):
+            self._react(trouble, f"epoch {epoch}")
+
+    def _react(self, trouble: Trouble, where: str) -> None:
+        """As `training.watchers` says; a loss that is no number ends it always, for there is no earlier epoch to export."""
+        action = getattr(self.settings.watchers, trouble.watcher)
+        message = f"{where}: {trouble.message}"
+        if action == "fail" or trouble.watcher == "not_finite":
+            raise TextclfError(f"{message} (training.watchers.{trouble.watcher} is {action})")
+        if action == "warn" and trouble.watcher not in self.warnings:
+            self.warnings[trouble.watcher] = message
+            self.log.write("warning", 0, watcher=trouble.watcher, message=message)
+            self.progress.say(f"Warning: {message}")

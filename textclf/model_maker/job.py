@@ -1,0 +1,85 @@
+"""What the worker gets: the folder with `job.json`, the rows of each split as a plain CSV, and the encoder.
+
+The tables are written anew, so that none of what Model Maker stumbles over reaches it: byte order marks, encodings,
+delimiters, other names of columns, labels that it would sort in another order, and rows sorted by label.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textclf.dataset import Dataset, Split
+from textclf.encoders.average_words import WordVectors
+from textclf.encoders.trainable import AnyEncoder
+from textclf.recipe import Recipe
+
+
+def prepare_job(folder: Path, recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, seed: int) -> None:
+    """Writes the folder, which must be empty."""
+    splits = [split for split in (dataset.train, dataset.validation, dataset.test) if split is not None]
+    for split in splits:
+        # Model Maker never shuffles, and leaves the end of the table out: which rows these are is left to the seed.
+        rows = np.random.default_rng(seed).permutation(len(split.rows)) if split is dataset.train else None
+        _write_rows(folder / f"{split.name}.csv", split, rows)
+    for name in ("cache", "model", "temporary"):
+        (folder / name).mkdir()
+    job = {
+        "parent": os.getpid(),
+        "splits": [split.name for split in splits],
+        "seed": seed,
+        "quantization": recipe.export.quantization,
+        "epochs": recipe.training.epochs,
+        "batch_size": recipe.training.batch_size,
+        "max_length": recipe.encoder.fixed_length,
+        "dropout": recipe.training.dropout,
+        **_write_encoder(folder / "encoder", recipe, checkpoint),
+        "started": time.time(),
+    }
+    (folder / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
+
+
+def label_name(index: int) -> str:
+    """What a label is called in the job's tables: names that Model Maker sorts into the order of the recipe."""
+    return f"{index:06d}"
+
+
+def _write_rows(path: Path, split: Split, order: np.ndarray | None) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["text", "label"])
+        for row in range(len(split.rows)) if order is None else order:
+            # Both kinds of tokenizer pass over NUL, which the worker's reader of tables takes for an error.
+            [text] = split.texts[row]
+            writer.writerow([_encodable(text.replace("\0", " ")), label_name(split.labels[row])])
+
+
+def _encodable(text: str) -> str:
+    """Without halves of characters, which no file in UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _write_encoder(folder: Path, recipe: Recipe, checkpoint: AnyEncoder) -> dict[str, Any]:
+    if isinstance(checkpoint, WordVectors):
+        # Model Maker finds its words by itself, in the same rows.
+        encoder = recipe.encoder
+        return {
+            "encoder": "average-words",
+            "words": encoder.words,
+            "width": encoder.width,
+            "lower_case": encoder.lowercase,
+        }
+    from textclf.model_maker.hub_module import write_hub_module
+
+    write_hub_module(folder, checkpoint)
+    return {
+        "encoder": "mobilebert",
+        "learning_rate": recipe.training.learning_rate,
+        "lower_case": checkpoint.do_lower_case,
+    }

@@ -1,0 +1,272 @@
+"""Runs in Model Maker's own environment, on Python 3.9 and without textclf: a job file in, a model and numbers out.
+
+    python worker.py FOLDER     does what FOLDER/job.json says, all paths in it relative to FOLDER
+    python worker.py --check    imports Model Maker and prints its versions as JSON
+
+While it runs, `events.jsonl` grows by one JSON object for each step, epoch and phase. At the end stand `model.tflite`
+without metadata, `weights.npz`, `probabilities-<split>.npy` and, last of all, `result.json`. Of Model Maker nothing is
+changed but that a callback looks on: it tells the steps and keeps the validation rows' probabilities of each epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import faulthandler
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
+_EVALUATION_BATCH = 32
+
+
+def main() -> None:
+    faulthandler.enable()
+    load_libusb()
+    if sys.argv[1:] == ["--check"]:
+        print(json.dumps(import_model_maker()["versions"]))
+        return
+    folder = Path(sys.argv[1])
+    os.chdir(folder)
+    job = json.loads(Path("job.json").read_text(encoding="utf-8"))
+    end_with(job["parent"])
+    with open("events.jsonl", "a", encoding="utf-8") as file:
+        events = Events(file, job["started"])
+        try:
+            result = run(job, events)
+        except Exception as error:
+            traceback.print_exc()
+            events.write("failed", message=f"{type(error).__name__}: {error}")
+            sys.exit(1)
+    write_whole("result.json", json.dumps(result))
+
+
+def load_libusb() -> None:
+    """Loads libusb-1.0 from its package under the name by which tflite-support's native code asks for it.
+
+    Without it the import of Model Maker dies where the system has no such library.
+    """
+    import importlib.util
+
+    found = importlib.util.find_spec("libusb_package")
+    for folder in found.submodule_search_locations or () if found else ():
+        for library in sorted(Path(folder).glob("libusb-1.0.so*")):
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+def end_with(parent: int) -> None:
+    """The kernel kills this process when the one that started it is gone, however that came."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the process that started this one has ended")
+
+
+class Events:
+    """`events.jsonl`: each line with the seconds since the process was started and its largest memory so far."""
+
+    def __init__(self, file: TextIO, started: float) -> None:
+        self.file = file
+        self.started = started
+
+    def write(self, event: str, **values: Any) -> None:
+        line = {"event": event, "after": round(time.time() - self.started, 3), "peak_mib": peak_memory(), **values}
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+
+
+def peak_memory() -> float:
+    """In MiB. Of the process alone: what getrusage tells includes the one that it was forked from."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+    except (OSError, IndexError):
+        import resource
+
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def import_model_maker() -> dict[str, Any]:
+    import tensorflow
+    import tensorflow_hub
+    import tflite_model_maker
+    from tflite_model_maker import text_classifier
+
+    versions = {
+        "python": sys.version.split()[0],
+        "tflite-model-maker": tflite_model_maker.__version__,
+        "tensorflow": tensorflow.__version__,
+        "tensorflow-hub": tensorflow_hub.__version__,
+    }
+    return {"versions": versions, "tf": tensorflow, "text_classifier": text_classifier}
+
+
+def run(job: dict[str, Any], events: Events) -> dict[str, Any]:
+    """Every phase in turn; the seconds of each go into the result."""
+    seconds: dict[str, float] = {}
+
+    def phase(name: str, action: Callable[[], Any]) -> Any:
+        events.write("phase", name=name)
+        begun = time.time()
+        value = action()
+        seconds[name] = round(time.time() - begun, 3)
+        return value
+
+    maker = phase("import", import_model_maker)
+    tf, text_classifier = maker["tf"], maker["text_classifier"]
+    random.seed(job["seed"])
+    tf.random.set_seed(job["seed"])
+    # The module's default of 131,072 characters stops at longer texts.
+    csv.field_size_limit(sys.maxsize)
+
+    spec = make_spec(job, text_classifier)
+    data = phase("load", lambda: load_data(job, spec, text_classifier))
+    looking_on(tf, job, events, data["validation"])
+    model = phase(
+        "train",
+        lambda: text_classifier.create(
+            data["train"], model_spec=spec, epochs=job["epochs"], batch_size=job["batch_size"]
+        ),
+    )
+    phase("predict", lambda: predict(model, data))
+    phase("save", lambda: save_weights(model.model))
+    phase("export", lambda: export(job, model))
+    spec.save_vocab("vocab.txt")
+    return {
+        "versions": maker["versions"],
+        "labels": list(data["train"].index_to_label),
+        "parameters": int(model.model.count_params()),
+        "seconds": seconds,
+        "peak_mib": peak_memory(),
+    }
+
+
+def make_spec(job: dict[str, Any], text_classifier: Any) -> Any:
+    settings = {"seq_len": job["max_length"], "dropout_rate": job["dropout"], "model_dir": os.path.abspath("model")}
+    if job["encoder"] == "average-words":
+        return text_classifier.AverageWordVecSpec(
+            num_words=job["words"], wordvec_dim=job["width"], lowercase=job["lower_case"], **settings
+        )
+    return text_classifier.MobileBertClassifierSpec(
+        uri=os.path.abspath("encoder"),
+        learning_rate=job["learning_rate"],
+        do_lower_case=job["lower_case"],
+        **settings,
+    )
+
+
+def load_data(job: dict[str, Any], spec: Any, text_classifier: Any) -> dict[str, Any]:
+    """The loader of each split; training first, for the others take its labels and words."""
+    return {
+        split: text_classifier.DataLoader.from_csv(
+            split + ".csv",
+            text_column="text",
+            label_column="label",
+            model_spec=spec,
+            is_training=split == "train",
+            cache_dir="cache",
+        )
+        for split in job["splits"]
+    }
+
+
+def looking_on(tf: Any, job: dict[str, Any], events: Events, validation: Any) -> None:
+    """Adds a callback to those that Model Maker gives to Keras."""
+    from tensorflow_examples.lite.model_maker.core.task import custom_model
+
+    class LookOn(tf.keras.callbacks.Callback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.step = 0
+            self.begun = self.rate = 0.0
+            self.last_mean = 0.0
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            rate = self.model.optimizer.lr
+            self.rate = float(rate(self.model.optimizer.iterations) if callable(rate) else rate)
+            self.begun = time.time()
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            seconds = time.time() - self.begun
+            self.step += 1
+            # Keras tells the mean over the epoch so far; the step's own loss is what moved it.
+            mean = float((logs or {}).get("loss", float("nan")))
+            loss = mean * (batch + 1) - self.last_mean * batch
+            self.last_mean = mean
+            events.write(
+                "step",
+                step=self.step,
+                loss=loss,
+                learning_rate=self.rate,
+                rows=job["batch_size"],
+                seconds=round(seconds, 4),
+            )
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            file = f"validation-{epoch + 1}.npy"
+            save_array(file, probabilities(self.model, validation))
+            logs = {name: float(value) for name, value in (logs or {}).items()}
+            events.write("epoch", epoch=epoch + 1, training_loss=logs.get("loss"), file=file)
+
+    theirs = custom_model.CustomModel._keras_callbacks
+
+    def callbacks(self: Any, model_dir: str) -> list[Any]:
+        return [*theirs(self, model_dir), LookOn()]
+
+    custom_model.CustomModel._keras_callbacks = callbacks
+
+
+def probabilities(model: Any, loader: Any) -> Any:
+    """float32 [rows, labels] in the order of the file."""
+    return model.predict(loader.gen_dataset(_EVALUATION_BATCH, is_training=False))
+
+
+def predict(model: Any, data: dict[str, Any]) -> None:
+    for split, loader in data.items():
+        if split != "train":
+            save_array(f"probabilities-{split}.npy", probabilities(model.model, loader))
+
+
+def save_weights(model: Any) -> None:
+    import numpy
+
+    arrays = {weight.name.partition(":")[0]: weight.numpy() for weight in model.weights}
+    numpy.savez("weights.npz", **arrays)
+
+
+def export(job: dict[str, Any], model: Any) -> None:
+    from tflite_model_maker.config import ExportFormat, QuantizationConfig
+
+    quantization = {
+        # With MobileBERT, Model Maker's own setting for it.
+        "dynamic": lambda: "default" if job["encoder"] == "mobilebert" else QuantizationConfig.for_dynamic(),
+        "float16": QuantizationConfig.for_float16,
+        "none": lambda: None,
+    }[job["quantization"]]()
+    model.export(".", export_format=[ExportFormat.TFLITE], quantization_config=quantization, with_metadata=False)
+
+
+def save_array(name: str, array: Any) -> None:
+    import numpy
+
+    numpy.save(name, array)
+
+
+def write_whole(name: str, text: str) -> None:
+    """Under another name first: who finds the file finds all of it."""
+    part = name + ".part"
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(part, name)
+
+
+if __name__ == "__main__":
+    main()
