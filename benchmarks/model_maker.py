@@ -17,18 +17,15 @@ import numpy as np
 
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes
 from textclf.encoders.formats.textclf_format import write_encoder
+from textclf.encoders.source import load_vocabulary
 from textclf.model_maker.comparison import ENGINES, compare
 from textclf.recipe import Recipe
 
-_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-$£&@/:;()"
-
 
 def write_random_encoder(folder: Path, layers: int) -> Path:
-    """A MobileBERT of the published size, or of fewer layers, with a vocabulary of letters and fillers."""
+    """A MobileBERT of the published size, or of fewer layers, with BERT's vocabulary: texts have their real lengths."""
     config = MobileBertConfig(num_hidden_layers=layers)
-    pieces = [*_SPECIAL, *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
-    vocabulary = pieces + [f"[unused{number}]" for number in range(config.vocab_size - len(pieces))]
+    vocabulary = list(load_vocabulary("builtin").pieces)
     random = np.random.default_rng(0)
     weights = {}
     for name, shape in expected_shapes(config).items():

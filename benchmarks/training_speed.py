@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from textclf.classifier import PooledClassifier  # noqa: E402
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes  # noqa: E402
 from textclf.encoders.mobilebert import bfloat16_product  # noqa: E402
 from textclf.encoders.source import load_vocabulary  # noqa: E402
+from textclf.model_maker.worker import peak_memory as process_peak_memory  # noqa: E402
 from textclf.optimizer import AdamW  # noqa: E402
 from textclf.recipe import TrainingSettings  # noqa: E402
 from textclf.tokenizer import Encoded, Tokenizer, pad  # noqa: E402
@@ -209,7 +209,7 @@ def peak_memory() -> str:
     parts = [Part(*pieces) for pieces in zip(*(np.array_split(array, count) for array in arrays), strict=True)]
     for number in range(2):
         step(parts, 1e-5, 1, number)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = process_peak_memory() / 2**10
     return f"peak memory of one trainer, batches of {BATCH_SIZE} x {MAX_LENGTH} tokens, bfloat16: {peak:.2f} GiB"
 
 

@@ -27,6 +27,8 @@ from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.source import load_checkpoint
 
 SETS = ("sst2", "banking77", "clinc150_small", "sms_spam", "mrpc")
+# Not in the mean: German and French, for which an English encoder was not made, and tweets whose labels are disputed.
+MORE_SETS = ("tweet_hate", "germeval2018", "umsab_french")
 # The same for every set. Rate and epochs were chosen on the dev splits of sst2 and mrpc, where 1e-4 and above overfit.
 RECIPE = {"epochs": 4, "batch_size": 32, "learning_rate": 5e-5}
 MAX_LENGTH = 128
@@ -102,19 +104,20 @@ def table(results: Iterable[dict[str, Any]], linear: dict[str, float]) -> str:
     """Markdown: mean and deviation over seeds of the test accuracy of the exported `.tflite`, in %."""
     rows = list(results)
     encoders = list(dict.fromkeys(row["encoder"] for row in rows))
-    sets = [name for name in SETS if any(row["set"] == name for row in rows)]
+    sets = [name for name in SETS + MORE_SETS if any(row["set"] == name for row in rows)]
     lines = [f"| set | TF-IDF | {' | '.join(encoders)} |", f"| --- | --- |{' --- |' * len(encoders)}"]
     means: dict[str, list[float]] = {encoder: [] for encoder in ["TF-IDF", *encoders]}
     for name in sets:
         cells = [f"{linear[name]:.1f}" if name in linear else ""]
-        means["TF-IDF"] += [linear[name]] if name in linear else []
+        means["TF-IDF"] += [linear[name]] if name in linear and name in SETS else []
         for encoder in encoders:
             scores = [100 * row["accuracy"] for row in rows if (row["set"], row["encoder"]) == (name, encoder)]
             cells.append(_cell(scores))
-            means[encoder] += [mean(scores)] if scores else []
+            means[encoder] += [mean(scores)] if scores and name in SETS else []
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    whole = [f"{mean(scores):.1f}" if len(scores) == len(sets) else "" for scores in means.values()]
-    return "\n".join([*lines, f"| mean | {' | '.join(whole)} |"])
+    counted = sum(name in SETS for name in sets)
+    whole = [f"{mean(scores):.1f}" if scores and len(scores) == counted else "" for scores in means.values()]
+    return "\n".join([*lines, f"| mean of the first {counted} | {' | '.join(whole)} |"])
 
 
 def _cell(scores: Sequence[float]) -> str:
@@ -128,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pretraining.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with a folder of CSVs for each set")
     parser.add_argument("--work", type=Path, required=True, help="folder for results.jsonl and the run at hand")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS + MORE_SETS)
     parser.add_argument(
         "--encoders", nargs="+", default=["builtin", RANDOM], help="recipe sources, or 'random weights'"
     )

@@ -75,6 +75,15 @@ def test_4_bit_weights_rounded_by_rows_stay_nearer_than_others(changes, rows):
     assert distances[0] < 0.6 * distances[1]
 
 
+def test_4_bit_weights_are_rounded_by_states_that_are_large_and_hardly_vary(rows):
+    checkpoint = tiny_checkpoint()
+    checkpoint.weights["embeddings/FakeLayerNorm/beta"] += np.float32(1e7)
+    weights = classifier_weights(checkpoint)
+    rounded = build_inference_graph(weights, LENGTH, "int4", rows=rows)
+    assert structure_problems(described(rounded, quantization="int4")) == []
+    assert np.isfinite(run_model(rounded, pad(rows, range(60), LENGTH))).all()
+
+
 def test_4_bit_weights_for_the_task_library_are_refused():
     with pytest.raises(ModelError, match="knows no 4-bit weights"):
         build_inference_graph(classifier_weights(tiny_checkpoint()), LENGTH, "int4", "task-library")

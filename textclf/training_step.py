@@ -52,6 +52,8 @@ class TrainingStep:
         )
         part = [matrix, matrix, matrix, row_ints, row_floats, tf.TensorSpec([], tf.float32)]
         seed, rate = tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.float32)
+        # Both kinds of step call it, so that it is traced once.
+        self._gradients = tf.function(self._part_gradients, input_signature=[*part, seed])
         self._whole = tf.function(self._step_at_once, input_signature=[*part, seed, rate])
         self._add = tf.function(self._add_part, input_signature=[*part, seed])
         self._apply = tf.function(self._apply_sums, input_signature=[rate])
@@ -90,7 +92,7 @@ class TrainingStep:
             below += ("layers/",)
         return {name: variable for name, variable in variables.items() if not (below and name.startswith(below))}
 
-    def _gradients(
+    def _part_gradients(
         self,
         input_ids: tf.Tensor,
         input_mask: tf.Tensor,
@@ -115,17 +117,23 @@ class TrainingStep:
         trained = self._trained_variables()
         gradients = tape.gradient(loss, trained)
         # A variable that this configuration does not use has none.
-        dense = {name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items() if gradient is not None}
+        return loss, {
+            name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items() if gradient is not None
+        }
+
+    def _summed_gradients(self, *part: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The same for this replica's share of the part, the gradients summed over all replicas."""
+        loss, gradients = self._gradients(*self._share(*part))
         replica = tf.distribute.get_replica_context()
-        return loss, replica.all_reduce(
-            tf.distribute.ReduceOp.SUM, dense
-        ) if replica.num_replicas_in_sync > 1 else dense
+        if replica.num_replicas_in_sync > 1:
+            gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return loss, gradients
 
     def _step_at_once(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         *part, learning_rate = arguments
 
         def step() -> tuple[tf.Tensor, tf.Tensor]:
-            loss, gradients = self._gradients(*self._share(*part))
+            loss, gradients = self._summed_gradients(*part)
             return loss, self._optimizer.apply(gradients, learning_rate)
 
         losses, norms = self._strategy.run(step)
@@ -133,7 +141,7 @@ class TrainingStep:
 
     def _add_part(self, *arguments: tf.Tensor) -> tf.Tensor:
         def add() -> tf.Tensor:
-            loss, gradients = self._gradients(*self._share(*arguments))
+            loss, gradients = self._summed_gradients(*arguments)
             for name, gradient in gradients.items():
                 tf.raw_ops.AssignAddVariableOp(resource=self._sums[name].handle, value=gradient)
             return loss

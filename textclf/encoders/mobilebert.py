@@ -95,14 +95,17 @@ def unstack_weights(config: MobileBertConfig, stacked: Mapping[str, np.ndarray])
 
 @tf.custom_gradient
 def bfloat16_product(rows: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]:
-    """A product of operands rounded to bfloat16 whose sums, results and gradients are float32."""
+    """A product of operands rounded to bfloat16 whose sums, results and gradients are float32.
+
+    A kernel that is already rounded gets a rounded gradient, as every gradient is before it is returned.
+    """
     short_rows, short_kernel = tf.cast(rows, tf.bfloat16), tf.cast(kernel, tf.bfloat16)
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         short = tf.cast(upstream, tf.bfloat16)
         return (
             tf.cast(tf.matmul(short, short_kernel, transpose_b=True), tf.float32),
-            tf.cast(tf.matmul(short_rows, short, transpose_a=True), tf.float32),
+            tf.cast(tf.matmul(short_rows, short, transpose_a=True), kernel.dtype),
         )
 
     return tf.cast(tf.matmul(short_rows, short_kernel), tf.float32), gradient
@@ -218,8 +221,10 @@ def transformer_layer(
     context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [-1, width])
 
     states = _norm(layer, "attention_output", _dense(layer, "attention_output", context, product) + layer_input)
+    # Taken apart at once: the gradient of an index would fill a whole stack of zeros for each network.
+    networks = {name: tf.unstack(tensor) for name, tensor in layer.items() if name.startswith("feedforward_")}
     for network in range(config.num_feedforward_networks):
-        ffn = {name: tensor[network] for name, tensor in layer.items() if name.startswith("feedforward_")}
+        ffn = {name: tensors[network] for name, tensors in networks.items()}
         inner = tf.nn.relu(_dense(ffn, "feedforward_intermediate", states, product))
         states = _norm(ffn, "feedforward_output", _dense(ffn, "feedforward_output", inner, product) + states)
     return _norm(layer, "bottleneck_output", _dense(layer, "bottleneck_output", states, product) + stream)
@@ -237,7 +242,7 @@ def encode(
     """int32 [batch, length] three times → `sequence_output` [batch, length, hidden]."""
     states = embed(config, weights, input_ids, segment_ids)
     mask = attention_mask(input_mask, mask_convention, states.dtype)
-    states = _run_layers(config, weights, states, mask, range(config.num_hidden_layers))
+    states = _run_layers(config, _layer_stacks(config, weights), states, mask, range(config.num_hidden_layers))
     return tf.reshape(states, tf.concat([tf.shape(input_ids), [config.hidden_size]], axis=0))
 
 
@@ -259,16 +264,29 @@ def encode_pooled(
     """
     states = embed(config, weights, input_ids, segment_ids, product)
     mask = attention_mask(input_mask, mask_convention, states.dtype)
+    if product is bfloat16_product:
+        # All layers of a kind at once, rather than one by one in the loop.
+        weights = {
+            name: tf.cast(tensor, tf.bfloat16) if _is_stacked_kernel(name) else tensor
+            for name, tensor in weights.items()
+        }
+    stacks = _layer_stacks(config, weights)
     last = config.num_hidden_layers - 1
     begin = 0
     if frozen_layers is not None:
         begin = min(frozen_layers, last)
-        states = _run_layers(config, weights, states, mask, range(begin), dropout, product)
+        states = _run_layers(config, stacks, states, mask, range(begin), dropout, product)
         states = tf.stop_gradient(states)
-    states = _run_layers(config, weights, states, mask, range(begin, last), dropout, product)
-    layer = {name.removeprefix("layers/"): weights[name][last] for name in stacked_names(config)}
+    states = _run_layers(config, stacks, states, mask, range(begin, last), dropout, product)
     states = transformer_layer(
-        config, layer, states, mask, index=tf.constant(last), first_token_only=True, dropout=dropout, product=product
+        config,
+        {name: stack.read(last) for name, stack in stacks.items()},
+        states,
+        mask,
+        index=tf.constant(last),
+        first_token_only=True,
+        dropout=dropout,
+        product=product,
     )
     if frozen_layers is not None and frozen_layers > last:
         states = tf.stop_gradient(states)
@@ -282,29 +300,38 @@ def pool(config: MobileBertConfig, weights: Weights, first_states: tf.Tensor) ->
     return first_states
 
 
+def _is_stacked_kernel(name: str) -> bool:
+    return name.startswith("layers/") and name.endswith("/kernel")
+
+
+def _layer_stacks(config: MobileBertConfig, weights: Weights) -> dict[str, tf.TensorArray]:
+    """Arrays that give a layer's weights by its number; the gradient of plain indexing would be a whole stack a layer."""
+    return {
+        name.removeprefix("layers/"): tf.TensorArray(
+            weights[name].dtype,
+            size=config.num_hidden_layers,
+            element_shape=weights[name].shape[1:],
+            clear_after_read=False,
+        ).unstack(weights[name])
+        for name in stacked_names(config)
+    }
+
+
 def _run_layers(
     config: MobileBertConfig,
-    weights: Weights,
+    stacks: Mapping[str, tf.TensorArray],
     states: tf.Tensor,
     mask: AttentionMask,
     layers: range,
     dropout: Dropout | None = None,
     product: Product = tf.matmul,
 ) -> tf.Tensor:
-    """Some layers, one after the other. The stacks are read through tensor arrays because the gradient of plain indexing
-    in a loop would add a whole stack a layer."""
+    """Some layers, one after the other."""
     if not layers:
         return states
-    names = list(stacked_names(config))
-    arrays = {
-        name.removeprefix("layers/"): tf.TensorArray(
-            states.dtype, size=config.num_hidden_layers, element_shape=weights[name].shape[1:], clear_after_read=False
-        ).unstack(weights[name])
-        for name in names
-    }
 
     def body(index: tf.Tensor, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        layer = {name: array.read(index) for name, array in arrays.items()}
+        layer = {name: stack.read(index) for name, stack in stacks.items()}
         states = transformer_layer(config, layer, states, mask, index=index, dropout=dropout, product=product)
         return index + 1, states
 

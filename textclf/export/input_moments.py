@@ -30,11 +30,14 @@ class Moments:
 
 
 class _Sums:
-    """Adds up a tensor's rows and their products, many rows at once: small products are slow on a busy machine."""
+    """Means and products of a tensor's rows, many rows at once: small products are slow on a busy machine.
+
+    Every block is centred before it is multiplied, so that a large mean costs no digits (Chan et al., 1979).
+    """
 
     def __init__(self, columns: int) -> None:
         self.count = 0
-        self.rows = np.zeros(columns)
+        self.mean = np.zeros(columns)
         self.products = np.zeros((columns, columns))
         self._waiting: list[np.ndarray] = []
 
@@ -45,15 +48,17 @@ class _Sums:
 
     def moments(self) -> Moments:
         self._flush()
-        mean = self.rows / self.count
-        return Moments(mean, self.products / self.count - np.outer(mean, mean))
+        return Moments(self.mean, self.products / self.count)
 
     def _flush(self) -> None:
         if self._waiting:
             values = np.concatenate(self._waiting)
-            self.count += len(values)
-            self.rows += values.sum(axis=0)
-            self.products += values.T @ values
+            mean = values.mean(axis=0, dtype=np.float64)
+            centred = (values - mean).astype(np.float32)
+            count, change = self.count + len(values), mean - self.mean
+            self.products += centred.T @ centred + np.outer(change, change) * (self.count * len(values) / count)
+            self.mean += change * (len(values) / count)
+            self.count = count
             self._waiting = []
 
 
