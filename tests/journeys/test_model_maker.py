@@ -15,6 +15,8 @@ import pytest
 from tests.command import run
 from tests.conftest import REPOSITORY
 from tests.tiny import write_recipe
+from textclf.errors import RunError
+from textclf.export.trained_run import load_trained_run
 from textclf.model_maker.environment import find_environment
 
 pytestmark = pytest.mark.skipif(find_environment() is None, reason="needs `textclf model-maker setup`")
@@ -60,6 +62,9 @@ def test_model_maker_trains_averaged_words(tmp_path: Path) -> None:
     assert words[:3] == ["<PAD>", "<START>", "<UNKNOWN>"]
     assert {"great", "awful"} <= set(words)
     assert run("verify", tmp_path / "run" / "model.tflite") == 0
+    assert run("verify", tmp_path / "run" / "model.tflite", "--run", tmp_path / "run") == 2
+    with pytest.raises(RunError, match=r"gave back its \.tflite alone"):
+        load_trained_run(tmp_path / "run")
 
 
 def test_a_worker_killed_in_the_middle_leaves_a_run_that_can_be_given_again(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     best = folder / "checkpoints" / "best"
     needed = [folder / "recipe.yaml", folder / "labels.txt", folder / "model.tflite", best / "head.safetensors"]
     missing = [path.relative_to(folder).as_posix() for path in needed if not path.is_file()]
+    if missing == [needed[-1].relative_to(folder).as_posix()] and _trained_elsewhere(folder):
+        raise RunError(
+            f"{folder}: Model Maker trained this run and gave back its .tflite alone, not the averaged words' weights, so "
+            "it can neither be exported again nor compared with them; `textclf verify MODEL` without --run checks the file"
+        )
     if missing:
         raise RunError(
             f"{folder}: has no {', '.join(missing)}; expected the folder of a finished run, such as runs/NAME"
@@ -87,6 +92,11 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         head=head,
         reject_below=settings.get("reject_below"),
     )
+
+
+def _trained_elsewhere(folder: Path) -> bool:
+    recipe = load_recipe(folder / "recipe.yaml")
+    return recipe.training.engine == "model-maker" and recipe.averages_words
 
 
 def _export_setting(override: str) -> str:
