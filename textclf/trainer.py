@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import time
@@ -188,7 +189,10 @@ def _trained(
     started: float,
 ) -> Training:
     if recipe.training.engine == "native":
-        return _NativeTraining(recipe, data, checkpoint, fit(recipe, data, checkpoint, folder, progress, started))
+        training = _NativeTraining(recipe, data, checkpoint, fit(recipe, data, checkpoint, folder, progress, started))
+        # The optimiser's moments hang in cycles with its compiled functions; what follows needs their memory.
+        gc.collect()
+        return training
     from textclf.model_maker.engine import train_with_model_maker
 
     return train_with_model_maker(recipe, data, checkpoint, folder, progress)
