@@ -337,7 +337,8 @@ def time_to_verified(_: argparse.Namespace) -> None:
             # Random weights decide little and lose much to four bits; the gate is not what is measured.
             subprocess.run([*command, "max_changed_labels=1", "max_lost_accuracy=1"], check=True)
             print(
-                f"{form}: `textclf export`, compared with the trained model, took {time.perf_counter() - begun:.1f} s", flush=True
+                f"{form}: `textclf export`, compared with the trained model, took {time.perf_counter() - begun:.1f} s",
+                flush=True,
             )
             begun = time.perf_counter()
             command = [sys.executable, "-m", "textclf", "verify", str(run / f"model-{form}.tflite")]
