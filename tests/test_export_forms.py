@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 
 from tests.test_inference_graph import LENGTH, classifier_weights, run_model
 from tests.test_mobilebert import token_arrays
@@ -67,12 +68,33 @@ def test_4_bit_weights_rounded_by_rows_stay_nearer_than_others(changes, rows):
     exact, plain = (build_inference_graph(weights, LENGTH, form) for form in ("none", "int4"))
     rounded = build_inference_graph(weights, LENGTH, "int4", rows=rows)
     assert rounded == build_inference_graph(weights, LENGTH, "int4", rows=rows)
-    assert len(rounded) == len(plain)
     assert structure_problems(described(rounded, quantization="int4")) == []
     others = pad(rows, range(60), LENGTH)
     expected = run_model(exact, others)
     distances = [np.abs(run_model(graph, others) - expected).mean() for graph in (rounded, plain)]
     assert distances[0] < 0.6 * distances[1]
+
+
+@pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental_preserve_all_tensors`")
+def test_vectors_of_pieces_that_rows_have_are_stored_more_finely_than_those_of_others(rows):
+    weights = classifier_weights(tiny_checkpoint())
+    graph = build_inference_graph(weights, LENGTH, "int4", rows=rows)
+    interpreter = Interpreter(model_content=graph, experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    tensors = {detail["name"]: detail["index"] for detail in interpreter.get_tensor_details()}
+    table = weights.encoder["embeddings/word_embeddings"]
+    stored = np.zeros_like(table)
+    for begin in range(0, len(table), LENGTH):
+        ids = np.minimum(begin + np.arange(LENGTH, dtype=np.int32), len(table) - 1)
+        for name, values in (("ids", ids), ("mask", np.ones_like(ids)), ("segment_ids", np.zeros_like(ids))):
+            interpreter.set_tensor(tensors[name], values[None])
+        interpreter.invoke()
+        trigrams = interpreter.get_tensor(tensors["embeddings/refined_words"]).reshape(LENGTH, 3, -1)
+        stored[ids] = trigrams[:, 1]
+    lost = np.square(stored - table).mean(axis=1)
+    seen = np.isin(np.arange(len(table)), [*rows.flat_ids, rows.pad_id])
+    assert 0 < seen.sum() < len(seen)
+    assert lost[seen].mean() < 0.05 * lost[~seen].mean()
 
 
 def test_4_bit_weights_are_rounded_by_states_that_are_large_and_hardly_vary(rows):

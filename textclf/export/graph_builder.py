@@ -228,6 +228,11 @@ class GraphBuilder:
         version = 2 if self._tensors[table].type == schema.TensorType.INT8 else 1
         return self.op(name, "GATHER", [table, indices], shape, like=table, version=version, options={"axis": 0})
 
+    def lookup(self, name: str, table: int, ids: int) -> int:
+        """Rows of a quantised table [ids, columns], each times its scale, as float32; `ids` is a vector."""
+        shape = [*self.shape(ids), self.shape(table)[1]]
+        return self.op(name, "EMBEDDING_LOOKUP", [ids, table], shape, version=4)
+
     def finish(self, outputs: Mapping[int, str], description: str) -> bytes:
         """The model as bytes, with the signature `serving_default`; `outputs` are tensors and their names in it."""
         subgraph = schema.SubGraphT()
