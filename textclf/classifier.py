@@ -116,18 +116,18 @@ class PooledClassifier:
         self.feature_mean.assign(state["features/mean"])
         self.feature_scale.assign(state["features/scale"])
 
+    def head(self) -> dict[str, np.ndarray]:
+        """What `state` holds beside the encoder: head/kernel, head/bias, features/mean and features/scale."""
+        return {name: array for name, array in self.state().items() if name.startswith(("head/", "features/"))}
+
     def encoder_weights(self) -> dict[str, np.ndarray]:
         """The encoder's arrays by checkpoint name."""
         arrays = {name: variable.numpy() for name, variable in self.variables.items() if not name.startswith("head/")}
         return self.encoder.weights(arrays)
 
     def inference_weights(self) -> InferenceWeights:
-        """The weights from which the exported graph is written, the standardisation folded into the head."""
-        kernel = self.variables["head/kernel"].numpy().astype(np.float64)
-        scaled = kernel * self.feature_scale.numpy().astype(np.float64)[:, None]
-        bias = self.variables["head/bias"].numpy() - self.feature_mean.numpy().astype(np.float64) @ scaled
-        trained = replace(self.encoder.checkpoint, weights=self.encoder_weights())
-        return inference_weights(trained, scaled.astype(np.float32), bias.astype(np.float32))
+        """The weights from which the exported graph is written."""
+        return inference_weights(replace(self.encoder.checkpoint, weights=self.encoder_weights()), self.head())
 
     def _pooled(
         self,

@@ -13,6 +13,7 @@ import click
 
 from textclf import __version__
 from textclf.errors import EncoderError, TextclfError
+from textclf.model_maker import ENGINES
 from textclf.native_log import without_chatter
 
 
@@ -34,9 +35,6 @@ def cli() -> None:
     """From a CSV and a short recipe to a checked, labelled TFLite text classifier, and to labels for a CSV."""
 
 
-_ENGINES = ("native", "model-maker")
-
-
 def _forbid_network(context: click.Context, parameter: click.Parameter, offline: bool) -> None:
     """Everything that fetches heeds the variable, in whatever depth it is called."""
     if offline:
@@ -54,7 +52,7 @@ offline_option = click.option(
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Folder to write; by default runs/<name>.")
 @click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
-@click.option("--engine", type=click.Choice(_ENGINES), help="What trains, in place of the recipe's training.engine.")
+@click.option("--engine", type=click.Choice(ENGINES), help="What trains, in place of the recipe's training.engine.")
 @offline_option
 def train_command(
     recipe: str, overrides: tuple[str, ...], run_dir: Path | None, force: bool, resume: bool, engine: str | None
@@ -241,7 +239,7 @@ def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bo
 @cli.command("compare")
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--engines", default=",".join(_ENGINES), show_default=True, help="Engines, separated by commas.")
+@click.option("--engines", default=",".join(ENGINES), show_default=True, help="Engines, separated by commas.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many trainings of each.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write; by default runs/<name>-compared."
@@ -264,8 +262,8 @@ def compare_command(
     latency, labels that quantisation changed. The machine should have nothing else to do.
     """
     names = list(dict.fromkeys(name.strip() for name in engines.split(",")))
-    if unknown := [name for name in names if name not in _ENGINES]:
-        raise click.UsageError(f"--engines: {unknown[0] or engines!r} is no engine; known are {', '.join(_ENGINES)}")
+    if unknown := [name for name in names if name not in ENGINES]:
+        raise click.UsageError(f"--engines: {unknown[0] or engines!r} is no engine; known are {', '.join(ENGINES)}")
     from textclf.recipe import load_recipe
 
     recipes = {name: load_recipe(recipe, (*overrides, f"training.engine={name}")) for name in names}

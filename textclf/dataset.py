@@ -75,6 +75,16 @@ class Dataset:
     findings: list[Finding]
     files: dict[Path, str]
 
+    @property
+    def splits(self) -> list[Split]:
+        """Those that there are, in the order train, validation, test."""
+        return [self.train, *self.held_out]
+
+    @property
+    def held_out(self) -> list[Split]:
+        """The splits that are not trained on."""
+        return [self.validation] if self.test is None else [self.validation, self.test]
+
 
 def load_dataset(settings: DatasetSettings, seed: int) -> Dataset:
     """Read, check and split the data.

@@ -34,6 +34,10 @@ class Metrics:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def scores(self) -> dict[str, float]:
+        """The three numbers for the whole."""
+        return {"accuracy": self.accuracy, "macro_f1": self.macro_f1, "loss": self.loss}
+
 
 def evaluate(probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> Metrics:
     """Probabilities float [rows, labels] and true label indices int [rows] → metrics.

@@ -10,7 +10,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
@@ -27,7 +27,7 @@ from textclf.distribution import distribution_strategy
 from textclf.encoders.description import fingerprint
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EncoderError, RunError, TextclfError
-from textclf.evaluation import evaluate, softmax
+from textclf.evaluation import Metrics, evaluate, softmax
 from textclf.optimizer import AdamW, scheduled_learning_rate
 from textclf.precision import chosen_precision, matrix_product
 from textclf.progress import Progress
@@ -186,7 +186,7 @@ class _Fitting:
             self._train_seed(interruption)
             self._finish_seed()
         results = [SeedResult(**values) for values in self.state.finished]
-        winner = max(results, key=lambda result: _quality(result.history[result.best_epoch - 1]))
+        winner = max(results, key=lambda result: quality(result.history[result.best_epoch - 1]))
         best, _ = load_state(self.folder.best_state(winner.seed))
         self.classifier.load_state(best)
         return Fitted(self.classifier, results, winner, self.precision)
@@ -290,24 +290,15 @@ class _Fitting:
         metrics = evaluate(probabilities, truth, self.labels)
         state.epoch += 1
         state.batch = 0
-        entry = {
-            "epoch": state.epoch,
-            "training_loss": state.epoch_loss / len(self.train.rows),
-            "validation_loss": metrics.loss,
-            "validation_accuracy": metrics.accuracy,
-            "validation_macro_f1": metrics.macro_f1,
-        }
+        entry = epoch_entry(state.epoch, state.epoch_loss / len(self.train.rows), metrics)
         state.epoch_loss = 0.0
         state.history.append(entry)
         log.write("epoch", state.step, **entry)
-        best = max(state.history, key=_quality)
+        best = max(state.history, key=quality)
         if best is entry:
             state.best_epoch = state.epoch
             save_state(self.folder.best_state(self.seed), self.classifier.state(), {"epoch": state.epoch})
-        self.progress.say(
-            f"Epoch {state.epoch}/{self.settings.epochs}: validation loss {metrics.loss:.4f}, accuracy "
-            f"{metrics.accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}"
-        )
+        self.progress.say(epoch_line(state.epoch, self.settings.epochs, metrics))
         self._watch_epoch(probabilities, truth, log)
 
     def _watch_epoch(self, probabilities: np.ndarray, truth: np.ndarray, log: RunLog) -> None:
@@ -356,15 +347,9 @@ class _Fitting:
         best, _ = load_state(self.folder.best_state(self.seed))
         self.classifier.load_state(best)
         scores = {}
-        for split in (self.data.dataset.validation, self.data.dataset.test):
-            if split is not None:
-                probabilities = softmax(predict_logits(self.classifier, self.data, split.name))
-                metrics = evaluate(probabilities, split.labels, self.labels)
-                scores[split.name] = {
-                    "accuracy": metrics.accuracy,
-                    "macro_f1": metrics.macro_f1,
-                    "loss": metrics.loss,
-                }
+        for split in self.data.dataset.held_out:
+            probabilities = softmax(predict_logits(self.classifier, self.data, split.name))
+            scores[split.name] = evaluate(probabilities, split.labels, self.labels).scores()
         warnings = list(state.warnings.values())
         result = SeedResult(self.seed, state.best_epoch, state.history, scores, warnings, state.stopped)
         self.state = TrainingProgress(state.seed_index + 1, [*state.finished, asdict(result)])
@@ -395,7 +380,26 @@ class _Fitting:
         self.progress.say(f"Resuming at step {self.state.step} of {self.total_steps}")
 
 
-def _quality(entry: dict[str, Any]) -> tuple[float, float]:
+def epoch_entry(epoch: int, training_loss: float, metrics: Metrics) -> dict[str, Any]:
+    """What the history keeps of an epoch; `metrics` are those of validation."""
+    return {
+        "epoch": epoch,
+        "training_loss": training_loss,
+        "validation_loss": metrics.loss,
+        "validation_accuracy": metrics.accuracy,
+        "validation_macro_f1": metrics.macro_f1,
+    }
+
+
+def epoch_line(epoch: int, epochs: int, metrics: Metrics) -> str:
+    """What is said at the end of an epoch."""
+    return (
+        f"Epoch {epoch}/{epochs}: validation loss {metrics.loss:.4f}, accuracy "
+        f"{metrics.accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}"
+    )
+
+
+def quality(entry: Mapping[str, Any]) -> tuple[float, float]:
     """What makes an epoch the best: the highest validation accuracy; among equals the lowest loss."""
     return entry["validation_accuracy"], -entry["validation_loss"]
 

@@ -31,6 +31,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from textclf.errors import RecipeError
+from textclf.model_maker import Engine
 
 LARGEST_FILE = 1_000_000
 """Bytes. A recipe is some dozen lines; anything larger is another kind of file."""
@@ -477,7 +478,7 @@ class WatcherSettings(Settings):
 class TrainingSettings(Settings):
     """How the classifier is fine-tuned."""
 
-    engine: Literal["native", "model-maker"] = Field(
+    engine: Engine = Field(
         default="native",
         description="What trains and exports: `native` is textclf's own, `model-maker` the real TFLite Model Maker 0.4.3 "
         "in an environment of its own (`textclf model-maker setup`). Settings that it has no counterpart for are errors.",

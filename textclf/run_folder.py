@@ -42,6 +42,12 @@ class RunFolder:
         """Of several seeds, each has a log of its own; `log` is then that of the exported one."""
         return self.log if seed_count == 1 else self.path / f"log-seed-{seed}.jsonl"
 
+    def keep_log_of(self, seed: int, seed_count: int) -> None:
+        """Makes the log of the exported training the run's."""
+        log = self.log_of(seed, seed_count)
+        if log != self.log:
+            write_bytes(self.log, log.read_bytes())
+
     def finish(self) -> None:
         """Moves the complete folder to its place; what stood there is removed only after the new one stands."""
         replaced = self.target.parent / f".{self.target.name}.replaced"

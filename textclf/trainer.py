@@ -16,7 +16,7 @@ import numpy as np
 
 from textclf import __version__
 from textclf.calibration import calibration_error, fit_temperature, measure_rejection, rejection_threshold
-from textclf.dataset import Dataset, Split, load_dataset, token_findings
+from textclf.dataset import Dataset, load_dataset, token_findings
 from textclf.encoders.average_words import WordVectors, write_word_vectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.description import fingerprint
@@ -95,7 +95,7 @@ def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, token
     if not isinstance(checkpoint, WordVectors):
         _check_fits(recipe, checkpoint)
     encoded = {
-        split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in _splits(dataset)
+        split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in dataset.splits
     }
     findings = [*dataset.findings, *token_findings(dataset, tokenizer, max_length)]
     return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
@@ -110,10 +110,6 @@ def _check_fits(recipe: Recipe, checkpoint: EncoderCheckpoint) -> None:
         )
     if len(recipe.dataset.text) == 2 and config.type_vocab_size < 2:
         raise EncoderError(f"{checkpoint.path}: knows one segment only, but dataset.text names a pair of columns")
-
-
-def _splits(dataset: Dataset) -> list[Split]:
-    return [split for split in (dataset.train, dataset.validation, dataset.test) if split is not None]
 
 
 # --- Training, by one engine or the other ----------------------------------------------------------------------------
@@ -211,7 +207,7 @@ def _finish(
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """Exports and verifies the model, measures it as the device will run it, and writes the rest of the run folder."""
     dataset, winner = data.dataset, training.winner
-    measured_splits = [split for split in _splits(dataset) if split.name != "train"]
+    measured_splits = dataset.held_out
     logits = {split.name: training.logits(split.name) for split in measured_splits}
     truth = {split.name: split.labels for split in measured_splits}
     calibration, temperature = _calibrate(recipe, logits, truth, progress)
@@ -273,7 +269,7 @@ def _finish(
             "sha256": fingerprint(checkpoint),
             **asdict(checkpoint.config),
         },
-        "rows": {split.name: len(split.rows) for split in _splits(dataset)},
+        "rows": {split.name: len(split.rows) for split in dataset.splits},
         "labels": list(dataset.labels),
         "findings": [*map(str, dataset.findings), *winner.warnings],
         "warnings": winner.warnings,
@@ -357,11 +353,8 @@ def _keep_best(checkpoint: AnyEncoder, fitted: Fitted, folder: RunFolder) -> Non
         write_word_vectors(best, replace(checkpoint, weights=classifier.encoder_weights()))
     else:
         write_encoder(best, replace(checkpoint, weights=classifier.encoder_weights()))
-    head = {name: array for name, array in classifier.state().items() if name.startswith(("head/", "features/"))}
-    save_state(best / "head.safetensors", head, {})
-    winners_log = folder.log_of(fitted.winner.seed, len(fitted.results))
-    if winners_log != folder.log:
-        write_bytes(folder.log, winners_log.read_bytes())
+    save_state(best / "head.safetensors", classifier.head(), {})
+    folder.keep_log_of(fitted.winner.seed, len(fitted.results))
     folder.last_state.unlink()
     for result in fitted.results:
         folder.best_state(result.seed).unlink()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,13 +23,33 @@ InferenceWeights = ClassifierWeights | AverageWordsWeights
 """What a graph is written from."""
 
 
-def inference_weights(
-    trained: EncoderCheckpoint | WordVectors, head_kernel: np.ndarray, head_bias: np.ndarray
-) -> InferenceWeights:
-    """A trained encoder and its head, probabilities being softmax(pooled_output @ head_kernel + head_bias)."""
+def inference_weights(trained: EncoderCheckpoint | WordVectors, head: Mapping[str, np.ndarray]) -> InferenceWeights:
+    """A trained encoder and its head; the standardisation of features is folded into the head.
+
+    `head` holds head/kernel [width, labels], head/bias [labels], features/mean and features/scale [width].
+    """
+    scaled = head["head/kernel"].astype(np.float64) * head["features/scale"].astype(np.float64)[:, None]
+    shifted = head["head/bias"] - head["features/mean"].astype(np.float64) @ scaled
+    kernel, bias = scaled.astype(np.float32), shifted.astype(np.float32)
     if isinstance(trained, WordVectors):
-        return AverageWordsWeights(trained.weights[VECTORS], trained.rows, head_kernel, head_bias)
-    return ClassifierWeights(trained.config, trained.weights, trained.mask_convention, head_kernel, head_bias)
+        return AverageWordsWeights(trained.weights[VECTORS], trained.rows, kernel, bias)
+    return ClassifierWeights(trained.config, trained.weights, trained.mask_convention, kernel, bias)
+
+
+def model_settings(recipe: Recipe, vocabulary: Sequence[str], reject_below: float | None) -> dict[str, Any]:
+    """What the file itself says of how it is to be used, beside what the metadata's schema knows."""
+    encoder, export = recipe.encoder, recipe.export
+    return {
+        "tokenizer": "regex" if recipe.averages_words else encoder.tokenizer,
+        "text": list(recipe.dataset.text),
+        "label": recipe.dataset.label,
+        "overflow": encoder.overflow,
+        "quantization": export.quantization,
+        "compatibility": export.compatibility,
+        "vocabulary_sha256": vocabulary_hash(vocabulary),
+        **({"reject_below": reject_below} if reject_below is not None else {}),
+        **({"reject_label": export.reject_label} if export.reject_label else {}),
+    }
 
 
 def export_classifier(
@@ -48,7 +68,6 @@ def export_classifier(
     and ModelError for what cannot be written.
     """
     export = recipe.export
-    words = isinstance(weights, AverageWordsWeights)
     if isinstance(weights, AverageWordsWeights):
         form = cast(WordQuantization, export.quantization)
         graph = build_average_words_graph(weights, recipe.encoder.fixed_length, form)
@@ -61,18 +80,8 @@ def export_classifier(
         name=recipe.name,
         labels=labels,
         vocabulary=vocabulary,
-        delimiter_pattern=DELIMITER_PATTERN if words else None,
-        settings={
-            "tokenizer": "regex" if words else recipe.encoder.tokenizer,
-            "text": list(recipe.dataset.text),
-            "label": recipe.dataset.label,
-            "overflow": recipe.encoder.overflow,
-            "quantization": export.quantization,
-            "compatibility": export.compatibility,
-            "vocabulary_sha256": vocabulary_hash(vocabulary),
-            **({"reject_below": reject_below} if reject_below is not None else {}),
-            **({"reject_label": export.reject_label} if export.reject_label else {}),
-        },
+        delimiter_pattern=DELIMITER_PATTERN if recipe.averages_words else None,
+        settings=model_settings(recipe, vocabulary, reject_below),
     )
     problems = structure_problems(content, compatibility=export.compatibility, vocabulary=vocabulary)
     if problems:

@@ -38,10 +38,8 @@ class TrainedRun:
     reject_below: float | None
 
     def weights(self) -> InferenceWeights:
-        """The weights from which a graph is written, the standardisation folded into the head."""
-        kernel = self.head["head/kernel"].astype(np.float64) * self.head["features/scale"].astype(np.float64)[:, None]
-        bias = self.head["head/bias"] - self.head["features/mean"].astype(np.float64) @ kernel
-        return inference_weights(self.checkpoint, kernel.astype(np.float32), bias.astype(np.float32))
+        """The weights from which a graph is written."""
+        return inference_weights(self.checkpoint, self.head)
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
         """Texts as the model reads them."""

@@ -33,7 +33,6 @@ from textclf.recipe_encoder import tokenizer_alone
 from textclf.report import text_table
 from textclf.text_length import settle_max_length
 
-ENGINES = ("native", "model-maker")
 _LATENCY_ROUNDS = 60
 _LATENCY_SECONDS = 60.0
 
@@ -154,7 +153,7 @@ def compare(
     comparison = Comparison(
         name=first.name,
         split=measured_split.name,
-        rows={split.name: len(split.rows) for split in _splits(dataset)},
+        rows={split.name: len(split.rows) for split in dataset.splits},
         max_length=next(iter(recipes.values())).encoder.fixed_length,
         measurements=measurements,
         latency_ms=latency,
@@ -170,15 +169,11 @@ def compare(
 # --- The runs --------------------------------------------------------------------------------------------------------
 
 
-def _splits(dataset: Dataset) -> list[Split]:
-    return [split for split in (dataset.train, dataset.validation, dataset.test) if split is not None]
-
-
 def _with_split(recipe: Recipe, dataset: Dataset, folder: Path) -> Recipe:
     """The recipe on files of the split, the same for every seed and engine; also its length as a number."""
     folder.mkdir(exist_ok=True)
     paths: dict[str, Path | None] = {"test": None}
-    for split in _splits(dataset):
+    for split in dataset.splits:
         paths[split.name] = (folder / f"{split.name}.csv").absolute()
         with (folder / f"{split.name}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)

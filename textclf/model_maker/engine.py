@@ -22,10 +22,10 @@ from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EngineError, TextclfError
-from textclf.evaluation import Metrics, evaluate
+from textclf.evaluation import evaluate
 from textclf.export.metadata import write_metadata
-from textclf.export.vocabulary_hash import vocabulary_hash
-from textclf.fitting import PreparedData, SeedResult, seeds_of
+from textclf.export.model import model_settings
+from textclf.fitting import PreparedData, SeedResult, epoch_entry, epoch_line, quality, seeds_of
 from textclf.model_maker.data_checks import check_data
 from textclf.model_maker.environment import Environment, require_environment, worker_command
 from textclf.model_maker.hub_module import VARIABLE_PREFIX
@@ -35,7 +35,7 @@ from textclf.model_maker.words import WORD_DELIMITERS, ModelMakerWords
 from textclf.predictor import Classifier
 from textclf.progress import Bar, Progress
 from textclf.recipe import Recipe
-from textclf.run_folder import RunFolder, RunLog, save_state, write_bytes
+from textclf.run_folder import RunFolder, RunLog, save_state
 from textclf.tokenizer import Tokenizer
 from textclf.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
 
@@ -77,27 +77,17 @@ class ModelMakerTraining:
 
     def export(self, temperature: float, reject_below: float | None) -> bytes:
         self.temperature = temperature
-        export, encoder = self.recipe.export, self.recipe.encoder
-        words = isinstance(self.checkpoint, WordVectors)
         return write_metadata(
             with_temperature(self.model, temperature),
             name=self.recipe.name,
             labels=self.data.dataset.labels,
             vocabulary=self.vocabulary,
-            delimiter_pattern=WORD_DELIMITERS if words else None,
+            delimiter_pattern=WORD_DELIMITERS if self.recipe.averages_words else None,
             settings={
                 "engine": "model-maker",
-                "tokenizer": "regex" if words else encoder.tokenizer,
                 # Shapes are constants in Model Maker's graphs.
                 "fixed_length": True,
-                "text": list(self.recipe.dataset.text),
-                "label": self.recipe.dataset.label,
-                "overflow": encoder.overflow,
-                "quantization": export.quantization,
-                "compatibility": export.compatibility,
-                "vocabulary_sha256": vocabulary_hash(self.vocabulary),
-                **({"reject_below": reject_below} if reject_below is not None else {}),
-                **({"reject_label": export.reject_label} if export.reject_label else {}),
+                **model_settings(self.recipe, self.vocabulary, reject_below),
             },
         )
 
@@ -114,9 +104,7 @@ class ModelMakerTraining:
     def keep(self, folder: RunFolder) -> None:
         if not isinstance(self.checkpoint, WordVectors):
             self._keep_encoder(folder, self.checkpoint)
-        winners_log = folder.log_of(self.winner.seed, len(self.results))
-        if winners_log != folder.log:
-            write_bytes(folder.log, winners_log.read_bytes())
+        folder.keep_log_of(self.winner.seed, len(self.results))
         shutil.rmtree(self.work)
 
     def _keep_encoder(self, folder: RunFolder, checkpoint: EncoderCheckpoint) -> None:
@@ -153,7 +141,7 @@ def train_with_model_maker(
         if len(seeds_of(recipe)) > 1:
             progress.say(f"Seed {seed} ({number} of {len(seeds_of(recipe))})")
         trained.append(_train_seed(recipe, data, checkpoint, folder, work, environment, progress, seed, warnings))
-    winner = max(trained, key=lambda one: _quality(one.winner.history[-1]))
+    winner = max(trained, key=lambda one: quality(one.winner.history[-1]))
     winner.results = [one.winner for one in trained]
     return winner
 
@@ -275,11 +263,9 @@ def _gather(
 ) -> ModelMakerTraining:
     labels = data.dataset.labels
     probabilities, scores = {}, {}
-    for split in (data.dataset.validation, data.dataset.test):
-        if split is not None:
-            probabilities[split.name] = np.load(place / f"probabilities-{split.name}.npy")
-            metrics = evaluate(probabilities[split.name], split.labels, labels)
-            scores[split.name] = _scores(metrics)
+    for split in data.dataset.held_out:
+        probabilities[split.name] = np.load(place / f"probabilities-{split.name}.npy")
+        scores[split.name] = evaluate(probabilities[split.name], split.labels, labels).scores()
     with np.load(place / "weights.npz") as file:
         weights = {name: file[name] for name in file.files}
     winner = SeedResult(
@@ -311,14 +297,6 @@ def _vocabulary(place: Path, checkpoint: AnyEncoder) -> Sequence[str]:
         return checkpoint.vocabulary
     lines = (place / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
     return [line.rpartition(" ")[0] for line in lines]
-
-
-def _scores(metrics: Metrics) -> dict[str, float]:
-    return {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "loss": metrics.loss}
-
-
-def _quality(entry: Mapping[str, Any]) -> tuple[float, float]:
-    return entry["validation_accuracy"], -entry["validation_loss"]
 
 
 class _Watch:
@@ -395,19 +373,10 @@ class _Watch:
         probabilities = np.load(self.place / event["file"])
         metrics = evaluate(probabilities, validation.labels, self.dataset.labels)
         epoch = event["epoch"]
-        entry = {
-            "epoch": epoch,
-            "training_loss": event["training_loss"],
-            "validation_loss": metrics.loss,
-            "validation_accuracy": metrics.accuracy,
-            "validation_macro_f1": metrics.macro_f1,
-        }
+        entry = epoch_entry(epoch, event["training_loss"], metrics)
         self.history.append(entry)
         self.log.write("epoch", epoch * self.steps_an_epoch, **entry)
-        self.progress.say(
-            f"Epoch {epoch}/{self.settings.epochs}: validation loss {metrics.loss:.4f}, accuracy "
-            f"{metrics.accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}"
-        )
+        self.progress.say(epoch_line(epoch, self.settings.epochs, metrics))
         predicted = [self.dataset.labels[index] for index in np.unique(probabilities.argmax(axis=1))]
         for trouble in after_epoch(self.history, predicted, len(np.unique(validation.labels)), self.guessing):
             self._react(trouble, f"epoch {epoch}")
