@@ -18,7 +18,8 @@ import numpy as np
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.source import load_vocabulary
-from textclf.model_maker.comparison import ENGINES, compare
+from textclf.model_maker import ENGINES
+from textclf.model_maker.comparison import compare
 from textclf.recipe import Recipe
 
 
