@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CONSUMERS := .consumers
 
-.PHONY: quickstart test lint requirements clean
+.PHONY: quickstart test test-consumers lint requirements clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/textclf train recipes/support_tickets.yaml --force
@@ -11,6 +12,13 @@ quickstart: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+# The tests in which other programs classify with our files: MediaPipe, the Task Library (Python up to 3.11), a browser.
+test-consumers: $(VENV)/installed-dev $(CONSUMERS)/installed
+	TEXTCLF_MEDIAPIPE_PYTHON=$(CURDIR)/$(CONSUMERS)/mediapipe/bin/python \
+	TEXTCLF_TASK_LIBRARY_PYTHON=$(CURDIR)/$(CONSUMERS)/task-library/bin/python \
+	TEXTCLF_TASKS_TEXT=$(CURDIR)/$(CONSUMERS)/node_modules/@mediapipe/tasks-text \
+	$(BIN)/python -m pytest -rs -k consumer
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -27,10 +35,18 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+$(CONSUMERS)/installed: Makefile
+	$(PYTHON) -m venv $(CONSUMERS)/mediapipe
+	$(CONSUMERS)/mediapipe/bin/python -m pip install --quiet --disable-pip-version-check mediapipe==1.2.2
+	$(PYTHON) -m venv $(CONSUMERS)/task-library
+	$(CONSUMERS)/task-library/bin/python -m pip install --quiet --disable-pip-version-check tflite-support==0.4.4 "numpy<2"
+	npm install --silent --prefix $(CONSUMERS) @mediapipe/tasks-text@1.0.1
+	touch $@
+
 # Renews the pinned versions; needs uv.
 requirements:
 	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate pyproject.toml -o requirements.txt
 	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(CONSUMERS) build dist *.egg-info
