@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,29 @@ def test_a_real_consumer_answers_as_our_predictor_does(name, finished, tmp_path)
     theirs = run_consumer(name, path, classifier.labels, texts)
     ours = classifier.probabilities_at_full_length([(text,) for text in texts])
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
+@pytest.mark.parametrize(("far", "problems"), [(5, 0), (6, 1)])
+def test_of_8_bit_weights_few_texts_may_be_rounded_further_apart(far, problems, finished, monkeypatch, tmp_path):
+    model = finished / "model.tflite"
+    classifier = Classifier(model)
+    answers = classifier.probabilities_at_full_length([(text,) for text in hard_texts()])
+    for row in answers[:far]:
+        best, second = np.argsort(row)[::-1][:2]
+        moved = 0.06 if row[best] < 0.9 else -0.06
+        row[best] += moved
+        row[second] -= moved
+    named = [dict(zip(classifier.labels, map(float, row), strict=True)) for row in answers]
+    (tmp_path / "answers.json").write_text(json.dumps(named))
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ncat > /dev/null\ncat {tmp_path / 'answers.json'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("TEXTCLF_TASK_LIBRARY_PYTHON", str(program))
+    report = verify_model(model, consumers=["task-library"])
+    assert report.consumers[0].far_texts == far
+    assert report.consumers[0].largest_difference == pytest.approx(0.06, abs=1e-3)
+    assert len(report.problems) == problems
+    assert problems == 0 or re.search(rf"and {far} a probability more than 0.05 away \(at most 5", report.problems[0])
 
 
 def test_a_consumer_that_refuses_the_model_is_a_finding(finished, monkeypatch, tmp_path):

@@ -51,20 +51,21 @@ def quantize_rows_for_inputs(matrix: np.ndarray, covariance: np.ndarray) -> tupl
     steadied = covariance[np.ix_(order, order)] + np.eye(columns) * (_DAMPING * variances.mean() or 1.0)
     # Row i of the upper factor tells how the columns after i are changed for an error in column i.
     factor = np.linalg.cholesky(np.linalg.inv(steadied)).T
-    left = matrix[:, order].astype(np.float64)
+    # One row for each column of the matrix: they are worked through one by one.
+    left = matrix.T[order].astype(np.float64)
     values = np.zeros(left.shape, np.int8)
     for begin in range(0, columns, _BLOCK):
         end = min(begin + _BLOCK, columns)
-        errors = np.zeros((len(left), end - begin))
+        errors = np.zeros((end - begin, len(matrix)))
         for column in range(begin, end):
-            values[:, column] = np.clip(np.rint(left[:, column] / scales), -7, 7)
-            error = (left[:, column] - values[:, column] * scales) / factor[column, column]
-            left[:, column + 1 : end] -= np.outer(error, factor[column, column + 1 : end])
-            errors[:, column - begin] = error
-        left[:, end:] -= errors @ factor[begin:end, end:]
+            values[column] = np.clip(np.rint(left[column] / scales), -7, 7)
+            error = (left[column] - values[column] * scales) / factor[column, column]
+            left[column + 1 : end] -= np.outer(factor[column, column + 1 : end], error)
+            errors[column - begin] = error
+        left[end:] -= factor[begin:end, end:].T @ errors
     unordered = np.zeros_like(values)
-    unordered[:, order] = values
-    return unordered, scales
+    unordered[order] = values
+    return np.ascontiguousarray(unordered.T), scales
 
 
 def _scales_for_4_bits(matrix: np.ndarray, importance: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from textclf.tokenizer import Encoded, pad
 # Some thousand tokens, for inputs at most 512 or 1,024 wide.
 _ROWS = 256
 _LENGTH_STEP = 8
-_ROWS_A_PRODUCT = 512
+_ROWS_A_PRODUCT = 1024
 _THREADS = os.cpu_count() or 1
 
 

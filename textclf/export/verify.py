@@ -24,19 +24,22 @@ from textclf.export.verification import UNDECIDED_MARGIN, Verification, verify_e
 from textclf.predictor import Classifier
 
 MAX_CONSUMER_DIFFERENCE = 1e-3
-# Of 8- and 4-bit weights, runtimes of another build round the inputs of products in other ways.
+# Of 8- and 4-bit weights, runtimes of another build round the inputs of products in other ways: they lie apart by about
+# a tenth of what either is from float weights, and on few texts further.
 MAX_ROUNDING_DIFFERENCE = 0.05
+MAX_TEXTS_ROUNDED_FURTHER = 0.01
 
 
 @dataclass(frozen=True)
 class ConsumerResult:
-    """Another program beside our predictor at full length: texts, the largest difference in a probability, and texts
-    on which our predictor had decided and the other gives another label."""
+    """Another program beside our predictor at full length: texts, the largest difference in a probability, texts on
+    which our predictor had decided and the other gives another label, and texts further apart than expected."""
 
     name: str
     texts: int
     largest_difference: float
     changed_labels: int
+    far_texts: int
 
 
 @dataclass
@@ -161,13 +164,12 @@ def _rows(run: TrainedRun, data: Path | None) -> tuple[list[tuple[str, ...]], np
     settings = run.recipe.dataset
     if data is None:
         dataset: Dataset = load_dataset(settings, run.recipe.training.seed)
-        splits = [dataset.validation, dataset.test]
+        splits = dataset.held_out
     else:
         changed = {"train": data.absolute(), "validation": 0.1, "test": None, "labels": tuple(run.labels)}
         dataset = load_dataset(settings.model_copy(update=changed), run.recipe.training.seed)
         splits = [dataset.train, dataset.validation]
-    found = [split for split in splits if split is not None]
-    return [text for split in found for text in split.texts], np.concatenate([split.labels for split in found])
+    return [text for split in splits for text in split.texts], np.concatenate([split.labels for split in splits])
 
 
 def _fitting_consumers(classifier: Classifier) -> list[str]:
@@ -192,12 +194,16 @@ def _compare_with_consumer(report: VerificationReport, classifier: Classifier, n
     ours = classifier.probabilities_at_full_length([(text,) for text in texts])
     second, best = np.partition(ours, -2, axis=1)[:, -2:].T
     changed = (ours.argmax(axis=1) != theirs.argmax(axis=1)) & (best - second > UNDECIDED_MARGIN)
-    result = ConsumerResult(name, len(texts), float(np.abs(ours - theirs).max()), int(changed.sum()))
-    report.consumers.append(result)
     rounded = settings.get("quantization") in ("dynamic", "int4") and name != "mediapipe"
-    allowed = MAX_ROUNDING_DIFFERENCE if rounded else MAX_CONSUMER_DIFFERENCE
-    if result.changed_labels or not result.largest_difference <= allowed:
+    expected = MAX_ROUNDING_DIFFERENCE if rounded else MAX_CONSUMER_DIFFERENCE
+    allowed = int(MAX_TEXTS_ROUNDED_FURTHER * len(texts)) if rounded else 0
+    differences = np.abs(ours - theirs).max(axis=1)
+    far = ~(differences <= expected)
+    result = ConsumerResult(name, len(texts), float(differences.max()), int(changed.sum()), int(far.sum()))
+    report.consumers.append(result)
+    if result.changed_labels or result.far_texts > allowed:
         report.problems.append(
-            f"{name} gives {result.changed_labels} of {result.texts} texts clearly another label than our predictor, "
-            f"with probabilities up to {result.largest_difference:.4f} apart (at most {allowed} is expected)"
+            f"{name} gives {result.changed_labels} of {result.texts} texts clearly another label than our predictor, and "
+            f"{result.far_texts} a probability more than {expected} away (at most {allowed} are expected), up to "
+            f"{result.largest_difference:.4f}"
         )
