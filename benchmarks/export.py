@@ -301,7 +301,8 @@ def processor_peak() -> float | None:
         program = str(Path(folder) / "int8_peak")
         source = str(PROJECT / "benchmarks" / "int8_peak.c")
         try:
-            subprocess.run([compiler, "-O2", "-mavx512f", "-mavx512vnni", source, "-o", program], check=True)
+            command = [compiler, "-O2", "-mavx512f", "-mavx512vnni", source, "-o", program]
+            subprocess.run(command, check=True, capture_output=True)
             return float(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
         except (subprocess.CalledProcessError, OSError):
             return None
