@@ -54,6 +54,13 @@ def test_8_bit_weights_for_the_task_library_have_one_scale_each():
     assert set(scales) == {1}
 
 
+def tensor_bytes(graph: bytes) -> dict[str, int]:
+    """Bytes stored for each constant by its name."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(graph, 0))
+    stored = {tensor.name.decode(): model.buffers[tensor.buffer].data for tensor in model.subgraphs[0].tensors}
+    return {name: len(data) for name, data in stored.items() if data is not None}
+
+
 @pytest.fixture(scope="module")
 def rows() -> Encoded:
     random = np.random.default_rng(5)
@@ -68,6 +75,12 @@ def test_4_bit_weights_rounded_by_rows_stay_nearer_than_others(changes, rows):
     exact, plain = (build_inference_graph(weights, LENGTH, form) for form in ("none", "int4"))
     rounded = build_inference_graph(weights, LENGTH, "int4", rows=rows)
     assert rounded == build_inference_graph(weights, LENGTH, "int4", rows=rows)
+    kernels = [
+        {name: size for name, size in tensor_bytes(graph).items() if name.endswith("kernel")}
+        for graph in (rounded, plain)
+    ]
+    assert kernels[0] == kernels[1]
+    assert len(kernels[0]) > 10
     assert structure_problems(described(rounded, quantization="int4")) == []
     others = pad(rows, range(60), LENGTH)
     expected = run_model(exact, others)

@@ -64,8 +64,7 @@ def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport
 
 def _rows(dataset: Dataset) -> dict[str, dict[str, int]]:
     rows = {}
-    for split in (dataset.train, dataset.validation, dataset.test):
-        if split is not None:
-            counts = Counter(split.labels.tolist())
-            rows[split.name] = {label: counts[index] for index, label in enumerate(dataset.labels)}
+    for split in dataset.splits:
+        counts = Counter(split.labels.tolist())
+        rows[split.name] = {label: counts[index] for index, label in enumerate(dataset.labels)}
     return rows

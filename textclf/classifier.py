@@ -105,9 +105,7 @@ class PooledClassifier:
 
     def state(self) -> dict[str, np.ndarray]:
         """Every array by name: the variables, and the standardisation as `features/mean` and `features/scale`."""
-        arrays = {name: variable.numpy() for name, variable in self.variables.items()}
-        arrays["features/mean"], arrays["features/scale"] = self.feature_mean.numpy(), self.feature_scale.numpy()
-        return arrays
+        return {**{name: variable.numpy() for name, variable in self.variables.items()}, **self.head()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """The inverse of `state`."""
@@ -118,7 +116,8 @@ class PooledClassifier:
 
     def head(self) -> dict[str, np.ndarray]:
         """What `state` holds beside the encoder: head/kernel, head/bias, features/mean and features/scale."""
-        return {name: array for name, array in self.state().items() if name.startswith(("head/", "features/"))}
+        arrays = {name: self.variables[name].numpy() for name in ("head/kernel", "head/bias")}
+        return {**arrays, "features/mean": self.feature_mean.numpy(), "features/scale": self.feature_scale.numpy()}
 
     def encoder_weights(self) -> dict[str, np.ndarray]:
         """The encoder's arrays by checkpoint name."""

@@ -23,8 +23,7 @@ from textclf.recipe import Recipe
 
 def prepare_job(folder: Path, recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, seed: int) -> None:
     """Writes the folder, which must be empty."""
-    splits = [split for split in (dataset.train, dataset.validation, dataset.test) if split is not None]
-    for split in splits:
+    for split in dataset.splits:
         # Model Maker never shuffles, and leaves the end of the table out: which rows these are is left to the seed.
         rows = np.random.default_rng(seed).permutation(len(split.rows)) if split is dataset.train else None
         _write_rows(folder / f"{split.name}.csv", split, rows)
@@ -32,7 +31,7 @@ def prepare_job(folder: Path, recipe: Recipe, dataset: Dataset, checkpoint: AnyE
         (folder / name).mkdir()
     job = {
         "parent": os.getpid(),
-        "splits": [split.name for split in splits],
+        "splits": [split.name for split in dataset.splits],
         "seed": seed,
         "quantization": recipe.export.quantization,
         "epochs": recipe.training.epochs,
