@@ -528,7 +528,7 @@ def test_a_job_killed_while_it_is_put_in_place_is_resumed(model, tmp_path, monke
             elif step == "os.replace":
                 patch.setattr(batch_journal.os, "replace", lambda a, b: killed() if b == output else os.rename(a, b))
             else:
-                patch.setattr(batch_journal, "_sync_folder", lambda folder: killed() if output.exists() else None)
+                patch.setattr(batch_journal, "sync_folder", lambda folder: killed() if output.exists() else None)
             finish(self, state)
 
     with monkeypatch.context() as patch:

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from textclf.batch_files import STANDARD_STREAM, check_compression, compress_file, compression_of, is_pipe
 from textclf.errors import RunError
+from textclf.files import sync_folder
 
 # How much work a killed job loses at most.
 _SECONDS_BETWEEN_COMMITS = 2.0
@@ -148,7 +149,7 @@ class UnfinishedOutput:
             if self._target.exists() and not self._replace:
                 raise RunError(f"{self._target}: was created by somebody else meanwhile; move it away and use --resume")
             os.replace(ready, self._target)
-            _sync_folder(self._target.parent)
+            sync_folder(self._target.parent)
         self._journal.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -208,7 +209,7 @@ class UnfinishedOutput:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._journal)
-        _sync_folder(self._journal.parent)
+        sync_folder(self._journal.parent)
 
 
 class DirectOutput:
@@ -242,12 +243,3 @@ def _direct_output(target: str) -> Iterator[DirectOutput]:
     except OSError as error:
         reason = error.strerror or error
         raise RunError(f"{target}: cannot be written ({reason}); name another output") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is safe from a power cut only when its folder is on disk too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ All problems of a recipe are reported at once, each with its file, line and colu
 from __future__ import annotations
 
 import difflib
-import encodings.aliases
 import math
 import os
 import re
@@ -32,6 +31,7 @@ from pydantic_core import ErrorDetails
 
 from textclf.errors import RecipeError
 from textclf.model_maker import Engine
+from textclf.values import checked_delimiter, checked_encoding, nearest, quoted
 
 LARGEST_FILE = 1_000_000
 """Bytes. A recipe is some dozen lines; anything larger is another kind of file."""
@@ -42,16 +42,11 @@ LARGEST_TREE = 20_000
 PLAIN_TAGS = ("!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!value", "!!merge", "!!seq", "!!map")
 """What YAML may find out by itself about a value."""
 
-DELIMITER_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-"""Words for delimiters that are awkward to write in YAML or in a shell."""
-
 AVERAGE_WORDS = "average-words"
 """The encoder that is learned from the training rows alone; `_AVERAGE_WORDS_DEFAULTS` are its settings."""
 
 LARGEST_LENGTH = 512
 """Tokens a row at most, whatever the encoder."""
-
-COMMON_ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 
 Location = tuple[str | int, ...]
 
@@ -143,29 +138,6 @@ def _label(value: object) -> object:
     return value
 
 
-def _delimiter(value: object) -> object:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        value = DELIMITER_NAMES.get(value.lower(), value)
-    if isinstance(value, str) and len(value) == 1 and not value.isalnum() and value not in '"\r\n\0':
-        return value
-    what = "has no value" if value == "" else f"is {_quoted(value)}, not a delimiter"
-    raise ValueError(f"{what}; write one character in quotes, or one of the words tab, comma, semicolon, pipe")
-
-
-def _encoding(value: object) -> object:
-    name = str(value)
-    try:
-        "a".encode(name)
-        return name
-    except (LookupError, ValueError):  # ValueError: a name with a NUL character, and the codec "undefined"
-        known = {alias.replace("_", "-") for alias in encodings.aliases.aliases.values()}
-        near = _nearest(name, COMMON_ENCODINGS) or _nearest(name, known)
-        remedy = f"did you mean `{near}`?" if near else f"usual ones are {', '.join(COMMON_ENCODINGS)}"
-        raise ValueError(f"is {_quoted(name)}, not a text encoding that Python knows; {remedy}") from None
-
-
 def _name(value: object) -> object:
     """A name becomes a folder, on any operating system."""
     if not isinstance(value, str):
@@ -176,7 +148,7 @@ def _name(value: object) -> object:
     if not value:
         raise ValueError("has no value; write for example `support-tickets`")
     raise ValueError(
-        f"is {_quoted(value)}, which is not safe as the name of a folder; "
+        f"is {quoted(value)}, which is not safe as the name of a folder; "
         f"use letters, digits, `-`, `_` and `.` (at most 80), for example `{_folder_safe(value)}`"
     )
 
@@ -204,7 +176,7 @@ def _max_length(value: object) -> object:
     if length is not None and 8 <= length <= LARGEST_LENGTH:
         return length
     wanted = "a whole number or auto" if length is None else "8 or more" if length < 8 else f"{LARGEST_LENGTH} or less"
-    raise ValueError(f"is {_quoted(value)}, but must be {wanted}; correct it or remove the line")
+    raise ValueError(f"is {quoted(value)}, but must be {wanted}; correct it or remove the line")
 
 
 def _class_weights(value: object) -> object:
@@ -213,13 +185,13 @@ def _class_weights(value: object) -> object:
         return value
     example = "write `balanced`, or a weight for each label such as `{spam: 3}`"
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"is {_quoted(value)}, not weights; {example}")
+        raise ValueError(f"is {quoted(value)}, not weights; {example}")
     weights = {}
     for label, weight in value.items():
         try:
             number = float(weight)
         except (TypeError, ValueError):
-            raise ValueError(f"gives `{label}` the weight {_quoted(weight)}, not a number; {example}") from None
+            raise ValueError(f"gives `{label}` the weight {quoted(weight)}, not a number; {example}") from None
         if not 0 < number < math.inf:
             raise ValueError(f"gives `{label}` the weight {number:g}; write a finite number above 0")
         weights[str(label)] = number
@@ -236,7 +208,7 @@ def _freeze(value: object) -> object:
         layers = 0
     if isinstance(value, bool) or layers < 1 or str(layers) != str(value):
         raise ValueError(
-            f"is {_quoted(value)}; write none, embeddings, or how many of the lower layers stay as they are, such as 12"
+            f"is {quoted(value)}; write none, embeddings, or how many of the lower layers stay as they are, such as 12"
         )
     return layers
 
@@ -254,7 +226,7 @@ def _seeds(value: object) -> object:
 def _precision(value: object) -> object:
     if value in ("float16", "fp16", "half", "mixed_float16"):
         raise ValueError(
-            f"is {_quoted(value)}, in which MobileBERT cannot be trained: its states reach 1e7 and float16 ends at "
+            f"is {quoted(value)}, in which MobileBERT cannot be trained: its states reach 1e7 and float16 ends at "
             "65504; write auto, float32 or bfloat16"
         )
     return value
@@ -354,12 +326,14 @@ class DatasetSettings(Settings):
         "null takes the labels of the training file in alphabetical order.",
     )
     delimiter: Annotated[
-        str | None, BeforeValidator(_delimiter), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
+        str | None,
+        BeforeValidator(checked_delimiter),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
     ] = Field(
         default=None,
         description="What separates the columns: one character, or tab, comma, semicolon or pipe. null finds it.",
     )
-    encoding: Annotated[str, BeforeValidator(_encoding)] = Field(
+    encoding: Annotated[str, BeforeValidator(checked_encoding)] = Field(
         default="utf-8",
         description="The character encoding of the files as Python names it: utf-8, cp1252, latin-1, utf-16 and so on. "
         "A byte order mark at the start of a file goes before this.",
@@ -1201,7 +1175,7 @@ def _without_faults(values: dict[str, Any], faults: list[ErrorDetails]) -> tuple
 def _report_faults(draft: _Draft, faults: list[ErrorDetails]) -> None:
     """Pydantic's errors as problems of the draft, in the words of a recipe."""
     unknown = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
-    meant = {(*location[:-1], _nearest(str(location[-1]), _section_keys(location[:-1]))) for location in unknown}
+    meant = {(*location[:-1], nearest(str(location[-1]), _section_keys(location[:-1]))) for location in unknown}
     for fault in faults:
         location = fault["loc"]
         if fault["type"] == "extra_forbidden":
@@ -1226,7 +1200,7 @@ def _unknown_key_message(location: Location) -> str:
     elsewhere = [name for name in _dotted_keys(Recipe) if name.rpartition(".")[2] == key]
     if key == "<<":
         return "merge keys (`<<`) are not understood in a recipe; write the keys out"
-    if not _nearest(key, inside) and elsewhere:
+    if not nearest(key, inside) and elsewhere:
         section = elsewhere[0].rpartition(".")[0]
         remedy = f"it belongs in `{section}`" if section else "it belongs at the left margin, outside of any section"
     else:
@@ -1253,7 +1227,7 @@ def _fault_message(fault: ErrorDetails) -> str:
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
         remedy = _suggestion(str(value), choices, "correct it or remove the line")
-        return f"is {_quoted(value)}, but must be {' or '.join(choices)}; {remedy}"
+        return f"is {quoted(value)}, but must be {' or '.join(choices)}; {remedy}"
     wanted = {
         "int_parsing": "a whole number",
         "int_type": "a whole number",
@@ -1272,8 +1246,8 @@ def _fault_message(fault: ErrorDetails) -> str:
         "string_too_short": "plain text",
     }.get(kind)
     if wanted is None:
-        return f"is {_quoted(value)}: {fault['msg']}; correct it or remove the line"
-    return f"is {_quoted(value)}, but must be {wanted.format(**context)}; correct it or remove the line"
+        return f"is {quoted(value)}: {fault['msg']}; correct it or remove the line"
+    return f"is {quoted(value)}, but must be {wanted.format(**context)}; correct it or remove the line"
 
 
 def _dotted(location: Location) -> str:
@@ -1281,22 +1255,6 @@ def _dotted(location: Location) -> str:
     return "".join(f"[{key + 1}]" if isinstance(key, int) else f".{key}" for key in location).removeprefix(".")
 
 
-def _quoted(value: object) -> str:
-    if isinstance(value, dict):
-        return "a section"
-    if isinstance(value, list | tuple):
-        return "a list"
-    text = str(value)
-    return f"`{text if len(text) <= 60 else text[:59] + '…'}`"
-
-
-def _nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that is spelt most like the word, capitals, hyphens and underscores aside."""
-    plain = {choice.lower().replace("-", "_"): choice for choice in choices}
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), plain, n=1)
-    return plain[near[0]] if near else None
-
-
 def _suggestion(word: str, choices: Iterable[str], otherwise: str) -> str:
-    near = _nearest(word, choices)
+    near = nearest(word, choices)
     return f"did you mean `{near}`?" if near else otherwise

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textclf.evaluation import LabelMetrics, Metrics
-from textclf.run_folder import write_text
+from textclf.files import write_text
+from textclf.terminal import printable
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -160,7 +161,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left_column
     """Columns as wide as the terminal shows their widest cell; all but the first `left_columns` are set right."""
     from rich.cells import cell_len
 
-    lines = [[_printable(cell) for cell in line] for line in (header, *rows)]
+    lines = [[printable(cell) for cell in line] for line in (header, *rows)]
     widths = [max(cell_len(line[column]) for line in lines) for column in range(len(header))]
 
     def aligned(line: Sequence[str]) -> str:
@@ -171,11 +172,6 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left_column
         return "  ".join(cells).rstrip()
 
     return "\n".join(aligned(line) for line in lines)
-
-
-def _printable(text: str) -> str:
-    """Labels come from a file: a control character in one must not reach the terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 # --- Numbers for people ----------------------------------------------------------------------------------------------

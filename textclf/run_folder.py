@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from textclf.errors import RunError
+from textclf.files import write_bytes, write_text
 
 
 class RunFolder:
@@ -110,20 +111,6 @@ def _prepare(folder: RunFolder, *, force: bool, resume: bool) -> None:
             )
         shutil.rmtree(folder.path)
     (folder.path / "checkpoints").mkdir(parents=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or nothing: under a temporary name, then renamed."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`, for bytes."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def save_state(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:

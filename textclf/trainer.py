@@ -26,6 +26,7 @@ from textclf.errors import EncoderError
 from textclf.evaluation import evaluate, softmax
 from textclf.export.model import export_classifier
 from textclf.export.verification import verify_export
+from textclf.files import write_bytes, write_text
 from textclf.fitting import Fitted, PreparedData, SeedResult, fit, predict_logits
 from textclf.model_maker.environment import require_environment
 from textclf.predictor import Classifier
@@ -33,7 +34,7 @@ from textclf.progress import Progress
 from textclf.recipe import LARGEST_LENGTH, Recipe, dump_recipe
 from textclf.recipe_encoder import encoder_of, tokenizer_of
 from textclf.report import Mistake, worst_mistakes, write_model_card, write_report
-from textclf.run_folder import RunFolder, open_run_folder, save_state, write_bytes, write_text
+from textclf.run_folder import RunFolder, open_run_folder, save_state
 from textclf.text_length import settle_max_length
 from textclf.tokenizer import TextTokenizer
 

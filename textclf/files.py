@@ -1,0 +1,56 @@
+"""Files that are written whole or not at all: content in, a file under its name out, or the one that stood there before."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+
+def link_target(path: Path) -> Path:
+    """Where a file is really written: the target of a symbolic link, the path itself where there is none."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def replace_file(temporary: Path, target: Path) -> None:
+    """Renames a complete file to its place, with the mode and, where permitted, the owner of the file that it replaces.
+
+    `target` must not be a link: name the `link_target`, so that `temporary` lies on the same disk.
+    """
+    with suppress(FileNotFoundError):
+        replaced = target.stat()
+        os.chmod(temporary, stat.S_IMODE(replaced.st_mode))
+        if hasattr(os, "chown"):
+            with suppress(PermissionError):
+                os.chown(temporary, replaced.st_uid, replaced.st_gid)
+    os.replace(temporary, target)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file or nothing: under a temporary name, then renamed."""
+    target = link_target(path)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        temporary.write_bytes(content)
+        replace_file(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, for text: UTF-8, line ends as they are."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts a rename on disk: it is safe from a power cut only when its folder is there too. Windows has no such call."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
