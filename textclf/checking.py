@@ -1,4 +1,4 @@
-"""`textclf check`: a recipe and its data, looked through without training and without TensorFlow."""
+"""`textclf check`: reports what is wrong with a recipe and its data, without training and without TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 
 from textclf.class_weights import label_weights
-from textclf.dataset import Dataset, Finding, load_dataset, token_findings
+from textclf.dataset import Dataset, token_findings
+from textclf.findings import Finding, visible
 from textclf.model_maker.data_checks import check_data
 from textclf.recipe import load_recipe
+from textclf.recipe_data import load_recipe_data
 from textclf.recipe_encoder import tokenizer_alone
-from textclf.text_length import settle_max_length
 
 _SHOWN_LABELS = 20
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found: `rows` by split and label, and everything odd about the data."""
+    """What a check found: `rows` by split and label, and everything odd about the data."""
 
     name: str
     recipe: str
@@ -35,30 +36,32 @@ class CheckReport:
 
     def as_text(self) -> str:
         """Lines for a terminal."""
-        splits = ", ".join(f"{sum(counts.values())} {split}" for split, counts in self.rows.items())
-        lines = [f"{self.recipe}: the recipe is valid", f"rows: {splits}", f"labels: {len(self.labels)}"]
-        width = max(map(len, self.labels))
-        for label in self.labels[:_SHOWN_LABELS]:
-            counts = ", ".join(f"{counts[label]} {split}" for split, counts in self.rows.items())
-            lines.append(f"  {label:<{width}}  {counts}")
+        splits = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in self.rows.items())
+        lines = [f"{self.recipe}: the recipe is valid", f"Rows: {splits}", f"Labels: {len(self.labels):,}"]
+        shown = {label: visible(label).strip("`") for label in self.labels[:_SHOWN_LABELS]}
+        width = max(map(len, shown.values()))
+        for label, name in shown.items():
+            counts = ", ".join(f"{counts[label]:,} {split}" for split, counts in self.rows.items())
+            lines.append(f"  {name:<{width}}  {counts}")
         if len(self.labels) > _SHOWN_LABELS:
-            lines.append(f"  … and {len(self.labels) - _SHOWN_LABELS} more")
-        lines += [str(finding) for finding in self.findings] or ["nothing odd was found in the data"]
-        return "\n".join(lines)
+            lines.append(f"  … and {len(self.labels) - _SHOWN_LABELS:,} more")
+        for severity in ("warning", "note"):
+            lines += [f"{severity.capitalize()}: {one}" for one in self.findings if one.severity == severity]
+        return "\n".join(lines if self.findings else [*lines, "No problems found in the data."])
 
 
 def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport:
     """Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary."""
     recipe = load_recipe(recipe_path, overrides)
-    dataset = load_dataset(recipe.dataset, recipe.training.seed)
+    recipe, dataset = load_recipe_data(recipe)
     tokenizer = tokenizer_alone(recipe, dataset)
-    recipe = settle_max_length(recipe, dataset, tokenizer)
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
     label_weights(recipe.training.class_weights, dataset.labels, counts)
-    findings = [*dataset.findings, *token_findings(dataset, tokenizer, recipe.encoder.fixed_length)]
+    encoder = recipe.encoder
+    findings = [*dataset.findings, *token_findings(dataset, tokenizer, encoder.fixed_length, encoder.source)]
     if recipe.training.engine == "model-maker":
         told = check_data(recipe, dataset, tokenizer.vocabulary)
-        findings += [Finding("model_maker", message, len(dataset.train.rows)) for message in told]
+        findings += [Finding("model_maker", message, len(dataset.train.rows), severity="note") for message in told]
     return CheckReport(recipe.name, str(recipe_path), list(dataset.labels), _rows(dataset), findings)
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,31 +20,21 @@ from pathlib import Path
 import numpy as np
 
 from textclf.errors import DataError, EncoderError
+from textclf.findings import Finding, counted, listed, named, of_rows, percent, visible
+from textclf.label_lists import flag_columns, flag_columns_message, holds_flags_only, list_findings
+from textclf.label_spellings import alike_findings, not_writable, odd_blanks, other_spellings, typing_error_findings
+from textclf.missing_values import missing_labels, missing_texts
 from textclf.recipe import DatasetSettings
+from textclf.row_keys import Reading, RowKeys, Texts, as_tokens, as_written
+from textclf.script_fit import fit_findings
 from textclf.tables import Row, Table, first_undecodable_byte, guessed_encoding, open_table, shown_path
+from textclf.text_faults import text_findings
 from textclf.tokenizer import TextTokenizer, share_of_different_rows
 
-Texts = tuple[str, ...]
-
-ROWS_LISTED = 5
-ROWS_KEPT = 20
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something odd about the data that does not stop training.
-
-    `kind` is a word to look for, `message` a sentence, `count` how many rows (or labels) it concerns and `rows` the
-    spreadsheet numbers of the first of them.
-    """
-
-    kind: str
-    message: str
-    count: int
-    rows: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        return self.message
+# With fewer rows, one of them changes the accuracy by more than 2 percentage points.
+_FEW_ROWS = 50
+# Texts on which two tokenizers are compared; a share does not need all of them.
+_TEXTS_COMPARED = 10_000
 
 
 @dataclass(frozen=True)
@@ -86,36 +75,39 @@ class Dataset:
         return [self.validation] if self.test is None else [self.validation, self.test]
 
 
-def load_dataset(settings: DatasetSettings, seed: int) -> Dataset:
+def load_dataset(settings: DatasetSettings, seed: int, reading: Reading = as_written) -> Dataset:
     """Read, check and split the data.
 
     Labels are `settings.labels`, or those of the training file in plain string order (so "10" comes before "9").
-    Shares are set aside from the training file stratified by label. Identical texts always stay on one side, so that no
-    split holds a text of another. Which side that is depends on the seed and the text alone as far as the shares allow:
-    reordering the file changes nothing, and adding rows moves few.
+    Shares are set aside from the training file stratified by label. `reading` decides which rows are equal: what a model
+    reads alike always stays on one side, so that no split holds a text of another, and duplicates, contradictions and
+    rows of one file in another are found by it. `load_recipe_data` passes the reading of a recipe's model.
+    Which side a text is on depends on the seed and the text alone as far as the shares allow: reordering the file changes
+    nothing, and adding rows moves few.
 
     Raises DataError with every problem that stops, one a line.
     """
     errors: list[str] = []
-    named = {"train": settings.train, "validation": settings.validation, "test": settings.test}
-    paths = {name: path for name, path in named.items() if isinstance(path, Path)}
+    files = {"train": settings.train, "validation": settings.validation, "test": settings.test}
+    paths = {name: path for name, path in files.items() if isinstance(path, Path)}
     read = {name: _read_examples(name, path, settings, errors) for name, path in paths.items()}
     examples = {name: one for name, one in read.items() if one is not None}
     labels = _labels(settings, examples, errors)
     if errors:
         raise DataError("\n".join(errors))
-    findings = [finding for one in examples.values() for finding in _findings_of_file(one)]
-    findings += _findings_of_labels(examples["train"], labels)
-    findings += _findings_of_leaks(examples)
-    splits = _splits(settings, seed, labels, examples)
+    keys = {name: reading(one.texts) for name, one in examples.items()}
+    findings = [finding for name, one in examples.items() for finding in _findings_of_file(one, keys[name], settings)]
+    findings += _findings_of_labels(examples["train"], labels, settings)
+    findings += _findings_of_leaks(examples, keys)
+    splits = _splits(settings, seed, labels, examples, keys["train"])
     if not splits["validation"].rows:
         raise DataError(
-            f"{examples['train'].shown}: no label has two different texts, so none can be set aside for validation; "
-            "add rows, or name a file in dataset.validation"
+            f"{examples['train'].shown}: no label has two texts that the model reads differently, so none can be set "
+            "aside for validation; add rows, or set dataset.validation to a file"
         )
     findings += _findings_of_splits(splits, labels)
-    files = {path: _sha256(path) for path in paths.values()}
-    return Dataset(list(labels), splits["train"], splits["validation"], splits.get("test"), findings, files)
+    digests = {path: _sha256(path) for path in paths.values()}
+    return Dataset(list(labels), splits["train"], splits["validation"], splits.get("test"), findings, digests)
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
@@ -149,6 +141,8 @@ def _read_examples(name: str, path: Path, settings: DatasetSettings, errors: lis
             columns = _columns(table, settings, errors)
             if len(columns) == len(wanted):
                 errors += _collect(examples, table, columns)
+            elif flags := flag_columns(path, settings):
+                errors[-1] += f". In this file {flag_columns_message(flags)}"
     except DataError as error:
         errors.append(str(error))
     return examples if len(errors) == before else None
@@ -167,7 +161,8 @@ def _columns(table: Table, settings: DatasetSettings, errors: list[str]) -> list
 def _collect(examples: _Examples, table: Table, columns: Sequence[int]) -> list[str]:
     """Fill the examples from a table whose last named column is the label; returns what stops."""
     faulty: dict[str, list[Row]] = {}
-    unlabelled, broken_labels = [], []
+    unlabelled: list[int] = []
+    not_held: dict[str, list[tuple[int, str]]] = {}
     text_columns, label_column = columns[:-1], columns[-1]
     for row in table:
         if row.fault is not None:
@@ -178,23 +173,26 @@ def _collect(examples: _Examples, table: Table, columns: Sequence[int]) -> list[
             continue
         texts = tuple(row.fields[column] for column in text_columns)
         label = row.fields[label_column]
-        if not all(text.strip() for text in texts):
+        if not any(text.strip() for text in texts):
             examples.left_out.append(row.number)
         elif not label.strip():
             unlabelled.append(row.number)
-        elif len(label.splitlines()) > 1:
-            broken_labels.append(row.number)
+        elif (problem := not_writable(label)) is not None:
+            not_held.setdefault(problem, []).append((row.number, label))
         else:
             examples.texts.append(texts)
             examples.labels.append(label)
             examples.rows.append(row.number)
     errors = [_fault_message(examples, table, rows) for rows in faulty.values()]
     if unlabelled:
-        errors.append(f"{table.name}: no label in {_listed(unlabelled)}; fill in the label, or delete what has none")
-    if broken_labels:
         errors.append(
-            f"{table.name}: a line break in the label of {_listed(broken_labels)}, which no model's label file can "
-            "hold; write the label on one line"
+            f"{table.name}: no label in {listed(unlabelled)}, and rows without a label cannot be used; fill in the labels, "
+            "or save the labelled rows to a file of their own and train on that"
+        )
+    for problem, found in not_held.items():
+        errors.append(
+            f"{table.name}: the label {visible(found[0][1])} in {listed([row for row, _ in found])} {problem}, but a "
+            "model's label file holds one label on each line; remove the character from the label"
         )
     if not examples.rows and not errors:
         what = "no row has a text" if examples.left_out else "no rows below the header"
@@ -213,26 +211,8 @@ def _fault_message(examples: _Examples, table: Table, rows: Sequence[Row]) -> st
         guess = guessed_encoding(first.raw, table.encoding)
         message += f" (byte offset {offset:,}; in the recipe `dataset.encoding: {guess}`)"
     if len(rows) > 1:
-        message += f"; the same kind of fault in {_listed([row.number for row in rows[1:]])}"
+        message += f"; the same kind of fault in {listed([row.number for row in rows[1:]])}"
     return message
-
-
-def _listed(rows: Sequence[int]) -> str:
-    """`row 5`, `rows 5 and 9`, `rows 2, 3, 5, 8, 13 and 4 more`."""
-    shown = [f"{row}" for row in rows[:ROWS_LISTED]]
-    if len(rows) > ROWS_LISTED:
-        shown.append(f"{len(rows) - ROWS_LISTED:,} more")
-    return f"row{'s' if len(rows) > 1 else ''} {_enumerated(shown)}"
-
-
-def _named(labels: Sequence[str]) -> str:
-    """`a`, `b` and `c`; of many the first five."""
-    shown = [f"`{label}`" for label in labels[:ROWS_LISTED]]
-    return _enumerated([*shown, f"{len(labels) - ROWS_LISTED:,} more"] if len(labels) > ROWS_LISTED else shown)
-
-
-def _enumerated(words: Sequence[str]) -> str:
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def _sha256(path: Path) -> str:
@@ -250,82 +230,192 @@ def _labels(settings: DatasetSettings, examples: dict[str, _Examples], errors: l
     """The labels of the model, in order; what is wrong with the labels of the files goes to the errors."""
     train = examples.get("train")
     labels = settings.labels or (sorted(set(train.labels)) if train else ())
+    errors += [
+        f"dataset.labels: the label {visible(label)} {problem}, but a model's label file holds one label on each line; "
+        "remove the character from the label"
+        for label in settings.labels or ()
+        if (problem := not_writable(label)) is not None
+    ]
     if train and len(set(train.labels)) == 1:
         errors.append(
-            f"{train.shown}: every row has the label `{train.labels[0]}`, so there is nothing to tell apart; "
-            "add rows of another label, or name another column in dataset.label"
+            f"{train.shown}: every row has the label {visible(train.labels[0])}, but a classifier needs two labels or more; "
+            "add rows with another label, or set dataset.label to another column"
         )
-    known = set(labels)
-    for one in examples.values():
-        unknown = [(label, row) for label, row in zip(one.labels, one.rows, strict=True) if label not in known]
-        if unknown and labels:
-            names, rows = _named(sorted({label for label, _ in unknown})), _listed([row for _, row in unknown])
-            source = "dataset.labels" if settings.labels else "the labels in the training file"
-            remedy = "add the label there" if settings.labels else "add such rows there"
-            errors.append(
-                f"{one.shown}: {names} in {rows}, but {source} are {_named(labels)}; correct the rows, or {remedy}"
+    if labels:
+        known = set(labels)
+        errors += [
+            _unknown_labels(one, unknown, labels, settings)
+            for one in examples.values()
+            if (
+                unknown := [(label, row) for label, row in zip(one.labels, one.rows, strict=True) if label not in known]
             )
+        ]
     return labels
+
+
+def _unknown_labels(
+    examples: _Examples, unknown: Sequence[tuple[str, int]], labels: Sequence[str], settings: DatasetSettings
+) -> str:
+    names, rows = sorted({label for label, _ in unknown}), [row for _, row in unknown]
+    source = "dataset.labels" if settings.labels else "the labels in the training file"
+    message = f"{examples.shown}: {named(names)} in {listed(rows)}, but {source} are {named(labels)}"
+    meant = other_spellings(names, labels)
+    if meant:
+        pairs = [f"{visible(label)} is perhaps {visible(known)}" for label, known in list(meant.items())[:3]]
+        return f"{message}; {', '.join(pairs)}: write each label alike in all files"
+    return f"{message}; correct the rows, or {'add the label there' if settings.labels else 'add such rows there'}"
 
 
 # --- Findings --------------------------------------------------------------------------------------------------------
 
 
-def _findings_of_file(examples: _Examples) -> list[Finding]:
-    """Empty, repeated and contradictory rows of one file."""
-    findings = []
+def _findings_of_file(examples: _Examples, keys: RowKeys, settings: DatasetSettings) -> list[Finding]:
+    """What is odd about the rows of one file."""
+    shown, findings = examples.shown, []
     if examples.left_out:
-        count = len(examples.left_out)
-        findings.append(
-            _of_rows("empty_text", f"{examples.shown}: {_rows(count)} without text left out", examples.left_out)
-        )
-    labels_of: dict[Texts, set[str]] = {}
+        message = f"{shown}: {counted(len(examples.left_out), 'row')} without text left out"
+        findings.append(of_rows("empty_text", message, examples.left_out, "note"))
+    findings += _findings_of_half_empty_pairs(examples, settings)
+    findings += missing_texts(shown, examples.texts, examples.rows)
+    findings += text_findings(shown, examples.texts, examples.rows)
+    findings += _findings_of_duplicates(examples, keys)
+    return findings + _findings_of_contradictions(examples, keys)
+
+
+def _findings_of_half_empty_pairs(examples: _Examples, settings: DatasetSettings) -> list[Finding]:
+    rows = [row for row, texts in zip(examples.rows, examples.texts, strict=True) if not all(map(str.strip, texts))]
+    if not rows:
+        return []
+    counts = [sum(not texts[place].strip() for texts in examples.texts) for place in range(len(settings.text))]
+    where = " and ".join(
+        f"{visible(name)} ({count:,})" for name, count in zip(settings.text, counts, strict=True) if count
+    )
+    message = f"{examples.shown}: {counted(len(rows), 'row')} with one text of the pair empty, {where}, kept"
+    return [of_rows("half_empty_pair", message, rows, "note")]
+
+
+def _findings_of_duplicates(examples: _Examples, keys: RowKeys) -> list[Finding]:
+    first: dict[tuple[bytes, str], int] = {}
     repeated = []
-    for texts, label, row in zip(examples.texts, examples.labels, examples.rows, strict=True):
-        labels = labels_of.setdefault(texts, set())
-        if label in labels:
-            repeated.append(row)
-        labels.add(label)
-    if repeated:
-        message = f"{examples.shown}: {_rows(len(repeated))} with text and label of an earlier row, kept"
-        findings.append(_of_rows("duplicate", message, repeated))
-    contradictory = {texts for texts, labels in labels_of.items() if len(labels) > 1}
-    if contradictory:
-        rows = [row for texts, row in zip(examples.texts, examples.rows, strict=True) if texts in contradictory]
-        what = "1 text has" if len(contradictory) == 1 else f"{len(contradictory):,} texts have"
-        message = f"{examples.shown}: {what} more than one label; correct the rows that are wrong"
-        findings.append(_of_rows("contradiction", message, rows))
+    differing = _Differing(keys)
+    for place, key in enumerate(zip(keys.keys, examples.labels, strict=True)):
+        earlier = first.setdefault(key, place)
+        if earlier != place:
+            repeated.append(examples.rows[place])
+            if examples.texts[place] != examples.texts[earlier]:
+                differing.add(place)
+    if not repeated:
+        return []
+    verb = "repeats" if len(repeated) == 1 else "repeat"
+    message = (
+        f"{examples.shown}: {counted(len(repeated), 'row')} {verb} the text and label of an earlier row"
+        f"{differing.described()}; all are kept"
+    )
+    return [of_rows("duplicate", message, repeated, "note")]
+
+
+def _findings_of_contradictions(examples: _Examples, keys: RowKeys) -> list[Finding]:
+    first: dict[bytes, int] = {}
+    contradictory: dict[bytes, bool] = {}
+    for place, key in enumerate(keys.keys):
+        earlier = first.setdefault(key, place)
+        if examples.labels[place] != examples.labels[earlier]:
+            contradictory[key] = True
+    if not contradictory:
+        return []
+    places = [place for place, key in enumerate(keys.keys) if key in contradictory]
+    differing = _Differing(keys)
+    for place in places:
+        if examples.texts[place] != examples.texts[first[keys.keys[place]]]:
+            differing.add(place)
+    what = "1 text has" if len(contradictory) == 1 else f"{len(contradictory):,} texts have"
+    message = f"{examples.shown}: {what} more than one label{differing.described()}; correct the rows that are wrong"
+    return [of_rows("contradiction", message, [examples.rows[place] for place in places])]
+
+
+class _Differing:
+    """Counts rows whose texts are written otherwise than those of a row that the model reads alike."""
+
+    def __init__(self, keys: RowKeys) -> None:
+        self._keys = keys
+        self._rows = self._with_unknown = 0
+
+    def add(self, place: int) -> None:
+        self._rows += 1
+        self._with_unknown += self._keys.unknown[place]
+
+    def described(self) -> str:
+        """Follows a sentence about the rows; empty where all texts are the same to the letter."""
+        if not self._rows:
+            return ""
+        unknown = (
+            f"; {self._with_unknown:,} of these with words that the encoder does not know ([UNK]) and cannot tell apart"
+            if self._with_unknown
+            else ""
+        )
+        written = "row is" if self._rows == 1 else "rows are"
+        return f" as the model reads them ({self._rows:,} {written} written differently{unknown})"
+
+
+def _findings_of_labels(train: _Examples, labels: Sequence[str], settings: DatasetSettings) -> list[Finding]:
+    """Labels that are hard to learn or look like mistakes, in the training file as a whole."""
+    counts = Counter(train.labels)
+    findings = _findings_of_rare_labels(train, labels, counts)
+    findings += alike_findings(train.shown, labels)
+    findings += typing_error_findings(train.shown, train.labels, train.rows)
+    findings += missing_labels(train.shown, train.labels, train.rows)
+    findings += list_findings(train.shown, train.labels, train.rows)
+    findings += odd_blanks(train.shown, labels)
+    findings += _findings_of_columns(train, counts, settings)
+    findings += _findings_of_balance(train, counts)
+    if settings.labels is None and (order := _numeric_order(labels)):
+        message = (
+            f"{train.shown}: the labels are numbers in the order of text ({', '.join(labels[:3])}, …); set dataset.labels "
+            f"if the model's outputs should be in another order, such as {', '.join(order[:3])}, …"
+        )
+        findings.append(Finding("numeric_order", message, len(labels), severity="note"))
     return findings
 
 
-def _findings_of_labels(train: _Examples, labels: Sequence[str]) -> list[Finding]:
-    """Labels that are hard to learn or look like mistakes, in the training file as a whole."""
+def _findings_of_rare_labels(train: _Examples, labels: Sequence[str], counts: Counter[str]) -> list[Finding]:
     findings = []
-    counts = Counter(train.labels)
     unseen = [label for label in labels if not counts[label]]
     if unseen:
-        message = f"{train.shown}: no row has the label {_named(unseen)} of dataset.labels, so it cannot be learned"
+        message = f"{train.shown}: no row has the label {named(unseen)} of dataset.labels, so it cannot be learned"
         findings.append(Finding("label_without_rows", message, len(unseen)))
     single = [label for label in labels if counts[label] == 1]
     if single:
         rows = [row for row, label in zip(train.rows, train.labels, strict=True) if counts[label] == 1]
         have = "have one row each" if len(single) > 1 else "has one row only"
-        message = f"{train.shown}: {_named(single)} {have}, kept for training; add rows"
-        findings.append(_of_rows("single_row", message, rows))
-    alike: dict[str, list[str]] = {}
-    for label in labels:
-        alike.setdefault(" ".join(label.casefold().split()), []).append(label)
-    for group in alike.values():
-        if len(group) > 1:
-            message = f"{train.shown}: the labels {_named(group)} differ in capitals or spaces only; is it one label?"
-            findings.append(Finding("similar_labels", message, len(group)))
-    (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
-    if most >= 10 * fewest or most >= 0.8 * len(train.labels):
+        message = f"{train.shown}: {named(single)} {have}, kept for training; add rows"
+        findings.append(of_rows("single_row", message, rows))
+    return findings
+
+
+def _findings_of_columns(train: _Examples, counts: Counter[str], settings: DatasetSettings) -> list[Finding]:
+    """Signs that the label column is not what a person takes it for."""
+    findings = []
+    header = [label for label in counts if label.strip().casefold() == settings.label.strip().casefold()]
+    if header:
+        rows = [row for row, label in zip(train.rows, train.labels, strict=True) if label in header]
         message = (
-            f"{train.shown}: very uneven labels, from {fewest:,} ({fewest / len(train.labels):.1%}, `{smallest}`) to "
-            f"{most:,} rows ({most / len(train.labels):.1%}, `{largest}`); look at macro-F1 beside the accuracy"
+            f"{train.shown}: {counted(len(rows), 'row')} with the name of the label column, {visible(header[0])}, as label; "
+            "delete the rows if they are repeated header rows"
         )
-        findings.append(Finding("uneven", message, len(labels)))
+        findings.append(of_rows("header_as_label", message, rows))
+    rows = [
+        row
+        for row, label, texts in zip(train.rows, train.labels, train.texts, strict=True)
+        if any(text.strip().casefold() == label.strip().casefold() for text in texts)
+    ]
+    if len(rows) > 0.1 * len(train.rows):
+        message = (
+            f"{train.shown}: in {len(rows):,} of {counted(len(train.rows), 'row')} the text is the label itself; are "
+            "dataset.text and dataset.label the right columns?"
+        )
+        findings.append(of_rows("text_is_label", message, rows))
+    if holds_flags_only(list(counts)) and settings.label in (flags := flag_columns(train.file, settings)):
+        findings.append(Finding("label_columns", f"{train.shown}: {flag_columns_message(flags)}", len(flags)))
     if len(train.labels) >= 20 and len(counts) > 0.5 * len(train.labels):
         message = (
             f"{train.shown}: {len(counts):,} labels in {len(train.labels):,} rows; is dataset.label the right column?"
@@ -334,21 +424,45 @@ def _findings_of_labels(train: _Examples, labels: Sequence[str]) -> list[Finding
     return findings
 
 
-def _findings_of_leaks(examples: dict[str, _Examples]) -> list[Finding]:
+def _findings_of_balance(train: _Examples, counts: Counter[str]) -> list[Finding]:
+    (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
+    if most < 10 * fewest and most < 0.8 * len(train.labels):
+        return []
+    message = (
+        f"{train.shown}: imbalanced labels, from {counted(fewest, 'row')} ({percent(fewest / len(train.labels))}, "
+        f"{visible(smallest)}) to {most:,} ({percent(most / len(train.labels))}, {visible(largest)}); compare macro-F1 as "
+        "well as the accuracy"
+    )
+    return [Finding("imbalanced", message, len(counts))]
+
+
+def _numeric_order(labels: Sequence[str]) -> list[str] | None:
+    """Labels that are whole numbers, in the order of numbers; None where this is no other order."""
+    if not all(re.fullmatch(r"-?\d{1,18}", label) for label in labels):
+        return None
+    order = sorted(labels, key=lambda label: (int(label), label))
+    return order if order != list(labels) else None
+
+
+def _findings_of_leaks(examples: dict[str, _Examples], keys: dict[str, RowKeys]) -> list[Finding]:
     """Rows of one file whose texts stand in another: results measured on them are too good."""
     findings = []
     for measured, seen in (("validation", "train"), ("test", "train"), ("test", "validation")):
         if measured in examples and seen in examples:
             one, other = examples[measured], examples[seen]
-            texts = set(other.texts)
-            rows = [row for row, own in zip(one.rows, one.texts, strict=True) if own in texts]
-            if rows:
+            known, written = set(keys[seen].keys), set(other.texts)
+            places = [place for place, key in enumerate(keys[measured].keys) if key in known]
+            if places:
+                differing = _Differing(keys[measured])
+                for place in places:
+                    if one.texts[place] not in written:
+                        differing.add(place)
                 message = (
-                    f"{one.shown}: the text of {len(rows):,} of {_rows(len(one.rows))} "
-                    f"({_percent(len(rows) / len(one.rows))}) also stands in {other.shown}, so results on them are too "
-                    "good; remove them from one of the files"
+                    f"{one.shown}: the texts of {len(places):,} of {counted(len(one.rows), 'row')} "
+                    f"({percent(len(places) / len(one.rows))}) are in {other.shown} too{differing.described()}, so results "
+                    "on them are too good; remove them from one of the files"
                 )
-                findings.append(_of_rows("leak", message, rows))
+                findings.append(of_rows("leak", message, [one.rows[place] for place in places]))
     return findings
 
 
@@ -357,33 +471,33 @@ def _findings_of_splits(splits: dict[str, Split], labels: Sequence[str]) -> list
     trained = set(splits["train"].labels.tolist())
     for name in ("validation", "test"):
         if name in splits:
-            missing = sorted(trained - set(splits[name].labels.tolist()))
+            split = splits[name]
+            missing = sorted(trained - set(split.labels.tolist()))
             if missing:
-                names = _named([labels[index] for index in missing])
+                names = named([labels[index] for index in missing])
                 message = f"{name}: no row has the label {names}, so it is not measured"
                 findings.append(Finding(f"{name}_without_label", message, len(missing)))
+            if len(split.rows) < _FEW_ROWS:
+                use = "the best epoch and the calibration" if name == "validation" else "the results"
+                message = (
+                    f"{name}: {counted(len(split.rows), 'row')} only, so {use} depend on chance; add rows, or set "
+                    f"dataset.{name} to more of them ({_FEW_ROWS} or more)"
+                )
+                findings.append(Finding("few_rows", message, len(split.rows)))
     if "test" not in splits:
         message = (
-            "no test split: results come from the validation rows, which also choose the best epoch, and are a little "
-            "too good; name a file or a share in dataset.test"
+            "No test data. Results are measured on the validation rows, which also choose the best epoch, so they are "
+            "slightly optimistic. Set dataset.test to a file or to a fraction such as 0.2"
         )
-        findings.append(Finding("no_test", message, 0))
+        findings.append(Finding("no_test", message, 0, severity="note"))
     return findings
-
-
-def _of_rows(kind: str, message: str, rows: Sequence[int]) -> Finding:
-    return Finding(kind, f"{message} ({_listed(rows)})", len(rows), tuple(rows[:ROWS_KEPT]))
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 # --- Splits ----------------------------------------------------------------------------------------------------------
 
 
 def _splits(
-    settings: DatasetSettings, seed: int, labels: Sequence[str], examples: dict[str, _Examples]
+    settings: DatasetSettings, seed: int, labels: Sequence[str], examples: dict[str, _Examples], keys: RowKeys
 ) -> dict[str, Split]:
     train = examples["train"]
     shares = {
@@ -392,7 +506,7 @@ def _splits(
         if isinstance(share, float)
     }
     index_of = {label: index for index, label in enumerate(labels)}
-    side = set_aside(train.texts, [index_of[label] for label in train.labels], shares, seed)
+    side = set_aside(train.texts, [index_of[label] for label in train.labels], shares, seed, keys.keys)
     splits: dict[str, Split] = {}
     for name in ("train", "validation", "test"):
         source = examples.get(name, train)
@@ -408,19 +522,27 @@ def _splits(
     return splits
 
 
-def set_aside(texts: Sequence[Texts], labels: Sequence[int], shares: dict[str, float], seed: int) -> list[str]:
+def set_aside(
+    texts: Sequence[Texts],
+    labels: Sequence[int],
+    shares: dict[str, float],
+    seed: int,
+    keys: Sequence[Hashable] | None = None,
+) -> list[str]:
     """The split of each row: "train", or a key of `shares`, which is served in its order.
 
-    Each share is taken from every label in proportion (rounded by largest remainders); rows with identical texts go
-    together, under the label of the first. Every label with two different texts or more gives at least one to the last
-    share, every one with three or more to both; at least one stays in train.
+    Each share is taken from every label in proportion (rounded by largest remainders). Rows with equal `keys`, by default
+    the texts themselves, go together, under the label of the first. Every label with two different keys or more gives at
+    least one to the last share, every one with three or more to both; at least one stays in train.
     """
-    groups: dict[Texts, list[int]] = {}
-    for index, row_texts in enumerate(texts):
-        groups.setdefault(row_texts, []).append(index)
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(texts if keys is None else keys):
+        groups.setdefault(key, []).append(index)
+    # A group's place depends on the first of its texts in the order of the alphabet, wherever they are in the file.
+    order = {key: _shuffled_order(min(texts[index] for index in group), seed) for key, group in groups.items()}
     strata: dict[int, list[list[int]]] = {}
-    for row_texts in sorted(groups, key=lambda own: _shuffled_order(own, seed)):
-        strata.setdefault(labels[groups[row_texts][0]], []).append(groups[row_texts])
+    for key in sorted(groups, key=order.__getitem__):
+        strata.setdefault(labels[groups[key][0]], []).append(groups[key])
     sizes = {label: sum(map(len, strata[label])) for label in sorted(strata)}
     side = ["train"] * len(texts)
     for place, (name, share) in enumerate(shares.items()):
@@ -467,30 +589,43 @@ def _take(groups: list[list[int]], quota: int, keep: int) -> tuple[list[list[int
 # --- Tokens ----------------------------------------------------------------------------------------------------------
 
 
-def token_findings(dataset: Dataset, tokenizer: TextTokenizer, max_length: int) -> list[Finding]:
-    """What the tokenizer does to the training rows: how many are cut at `max_length` tokens, how many pieces are [UNK]
-    and of which words, and whether devices and BERT's own programs would cut them differently."""
-    texts = [text for row in dataset.train.texts for text in row]
+def token_findings(dataset: Dataset, tokenizer: TextTokenizer, max_length: int, source: str = "") -> list[Finding]:
+    """What the tokenizer does to the training rows: how many are truncated at `max_length` tokens, how many tokens are
+    [UNK] and of which words, whether the encoder knows the language, and whether devices and BERT's own programs would
+    split the texts differently. `source` is what the recipe calls the encoder."""
+    train = dataset.train
+    texts = [text for row in train.texts for text in row]
     pieces = tokenizer.pieces(texts)
-    added = tokenizer.ids_added(len(dataset.train.texts[0]))
-    findings = _findings_of_length(dataset.train, [len(own) for own in pieces], added, max_length)
-    findings += _findings_of_unknown(dataset.train, texts, pieces, tokenizer)
-    return findings + _findings_of_tokenizers(dataset.train, texts, tokenizer)
+    added = tokenizer.ids_added(len(train.texts[0]))
+    findings = _findings_of_length(train, [len(own) for own in pieces], added, max_length)
+    findings += fit_findings(shown_path(train.file), train.texts, train.rows, tokenizer, source)
+    findings += _findings_of_unknown(train, texts, pieces, tokenizer)
+    if tokenizer.kind == "regex":
+        return findings + _findings_of_unknown_twins(dataset, tokenizer, max_length)
+    return findings + _findings_of_tokenizers(train, texts, tokenizer)
 
 
 def _findings_of_length(train: Split, piece_counts: Sequence[int], added: int, max_length: int) -> list[Finding]:
-    width = len(train.texts[0])
+    width, shown = len(train.texts[0]), shown_path(train.file)
     lengths = [added + sum(piece_counts[start : start + width]) for start in range(0, len(piece_counts), width)]
+    findings = []
+    empty = [row for row, length in zip(train.rows, lengths, strict=True) if length == added]
+    if empty:
+        message = (
+            f"{shown}: {counted(len(empty), 'text')} in which the encoder reads no token at all; correct or delete them"
+        )
+        findings.append(of_rows("no_tokens", message, empty))
     rows = [row for row, length in zip(train.rows, lengths, strict=True) if length > max_length]
-    if not rows:
-        return []
-    nearly_all = int(np.quantile(lengths, 0.99, method="inverted_cdf"))
-    share = _percent(len(rows) / len(lengths))
-    message = (
-        f"{shown_path(train.file)}: {len(rows):,} of {_rows(len(lengths))} ({share}) are cut at encoder.max_length "
-        f"{max_length}; 99% fit into {nearly_all}, all into {max(lengths):,}"
-    )
-    return [_of_rows("truncated", message, rows)]
+    if rows:
+        nearly_all = int(np.quantile(lengths, 0.99, method="inverted_cdf"))
+        are = "is" if len(rows) == 1 else "are"
+        message = (
+            f"{shown}: {len(rows):,} of {counted(len(lengths), 'text')} ({percent(len(rows) / len(lengths))}) {are} longer "
+            f"than {max_length} tokens (encoder.max_length) and will be truncated; 99% need {nearly_all} or fewer, the "
+            f"longest needs {max(lengths):,}"
+        )
+        findings.append(of_rows("truncated", message, rows, "note"))
+    return findings
 
 
 def _findings_of_unknown(
@@ -501,48 +636,58 @@ def _findings_of_unknown(
         return []
     width = len(train.texts[0])
     rows = [row for place, row in enumerate(train.rows) if any(unknown[place * width : (place + 1) * width])]
+    total = sum(map(len, pieces))
+    share = f"{shown_path(train.file)}: {sum(unknown):,} of {total:,} {{}} ({percent(sum(unknown) / total)})"
+    if tokenizer.kind == "regex":
+        message = (
+            f"{share.format('words')} have no vector of their own: they occur once, or are not among the most frequent "
+            "encoder.words"
+        )
+        return [of_rows("unknown_tokens", message, rows, "note")]
     words = Counter(
         word for text, count in zip(texts, unknown, strict=True) if count for word in re.findall(r"\w+|[^\w\s]", text)
     )
     pieces_of = dict(zip(words, tokenizer.pieces(list(words)), strict=True))
-    commonest = [_visible(word) for word, _ in words.most_common() if tokenizer.unknown_id in pieces_of[word]][:5]
-    total = sum(map(len, pieces))
-    share = f"{sum(unknown):,} of {total:,} {{}} ({_percent(sum(unknown) / total)})"
-    if tokenizer.kind == "regex":
-        message = (
-            f"{shown_path(train.file)}: {share.format('words')} get no vector of their own: they occur once, or are not "
-            "among the commonest encoder.words"
-        )
-    else:
-        message = (
-            f"{shown_path(train.file)}: {share.format('pieces')} are [UNK], unknown to the encoder"
-            f"{', mostly ' + _named(commonest) if commonest else ''}"
-        )
-    return [_of_rows("unknown_pieces", message, rows)]
+    frequent = [word for word, _ in words.most_common() if tokenizer.unknown_id in pieces_of[word]][:5]
+    which = f", most often {named(frequent)}" if frequent else ""
+    message = f"{share.format('tokens')} are unknown to the encoder ([UNK]){which}"
+    return [of_rows("unknown_tokens", message, rows, "note")]
+
+
+def _findings_of_unknown_twins(dataset: Dataset, tokenizer: TextTokenizer, max_length: int) -> list[Finding]:
+    """Rows that were told apart before the split, but not by the words of the vocabulary that the training rows gave."""
+    read = as_tokens(tokenizer, max_length)
+    trained = set(read(dataset.train.texts).keys)
+    findings = []
+    for split in dataset.held_out:
+        keys = read(split.texts)
+        rows = [
+            row
+            for row, key, unknown in zip(split.rows, keys.keys, keys.unknown, strict=True)
+            if unknown and key in trained
+        ]
+        if rows:
+            message = (
+                f"{split.name}: {counted(len(rows), 'row')} of {shown_path(split.file)} that the model cannot tell apart from "
+                "training rows, because they differ in unknown words only"
+            )
+            findings.append(of_rows("unknown_words_only", message, rows, "note"))
+    return findings
 
 
 def _findings_of_tokenizers(train: Split, texts: Sequence[str], tokenizer: TextTokenizer) -> list[Finding]:
     with suppress(EncoderError):  # a vocabulary that devices cannot use at all: nothing to compare with
-        share = share_of_different_rows(tokenizer.vocabulary, texts)
+        compared = texts[:: -(-len(texts) // _TEXTS_COMPARED)]
+        share = share_of_different_rows(tokenizer.vocabulary, compared)
         if share > 0.01:
             remedy = (
-                "phones will split them as in training, but accented words may be [UNK]"
+                "Phones will split them as in training, but words with accents may be unknown to the encoder"
                 if tokenizer.kind == "device"
-                else "phones will not split them as in training; encoder.tokenizer: device trains on what phones see"
+                else "Phones will not split them as in training; set encoder.tokenizer to device to train on what phones read"
             )
             message = (
-                f"{shown_path(train.file)}: {_percent(share)} of the texts are split differently by device tokenizers "
-                f"and by BERT's own, which folds accents and capitals; {remedy}"
+                f"{shown_path(train.file)}: {percent(share)} of the texts are split differently by device tokenizers "
+                f"and by BERT's own, which removes accents and lower-cases all letters. {remedy}"
             )
-            return [Finding("tokenizers_differ", message, round(share * len(texts)))]
+            return [Finding("tokenizers_differ", message, round(share * len(texts)), severity="note")]
     return []
-
-
-def _visible(word: str) -> str:
-    """The word, or the code of a single character that does not show by itself."""
-    alone = len(word) == 1 and unicodedata.category(word)[0] not in "LNPS"
-    return f"U+{ord(word):04X}" if alone else word
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if share >= 0.001 else "less than 0.1%"

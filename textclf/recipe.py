@@ -133,7 +133,7 @@ def _label_list(value: object) -> object:
 def _label(value: object) -> object:
     if isinstance(value, str) and not value.strip():
         raise ValueError("is an empty label; give it a name or remove it")
-    if isinstance(value, str) and len(value.splitlines()) > 1:
+    if isinstance(value, str) and value.splitlines() != [value]:
         raise ValueError("is a label with a line break, which a model's label file cannot hold; write it on one line")
     return value
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from textclf import __version__
 from textclf.calibration import calibration_error, fit_temperature, measure_rejection, rejection_threshold
-from textclf.dataset import Dataset, load_dataset, token_findings
+from textclf.dataset import Dataset, token_findings
 from textclf.encoders.average_words import WordVectors, write_word_vectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.description import fingerprint
 from textclf.encoders.formats.textclf_format import write_encoder
+from textclf.encoders.source import load_checkpoint
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EncoderError
 from textclf.evaluation import evaluate, softmax
@@ -32,10 +33,10 @@ from textclf.model_maker.environment import require_environment
 from textclf.predictor import Classifier
 from textclf.progress import Progress
 from textclf.recipe import LARGEST_LENGTH, Recipe, dump_recipe
+from textclf.recipe_data import load_recipe_data
 from textclf.recipe_encoder import encoder_of, tokenizer_of
 from textclf.report import Mistake, worst_mistakes, write_model_card, write_report
 from textclf.run_folder import RunFolder, open_run_folder, save_state
-from textclf.text_length import settle_max_length
 from textclf.tokenizer import TextTokenizer
 
 _RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy", "pandas")
@@ -72,11 +73,9 @@ def train(
         require_environment()
     target = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
     with open_run_folder(target, force=force, resume=resume) as folder:
-        dataset = load_dataset(recipe.dataset, recipe.training.seed)
+        recipe, dataset = load_recipe_data(recipe, largest=_longest_input(recipe))
         checkpoint = encoder_of(recipe, dataset)
         tokenizer = tokenizer_of(recipe, checkpoint)
-        largest = LARGEST_LENGTH if isinstance(checkpoint, WordVectors) else checkpoint.config.max_position_embeddings
-        recipe = settle_max_length(recipe, dataset, tokenizer, largest)
         data = prepare_data(recipe, dataset, checkpoint, tokenizer)
         for finding in data.dataset.findings:
             progress.say(str(finding))
@@ -90,6 +89,13 @@ def train(
     return Run(target, target / "model.tflite", metrics)
 
 
+def _longest_input(recipe: Recipe) -> int:
+    """How many tokens the encoder can take; asked only where the length is to be chosen."""
+    if recipe.averages_words or recipe.encoder.max_length != "auto":
+        return LARGEST_LENGTH
+    return load_checkpoint(recipe.encoder.source).config.max_position_embeddings
+
+
 def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, tokenizer: TextTokenizer) -> PreparedData:
     """Every split as token ids; raises EncoderError when the recipe asks for more than the encoder can take."""
     max_length = recipe.encoder.fixed_length
@@ -98,7 +104,7 @@ def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, token
     encoded = {
         split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in dataset.splits
     }
-    findings = [*dataset.findings, *token_findings(dataset, tokenizer, max_length)]
+    findings = [*dataset.findings, *token_findings(dataset, tokenizer, max_length, recipe.encoder.source)]
     return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from textclf.dataset import Dataset
 from textclf.encoders.average_words import WordVectors, read_word_vectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats import textclf_format
@@ -19,6 +20,7 @@ from textclf.evaluation import softmax
 from textclf.export.metadata import read_metadata
 from textclf.export.model import InferenceWeights, inference_weights
 from textclf.recipe import Recipe, load_recipe
+from textclf.recipe_data import load_recipe_data
 from textclf.recipe_encoder import tokenizer_of
 from textclf.run_folder import load_state
 from textclf.tokenizer import Encoded, pad
@@ -40,6 +42,11 @@ class TrainedRun:
     def weights(self) -> InferenceWeights:
         """The weights from which a graph is written."""
         return inference_weights(self.checkpoint, self.head)
+
+    def dataset(self) -> Dataset:
+        """The rows that it was trained on and measured on, split as they were then."""
+        _, dataset = load_recipe_data(self.recipe, tokenizer_of(self.recipe, self.checkpoint))
+        return dataset
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
         """Texts as the model reads them."""

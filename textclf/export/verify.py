@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from textclf.dataset import Dataset, load_dataset
+from textclf.dataset import load_dataset
 from textclf.errors import ModelError, RunError, VerificationError
 from textclf.export.consumers import installed_consumers, run_consumer
 from textclf.export.hard_texts import hard_texts
@@ -89,7 +89,7 @@ def export_run(
         raise RunError(f"{path}: exists already; choose another with -o, or replace it with --force")
     rows = None
     if form.quantization == "int4":
-        rows = run.encode(load_dataset(run.recipe.dataset, run.recipe.training.seed).train.texts)
+        rows = run.encode(run.dataset().train.texts)
     content = export_classifier(
         run.recipe, run.weights(), run.labels, run.checkpoint.vocabulary, reject_below=run.reject_below, rows=rows
     )
@@ -163,8 +163,7 @@ def _rows(run: TrainedRun, data: Path | None) -> tuple[list[tuple[str, ...]], np
     """Texts and true label indices."""
     settings = run.recipe.dataset
     if data is None:
-        dataset: Dataset = load_dataset(settings, run.recipe.training.seed)
-        splits = dataset.held_out
+        splits = run.dataset().held_out
     else:
         changed = {"train": data.absolute(), "validation": 0.1, "test": None, "labels": tuple(run.labels)}
         dataset = load_dataset(settings.model_copy(update=changed), run.recipe.training.seed)

@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from textclf import __version__
-from textclf.dataset import Dataset, Split, load_dataset
+from textclf.dataset import Dataset, Split
 from textclf.errors import EngineError, RunError
 from textclf.model_maker.environment import require_environment
 from textclf.model_maker.process import how_it_ended, last_words, run_process, tail
 from textclf.predictor import Classifier
 from textclf.progress import Progress
 from textclf.recipe import Recipe, dump_recipe
+from textclf.recipe_data import load_recipe_data
 from textclf.recipe_encoder import tokenizer_alone
 from textclf.report import text_table
 from textclf.text_length import settle_max_length
@@ -135,7 +136,7 @@ def compare(
     output.mkdir(parents=True)
     machine = _machine()
     first = next(iter(recipes.values()))
-    dataset = load_dataset(first.dataset, first.training.seed)
+    _, dataset = load_recipe_data(first)
     recipes = {engine: _with_split(recipe, dataset, output / "data") for engine, recipe in recipes.items()}
     measurements = []
     for number, seed in enumerate(seeds):

@@ -1,0 +1,102 @@
+"""What a model reads of a row: texts in, one key a row out, equal exactly where the model cannot tell two rows apart.
+
+Duplicates, contradictions, leaks and the groups that a split keeps together are found with these keys. Texts that differ
+in capitals or blanks only are the same to a model, and so are texts that differ only behind its last token.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from textclf.encoders.source import load_vocabulary
+from textclf.recipe import LARGEST_LENGTH, EncoderSettings, Recipe
+from textclf.tokenizer import Overflow, TextTokenizer, Tokenizer
+from textclf.word_tokenizer import DELIMITER_PATTERN, python_pattern, split_words
+
+Texts = tuple[str, ...]
+
+# Rows that are tokenized at once: bounds the memory, whatever the size of the file.
+_BATCH = 4096
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class RowKeys:
+    """`keys` has one key a row; `unknown` tells which rows hold a word that the encoder does not know."""
+
+    keys: list[bytes]
+    unknown: list[bool]
+
+
+Reading = Callable[[Sequence[Texts]], RowKeys]
+
+
+def as_written(rows: Sequence[Texts]) -> RowKeys:
+    """Keys of the texts themselves, for callers that know of no model."""
+    return RowKeys([_digest("\0".join(row).encode("utf-8", "surrogatepass")) for row in rows], [False] * len(rows))
+
+
+def as_tokens(tokenizer: TextTokenizer, max_length: int, overflow: Overflow = "head") -> Reading:
+    """Keys of the token ids and segments, truncated as the model's input is."""
+
+    def read(rows: Sequence[Texts]) -> RowKeys:
+        keys: list[bytes] = []
+        unknown: list[bool] = []
+        for begin in range(0, len(rows), _BATCH):
+            encoded = tokenizer.encode(rows[begin : begin + _BATCH], max_length, overflow)
+            is_unknown = encoded.flat_ids == tokenizer.unknown_id
+            for row in range(len(encoded)):
+                place = slice(int(encoded.offsets[row]), int(encoded.offsets[row + 1]))
+                first_length = int(encoded.first_lengths[row]).to_bytes(4, "little")
+                keys.append(_digest(first_length + encoded.flat_ids[place].tobytes()))
+                unknown.append(bool(is_unknown[place].any()))
+        return RowKeys(keys, unknown)
+
+    return read
+
+
+def as_words(max_length: int, lowercase: bool) -> Reading:
+    """Keys for averaged words, whose vocabulary is not known before the split.
+
+    A mean does not depend on the order of the words, and punctuation is no word. `max_length` counts <START>.
+    """
+    delimiters = python_pattern(DELIMITER_PATTERN)
+
+    def key(row: Texts) -> bytes:
+        words = [word for text in row for word in split_words(text, delimiters)][: max_length - 1]
+        return _digest("\0".join(sorted(word.lower() if lowercase else word for word in words)).encode())
+
+    def read(rows: Sequence[Texts]) -> RowKeys:
+        return RowKeys([key(row) for row in rows], [False] * len(rows))
+
+    return read
+
+
+def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None, largest: int = LARGEST_LENGTH) -> Reading:
+    """How the recipe's model reads rows. While encoder.max_length is `auto`, rows are read up to `largest` tokens.
+
+    Without a `tokenizer` it is loaded, without the encoder's weights, when the first rows are read: what is wrong with
+    the data is known before an encoder is fetched. The reading raises EncoderError if there is no such tokenizer.
+    """
+    encoder = recipe.encoder
+    max_length = largest if encoder.max_length == "auto" else encoder.fixed_length
+    if recipe.averages_words:
+        return as_words(max_length, lowercase=encoder.lowercase is not False)
+
+    @functools.cache
+    def read_tokens() -> Reading:
+        return as_tokens(tokenizer or _tokenizer_of(encoder), max_length, encoder.overflow)
+
+    return lambda rows: read_tokens()(rows)
+
+
+def _tokenizer_of(encoder: EncoderSettings) -> TextTokenizer:
+    vocabulary = load_vocabulary(encoder.source)
+    return Tokenizer(vocabulary.pieces, encoder.tokenizer, vocabulary.do_lower_case)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
