@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textclf.dataset import Dataset, Finding, load_dataset, set_aside, token_findings
+from textclf.dataset import Dataset, load_dataset, set_aside, token_findings
 from textclf.errors import DataError
+from textclf.findings import Finding
 from textclf.recipe import DatasetSettings
 from textclf.tokenizer import Tokenizer
 
@@ -109,17 +110,18 @@ def test_two_columns_make_a_sentence_pair(load):
         ("text,label\n,\n ,a\n", "train.csv: no row has a text; add rows with a text and a label"),
         (
             "text,label\na,x\nb,x\n",
-            "train.csv: every row has the label `x`, so there is nothing to tell apart; "
-            "add rows of another label, or name another column in dataset.label",
+            "train.csv: every row has the label `x`, but a classifier needs two labels or more; "
+            "add rows with another label, or set dataset.label to another column",
         ),
         (
             TWENTY_ROWS + "a,\nb,ham\nc, \n",
-            "train.csv: no label in rows 22 and 24; fill in the label, or delete what has none",
+            "train.csv: no label in rows 22 and 24, and rows without a label cannot be used; fill in the labels, "
+            "or save the labelled rows to a file of their own and train on that",
         ),
         (
             TWENTY_ROWS + 'a,"x\ny"\n',
-            "train.csv: a line break in the label of row 22, which no model's label file can hold; "
-            "write the label on one line",
+            "train.csv: the label `x<U+000A>y` in row 22 contains a line break, but a model's label file holds one label "
+            "on each line; remove the character from the label",
         ),
         (
             TWENTY_ROWS + "a,b,c\nd\n",
@@ -138,8 +140,8 @@ def test_two_columns_make_a_sentence_pair(load):
         ),
         (
             "text,label\nsame,a\nsame,a\nother,b\n",
-            "train.csv: no label has two different texts, so none can be set aside for validation; "
-            "add rows, or name a file in dataset.validation",
+            "train.csv: no label has two texts that the model reads differently, so none can be set aside for validation; "
+            "add rows, or set dataset.validation to a file",
         ),
     ],
     ids=lambda value: str(value)[:40],
@@ -172,7 +174,7 @@ def test_problems_of_all_files_are_reported_at_once(errors):
     )
     assert [line.partition(";")[0] for line in lines] == [
         "train.csv: row 22 has 3 fields, but the header has 2 columns",
-        "train.csv: no label in row 23",
+        "train.csv: no label in row 23, and rows without a label cannot be used",
         "validation.csv: there is no column `label` (dataset.label)",
         "test.csv: the file is empty",
     ]
@@ -182,7 +184,7 @@ def test_labels_that_the_training_file_does_not_have_stop(errors):
     lines = errors(TWENTY_ROWS, test="text,label\nx,ham\ny,Spam\nz,eggs\n")
     assert lines == [
         "test.csv: `Spam` and `eggs` in rows 3 and 4, but the labels in the training file are `ham` and `spam`; "
-        "correct the rows, or add such rows there"
+        "`Spam` is perhaps `spam`: write each label alike in all files"
     ]
 
 
@@ -203,16 +205,35 @@ def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
 # --- What is counted and said ----------------------------------------------------------------------------------------
 
 
+MANY_ROWS = "text,label\n" + "".join(f"note {number},{'ham' if number % 2 else 'spam'}\n" for number in range(60))
+
+
 def test_clean_data_without_a_test_split_say_only_that(load):
-    dataset = load(TWENTY_ROWS)
+    dataset = load(TWENTY_ROWS, validation=MANY_ROWS)
     assert kinds(dataset) == ["no_test"]
     assert dataset.test is None
-    assert str(dataset.findings[0]).startswith("no test split: results come from the validation rows")
+    assert dataset.findings[0].message == (
+        "No test data. Results are measured on the validation rows, which also choose the best epoch, so they are slightly "
+        "optimistic. Set dataset.test to a file or to a fraction such as 0.2"
+    )
+    assert dataset.findings[0].severity == "note"
 
 
 def test_clean_data_with_all_splits_say_nothing(load):
-    dataset = load(TWENTY_ROWS, validation="text,label\nx,ham\ny,spam\n", test="text,label\nv,ham\nw,spam\n")
+    dataset = load(TWENTY_ROWS, validation=MANY_ROWS, test=MANY_ROWS.replace("note", "word"))
     assert dataset.findings == []
+
+
+def test_a_held_out_split_of_fewer_than_fifty_rows_is_warned_of(load):
+    dataset = load(TWENTY_ROWS, validation=0.1, test=MANY_ROWS)
+    assert [(one.kind, one.message, one.count) for one in dataset.findings] == [
+        (
+            "few_rows",
+            "validation: 2 rows only, so the best epoch and the calibration depend on chance; add rows, or set "
+            "dataset.validation to more of them (50 or more)",
+            2,
+        )
+    ]
 
 
 def test_rows_without_text_are_left_out_and_counted(load):
@@ -223,16 +244,24 @@ def test_rows_without_text_are_left_out_and_counted(load):
     assert len(dataset.train.rows) + len(dataset.validation.rows) == 20
 
 
-def test_a_pair_with_one_empty_text_is_left_out(load):
-    rows = "q,a,label\nx,y,1\nz,w,2\n,b,1\nc, ,2\n"
+def test_a_pair_with_one_empty_text_is_a_row_and_only_one_with_none_is_left_out(load):
+    rows = "q,a,label\nx,y,1\nz,w,2\n,b,1\nc, ,2\n , ,1\n"
     dataset = load(rows, text=("q", "a"), validation="q,a,label\nm,n,1\no,p,2\n")
-    assert found(dataset, "empty_text").rows == (4, 5)
+    assert found(dataset, "empty_text").rows == (6,)
+    assert dataset.train.texts[2:] == [("", "b"), ("c", " ")]
+    finding = found(dataset, "half_empty_pair")
+    assert finding.message == (
+        "train.csv: 2 rows with one text of the pair empty, `q` (1) and `a` (1), kept (rows 4 and 5)"
+    )
+    assert (finding.count, finding.severity) == (2, "note")
 
 
 def test_repeated_rows_are_kept_and_counted(load):
     dataset = load(TWENTY_ROWS + "again,ham\nagain,ham\nagain,ham\n")
     finding = found(dataset, "duplicate")
-    assert finding.message == "train.csv: 2 rows with text and label of an earlier row, kept (rows 23 and 24)"
+    assert finding.message == (
+        "train.csv: 2 rows repeat the text and label of an earlier row; all are kept (rows 23 and 24)"
+    )
     assert finding.count == 2
     assert len(dataset.train.rows) + len(dataset.validation.rows) == 23
 
@@ -248,7 +277,7 @@ def test_rows_that_stand_in_two_files_are_counted(load):
     dataset = load(TWENTY_ROWS, test="text,label\nnew,ham\nmessage 3,ham\nmessage 4,spam\nnewer,spam\n")
     finding = found(dataset, "leak")
     assert finding.message == (
-        "test.csv: the text of 2 of 4 rows (50.0%) also stands in train.csv, so results on them are too good; "
+        "test.csv: the texts of 2 of 4 rows (50.0%) are in train.csv too, so results on them are too good; "
         "remove them from one of the files (rows 3 and 4)"
     )
     assert (finding.count, finding.rows) == (2, (3, 4))
@@ -273,20 +302,21 @@ def test_labels_of_the_recipe_without_rows_are_said(load):
     )
 
 
-def test_labels_that_differ_in_capitals_or_spaces_are_said(load):
+def test_labels_that_differ_in_capitals_or_blanks_are_reported(load):
     rows = "text,label\n" + "".join(f"t{index},{['Spam', 'spam', 'spam ', 'ham'][index % 4]}\n" for index in range(40))
     assert found(load(rows), "similar_labels").message == (
-        "train.csv: the labels `Spam`, `spam` and `spam ` differ in capitals or spaces only; is it one label?"
+        "train.csv: the labels `Spam`, `spam` and `spam ` differ only in capitals or blanks; are they the same label? "
+        "If so, write them alike in the file"
     )
 
 
-def test_uneven_labels_are_said_with_their_shares(load):
+def test_imbalanced_labels_are_reported_with_their_shares(load):
     rows = "text,label\n" + "".join(f"t{index},{'rare' if index < 10 else 'common'}\n" for index in range(100))
-    assert found(load(rows), "uneven").message == (
-        "train.csv: very uneven labels, from 10 (10.0%, `rare`) to 90 rows (90.0%, `common`); "
-        "look at macro-F1 beside the accuracy"
+    assert found(load(rows), "imbalanced").message == (
+        "train.csv: imbalanced labels, from 10 rows (10.0%, `rare`) to 90 (90.0%, `common`); compare macro-F1 as well as "
+        "the accuracy"
     )
-    assert "uneven" not in kinds(load(TWENTY_ROWS))
+    assert "imbalanced" not in kinds(load(TWENTY_ROWS))
 
 
 def test_a_label_column_with_a_label_for_nearly_every_row_is_doubted(load):
@@ -363,12 +393,13 @@ def test_a_share_of_many_small_labels_adds_up_to_the_share_of_all_rows():
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "message", "cafe", *"0123456789", *(f"##{d}" for d in range(10))]
 
 
-def test_rows_that_are_cut_are_counted_with_the_length_that_would_do(load):
+def test_truncated_rows_are_counted_with_the_length_that_would_do(load):
     dataset = load(TWENTY_ROWS + f"{'message ' * 30},ham\n", validation=TWENTY_ROWS)
     findings = token_findings(dataset, Tokenizer(VOCABULARY), 8)
     assert [finding.kind for finding in findings] == ["truncated"]
     assert findings[0].message == (
-        "train.csv: 1 of 21 rows (4.8%) are cut at encoder.max_length 8; 99% fit into 32, all into 32 (row 22)"
+        "train.csv: 1 of 21 texts (4.8%) is longer than 8 tokens (encoder.max_length) and will be truncated; 99% need 32 or "
+        "fewer, the longest needs 32 (row 22)"
     )
     assert token_findings(dataset, Tokenizer(VOCABULARY), 32) == []
 
@@ -380,24 +411,27 @@ def test_a_pair_counts_its_third_special_token(load):
     assert token_findings(dataset, Tokenizer(VOCABULARY), 6)[0].rows == (2,)
 
 
-def test_unknown_pieces_are_counted_with_the_commonest_words(load):
+def test_unknown_tokens_are_counted_with_the_most_frequent_words(load):
     dataset = load(
         "text,label\nmessage Zebra zebra,a\nmessage 1,b\nmessage zebra 😀,b\n",
         validation=TWENTY_ROWS.replace("ham", "a").replace("spam", "b"),
     )
     findings = token_findings(dataset, Tokenizer(VOCABULARY), 32)
     assert findings[0].message == (
-        "train.csv: 4 of 8 pieces (50.0%) are [UNK], unknown to the encoder, mostly `zebra`, `Zebra` and `😀` "
+        "train.csv: 4 of 8 tokens (50.0%) are unknown to the encoder ([UNK]), most often `zebra`, `Zebra` and `😀` "
         "(rows 2 and 4)"
     )
-    assert (findings[0].kind, findings[0].count) == ("unknown_pieces", 2)
+    assert (findings[0].kind, findings[0].count) == ("unknown_tokens", 2)
 
 
 @pytest.mark.parametrize(
     ("kind", "remedy"),
     [
-        ("device", "phones will split them as in training, but accented words may be [UNK]"),
-        ("bert", "phones will not split them as in training; encoder.tokenizer: device trains on what phones see"),
+        ("device", "Phones will split them as in training, but words with accents may be unknown to the encoder"),
+        (
+            "bert",
+            "Phones will not split them as in training; set encoder.tokenizer to device to train on what phones read",
+        ),
     ],
 )
 def test_a_difference_between_the_tokenizers_is_said(load, kind, remedy):
@@ -406,7 +440,7 @@ def test_a_difference_between_the_tokenizers_is_said(load, kind, remedy):
     assert finding.kind == "tokenizers_differ"
     assert finding.message == (
         "train.csv: 4.8% of the texts are split differently by device tokenizers and by BERT's own, "
-        f"which folds accents and capitals; {remedy}"
+        f"which removes accents and lower-cases all letters. {remedy}"
     )
 
 
@@ -425,6 +459,9 @@ def test_known_faults_of_a_real_dataset_are_found(shared):
     dataset = load_dataset(settings, 1)
     assert [(finding.kind, finding.count) for finding in dataset.findings] == [
         ("empty_text", 7),
+        ("markup", 278),
+        ("control_characters", 83),
+        ("mojibake", 187),
         ("duplicate", 6),
         ("contradiction", 3),
         ("empty_text", 1),

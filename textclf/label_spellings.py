@@ -6,6 +6,7 @@ than the one before, so thousands of labels cost no more than reading them.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections import Counter
@@ -267,6 +268,7 @@ def odd_blanks(file: str, labels: Sequence[str]) -> list[Finding]:
     return [Finding("blanks_in_label", message, len(odd))]
 
 
+@functools.lru_cache(maxsize=1024)
 def not_writable(label: str) -> str | None:
     """Why the files that carry a model's labels, one on a line, cannot hold this one; None if they can."""
     if not label.strip():

@@ -58,6 +58,8 @@ _SPELLINGS: dict[str, str] = {
     ),
     _PIVOT: "blank leer vide en_blanco vuoto vazio lege tomma puste пусто 空白 空 vacío vacías",
     _PEOPLE: (
+        "nicht_verfügbar nicht_vorhanden nicht_zutreffend nicht_angegeben non_applicable non_disponible no_disponible "
+        "no_aplica não_disponível não_aplicável non_disponibile non_specificato не_указано отсутствует "
         "n/a n.a. n.a n\\a #na missing empty unknown unknown? unk not_available not_applicable no_data no_value no_label "
         "unlabeled unlabelled unspecified unassigned not_specified n.d. n/d tbd tba nd "
         "- -- --- – — ? ?? ??? . .. ... … * _ / // x.x "
@@ -69,13 +71,13 @@ _SPELLINGS: dict[str, str] = {
     _LISTS: '[] {} () <> [\'\'] [""] {""}',
 }
 _WRITTEN_BY = {
-    spelling.replace("_", " ").strip() or spelling: program
+    unicodedata.normalize("NFKC", spelling).replace("_", " ").strip() or spelling: program
     for program, spellings in _SPELLINGS.items()
     for spelling in spellings.split()
 }
 # Underscores that belong to the spelling itself.
 _WRITTEN_BY |= {"_": _PEOPLE, "na_character_": _R, "na_integer_": _R, "na_real_": _R, "sql_null": _SQL}
-_LONGEST = max(map(len, _WRITTEN_BY)) + 8
+_LONGEST = 2 * max(map(len, _WRITTEN_BY))
 _LIBREOFFICE_ERROR = re.compile(r"err:\d{3}")
 _STATISTICS_CODE = re.compile(r"\.[a-z_]")
 _WRAPPED = re.compile(r"[\[(<{\"'`]\s*(.+?)\s*[\])>}\"'`]")
@@ -85,15 +87,19 @@ def written_by(value: str) -> str | None:
     """The programs that write a missing value so, in words; None for any other value."""
     if len(value) > _LONGEST:
         return None
-    plain = " ".join(unicodedata.normalize("NFC", value).casefold().split())
+    plain = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
     if _LIBREOFFICE_ERROR.fullmatch(plain):
         return _SPREADSHEET
     if plain == "." or _STATISTICS_CODE.fullmatch(plain):
         return _STATISTICS
-    program = _WRITTEN_BY.get(plain)
-    if program is None and (wrapped := _WRAPPED.fullmatch(plain)):
-        program = _WRITTEN_BY.get(wrapped[1])
-    return program
+    wrapped = _WRAPPED.fullmatch(plain)
+    words = plain.split()
+    # `nan nan` is what becomes of two missing cells that a program joined.
+    joined = words[0] if len(words) > 1 and len(set(words)) == 1 and words[0].isalpha() else ""
+    for spelling in (plain, wrapped[1] if wrapped else "", plain.rstrip(" .,;:"), plain.replace(". ", "."), joined):
+        if spelling and (program := _WRITTEN_BY.get(spelling)):
+            return program
+    return None
 
 
 def missing_labels(file: str, labels: Sequence[str], rows: Sequence[int]) -> list[Finding]:
