@@ -209,7 +209,7 @@ def test_check_says_how_many_words_are_too_rare(tmp_path, capsys):
         f"print(check({str(recipe_path(tmp_path))!r}).as_text()); print('tensorflow' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "get no vector of their own: they occur once" in said
+    assert "have no vector of their own: they occur once" in said
     assert said.endswith("False\n")
 
 

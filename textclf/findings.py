@@ -67,7 +67,7 @@ def _is_hidden(character: str, place: int) -> bool:
 
 
 def enumerated(words: Sequence[str]) -> str:
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
 def counted(count: int, singular: str, plural: str | None = None) -> str:

@@ -22,19 +22,24 @@ _ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,24}|#\d{1,7}|#[xX][0-9A-Fa-f]{1
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-# What the bytes 80 to BF are in cp1252 (and, for those that it leaves open, in latin-1), and in cp1251.
-_CP1252_TAIL = "\u0080-\u00bf" + bytes(range(0x80, 0xA0)).decode("cp1252", "ignore").replace("-", "")
-_CP1251_TAIL = bytes(range(0x80, 0xC0)).decode("cp1251", "ignore").replace("-", "")
+
+def _tail_of(codec: str) -> str:
+    """What the bytes 80 to BF, which follow the first byte of a character in UTF-8, are in another encoding."""
+    return bytes(range(0x80, 0xC0)).decode(codec, "ignore")
+
+
+_CP1252_TAIL = "\u0080-\u00bf" + _tail_of("cp1252")  # also what latin-1 makes of them
+_CP1251_TAIL = _tail_of("cp1251")
 # Of two bytes: Latin letters after Â, Ã, Ä, Å; Greek, Cyrillic, Hebrew, Arabic only in runs, as one pair may be text.
 _LATIN = re.compile(f"[ÂÃ][{_CP1252_TAIL}]|[ÄÅ][\u0080-\u009f\u00a1-\u00aa\u00ac-\u00ba\u00bc-\u00bfŠŒŽšœžŸƒˆ˜†‡‰]")
 _PAIRS = re.compile(f"(?:[ÎÏÐÑÒÓ×ØÙÚÛ][{_CP1252_TAIL}]\\s?){{3,}}")
 _SYMBOLS = re.compile(
-    f"â€[{_CP1252_TAIL}]|â[\u0082„†‡ˆ‰Š‹Œ\u008d˜™š›œ\u009džŸ][{_CP1252_TAIL}]|ï»¿|ï¿½|ï¸\u008f|ðŸ[{_CP1252_TAIL}]{{2}}"
+    f"â€[{_CP1252_TAIL}]|â[\u0082„†‡ˆ‰Š‹Œ\u008d˜™š›œ\u009džŸ][{_CP1252_TAIL}]|ï»¿|ï¿½|ï¸\u008f|ð[\u009fŸ][{_CP1252_TAIL}]{{2}}"
 )
 _WIDE = re.compile(f"(?:[àãäåæçèéêëìíï][{_CP1252_TAIL}]{{2}}){{2,}}")
 _CYRILLIC = re.compile(f"(?:[РС][{_CP1251_TAIL}]){{2,}}|(?:вЂ[{_CP1251_TAIL}])")
 _MAC = re.compile("√[©®†°±≥∫º¶ß™´¨≠ØÄ≤]|‚Ä[ôúùìî¶¢]|¬[†∞£©´ª]")
-_DOS = re.compile("[├┬][®©¿áéíóúñÑª║╝╗╣┤í¡«░▒▓│]|ÔÇ[ÖÿªôúªÜù]")
+_DOS = re.compile(f"[├┬][{_tail_of('cp437')}{_tail_of('cp850')}]|ÔÇ[{_tail_of('cp850')}]|ΓÇ[{_tail_of('cp437')}]")
 # Cyrillic, Greek and others in their own one-byte encodings, read as a Western one: words of accented letters only.
 _ACCENTS_ONLY = re.compile(r"(?<![^\W\d_])[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff]{4,}(?![^\W\d_])")
 _LEAST_ACCENTED_WORDS = 2
@@ -95,7 +100,7 @@ _MOJIBAKE: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
     (_WIDE, _reads_as_utf8("cp1252")),
     (_CYRILLIC, _reads_as_utf8("cp1251")),
     (_MAC, _always),
-    (_DOS, _always),
+    (_DOS, lambda garbled: _reads_as_utf8("cp437")(garbled) or _reads_as_utf8("cp850")(garbled)),
     (_SHIFT_JIS, _always),
 )
 
