@@ -205,6 +205,13 @@ def test_a_line_break_at_the_end_of_a_label_of_the_recipe_is_refused(tmp_path):
         load_recipe(recipe)
 
 
+def test_several_label_columns_in_a_recipe_are_refused_with_a_way_out(tmp_path):
+    recipe = write_recipe(tmp_path)
+    recipe.write_text(recipe.read_text().replace("label: mood", "label: [mood, tone]"))
+    with pytest.raises(RecipeError, match=r"dataset.label is a list of columns, but textclf learns one label per row"):
+        load_recipe(recipe)
+
+
 # --- Several labels in a row -----------------------------------------------------------------------------------------
 
 

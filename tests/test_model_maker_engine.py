@@ -186,7 +186,7 @@ def test_every_seed_trains_and_the_best_is_the_winner(tmp_path: Path, behave: ob
 
 def test_rows_that_no_batch_holds_are_told(tmp_path: Path, behave: object) -> None:
     training = _train(_recipe(tmp_path, batch_size=32), tmp_path / "run")
-    assert "16 of 80 training rows are never seen" in training.winner.warnings[0]
+    assert "16 of 80 training rows are never used" in training.winner.warnings[0]
 
 
 def test_less_data_than_a_batch_is_an_error_that_says_so(tmp_path: Path, behave: object) -> None:
@@ -197,7 +197,7 @@ def test_less_data_than_a_batch_is_an_error_that_says_so(tmp_path: Path, behave:
 def test_check_tells_of_model_maker_what_training_would(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, rows=100, engine="model-maker", batch_size=32)
     [finding] = [finding for finding in check(recipe).findings if finding.kind == "model_maker"]
-    assert "16 of 80 training rows are never seen" in finding.message
+    assert "16 of 80 training rows are never used" in finding.message
     assert not [finding for finding in check(recipe, ["training.engine=native"]).findings if "seen" in finding.message]
     with pytest.raises(RecipeError, match=r"training\.batch_size is 128"):
         check(recipe, ["training.batch_size=128"])
@@ -207,7 +207,7 @@ def test_a_label_without_training_rows_is_an_error_that_names_it(tmp_path: Path,
     recipe = _recipe(tmp_path)
     labels = {"labels": ("bad", "good", "meh")}
     recipe = recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update=labels)})
-    with pytest.raises(DataError, match="no training row has the label meh"):
+    with pytest.raises(DataError, match="no training row has the label `meh`"):
         _train(recipe, tmp_path / "run")
 
 

@@ -116,6 +116,16 @@ def _columns(value: object) -> object:
     return tuple(columns)
 
 
+def _label_column(value: object) -> object:
+    """Several label columns are what a table with one column of 0 and 1 for each label has."""
+    if isinstance(value, list | tuple):
+        raise ValueError(
+            "is a list of columns, but textclf learns one label per row, from one column; name that column, or train one "
+            "model for each of these columns"
+        )
+    return value
+
+
 def _label_list(value: object) -> object:
     if value is None:
         return None
@@ -311,7 +321,7 @@ class DatasetSettings(Settings):
         default=("text",),
         description="The column with the text, or two columns `[question, answer]` for a sentence pair.",
     )
-    label: Annotated[ColumnName, WithJsonSchema(_NAME_SCHEMA)] = Field(
+    label: Annotated[ColumnName, BeforeValidator(_label_column), WithJsonSchema(_NAME_SCHEMA)] = Field(
         default="label", description="The column with the label."
     )
     labels: Annotated[
