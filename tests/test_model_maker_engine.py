@@ -198,7 +198,9 @@ def test_check_tells_of_model_maker_what_training_would(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, rows=100, engine="model-maker", batch_size=32)
     [finding] = [finding for finding in check(recipe).findings if finding.kind == "model_maker"]
     assert "16 of 80 training rows are never used" in finding.message
-    assert not [finding for finding in check(recipe, ["training.engine=native"]).findings if "seen" in finding.message]
+    assert not [
+        finding for finding in check(recipe, ["training.engine=native"]).findings if "never used" in finding.message
+    ]
     with pytest.raises(RecipeError, match=r"training\.batch_size is 128"):
         check(recipe, ["training.batch_size=128"])
 

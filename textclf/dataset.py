@@ -33,8 +33,8 @@ from textclf.tokenizer import TextTokenizer, share_of_different_rows
 
 # With fewer rows, one of them changes the accuracy by more than 2 percentage points.
 _FEW_ROWS = 50
-# Texts on which two tokenizers are compared; a share does not need all of them.
-_TEXTS_COMPARED = 10_000
+# Texts, and characters of each, on which two tokenizers are compared; a share does not need all of them.
+_TEXTS_COMPARED, _CHARACTERS_COMPARED = 10_000, 2_000
 
 
 @dataclass(frozen=True)
@@ -677,7 +677,7 @@ def _findings_of_unknown_twins(dataset: Dataset, tokenizer: TextTokenizer, max_l
 
 def _findings_of_tokenizers(train: Split, texts: Sequence[str], tokenizer: TextTokenizer) -> list[Finding]:
     with suppress(EncoderError):  # a vocabulary that devices cannot use at all: nothing to compare with
-        compared = texts[:: -(-len(texts) // _TEXTS_COMPARED)]
+        compared = [text[:_CHARACTERS_COMPARED] for text in texts[:: -(-len(texts) // _TEXTS_COMPARED)]]
         share = share_of_different_rows(tokenizer.vocabulary, compared)
         if share > 0.01:
             remedy = (
