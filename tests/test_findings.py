@@ -395,6 +395,7 @@ FOREIGN = {
     "unknown_language": [
         "Das bestellte Paket wurde gestern endlich geliefert, leider beschädigt",
         "Le colis commandé est enfin arrivé hier mais malheureusement abîmé",
+        "Le service client est simple, rapide, mais mon colis important reste introuvable depuis mardi dernier",
         "El paquete pedido llegó finalmente ayer pero lamentablemente dañado",
         "O pacote encomendado chegou finalmente ontem, infelizmente danificado",
         "Il pacco ordinato finalmente arrivato ieri ma purtroppo danneggiato",
@@ -425,7 +426,7 @@ def test_a_language_that_the_built_in_encoder_does_not_know_is_reported(load, bu
 def test_english_with_names_typing_errors_and_a_few_foreign_rows_is_no_other_language(load, builtin):  # noqa: F811
     english = "pls help my Samsung Galaxy wont charge anymore, Vodafone says warrenty is over lol #fail"
     rows = "text,label\n" + "".join(f'"{english} {number}",{number % 2}\n' for number in range(40))
-    rows += "".join(f"{text},0\n" for text in (*FOREIGN["unknown_script"][:3], FOREIGN["unknown_language"][2]))
+    rows += "".join(f'"{text}",0\n' for text in (*FOREIGN["unknown_script"][:3], FOREIGN["unknown_language"][2]))
     told = {finding.kind for finding in token_findings(load(rows, validation=rows), builtin, 64, "builtin")}
     assert not told & {"unknown_script", "unknown_language"}
 

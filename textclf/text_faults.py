@@ -1,7 +1,7 @@
 """Texts that are not what a person wrote: markup, mojibake, lost and control characters. Texts in, findings out.
 
-Mojibake is text that was decoded with the wrong encoding, `Ã©` for `é`. It is detected by doing the opposite: only what
-gives valid text when it is encoded again and decoded as it should have been counts, so accented text is not mistaken.
+Mojibake is text that was decoded with the wrong encoding, `Ã©` for `é`. It is detected by the characters that the bytes of
+one letter become; pairs that also occur in accented text, such as a capital letter before a quotation mark, do not count.
 """
 
 from __future__ import annotations
@@ -61,48 +61,15 @@ def mojibake_in(text: str) -> str | None:
     """The first characters of a text that were decoded with the wrong encoding."""
     if text.isascii():
         return None
-    for pattern, is_garbled in _MOJIBAKE:
-        for found in pattern.finditer(text):
-            if is_garbled(found[0]):
-                return found[0]
+    for pattern in _MOJIBAKE:
+        if found := pattern.search(text):
+            return found[0]
     if len(words := _ACCENTS_ONLY.findall(text)) >= _LEAST_ACCENTED_WORDS and len(set("".join(words))) > 3:
         return str(words[0])
     return None
 
 
-def _reads_as_utf8(codec: str) -> Callable[[str], bool]:
-    def reads(garbled: str) -> bool:
-        content = bytearray()
-        for character in garbled:
-            try:
-                content += character.encode(codec)
-            except UnicodeEncodeError:
-                if ord(character) > 0xFF:
-                    return False
-                content.append(ord(character))
-        try:
-            # White space may stand between letters, or be the no-break space that one byte became.
-            return bytes(content).decode("utf-8") != garbled
-        except UnicodeDecodeError:
-            return False
-
-    return reads
-
-
-def _always(garbled: str) -> bool:
-    return True
-
-
-_MOJIBAKE: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
-    (_LATIN, _reads_as_utf8("cp1252")),
-    (_SYMBOLS, _reads_as_utf8("cp1252")),
-    (_PAIRS, _reads_as_utf8("cp1252")),
-    (_WIDE, _reads_as_utf8("cp1252")),
-    (_CYRILLIC, _reads_as_utf8("cp1251")),
-    (_MAC, _always),
-    (_DOS, lambda garbled: _reads_as_utf8("cp437")(garbled) or _reads_as_utf8("cp850")(garbled)),
-    (_SHIFT_JIS, _always),
-)
+_MOJIBAKE = (_LATIN, _SYMBOLS, _PAIRS, _WIDE, _CYRILLIC, _MAC, _DOS, _SHIFT_JIS)
 
 
 def text_findings(file: str, texts: Sequence[tuple[str, ...]], rows: Sequence[int]) -> list[Finding]:
