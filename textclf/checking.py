@@ -14,8 +14,7 @@ from textclf.class_weights import label_weights
 from textclf.dataset import Dataset, Finding, load_dataset, token_findings
 from textclf.model_maker.data_checks import check_data
 from textclf.recipe import load_recipe
-from textclf.recipe_encoder import tokenizer_alone
-from textclf.text_length import settle_max_length
+from textclf.recipe_encoder import prepare
 
 _SHOWN_LABELS = 20
 
@@ -51,8 +50,8 @@ def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport
     """Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary."""
     recipe = load_recipe(recipe_path, overrides)
     dataset = load_dataset(recipe.dataset, recipe.training.seed)
-    tokenizer = tokenizer_alone(recipe, dataset)
-    recipe = settle_max_length(recipe, dataset, tokenizer)
+    prepared = prepare(recipe, dataset)
+    recipe, tokenizer = prepared.recipe, prepared.tokenizer
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
     label_weights(recipe.training.class_weights, dataset.labels, counts)
     findings = [*dataset.findings, *token_findings(dataset, tokenizer, recipe.encoder.fixed_length)]

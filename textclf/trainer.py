@@ -18,11 +18,9 @@ from textclf import __version__
 from textclf.calibration import calibration_error, fit_temperature, measure_rejection, rejection_threshold
 from textclf.dataset import Dataset, load_dataset, token_findings
 from textclf.encoders.average_words import WordVectors, write_word_vectors
-from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.description import fingerprint
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.trainable import AnyEncoder
-from textclf.errors import EncoderError
 from textclf.evaluation import evaluate, softmax
 from textclf.export.model import export_classifier
 from textclf.export.verification import verify_export
@@ -31,11 +29,10 @@ from textclf.fitting import Fitted, PreparedData, SeedResult, fit, predict_logit
 from textclf.model_maker.environment import require_environment
 from textclf.predictor import Classifier
 from textclf.progress import Progress
-from textclf.recipe import LARGEST_LENGTH, Recipe, dump_recipe
-from textclf.recipe_encoder import encoder_of, tokenizer_of
+from textclf.recipe import Recipe, dump_recipe
+from textclf.recipe_encoder import encoder_of, prepare
 from textclf.report import Mistake, worst_mistakes, write_model_card, write_report
 from textclf.run_folder import RunFolder, open_run_folder, save_state
-from textclf.text_length import settle_max_length
 from textclf.tokenizer import TextTokenizer
 
 _RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy", "pandas")
@@ -74,10 +71,9 @@ def train(
     with open_run_folder(target, force=force, resume=resume) as folder:
         dataset = load_dataset(recipe.dataset, recipe.training.seed)
         checkpoint = encoder_of(recipe, dataset)
-        tokenizer = tokenizer_of(recipe, checkpoint)
-        largest = LARGEST_LENGTH if isinstance(checkpoint, WordVectors) else checkpoint.config.max_position_embeddings
-        recipe = settle_max_length(recipe, dataset, tokenizer, largest)
-        data = prepare_data(recipe, dataset, checkpoint, tokenizer)
+        prepared = prepare(recipe, dataset, checkpoint)
+        recipe = prepared.recipe
+        data = prepare_data(recipe, dataset, prepared.tokenizer)
         for finding in data.dataset.findings:
             progress.say(str(finding))
         training = _trained(recipe, data, checkpoint, folder, progress, started)
@@ -90,27 +86,14 @@ def train(
     return Run(target, target / "model.tflite", metrics)
 
 
-def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, tokenizer: TextTokenizer) -> PreparedData:
-    """Every split as token ids; raises EncoderError when the recipe asks for more than the encoder can take."""
+def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
+    """Every split as token ids."""
     max_length = recipe.encoder.fixed_length
-    if not isinstance(checkpoint, WordVectors):
-        _check_fits(recipe, checkpoint)
     encoded = {
         split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in dataset.splits
     }
     findings = [*dataset.findings, *token_findings(dataset, tokenizer, max_length)]
     return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
-
-
-def _check_fits(recipe: Recipe, checkpoint: EncoderCheckpoint) -> None:
-    config, max_length = checkpoint.config, recipe.encoder.fixed_length
-    if max_length > config.max_position_embeddings:
-        raise EncoderError(
-            f"encoder.max_length is {max_length}, but {checkpoint.path} takes at most "
-            f"{config.max_position_embeddings} tokens; lower encoder.max_length"
-        )
-    if len(recipe.dataset.text) == 2 and config.type_vocab_size < 2:
-        raise EncoderError(f"{checkpoint.path}: knows one segment only, but dataset.text names a pair of columns")
 
 
 # --- Training, by one engine or the other ----------------------------------------------------------------------------
