@@ -7,6 +7,7 @@ size and number; an archive that wants more is refused with the entry that does.
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -99,6 +100,13 @@ def extract(archive: Path, folder: Path) -> None:
         what = str(error) or type(error).__name__
         raise EncoderError(
             f"{archive}: cannot be unpacked ({what}); it is damaged or incomplete, get the archive again"
+        ) from error
+    except OSError as error:
+        # A decompressor's word for damage has no number; nor is a place before the beginning of a file the disk's fault.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise EncoderError(
+            f"{archive}: cannot be unpacked ({error}); it is damaged or incomplete, get the archive again"
         ) from error
     except (NotImplementedError, RuntimeError) as error:
         raise EncoderError(f"{archive}: cannot be unpacked ({error}); pack it again without a password") from error

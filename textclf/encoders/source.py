@@ -149,7 +149,7 @@ def _locate_path(source: str, base: Path | None) -> Path:
     hint = _nearest(path.name, siblings)
     if not hint and _REPOSITORY.fullmatch(source):
         hint = f"; for the Hugging Face repository write hf:{source}"
-    raise EncoderError(f"{path}: there is no such file or folder{hint}\nAn encoder is {UNDERSTOOD}")
+    raise EncoderError(f"{path}: there is no such file or folder{hint}. An encoder is {UNDERSTOOD}")
 
 
 def _unpacked(archive: Path) -> Path:

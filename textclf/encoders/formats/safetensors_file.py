@@ -28,6 +28,8 @@ def index_safetensors(files: Iterable[Path]) -> dict[str, RawArray]:
             handle = safe_open(file, framework="numpy")
             for name in handle.keys():  # noqa: SIM118 - the handle is not iterable
                 view = handle.get_slice(name)
+                if view.get_dtype() == "BF16":
+                    import ml_dtypes  # noqa: F401 - gives numpy this type
                 arrays[name] = RawArray(tuple(view.get_shape()), view.get_dtype(), _reader(handle, name, file))
         except (SafetensorError, OSError, ValueError, OverflowError) as error:
             raise EncoderError(
