@@ -5,7 +5,20 @@ from __future__ import annotations
 import random
 
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**64 - 1)
-_WORDS = (b"\0", b"\n", b"\xff\xfe", b"null", b"-1", b"1e999", b"[]", b"{}", b'"', b"99999999999", b"true", b"\xed\xa0\x80")
+_WORDS = (
+    b"\0",
+    b"\n",
+    b"\xff\xfe",
+    b"null",
+    b"-1",
+    b"1e999",
+    b"[]",
+    b"{}",
+    b'"',
+    b"99999999999",
+    b"true",
+    b"\xed\xa0\x80",
+)
 
 
 def mutated(content: bytes, seed: int) -> bytes:
@@ -21,7 +34,9 @@ def _damage(content: bytearray, source: random.Random) -> None:
     kind = source.randrange(8)
     # Headers and lists stand at the ends of files, and are hit more often than what lies between.
     size = len(content)
-    place = source.choice((source.randrange(size + 1), source.randrange(min(size, 400) + 1), size - source.randrange(min(size, 400) + 1)))
+    place = source.choice(
+        (source.randrange(size + 1), source.randrange(min(size, 400) + 1), size - source.randrange(min(size, 400) + 1))
+    )
     if kind == 0:
         del content[place:]
     elif kind == 1 and place < size:

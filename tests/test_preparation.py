@@ -48,7 +48,11 @@ def everywhere(path: Path, overrides: tuple[str, ...]) -> list[Callable[[], obje
     ("overrides", "changes", "message"),
     [
         (("encoder.max_length=128",), {}, r"encoder\.max_length is 128, but .*encoder takes at most 64 tokens; lower"),
-        (("dataset.text=[review, id]",), {"type_vocab_size": 1}, "knows one segment only, but dataset.text names a pair"),
+        (
+            ("dataset.text=[review, id]",),
+            {"type_vocab_size": 1},
+            "knows one segment only, but dataset.text names a pair",
+        ),
         (("encoder.max_length=auto",), {"max_position_embeddings": 2}, "takes at most 2 tokens, and a row needs 3"),
     ],
 )

@@ -30,7 +30,7 @@ _OLD_PROTOCOL = 1001
 _ZIP_BEGINNING = b"PK\x03\x04"
 _LARGEST_PICKLE = 16 * 2**20
 # An encoder's list of tensors takes some 30,000; each may make an object.
-_MOST_OPCODES = 2_000_000
+_MOST_OPCODES = 500_000
 _LARGEST_RANK = 8
 _LARGEST_NUMBER = 2**62
 
