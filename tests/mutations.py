@@ -34,9 +34,8 @@ def _damage(content: bytearray, source: random.Random) -> None:
     kind = source.randrange(8)
     # Headers and lists stand at the ends of files, and are hit more often than what lies between.
     size = len(content)
-    place = source.choice(
-        (source.randrange(size + 1), source.randrange(min(size, 400) + 1), size - source.randrange(min(size, 400) + 1))
-    )
+    near = source.randrange(min(size, 400) + 1)
+    place = source.choice((source.randrange(size + 1), near, size - near))
     if kind == 0:
         del content[place:]
     elif kind == 1 and place < size:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from textclf.encoders.cache import cached, downloads_folder, entry_name, is_offline, make_cached, remember, remembered
 from textclf.encoders.download import INSTEAD, Digests, ServerRefusalError, UnreachableError, download
@@ -71,7 +71,8 @@ def fetch_repository(repository: str, revision: str) -> Path:
     except UnreachableError as error:
         if before is None:
             raise
-        _log.warning("%s: the hub cannot be reached; what was fetched before is used (%s)", name, error)
+        _log.warning("%s: the hub cannot be reached; what was fetched before is used", name)
+        _log.info("%s", error)
         return before
     except ServerRefusalError as error:
         raise EncoderError(f"{name}: {_explain(error)}") from error
@@ -93,7 +94,7 @@ def _fetch(repository: str, revision: str, name: str) -> Path:
             listed = about.digests.get(file, {})
 
             def digests(responses: Sequence[Response], listed: Digests = listed) -> Digests:
-                return {**listed, **_hash_in_headers(responses, listed)}
+                return listed or _hash_in_headers(responses)
 
             download(url, arrived, name=f"{name}: {file}", headers=headers, digests=digests)
             os.replace(arrived, folder / _CONTENT / file)
@@ -152,17 +153,16 @@ def _listed_hash(sibling: dict[str, Any]) -> Digests:
     return {algorithm: bytes.fromhex(value)} if fits and isinstance(value, str) else {}
 
 
-def _hash_in_headers(responses: Sequence[Response], listed: Digests) -> Digests:
-    """The hash that the hub gives as an ETag, in its own answer and not in that of the storage to which it leads.
+def _hash_in_headers(responses: Sequence[Response]) -> Digests:
+    """The hash that the hub gives as an ETag, in its own answers and not in that of the storage to which they lead.
 
-    Raises ValueError for an ETag that is no hash, where the hub's list does not tell the file's hash either.
+    Raises ValueError for an ETag that is no hash.
     """
-    headers = responses[0].headers
-    etag = headers.get("X-Linked-Etag") or headers.get("ETag") or ""
+    own = [response.headers for response in responses if urlsplit(response.url)[:2] == urlsplit(responses[0].url)[:2]]
+    linked = [headers["X-Linked-Etag"] for headers in own if "X-Linked-Etag" in headers]
+    etag = linked[0] if linked else own[-1].get("ETag", "")
     value = etag.removeprefix("W/").strip('"')
     if not _HASH.fullmatch(value):
-        if listed:
-            return {}
         raise ValueError(f"an ETag of {len(value)} characters in place of 40 or 64 hexadecimal digits")
     return {"git" if len(value) == _SHA1_DIGITS else "sha256": bytes.fromhex(value)}
 

@@ -225,7 +225,8 @@ def _newest_kaggle_version(api: str, name: str, headers: Mapping[str, str]) -> s
         except UnreachableError as error:
             if before is None:
                 raise
-            _log.warning("%s; version %s, which was fetched before, is used", error, before)
+            _log.warning("%s: Kaggle cannot be reached; version %s, which was fetched before, is used", name, before)
+            _log.info("%s", error)
             return before
         try:
             version = json.loads(file.read_bytes())["versionNumber"]
