@@ -35,6 +35,11 @@ class Answer:
     without_length: bool = False
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that goes away in the middle of an answer is what many tests are about."""
+
+
 class Server:
     """Answers each request by `answer`, and keeps what was asked."""
 
@@ -42,7 +47,7 @@ class Server:
         """`certificate` holds a certificate and its key; the server then speaks https."""
         self.requests: list[Request] = []
         self.answer = answer
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = _QuietServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
         if certificate is not None:

@@ -34,11 +34,12 @@ _log = logging.getLogger(__name__)
 
 _MOST_FAILURES = 5
 _LONGEST_PAUSE = 60.0
-_TIMEOUTS = (10, 20)  # seconds to connect, and between two pieces of the answer
+_TIMEOUTS = (10, 15)  # seconds to connect, and between two pieces of the answer
 # Seconds for all headers of an answer, and for each chunk of its body: slower than about 1 kB a second is no transfer.
-_SECONDS_FOR_HEADERS = 20.0
-_SECONDS_A_CHUNK = 15.0
+_SECONDS_FOR_HEADERS = 15.0
+_SECONDS_A_CHUNK = 12.0
 _CHUNK = 2**14
+_TOO_SLOW = "the server is too slow: it sends less than 1 kB a second"
 _LONGEST_TRANSFER = 6 * 3600.0
 # What an attempt must bring for the failures before it to be forgotten.
 _LEAST_PROGRESS = 2**14
@@ -297,7 +298,7 @@ def _translated(name: str, patience: Patience) -> Iterator[None]:
         raise
     except (requests.exceptions.RequestException, HTTPError, ValueError, OSError) as error:
         if patience.ended:
-            raise _InterruptedError("the server is too slow: it sends less than 1 kB a second", 3, slow=True) from error
+            raise _InterruptedError(_TOO_SLOW, failures=_MOST_FAILURES - 1, pause=1.0, slow=True) from error
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         if isinstance(error, requests.exceptions.ProxyError):

@@ -14,8 +14,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import connection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import connection, connectionpool
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -73,6 +72,7 @@ def watched_session(ends: float) -> Iterator[tuple[requests.Session, Patience]]:
 
 
 def _pools(patience: Patience) -> dict[str, Any]:
+    # The names are those of the library, which shows them in its errors.
     class HTTPConnection(connection.HTTPConnection):
         def _new_conn(self) -> socket.socket:
             made = super()._new_conn()
@@ -85,13 +85,13 @@ def _pools(patience: Patience) -> dict[str, Any]:
             patience.add(made)
             return made
 
-    class PlainPool(HTTPConnectionPool):
+    class HTTPConnectionPool(connectionpool.HTTPConnectionPool):
         ConnectionCls = HTTPConnection
 
-    class EncryptedPool(HTTPSConnectionPool):
+    class HTTPSConnectionPool(connectionpool.HTTPSConnectionPool):
         ConnectionCls = HTTPSConnection
 
-    return {"http": PlainPool, "https": EncryptedPool}
+    return {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
 
 
 class _Adapter(HTTPAdapter):
