@@ -118,6 +118,12 @@ def test_a_misspelt_folder_gets_the_nearest_one_named(encoder: Path) -> None:
         locate(str(encoder)[:-1])
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/encoder", "a\0b", "x" * 5000])
+def test_a_path_that_no_file_can_have_is_said(name: str) -> None:
+    with pytest.raises(EncoderError, match=r"cannot be found|cannot be read|there is no such file or folder"):
+        locate(name)
+
+
 def test_a_repository_without_hf_is_told_how_to_write_it() -> None:
     with pytest.raises(EncoderError, match="for the Hugging Face repository write hf:google/mobilebert-uncased"):
         locate("google/mobilebert-uncased")

@@ -137,15 +137,18 @@ def _builtin_folder(name: str) -> Path:
 
 
 def _locate_path(source: str, base: Path | None) -> Path:
-    path = (base or Path()) / Path(source).expanduser()
+    try:
+        path = (base or Path()) / Path(source).expanduser()
+    except RuntimeError as error:
+        raise EncoderError(f"{source}: cannot be found ({error}); write the whole path") from error
     try:
         if path.is_dir():
             return path
         if path.is_file():
             return _unpacked(path)
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    except OSError as error:
-        raise EncoderError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     hint = _nearest(path.name, siblings)
     if not hint and _REPOSITORY.fullmatch(source):
         hint = f"; for the Hugging Face repository write hf:{source}"
