@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutations import mutated
 from textclf.encoders import archive as module
 from textclf.encoders.archive import extract, is_archive
 from textclf.errors import EncoderError
@@ -199,3 +200,56 @@ def test_two_entries_of_one_name_are_refused(write: Callable[..., Path], tmp_pat
 def test_permissions_and_owners_are_not_taken_over(tmp_path: Path) -> None:
     extract(write_tar(tmp_path / "archive", {"a": b""}), tmp_path / "out")
     assert stat.S_IMODE((tmp_path / "out" / "a").stat().st_mode) & 0o111 == 0
+
+
+@pytest.mark.parametrize("name", ["a/CON", "nul.txt", "com1", "a/file.", "a/file ", "a/b:stream", "a\nb", "a/\x1b[2J"])
+def test_a_name_that_not_every_system_can_hold_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="has a name that not every system can hold; pack it again") as caught:
+        extract(write_zip(tmp_path / "archive", {name: b"x"}), tmp_path / "out")
+    assert str(caught.value).isprintable()
+
+
+def test_a_name_that_is_too_long_is_refused_and_shown_in_part(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"the name of its entry 'aaa.*…' is too long") as caught:
+        extract(write_zip(tmp_path / "archive", {"a" * 5000: b"x"}), tmp_path / "out")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+def test_an_archive_that_grows_a_hundred_times_is_given_up_early(write: Callable[..., Path], tmp_path: Path) -> None:
+    archive = write(tmp_path / "archive", {"zeros": bytes(70 * 2**20)})
+    with pytest.raises(EncoderError, match="unpacks to more than 67,108,864 bytes; that is no encoder"):
+        extract(archive, tmp_path / "out")
+
+
+def test_a_zip_archive_with_a_list_longer_than_an_encoders_is_not_listed(tmp_path: Path) -> None:
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    listed = entry * 100_000
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65535, 65535, len(listed), 4, 0)
+    (tmp_path / "archive").write_bytes(b"PK\x03\x04" + listed + end)
+    with pytest.raises(EncoderError, match="its list of entries is longer than an encoder's"):
+        extract(tmp_path / "archive", tmp_path / "out")
+
+
+def test_a_tar_archive_of_nothing_but_headers_for_the_next_header_is_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 0
+    (tmp_path / "archive").write_bytes(header.tobuf(tarfile.USTAR_FORMAT) * 5000)
+    with pytest.raises(EncoderError, match="cannot be unpacked"):
+        extract(tmp_path / "archive", tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w:", "zip"])
+def test_an_archive_damaged_anywhere_is_unpacked_or_refused_in_one_line(mode: str, tmp_path: Path) -> None:
+    files = {"encoder/config.json": b"{}", "encoder/weights": bytes(range(256)) * 8}
+    archive = write_zip(tmp_path / "archive", files) if mode == "zip" else write_tar(tmp_path / "archive", files, mode)
+    whole = archive.read_bytes()
+    messages = []
+    for seed in range(150):
+        archive.write_bytes(mutated(whole, seed))
+        try:
+            extract(archive, tmp_path / str(seed))
+        except EncoderError as error:
+            messages.append(str(error))
+    assert messages
+    assert [message for message in messages if "\n" in message or str(archive) not in message] == []

@@ -17,7 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import textclf
 from tests.command import run
-from tests.tiny import write_recipe
+from tests.tiny import ids_of, write_recipe
 from textclf.encoders.average_words import VECTORS, find_words, read_word_vectors, write_word_vectors
 from textclf.errors import EncoderError, ModelError, RecipeError
 from textclf.evaluation import softmax
@@ -354,7 +354,7 @@ def test_a_real_consumer_splits_texts_as_we_do(name, tmp_path):
     theirs = run_consumer(name, tmp_path / "ids.tflite", labels, texts)
     encoded = WordTokenizer(vocabulary).encode([(text,) for text in texts], length)
     ours = np.zeros((len(texts), length))
-    for row, ids in enumerate(encoded.ids):
+    for row, ids in enumerate(ids_of(encoded)):
         ours[row, : len(ids)] = ids
     np.testing.assert_array_equal(theirs, ours)
 

@@ -116,8 +116,8 @@ def test_a_folder_that_exists_is_kept_unless_told_otherwise(tmp_path: Path, trai
 
 def test_a_run_that_fails_ends_the_comparison_with_its_last_words(tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path))
-    (tmp_path / "encoder" / "encoder.safetensors").unlink()  # the vocabulary, which the split needs, is still there
-    with pytest.raises(EngineError, match=r"(?s)native, seed 1.*exit code 1.*Error: .*encoder"):
+    (tmp_path / "encoder" / "encoder.safetensors").write_bytes(b"damaged")
+    with pytest.raises(EngineError, match=r"(?s)native, seed 1.*exit code 1.*Error: .*encoder\.safetensors"):
         compare({"native": recipe}, [1], tmp_path / "compared", quiet=True)
 
 

@@ -61,9 +61,7 @@ def _recipe(folder: Path, **training: object) -> Recipe:
 def _train(recipe: Recipe, run_dir: Path) -> ModelMakerTraining:
     """The engine alone, in an unfinished run folder."""
     checkpoint = tiny_checkpoint()
-    data = prepare_data(
-        recipe, load_dataset(recipe.dataset, recipe.training.seed), checkpoint, Tokenizer(checkpoint.vocabulary)
-    )
+    data = prepare_data(recipe, load_dataset(recipe.dataset, recipe.training.seed), Tokenizer(checkpoint.vocabulary))
     with open_run_folder(run_dir, force=False, resume=False) as folder:
         return train_with_model_maker(recipe, data, checkpoint, folder, Progress(quiet=True))
 

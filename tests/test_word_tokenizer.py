@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.tiny import ids_of
 from textclf.errors import EncoderError
 from textclf.tokenizer import pad
 from textclf.word_tokenizer import WordTokenizer, python_pattern, split_words
@@ -14,7 +15,7 @@ MODEL_MAKERS = r"[^\w\']+"
 
 
 def encoded(text: str, length: int = 8, vocabulary: list[str] = VOCABULARY, **settings: str) -> list[int]:
-    return WordTokenizer(vocabulary).encode([(text,)], length, **settings).ids[0]
+    return ids_of(WordTokenizer(vocabulary).encode([(text,)], length, **settings))[0]
 
 
 def test_words_are_found_letter_by_letter_behind_the_start():
@@ -40,7 +41,7 @@ def test_a_vocabulary_without_a_start_gives_words_alone():
 @pytest.mark.parametrize(("overflow", "kept"), [("head", [3, 4, 5]), ("tail", [5, 6, 7]), ("head_tail", [5, 6, 7])])
 def test_a_long_text_is_cut_and_said_to_be(overflow, kept):
     found = WordTokenizer(VOCABULARY).encode([("free Free été don't it’s",), ("free",)], 4, overflow)
-    assert found.ids[0] == [1, *kept]
+    assert ids_of(found)[0] == [1, *kept]
     assert found.truncated.tolist() == [True, False]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes
 from textclf.encoders.formats.textclf_format import write_encoder
+from textclf.tokenizer import Encoded
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789.,!?'-")
@@ -44,6 +45,11 @@ def tiny_checkpoint(seed: int = 0, mask_convention: str = "additive", **changes:
         spread = 0.5 / np.sqrt(shape[0]) if name.endswith("kernel") else 0.2
         weights[name] = (random.standard_normal(shape) * spread + name.endswith("gamma")).astype(np.float32)
     return EncoderCheckpoint(config, weights, list(VOCABULARY), True, mask_convention, "tiny", Path("tiny"))
+
+
+def ids_of(encoded: Encoded) -> list[list[int]]:
+    """The ids of encoded rows as lists."""
+    return [part.tolist() for part in np.split(encoded.flat_ids, encoded.offsets[1:-1])]
 
 
 def write_tiny_encoder(folder: Path, **changes: object) -> Path:

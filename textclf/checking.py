@@ -16,7 +16,7 @@ from textclf.findings import Finding, visible
 from textclf.model_maker.data_checks import check_data
 from textclf.recipe import load_recipe
 from textclf.recipe_data import load_recipe_data
-from textclf.recipe_encoder import tokenizer_alone
+from textclf.recipe_encoder import prepare
 
 _SHOWN_LABELS = 20
 
@@ -54,7 +54,7 @@ def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport
     """Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary."""
     recipe = load_recipe(recipe_path, overrides)
     recipe, dataset = load_recipe_data(recipe)
-    tokenizer = tokenizer_alone(recipe, dataset)
+    tokenizer = prepare(recipe, dataset).tokenizer
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
     label_weights(recipe.training.class_weights, dataset.labels, counts)
     encoder = recipe.encoder

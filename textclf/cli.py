@@ -35,10 +35,12 @@ def cli() -> None:
     """From a CSV and a short recipe to a checked, labelled TFLite text classifier, and to labels for a CSV."""
 
 
-def _forbid_network(context: click.Context, parameter: click.Parameter, offline: bool) -> None:
-    """Everything that fetches heeds the variable, in whatever depth it is called."""
-    if offline:
-        os.environ["TEXTCLF_OFFLINE"] = "1"
+def _forbid_network(context: click.Context, parameter: click.Parameter, forbidden: bool) -> None:
+    """Keeps the command, and nothing that runs after it in this process, from the network."""
+    if forbidden:
+        from textclf.encoders.cache import offline
+
+        context.with_resource(offline())
 
 
 offline_option = click.option(

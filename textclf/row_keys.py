@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from textclf.encoders.source import load_vocabulary
-from textclf.recipe import LARGEST_LENGTH, EncoderSettings, Recipe
+from textclf.encoders.source import load_facts
+from textclf.recipe import LARGEST_LENGTH, Recipe
 from textclf.tokenizer import Overflow, TextTokenizer, Tokenizer
 from textclf.word_tokenizer import DELIMITER_PATTERN, python_pattern, split_words
 
@@ -75,27 +75,27 @@ def as_words(max_length: int, lowercase: bool) -> Reading:
     return read
 
 
-def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None, largest: int = LARGEST_LENGTH) -> Reading:
-    """How the recipe's model reads rows. While encoder.max_length is `auto`, rows are read up to `largest` tokens.
+def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> Reading:
+    """How the recipe's model reads rows. While encoder.max_length is `auto`, rows are read as far as the encoder can.
 
     Without a `tokenizer` it is loaded, without the encoder's weights, when the first rows are read: what is wrong with
     the data is known before an encoder is fetched. The reading raises EncoderError if there is no such tokenizer.
     """
     encoder = recipe.encoder
-    max_length = largest if encoder.max_length == "auto" else encoder.fixed_length
+    max_length = LARGEST_LENGTH if encoder.max_length == "auto" else encoder.fixed_length
     if recipe.averages_words:
         return as_words(max_length, lowercase=encoder.lowercase is not False)
 
     @functools.cache
     def read_tokens() -> Reading:
-        return as_tokens(tokenizer or _tokenizer_of(encoder), max_length, encoder.overflow)
+        if tokenizer is not None:
+            return as_tokens(tokenizer, max_length, encoder.overflow)
+        facts = load_facts(encoder.source)
+        own = Tokenizer(facts.vocabulary.pieces, encoder.tokenizer, facts.vocabulary.do_lower_case)
+        # A length that the encoder cannot take is reported when the recipe is prepared.
+        return as_tokens(own, min(max_length, facts.positions), encoder.overflow)
 
     return lambda rows: read_tokens()(rows)
-
-
-def _tokenizer_of(encoder: EncoderSettings) -> TextTokenizer:
-    vocabulary = load_vocabulary(encoder.source)
-    return Tokenizer(vocabulary.pieces, encoder.tokenizer, vocabulary.do_lower_case)
 
 
 def _digest(content: bytes) -> bytes:

@@ -25,13 +25,14 @@ tflite-support 0.4.4 takes for letters; this module follows mediapipe.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args, overload
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -53,6 +54,11 @@ CACHE_ENTRIES = 1 << 17
 CACHED_CHUNK_BYTES = 48
 
 BERT_BATCH = 4096
+
+# Of the published multilingual vocabularies the largest has 5 MB, and no entry of theirs 100 characters.
+LARGEST_VOCABULARY = 32 * 2**20
+LONGEST_PIECE = 1000
+_UNUSABLE = re.compile("[\\0\\n\\ud800-\\udfff]")
 
 # Lower case and white space in one pass: after it, words stand between single spaces.
 _FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\t\n\f\r", b"abcdefghijklmnopqrstuvwxyz    ")
@@ -94,8 +100,7 @@ class Encoded:
     """Encoded rows, [CLS] and [SEP] included, one behind the other in one array.
 
     Row i is `flat_ids[offsets[i]:offsets[i + 1]]`; its first `first_lengths[i]` ids ([CLS], the first text, [SEP]) are
-    segment 0, the rest segment 1. `truncated[i]` says whether pieces were cut off. `ids` and `segments` give the rows
-    as lists of integers.
+    segment 0, the rest segment 1. `truncated[i]` says whether pieces were cut off.
     """
 
     flat_ids: np.ndarray  # int32 [total]
@@ -111,43 +116,6 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         """Ids in each row, int64 [rows]."""
         return np.diff(self.offsets)
-
-    @property
-    def ids(self) -> Sequence[list[int]]:
-        return _Rows(len(self), self._row_ids)
-
-    @property
-    def segments(self) -> Sequence[list[int]]:
-        return _Rows(len(self), self._row_segments)
-
-    def _row_ids(self, row: int) -> list[int]:
-        return list(self.flat_ids[self.offsets[row] : self.offsets[row + 1]].tolist())
-
-    def _row_segments(self, row: int) -> list[int]:
-        first = int(self.first_lengths[row])
-        return [0] * first + [1] * (int(self.offsets[row + 1] - self.offsets[row]) - first)
-
-
-class _Rows(Sequence[list[int]]):
-    """Rows of an Encoded, made into lists when they are asked for."""
-
-    def __init__(self, count: int, row: Callable[[int], list[int]]) -> None:
-        self._indices = range(count)
-        self._row = row
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @overload
-    def __getitem__(self, index: int) -> list[int]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[list[int]]: ...
-
-    def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
-        if isinstance(index, slice):
-            return [self._row(row) for row in self._indices[index]]
-        return self._row(self._indices[index])
 
 
 def pad(
@@ -279,7 +247,8 @@ def share_of_different_rows(vocabulary: Sequence[str], texts: Sequence[str]) -> 
 def read_vocabulary(path: str | Path) -> list[str]:
     """The entries of a vocab.txt, one a line. Raises EncoderError when it cannot be read or parsed."""
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(LARGEST_VOCABULARY + 1)
     except OSError as error:
         raise EncoderError(f"{path}: the vocabulary cannot be read ({error.strerror}); expected a text file") from error
     return parse_vocabulary(data, str(path))
@@ -288,9 +257,19 @@ def read_vocabulary(path: str | Path) -> list[str]:
 def parse_vocabulary(data: bytes, source: str) -> list[str]:
     """The entries of a vocabulary file's bytes; only line feeds separate them, and a carriage return before one goes.
 
-    `source` names the file in errors. Raises EncoderError for text that is not UTF-8, and for empty lines: devices skip
-    those, BERT's tokenizer counts them, and so the ids after one would not agree.
+    `source` names the file in errors. Raises EncoderError for text that is not UTF-8 or begins with a byte order mark,
+    for more than LARGEST_VOCABULARY bytes, and for empty lines: devices skip those, BERT's tokenizer counts them, and so
+    the ids after one would not agree.
     """
+    if len(data) > LARGEST_VOCABULARY:
+        raise EncoderError(
+            f"{source}: is longer than {LARGEST_VOCABULARY:,} bytes, which is no vocabulary; restore the original one"
+        )
+    if data.startswith(codecs.BOM_UTF8):
+        raise EncoderError(
+            f"{source}:1: the file begins with a byte order mark, which devices take for a part of the first entry;"
+            " save the vocabulary as UTF-8 without it"
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -305,7 +284,20 @@ def parse_vocabulary(data: bytes, source: str) -> list[str]:
             f"{source}:{lines.index('') + 1}: the line is empty; expected one entry a line, because devices skip "
             "empty lines and would number the entries after it differently. Restore the original vocabulary"
         )
-    return lines
+    return checked_pieces(lines, source)
+
+
+def checked_pieces(pieces: list[str], source: str) -> list[str]:
+    """The same pieces; raises EncoderError for one that no text can hold or that a line of a vocab.txt cannot hold."""
+    for line, piece in enumerate(pieces, 1):
+        if len(piece) > LONGEST_PIECE:
+            what = f"the entry has {len(piece):,} characters, and no word has over {LONGEST_PIECE:,}"
+        elif not piece or _UNUSABLE.search(piece):
+            what = f"the entry {piece!r} is empty or holds a line end, a NUL or half a surrogate pair"
+        else:
+            continue
+        raise EncoderError(f"{source}:{line}: {what}, so no device can use it; restore the original vocabulary")
+    return pieces
 
 
 def _special_ids(ids: dict[str, int]) -> list[int]:

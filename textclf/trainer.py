@@ -18,12 +18,9 @@ from textclf import __version__
 from textclf.calibration import calibration_error, fit_temperature, measure_rejection, rejection_threshold
 from textclf.dataset import Dataset, token_findings
 from textclf.encoders.average_words import WordVectors, write_word_vectors
-from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.description import fingerprint
 from textclf.encoders.formats.textclf_format import write_encoder
-from textclf.encoders.source import load_checkpoint
 from textclf.encoders.trainable import AnyEncoder
-from textclf.errors import EncoderError
 from textclf.evaluation import evaluate, softmax
 from textclf.export.model import export_classifier
 from textclf.export.verification import verify_export
@@ -32,9 +29,9 @@ from textclf.fitting import Fitted, PreparedData, SeedResult, fit, predict_logit
 from textclf.model_maker.environment import require_environment
 from textclf.predictor import Classifier
 from textclf.progress import Progress
-from textclf.recipe import LARGEST_LENGTH, Recipe, dump_recipe
+from textclf.recipe import Recipe, dump_recipe
 from textclf.recipe_data import load_recipe_data
-from textclf.recipe_encoder import encoder_of, tokenizer_of
+from textclf.recipe_encoder import encoder_of, prepare
 from textclf.report import Mistake, worst_mistakes, write_model_card, write_report
 from textclf.run_folder import RunFolder, open_run_folder, save_state
 from textclf.tokenizer import TextTokenizer
@@ -73,10 +70,10 @@ def train(
         require_environment()
     target = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
     with open_run_folder(target, force=force, resume=resume) as folder:
-        recipe, dataset = load_recipe_data(recipe, largest=_longest_input(recipe))
+        recipe, dataset = load_recipe_data(recipe)
         checkpoint = encoder_of(recipe, dataset)
-        tokenizer = tokenizer_of(recipe, checkpoint)
-        data = prepare_data(recipe, dataset, checkpoint, tokenizer)
+        tokenizer = prepare(recipe, dataset, checkpoint).tokenizer
+        data = prepare_data(recipe, dataset, tokenizer)
         for finding in data.dataset.findings:
             progress.say(str(finding))
         training = _trained(recipe, data, checkpoint, folder, progress, started)
@@ -89,34 +86,14 @@ def train(
     return Run(target, target / "model.tflite", metrics)
 
 
-def _longest_input(recipe: Recipe) -> int:
-    """How many tokens the encoder can take; asked only where the length is to be chosen."""
-    if recipe.averages_words or recipe.encoder.max_length != "auto":
-        return LARGEST_LENGTH
-    return load_checkpoint(recipe.encoder.source).config.max_position_embeddings
-
-
-def prepare_data(recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, tokenizer: TextTokenizer) -> PreparedData:
-    """Every split as token ids; raises EncoderError when the recipe asks for more than the encoder can take."""
+def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
+    """Every split as token ids."""
     max_length = recipe.encoder.fixed_length
-    if not isinstance(checkpoint, WordVectors):
-        _check_fits(recipe, checkpoint)
     encoded = {
         split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in dataset.splits
     }
     findings = [*dataset.findings, *token_findings(dataset, tokenizer, max_length, recipe.encoder.source)]
     return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
-
-
-def _check_fits(recipe: Recipe, checkpoint: EncoderCheckpoint) -> None:
-    config, max_length = checkpoint.config, recipe.encoder.fixed_length
-    if max_length > config.max_position_embeddings:
-        raise EncoderError(
-            f"encoder.max_length is {max_length}, but {checkpoint.path} takes at most "
-            f"{config.max_position_embeddings} tokens; lower encoder.max_length"
-        )
-    if len(recipe.dataset.text) == 2 and config.type_vocab_size < 2:
-        raise EncoderError(f"{checkpoint.path}: knows one segment only, but dataset.text names a pair of columns")
 
 
 # --- Training, by one engine or the other ----------------------------------------------------------------------------

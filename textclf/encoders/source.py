@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -22,12 +23,23 @@ from urllib.parse import urldefrag, urlsplit
 
 from textclf.encoders.archive import extract, is_archive
 from textclf.encoders.average_words import SOURCE as AVERAGE_WORDS
-from textclf.encoders.cache import cache_folder, cached, cached_versions, entry_name, is_offline, make_cached
+from textclf.encoders.cache import (
+    cache_folder,
+    cached,
+    cached_versions,
+    downloads_folder,
+    entry_name,
+    is_offline,
+    make_cached,
+)
 from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.encoders.download import INSTEAD, download
-from textclf.encoders.formats import formats_understood, read_encoder, read_vocabulary
+from textclf.encoders.download import INSTEAD, UnreachableError, download
+from textclf.encoders.formats import formats_understood, read_encoder, read_facts, read_vocabulary
+from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.vocabulary import Vocabulary
 from textclf.errors import EncoderError
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_BUILTIN = "mobilebert-small"
 
@@ -42,25 +54,34 @@ HUGGING_FACE = "https://huggingface.co"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _ARCHIVE_SUFFIX = re.compile(r"\.(tar|tgz|zip|tar\.(gz|bz2|xz))$", re.IGNORECASE)
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/(?!\.\.?$)[\w.-]+", re.ASCII)
 _SHA256 = re.compile(r"sha256=([0-9a-fA-F]{64})")
 _KAGGLE_HANDLE = re.compile(r"(?P<model>\w[\w.-]*(?:/\w[\w.-]*){3})(?:/(?:versions/)?(?P<version>\d+))?")
 _CONTENT = "content"
+_LONGEST_ANSWER = 4 * 2**20
+_LARGEST_VERSION = 10**9
 
 
-def load_checkpoint(source: str, base: Path | None = None, offline: bool = False) -> EncoderCheckpoint:
+def load_checkpoint(source: str, base: Path | None = None) -> EncoderCheckpoint:
     """The encoder that `source` names; relative paths are taken from the folder `base` (default: the current one).
 
-    Raises EncoderError where it cannot be found, fetched or read; with `offline` the network is never touched.
+    Raises EncoderError where it cannot be found, fetched or read; inside `cache.offline` the network is never touched.
     """
-    folder = locate(source, base, offline)
+    folder = locate(source, base)
     with _named(source, folder):
         return read_encoder(folder)
 
 
-def load_vocabulary(source: str, base: Path | None = None, offline: bool = False) -> Vocabulary:
+def load_facts(source: str, base: Path | None = None) -> EncoderFacts:
+    """What can be known of the encoder that `source` names without reading its weights and without TensorFlow."""
+    folder = locate(source, base)
+    with _named(source, folder):
+        return read_facts(folder)
+
+
+def load_vocabulary(source: str, base: Path | None = None) -> Vocabulary:
     """The vocabulary of the encoder that `source` names, without reading its weights and without TensorFlow."""
-    folder = locate(source, base, offline)
+    folder = locate(source, base)
     with _named(source, folder):
         return read_vocabulary(folder)
 
@@ -76,9 +97,8 @@ def _named(source: str, folder: Path) -> Iterator[None]:
         raise
 
 
-def locate(source: str, base: Path | None = None, offline: bool = False) -> Path:
+def locate(source: str, base: Path | None = None) -> Path:
     """The folder on this disk that holds the encoder named by `source`; raises EncoderError if there is none."""
-    offline = is_offline(offline)
     match = _SCHEME.match(source)
     scheme, rest = (match[1].lower(), source[match.end() :]) if match else ("", source)
     if source == AVERAGE_WORDS:
@@ -88,13 +108,13 @@ def locate(source: str, base: Path | None = None, offline: bool = False) -> Path
     if source == "builtin" or scheme == "builtin":
         return _builtin_folder(rest if scheme else DEFAULT_BUILTIN)
     if scheme in ("http", "https"):
-        return _locate_url(source, offline)
+        return _locate_url(source)
     if scheme == "tfhub":
-        return _locate_tfhub(f"{TFHUB}/{rest.strip('/')}", offline)
+        return _locate_tfhub(f"{TFHUB}/{rest.strip('/')}")
     if scheme == "kaggle":
-        return _locate_kaggle(rest, offline)
+        return _locate_kaggle(rest)
     if scheme == "hf":
-        return _locate_hugging_face(rest, offline)
+        return _locate_hugging_face(rest)
     return _locate_path(source, base)
 
 
@@ -117,19 +137,22 @@ def _builtin_folder(name: str) -> Path:
 
 
 def _locate_path(source: str, base: Path | None) -> Path:
-    path = (base or Path()) / Path(source).expanduser()
+    try:
+        path = (base or Path()) / Path(source).expanduser()
+    except RuntimeError as error:
+        raise EncoderError(f"{source}: cannot be found ({error}); write the whole path") from error
     try:
         if path.is_dir():
             return path
         if path.is_file():
             return _unpacked(path)
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    except OSError as error:
-        raise EncoderError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     hint = _nearest(path.name, siblings)
     if not hint and _REPOSITORY.fullmatch(source):
         hint = f"; for the Hugging Face repository write hf:{source}"
-    raise EncoderError(f"{path}: there is no such file or folder{hint}\nAn encoder is {UNDERSTOOD}")
+    raise EncoderError(f"{path}: there is no such file or folder{hint}. An encoder is {UNDERSTOOD}")
 
 
 def _unpacked(archive: Path) -> Path:
@@ -149,15 +172,15 @@ def _unpacked(archive: Path) -> Path:
     return make_cached(entry_name(archive.name, digest.hexdigest()), make) / _CONTENT
 
 
-def _locate_url(url: str, offline: bool) -> Path:
+def _locate_url(url: str) -> Path:
     """A page of one of the hubs, or else the address of an archive, perhaps followed by `#sha256=…`."""
     if url.startswith(f"{TFHUB}/"):
-        return _locate_tfhub(url, offline)
+        return _locate_tfhub(url)
     if url.startswith(f"{HUGGING_FACE}/"):
         repository, _, revision = urlsplit(url).path.strip("/").partition("/tree/")
-        return _locate_hugging_face(f"{repository}@{revision}" if revision else repository, offline)
+        return _locate_hugging_face(f"{repository}@{revision}" if revision else repository)
     if url.startswith(f"{KAGGLE}/models/"):
-        return _locate_kaggle(urlsplit(url).path.removeprefix("/models/"), offline)
+        return _locate_kaggle(urlsplit(url).path.removeprefix("/models/"))
     address, fragment = urldefrag(url)
     match = _SHA256.fullmatch(fragment)
     if fragment and not match:
@@ -165,19 +188,19 @@ def _locate_url(url: str, offline: bool) -> Path:
     parts = urlsplit(address)
     if not parts.query and not _ARCHIVE_SUFFIX.search(parts.path):
         # Not the name of a file: the address of a model on a server that speaks TF Hub's protocol.
-        return _locate_tfhub(address, offline)
-    return _fetched(address, _shown(address), offline, sha256=match[1].lower() if match else None)
+        return _locate_tfhub(address)
+    return _fetched(address, _shown(address), sha256=match[1].lower() if match else None)
 
 
-def _locate_tfhub(url: str, offline: bool) -> Path:
+def _locate_tfhub(url: str) -> Path:
     """TF Hub's protocol (tensorflow.org/hub/hosting): the handle's own address serves an archive when asked for one."""
     address = urlsplit(url)._replace(path=urlsplit(url).path.rstrip("/"), query="tf-hub-format=compressed", fragment="")
     if not address.path:
         raise EncoderError(f"{url}: names no model; expected tfhub:OWNER/MODEL/VERSION")
-    return _fetched(address.geturl(), _shown(address.geturl()), offline)
+    return _fetched(address.geturl(), _shown(address.geturl()))
 
 
-def _locate_kaggle(handle: str, offline: bool) -> Path:
+def _locate_kaggle(handle: str) -> Path:
     """Kaggle's public API: a model's variation, the newest version unless one is named, as an archive."""
     match = _KAGGLE_HANDLE.fullmatch(handle.strip("/"))
     if not match:
@@ -187,24 +210,34 @@ def _locate_kaggle(handle: str, offline: bool) -> Path:
         )
     api = f"{os.environ.get('KAGGLE_API_ENDPOINT', KAGGLE).rstrip('/')}/api/v1/models/{match['model']}"
     headers = _kaggle_headers()
-    version = match["version"] or _newest_kaggle_version(api, f"kaggle:{match['model']}", headers, offline)
-    return _fetched(f"{api}/{version}/download", f"kaggle:{match['model']}/{version}", offline, headers=headers)
+    version = match["version"] or _newest_kaggle_version(api, f"kaggle:{match['model']}", headers)
+    return _fetched(f"{api}/{version}/download", f"kaggle:{match['model']}/{version}", headers=headers)
 
 
-def _newest_kaggle_version(api: str, name: str, headers: Mapping[str, str], offline: bool) -> str:
-    """The version that Kaggle says is the newest; with `offline`, of those that were fetched before."""
-    if offline:
-        versions = [version for version in cached_versions(name) if version.isdigit()]
-        if not versions:
+def _newest_kaggle_version(api: str, name: str, headers: Mapping[str, str]) -> str:
+    """The version that Kaggle says is the newest; offline, or where Kaggle is down, of those that were fetched before."""
+    before = max((version for version in cached_versions(name) if version.isdecimal()), key=int, default=None)
+    if is_offline():
+        if before is None:
             raise _not_fetched(name)
-        return max(versions, key=int)
+        return before
     with TemporaryDirectory() as folder:
         file = Path(folder) / "answer.json"
-        download(f"{api}/get", file, name=name, headers=headers)
         try:
-            return str(int(json.loads(file.read_text())["versionNumber"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise EncoderError(f"{name}: Kaggle names no newest version; name one, as in {name}/1") from error
+            download(f"{api}/get", file, name=name, headers=headers, largest=_LONGEST_ANSWER)
+        except UnreachableError as error:
+            if before is None:
+                raise
+            _log.warning("%s: Kaggle cannot be reached; version %s, which was fetched before, is used", name, before)
+            _log.info("%s", error)
+            return before
+        try:
+            version = json.loads(file.read_bytes())["versionNumber"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            version = None
+    if type(version) is not int or not 0 < version < _LARGEST_VERSION:
+        raise EncoderError(f"{name}: Kaggle names no newest version; name one, as in {name}/1")
+    return str(version)
 
 
 def _kaggle_headers() -> dict[str, str]:
@@ -217,7 +250,7 @@ def _kaggle_headers() -> dict[str, str]:
     return {}
 
 
-def _locate_hugging_face(handle: str, offline: bool) -> Path:
+def _locate_hugging_face(handle: str) -> Path:
     from textclf.encoders.hugging_face_hub import fetch_repository
 
     repository, _, revision = handle.strip("/").partition("@")
@@ -225,27 +258,24 @@ def _locate_hugging_face(handle: str, offline: bool) -> Path:
         raise EncoderError(
             f"hf:{handle}: is not understood; expected hf:OWNER/MODEL[@REVISION], as in hf:google/mobilebert-uncased"
         )
-    return fetch_repository(repository, revision or "main", offline=offline)
+    return fetch_repository(repository, revision or "main")
 
 
-def _fetched(
-    address: str, name: str, offline: bool, *, headers: Mapping[str, str] | None = None, sha256: str | None = None
-) -> Path:
+def _fetched(address: str, name: str, *, headers: Mapping[str, str] | None = None, sha256: str | None = None) -> Path:
     """The cache's folder with the content of the archive at an address, which is fetched only once."""
     entry = entry_name(name, f"{address}#{sha256}" if sha256 else address)
-    if offline and cached(entry) is None:
+    if is_offline() and cached(entry) is None:
         raise _not_fetched(name)
 
     def make(folder: Path) -> None:
-        archive = cache_folder() / "downloads" / entry
-        archive.parent.mkdir(parents=True, exist_ok=True)
+        archive = downloads_folder() / entry
         digest = download(address, archive, name=name, headers=headers, sha256=sha256)
         try:
             if not is_archive(archive):
                 raise EncoderError(f"{name}: what arrived is neither a tar nor a zip archive; check the address")
             extract(archive, folder / _CONTENT)
         finally:
-            archive.unlink()
+            archive.unlink(missing_ok=True)
         about = {"source": name, "sha256": digest, "fetched": datetime.now(timezone.utc).isoformat(timespec="seconds")}
         (folder / "source.json").write_text(json.dumps(about, indent=2) + "\n")
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from textclf import __version__
 from textclf.dataset import Dataset, Split
+from textclf.encoders.cache import offline_variables
 from textclf.errors import EngineError, RunError
 from textclf.model_maker.environment import require_environment
 from textclf.model_maker.process import how_it_ended, last_words, run_process, tail
@@ -30,9 +31,8 @@ from textclf.predictor import Classifier
 from textclf.progress import Progress
 from textclf.recipe import Recipe, dump_recipe
 from textclf.recipe_data import load_recipe_data
-from textclf.recipe_encoder import tokenizer_alone
+from textclf.recipe_encoder import prepare
 from textclf.report import text_table
-from textclf.text_length import settle_max_length
 
 _LATENCY_ROUNDS = 60
 _LATENCY_SECONDS = 60.0
@@ -183,8 +183,7 @@ def _with_split(recipe: Recipe, dataset: Dataset, folder: Path) -> Recipe:
                 [*texts, dataset.labels[label]] for texts, label in zip(split.texts, split.labels, strict=True)
             )
     settings = {**paths, "labels": tuple(dataset.labels), "delimiter": ",", "encoding": "utf-8"}
-    if recipe.encoder.max_length == "auto":
-        recipe = settle_max_length(recipe, dataset, tokenizer_alone(recipe, dataset))
+    recipe = prepare(recipe, dataset).recipe
     return recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update=settings)})
 
 
@@ -245,7 +244,7 @@ def _variables() -> dict[str, str]:
     """The runs import the textclf that is running here."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return {**os.environ, **offline_variables(), "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def _examples_per_second(log: Path) -> float | None:

@@ -6,19 +6,22 @@ folder holds, never by its name.
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats import hugging_face, textclf_format, tf1_checkpoint, tf1_hub, tf2_saved_model
+from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.vocabulary import Vocabulary
 from textclf.errors import EncoderError
+from textclf.terminal import printable
 
 
 class Format(Protocol):
     """What the module of a format offers.
 
-    `HOLDS` says for messages what its folders hold. `recognise` and `find_vocabulary` work without TensorFlow.
+    `HOLDS` says for messages what its folders hold.
     """
 
     NAME: str
@@ -27,6 +30,8 @@ class Format(Protocol):
     def recognise(self, folder: Path) -> bool: ...
 
     def read(self, folder: Path) -> EncoderCheckpoint: ...
+
+    def read_facts(self, folder: Path) -> EncoderFacts: ...
 
     def find_vocabulary(self, folder: Path) -> Vocabulary: ...
 
@@ -40,6 +45,8 @@ FORMATS: tuple[Format, ...] = (
 )
 
 _NESTING = 4
+_MOST_LISTED = 10_000
+_NAMES_SHOWN = 8
 
 
 def read_encoder(path: Path) -> EncoderCheckpoint:
@@ -51,8 +58,17 @@ def read_encoder(path: Path) -> EncoderCheckpoint:
     return form.read(folder)
 
 
+def read_facts(path: Path) -> EncoderFacts:
+    """What can be known of the encoder that `read_encoder` would read, without its weights.
+
+    Raises EncoderError for a configuration or a vocabulary that `read_encoder` would refuse.
+    """
+    form, folder = _recognise(path)
+    return form.read_facts(folder)
+
+
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary of the encoder that `read_encoder` would read, without its weights and without TensorFlow."""
+    """The vocabulary of the encoder that `read_encoder` would read, without its weights."""
     form, folder = _recognise(path)
     return form.find_vocabulary(folder)
 
@@ -70,14 +86,35 @@ def _recognise(path: Path) -> tuple[Format, Path]:
         raise EncoderError(
             f"{path}: is a file; point to the folder that holds the whole encoder. {formats_understood()}"
         )
+    try:
+        folder, form = _search(path)
+        found = sorted(entry.name for entry in islice(path.iterdir(), _MOST_LISTED))[:_NAMES_SHOWN]
+    except OSError as error:
+        raise EncoderError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
+    if form is not None:
+        return form, folder
+    if textclf_format.is_average_words(path):
+        raise EncoderError(
+            f"{path}: is a run of the encoder average-words, which other recipes cannot start from: it is learned from"
+            " each recipe's own rows; write `average-words` as the encoder's source"
+        )
+    shown = ", ".join(map(printable, found)) or "nothing"
+    raise EncoderError(f"{path}: no encoder was recognised (it holds {shown}). {formats_understood()}")
+
+
+def _search(path: Path) -> tuple[Path, Format | None]:
+    """The folder inside a folder that is of a known format, and that format."""
     folder = path
     for _ in range(_NESTING):
         for form in FORMATS:
             if form.recognise(folder):
-                return form, folder
-        inner = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__"))]
+                return folder, form
+        inner = [
+            entry
+            for entry in islice(folder.iterdir(), _MOST_LISTED)
+            if entry.is_dir() and not entry.name.startswith((".", "__"))
+        ]
         if len(inner) != 1:
             break
         folder = inner[0]
-    shown = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-    raise EncoderError(f"{path}: no encoder was recognised (it holds {shown}). {formats_understood()}")
+    return path, None

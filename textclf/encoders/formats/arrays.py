@@ -20,6 +20,9 @@ _LAYER = re.compile(r"encoder/layer_(\d+)/")
 _NETWORK = re.compile(r"encoder/layer_\d+/ffn_layer_(\d+)/")
 _NAMES_SHOWN = 3
 _MOST_PARAMETERS = 2_000_000_000
+# A number takes a byte or more of a file; compressed ones, or rows that share their numbers, may take less.
+_MOST_NUMBERS_A_BYTE = 4
+_NUMBERS_BESIDES = 2**24
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,22 @@ class StoredArray:
     read: Callable[[], np.ndarray]
 
 
-def read_weights(config: MobileBertConfig, stored: Mapping[str, StoredArray], file: Path) -> dict[str, np.ndarray]:
+def numpy_type(name: str) -> np.dtype:
+    """The little-endian type of that name, bfloat16 among them."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name).newbyteorder("<")
+
+
+def read_weights(
+    config: MobileBertConfig, stored: Mapping[str, StoredArray], file: Path, file_bytes: int
+) -> dict[str, np.ndarray]:
     """Every array of `expected_shapes(config)` as float32, in that order; other arrays (heads, optimiser slots) are left.
 
-    Raises EncoderError for an encoder array that is missing, misshapen, not finite or beyond what the configuration says.
+    `file_bytes` is how large all files of the weights are. Raises EncoderError for an encoder array that is missing,
+    misshapen, not finite or beyond what the configuration says, and for more numbers than such files can hold.
     """
     _check_counts(config, stored, file)
     shapes = expected_shapes(config)
@@ -59,6 +74,11 @@ def read_weights(config: MobileBertConfig, stored: Mapping[str, StoredArray], fi
                 f"{file}: the tensor {stored[name].stored_name!r} has the shape {list(found)}, but the configuration asks"
                 f" for {list(shape)}; the configuration and the weights are not of the same encoder"
             )
+    if parameters > _MOST_NUMBERS_A_BYTE * file_bytes + _NUMBERS_BESIDES:
+        raise EncoderError(
+            f"{file}: claims {parameters:,} parameters in {file_bytes:,} bytes; the file is damaged or made to fill this"
+            " machine's memory, get the encoder again"
+        )
     return {name: _read_float32(stored[name], file) for name in shapes}
 
 
@@ -106,7 +126,12 @@ def _read_float32(stored: StoredArray, file: Path) -> np.ndarray:
         raise EncoderError(
             f"{file}: the tensor {stored.stored_name!r} holds {array.dtype}, expected floating-point numbers"
         )
-    array = np.asarray(array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise EncoderError(f"{file}: the tensor {stored.stored_name!r} holds NaN or infinity; the file is damaged")
+    with np.errstate(over="ignore"):
+        array = np.asarray(array, dtype=np.float32)
+    odd = array.size - int(np.isfinite(array).sum())
+    if odd:
+        raise EncoderError(
+            f"{file}: the tensor {stored.stored_name!r} holds NaN or infinity, {odd:,} of {array.size:,} numbers; the file"
+            " is damaged or its training diverged, get the encoder again"
+        )
     return array

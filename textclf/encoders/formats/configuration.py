@@ -22,23 +22,37 @@ _ONLY_SUPPORTED: dict[str, Any] = {
     "use_bottleneck": True,
 }
 _LARGEST_COUNT = 2**31 - 1
+_LONGEST_SHOWN = 80
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file; EncoderError with the position if it is none."""
+def read_json(file: Path, largest: int = 2**20) -> dict[str, Any]:
+    """A JSON object from a file of at most `largest` bytes; EncoderError with the position if it is none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        if file.stat().st_size > largest:
+            raise EncoderError(f"{file}: is longer than {largest:,} bytes, expected a short JSON object; get it again")
+        content = json.loads(file.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise EncoderError(f"{file}: cannot be read ({error.strerror or error}); get the file again") from error
     except UnicodeDecodeError as error:
         raise EncoderError(f"{file}: is not UTF-8 text (byte {error.start}); expected a JSON object") from error
     except json.JSONDecodeError as error:
         raise EncoderError(
             f"{file}:{error.lineno}:{error.colno}: is not JSON ({error.msg}); get the file again"
         ) from error
+    except ValueError as error:
+        # A number of more digits than Python reads.
+        raise EncoderError(f"{file}: is not JSON that can be read ({error}); get the file again") from error
     except RecursionError as error:
         raise EncoderError(f"{file}: is nested too deeply to be a configuration; get the file again") from error
     if not isinstance(content, dict):
         raise EncoderError(f"{file}: holds a JSON {type(content).__name__}, expected an object of settings")
     return content
+
+
+def shown(value: object) -> str:
+    """A value as JSON has it, shortened for a message."""
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
 
 def make_config(settings: Mapping[str, Any], file: Path) -> MobileBertConfig:
@@ -50,7 +64,7 @@ def make_config(settings: Mapping[str, Any], file: Path) -> MobileBertConfig:
         found = settings.get(key)
         if found != supported:
             raise EncoderError(
-                f"{file}: `{key}` is {json.dumps(found)}, and only {json.dumps(supported)} is supported;"
+                f"{file}: `{key}` is {shown(found)}, and only {json.dumps(supported)} is supported;"
                 " use an encoder of the OPT family, such as uncased_L-24_H-128_B-512_A-4_F-4_OPT"
             )
     values: dict[str, Any] = {
@@ -82,5 +96,5 @@ def _typed(settings: Mapping[str, Any], key: str, type_name: Any, file: Path) ->
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_COUNT:
             return value
         expected = "a positive whole number"
-    found = json.dumps(value) if key in settings else "missing"
+    found = shown(value) if key in settings else "missing"
     raise EncoderError(f"{file}: `{key}` is {found}, expected {expected}")

@@ -1,15 +1,34 @@
-"""Arrays in Keras' HDF5 weight files: names and shapes first, each array when it is asked for."""
+"""Arrays in Keras' HDF5 weight files: names and shapes first, each array when it is asked for.
+
+The HDF5 library is written in C and believes what a file says of itself: a damaged one can end or hang the process that
+reads it. So a process of its own reads the file and copies its arrays into a safetensors file, which is read here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from textclf.encoders.formats.arrays import RawArray
+from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.errors import EncoderError
+
+_BEGINNING = b"\x89HDF\r\n\x1a\n"
+# Seconds at least, and bytes of the file for each second more.
+_LEAST_TIME = 60.0
+_BYTES_A_SECOND = 5_000_000
+# The copy is as large as the file, or as several such files where it is compressed.
+_MOST_TIMES_LARGER = 16
+_LEAST_COPY = 64 * 2**20
+_MEMORY_BESIDES = 2 * 2**30
+_LONGEST_MESSAGE = 300
 
 
 def index_hdf5(files: Iterable[Path]) -> dict[str, RawArray]:
@@ -17,30 +36,100 @@ def index_hdf5(files: Iterable[Path]) -> dict[str, RawArray]:
 
     Raises EncoderError for a file that is damaged, incomplete or of another kind.
     """
-    import h5py
-
     arrays: dict[str, RawArray] = {}
     for file in files:
-
-        def add(name: str, item: Any, file: Path = file) -> None:
-            # A dataset whose numbers lie in another file could make us read any file of this machine.
-            if isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual:
-                arrays[name] = RawArray(item.shape, item.dtype.name, _reader(item, file))
-
-        try:
-            h5py.File(file, "r").visititems(add)
-        except (OSError, RuntimeError) as error:
-            raise EncoderError(
-                f"{file}: cannot be read as HDF5 ({error}); it is damaged or incomplete, get it again"
-            ) from error
+        with file.open("rb") as stream:
+            if stream.read(len(_BEGINNING)) != _BEGINNING:
+                raise _damaged(file, "it does not begin as an HDF5 file does")
+        with TemporaryDirectory(prefix="textclf-") as folder:
+            copy = Path(folder) / "arrays.safetensors"
+            _copy_guarded(file, copy)
+            # Read now, for the copy goes with its folder; each array is let go when nobody needs it any more.
+            for name, array in index_safetensors([copy]).items():
+                arrays[name] = _in_memory(array.read())
     return arrays
 
 
-def _reader(dataset: Any, file: Path) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        try:
-            return dataset[()]
-        except OSError as error:
-            raise EncoderError(f"{file}: the tensor {dataset.name!r} cannot be read ({error})") from error
+def _copy_guarded(file: Path, copy: Path) -> None:
+    size = file.stat().st_size
+    command = [sys.executable, "-m", __name__, str(file), str(copy), str(_MOST_TIMES_LARGER * size + _LEAST_COPY)]
+    package = str(Path(__file__).resolve().parents[3])
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LEAST_TIME + size / _BYTES_A_SECOND,
+            cwd=copy.parent,
+            env={**os.environ, "PYTHONPATH": package},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _damaged(file, "reading it does not end") from error
+    if result.returncode == 0 and copy.is_file():
+        return
+    words = result.stderr.decode(errors="replace").strip().splitlines()
+    if result.returncode == 2 and words:
+        raise _damaged(file, words[-1][:_LONGEST_MESSAGE])
+    raise _damaged(file, f"the HDF5 library ends with code {result.returncode}")
 
-    return read
+
+def _in_memory(array: np.ndarray) -> RawArray:
+    return RawArray(array.shape, array.dtype.name, lambda: array)
+
+
+def _damaged(file: Path, what: str) -> EncoderError:
+    return EncoderError(f"{file}: cannot be read as HDF5 ({what}); it is damaged or incomplete, get it again")
+
+
+# --- In the process of its own ---------------------------------------------------------------------------------------
+
+
+def _copy(file: str, copy: str, most_bytes: int) -> None:
+    """Copies the arrays of numbers in `file`; raises ValueError for more than `most_bytes` of them."""
+    import h5py
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, np.ndarray] = {}
+    total = 0
+
+    def add(name: str, item: Any) -> None:
+        nonlocal total
+        # A dataset whose numbers lie in another file could make us read any file of this machine.
+        if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual or item.dtype.kind not in "fiub":
+            return
+        total += item.nbytes
+        if total > most_bytes:
+            raise ValueError(f"it claims more than {most_bytes:,} bytes of numbers")
+        arrays[name] = np.ascontiguousarray(item[()])
+
+    with h5py.File(file, "r") as content:
+        content.visititems(add)
+    save_file(arrays, copy)
+
+
+def _limit_memory(most_bytes: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit.
+        return
+    wanted = 2 * most_bytes + _MEMORY_BESIDES
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or wanted < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    # A crash is an answer here, and not worth a file of this process's memory.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _main(arguments: list[str]) -> int:
+    file, copy, most_bytes = arguments
+    _limit_memory(int(most_bytes))
+    try:
+        _copy(file, copy, int(most_bytes))
+    except Exception as error:
+        print(" ".join(f"{error or type(error).__name__}".split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

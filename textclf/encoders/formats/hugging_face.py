@@ -5,21 +5,21 @@ The weights may carry the prefix `mobilebert.` and the heads of a task. Dense ke
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats.arrays import RawArray, StoredArray, read_weights
-from textclf.encoders.formats.configuration import make_config, read_json
+from textclf.encoders.formats.configuration import make_config, read_json, shown
+from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.hdf5_file import index_hdf5
 from textclf.encoders.formats.pytorch_file import index_pytorch
 from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary, is_lower_cased
 from textclf.errors import EncoderError
-from textclf.tokenizer import read_vocabulary
+from textclf.tokenizer import checked_pieces, read_vocabulary
 
 NAME = "hugging_face"
 HOLDS = "config.json of model_type mobilebert with model.safetensors (or shards), pytorch_model.bin or tf_model.h5"
@@ -53,6 +53,7 @@ _WEIGHT_FORMS: tuple[tuple[str, Callable[[list[Path]], dict[str, RawArray]]], ..
     ("tf_model.h5", index_hdf5),
 )
 
+_LARGEST_LIST = 16 * 2**20
 _POINTER = b"version https://git-lfs"
 _EMBEDDING_TABLE = re.compile(r"embeddings/(word|token_type|position)_embeddings/(weight|embeddings)$")
 _PYTORCH_PART = re.compile(r"(?:(?P<prefix>mobilebert)\.)?(?P<rest>(?:embeddings|encoder|pooler)\..+)$")
@@ -74,13 +75,7 @@ def recognise(folder: Path) -> bool:
 def read(folder: Path) -> EncoderCheckpoint:
     """The encoder in a folder for which `recognise` is true."""
     config_file = folder / "config.json"
-    settings = read_json(config_file)
-    model_type = settings.get("model_type", "mobilebert")
-    if model_type != "mobilebert":
-        raise EncoderError(
-            f'{config_file}: `model_type` is {json.dumps(model_type)}, expected "mobilebert"; only MobileBERT encoders'
-            " can be trained here, for example hf:google/mobilebert-uncased"
-        )
+    settings = _settings(config_file)
     weights = _find_weights(folder)
     if weights is None:
         raise EncoderError(f"{folder}: has a config.json but no weights; expected {HOLDS}")
@@ -89,13 +84,36 @@ def read(folder: Path) -> EncoderCheckpoint:
         _refuse_pointer(shard)
     stored = _stored_arrays(index(shards))
     # Only a head-less file that does not say is taken by what it holds: transformers' own default is true.
-    settings = {**_DEFAULTS, "classifier_activation": "pooler/dense/kernel" in stored, **settings}
+    settings = {"classifier_activation": "pooler/dense/kernel" in stored, **settings}
     config = make_config(settings, config_file)
-    arrays = read_weights(config, stored, file)
+    arrays = read_weights(config, stored, file, sum(shard.stat().st_size for shard in shards))
     vocabulary = find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
     # transformers masks with the least number that the type can hold; after softmax that is what -10000 is.
     return EncoderCheckpoint(config, arrays, vocabulary.pieces, vocabulary.do_lower_case, "additive", NAME, folder)
+
+
+def read_facts(folder: Path) -> EncoderFacts:
+    """What the configuration and the vocabulary tell."""
+    config_file = folder / "config.json"
+    if _find_weights(folder) is None:
+        raise EncoderError(f"{folder}: has a config.json but no weights; expected {HOLDS}")
+    config = make_config({"classifier_activation": False, **_settings(config_file)}, config_file)
+    vocabulary = find_vocabulary(folder)
+    check_vocabulary(vocabulary, config)
+    return EncoderFacts(config.max_position_embeddings, config.type_vocab_size, vocabulary, folder)
+
+
+def _settings(config_file: Path) -> dict[str, Any]:
+    """The file's settings, completed with transformers' defaults; EncoderError for another kind of model."""
+    settings = read_json(config_file)
+    model_type = settings.get("model_type", "mobilebert")
+    if model_type != "mobilebert":
+        raise EncoderError(
+            f'{config_file}: `model_type` is {shown(model_type)}, expected "mobilebert"; only MobileBERT encoders'
+            " can be trained here, for example hf:google/mobilebert-uncased"
+        )
+    return {**_DEFAULTS, **settings}
 
 
 def find_vocabulary(folder: Path) -> Vocabulary:
@@ -139,12 +157,12 @@ def _refuse_pointer(file: Path) -> None:
 
 
 def _shards(shard_list: Path) -> list[Path]:
-    weight_map = read_json(shard_list).get("weight_map")
+    weight_map = read_json(shard_list, _LARGEST_LIST).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise EncoderError(f"{shard_list}: has no `weight_map` from tensors to files; get the file again")
     names = sorted(set(weight_map.values()))
     for name in names:
-        if Path(name).name != name:
+        if PureWindowsPath(name).name != name or name in ("", ".", "..") or not name.isprintable():
             raise EncoderError(f"{shard_list}: names the file {name!r} outside its own folder; such a file is not read")
         if not (shard_list.parent / name).is_file():
             raise EncoderError(
@@ -183,18 +201,19 @@ def _tokenizer_pieces(file: Path) -> list[str]:
         raise EncoderError(
             f"{file.parent}: has neither vocab.txt nor tokenizer.json; put the encoder's vocabulary there"
         )
-    model = read_json(file).get("model")
+    model = read_json(file, _LARGEST_LIST).get("model")
     pieces = model.get("vocab") if isinstance(model, dict) and model.get("type", "WordPiece") == "WordPiece" else None
-    if not isinstance(pieces, dict) or set(pieces.values()) != set(range(len(pieces))):
+    whole = isinstance(pieces, dict) and all(type(number) is int for number in pieces.values())
+    if not isinstance(pieces, dict) or not whole or set(pieces.values()) != set(range(len(pieces))):
         raise EncoderError(f"{file}: holds no WordPiece vocabulary with the ids 0, 1, 2, …; add a vocab.txt")
-    return sorted(pieces, key=pieces.__getitem__)
+    return checked_pieces(sorted(pieces, key=pieces.__getitem__), str(file))
 
 
 def _do_lower_case(folder: Path, vocabulary: list[str]) -> bool:
     """What the tokenizer's files say, the first that does; else what the vocabulary looks like."""
     for name, place in (("tokenizer_config.json", ("do_lower_case",)), ("tokenizer.json", ("normalizer", "lowercase"))):
         if (folder / name).is_file():
-            setting: Any = read_json(folder / name)
+            setting: Any = read_json(folder / name, _LARGEST_LIST)
             for key in place:
                 setting = setting.get(key) if isinstance(setting, dict) else None
             if isinstance(setting, bool):

@@ -12,21 +12,27 @@ import math
 import pickletools
 import struct
 import zipfile
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from textclf.encoders.formats.arrays import RawArray
+from textclf.encoders.archive import ShortReads
+from textclf.encoders.formats.arrays import RawArray, numpy_type
 from textclf.errors import EncoderError
 
 # torch/serialization.py: what the older form begins with, as pickles of a number each.
 _OLD_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _OLD_PROTOCOL = 1001
 _ZIP_BEGINNING = b"PK\x03\x04"
-_LARGEST_PICKLE = 64 * 2**20
+_LARGEST_PICKLE = 16 * 2**20
+# An encoder's list of tensors takes some 30,000; each may make an object.
+_MOST_OPCODES = 500_000
+_LARGEST_RANK = 8
+_LARGEST_NUMBER = 2**62
 
 # What reading damaged bytes raises; `zipfile` has several words for entries that it cannot read.
 _DAMAGE = (
@@ -35,7 +41,10 @@ _DAMAGE = (
     KeyError,
     ValueError,
     RuntimeError,
+    NotImplementedError,
+    OverflowError,
     zipfile.BadZipFile,
+    zlib.error,
     struct.error,
 )
 
@@ -108,28 +117,36 @@ def index_pytorch(files: Iterable[Path]) -> dict[str, RawArray]:
 
 def _index_zip_form(file: Path) -> dict[str, RawArray]:
     """A zip archive with `data.pkl` and one uncompressed entry for each storage, all in one folder."""
-    archive = zipfile.ZipFile(file)
+    archive = zipfile.ZipFile(cast(Any, ShortReads(file)))
     pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
         raise _NotTensorsError("is a zip archive without the one `data.pkl` that PyTorch writes")
     folder = pickles[0].removesuffix("data.pkl")
-    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-        raise _NotTensorsError("holds big-endian numbers")
+    if f"{folder}byteorder" in archive.namelist():
+        with archive.open(f"{folder}byteorder") as entry:
+            if entry.read(10) != b"little":
+                raise _NotTensorsError("holds big-endian numbers")
     if archive.getinfo(pickles[0]).file_size > _LARGEST_PICKLE:
         raise _NotTensorsError(f"has a list of tensors of over {_LARGEST_PICKLE} bytes")
     tensors = _tensors(_interpret(io.BytesIO(archive.read(pickles[0])), {}))
 
     def read_storage(storage: _Storage) -> np.ndarray:
         entry = archive.getinfo(f"{folder}data/{storage.key}")
-        dtype = _numpy_type(storage.dtype)
+        dtype = numpy_type(storage.dtype)
         # PyTorch compresses nothing; what is compressed could expand without bound.
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != storage.size * dtype.itemsize:
             raise ValueError(
                 f"storage {storage.key} has {entry.file_size} bytes, not {storage.size} × {dtype.itemsize}"
             )
-        return np.frombuffer(archive.read(entry), dtype)
+        return np.frombuffer(b"".join(_chunks(archive, entry)), dtype)
 
     return _raw_arrays(tensors, read_storage, file)
+
+
+def _chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    with archive.open(entry) as stream:
+        while chunk := stream.read(2**20):
+            yield chunk
 
 
 def _index_old_form(file: Path) -> dict[str, RawArray]:
@@ -153,19 +170,19 @@ def _index_old_form(file: Path) -> dict[str, RawArray]:
             stream.seek(position)
             header = stream.read(8)
             if len(header) != 8:
-                raise ValueError(f"it ends after {end} bytes, before the storage {key!r}")
+                raise ValueError(f"it ends after {end} bytes, before the storage {str(key)[:80]!r}")
             (size,) = struct.unpack("<q", header)
             if not isinstance(key, str) or key not in storages or storages[key].size != size:
                 raise _NotTensorsError(
-                    f"has a storage {key!r} of {size} elements that its list of tensors does not have"
+                    f"has a storage {str(key)[:80]!r} of {size} elements that its list of tensors does not have"
                 )
             places[key] = position + 8
-            position += 8 + size * _numpy_type(storages[key].dtype).itemsize
+            position += 8 + size * numpy_type(storages[key].dtype).itemsize
         if position > end or places.keys() != storages.keys():
             raise ValueError(f"it ends after {end} bytes, its tensors need {position}")
 
     def read_storage(storage: _Storage) -> np.ndarray:
-        return np.fromfile(file, _numpy_type(storage.dtype), storage.size, offset=places[storage.key])
+        return np.fromfile(file, numpy_type(storage.dtype), storage.size, offset=places[storage.key])
 
     return _raw_arrays(tensors, read_storage, file)
 
@@ -206,14 +223,6 @@ def _reader(
         return np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides, writeable=False)
 
     return read
-
-
-def _numpy_type(name: str) -> np.dtype:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name).newbyteorder("<")
 
 
 # The interpreter. `pickletools.genops` only splits a pickle into opcodes and arguments; all that happens is below.
@@ -263,17 +272,21 @@ class _Cautious:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self.readline = stream.readline
         self.tell = stream.tell
 
     def read(self, size: int) -> bytes:
         return self._stream.read(min(size, _LARGEST_PICKLE))
 
+    def readline(self) -> bytes:
+        return self._stream.readline(_LARGEST_PICKLE)
+
 
 def _interpret(stream: BinaryIO, storages: dict[str, _Storage]) -> Any:
     """The value of the pickle at the stream's position, which is then behind it; adds the storages that it names."""
     machine = _Machine(storages)
-    for opcode, argument, _ in pickletools.genops(cast(Any, _Cautious(stream))):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(Any, _Cautious(stream)))):
+        if count > _MOST_OPCODES:
+            raise _NotTensorsError(f"has a list of tensors of more than {_MOST_OPCODES:,} steps")
         if opcode.name == "STOP":
             return machine.pop()
         _step(machine, opcode.name, argument)
@@ -316,7 +329,7 @@ def _step(machine: _Machine, name: str, argument: Any) -> None:
     elif name == "BINPERSID":
         storage = _make_storage(machine.pop())
         if machine.storages.setdefault(storage.key, storage) != storage:
-            raise _NotTensorsError(f"describes the storage {storage.key!r} in two ways")
+            raise _NotTensorsError(f"describes the storage {storage.key[:80]!r} in two ways")
         stack.append(storage)
     elif name == "REDUCE":
         arguments, function = machine.pop(), machine.pop()
@@ -337,11 +350,13 @@ def _set_items(target: dict[Any, Any], items: list[Any]) -> None:
 def _make_storage(identity: Any) -> _Storage:
     """What PyTorch's persistent ids say: ("storage", type, key, device, number of elements[, view])."""
     match identity:
-        case ("storage", _Global(name), str(key), str(), int(size), *view) if view in ([], [None]) and size >= 0:
+        case ("storage", _Global(name), str(key), str(), int(size), *view) if (
+            view in ([], [None]) and 0 <= size < _LARGEST_NUMBER
+        ):
             kind = name.rpartition(".")[2]
             if name.startswith(("torch.", "torch.storage.")) and kind in _STORAGE_TYPES:
                 return _Storage(_STORAGE_TYPES[kind], key, size)
-            raise _NotTensorsError(f"holds numbers of the type {name!r}")
+            raise _NotTensorsError(f"holds numbers of the type {name[:80]!r}")
     raise _NotTensorsError("describes its numbers in a way that is not understood")
 
 
@@ -364,13 +379,16 @@ def _make(function: Any, arguments: Any) -> Any:
             return _checked(_Tensor(storage, offset, shape, strides))
         case "torch._utils._rebuild_parameter", (_Tensor() as tensor, *_):
             return tensor
-    raise _NotTensorsError(f"asks for {function.name!r}, which no tensor needs")
+    raise _NotTensorsError(f"asks for {function.name[:80]!r}, which no tensor needs")
 
 
 def _checked(tensor: _Tensor) -> _Tensor:
     """Raises unless every element lies inside the storage."""
     numbers = (tensor.offset, *tensor.shape, *tensor.strides)
-    if len(tensor.shape) != len(tensor.strides) or not all(isinstance(n, int) and n >= 0 for n in numbers):
+    plain = len(numbers) <= 1 + 2 * _LARGEST_RANK and all(
+        isinstance(n, int) and 0 <= n < _LARGEST_NUMBER for n in numbers
+    )
+    if len(tensor.shape) != len(tensor.strides) or not plain:
         raise _NotTensorsError("has a tensor with a malformed shape")
     if math.prod(tensor.shape):
         steps = zip(tensor.shape, tensor.strides, strict=True)

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from textclf.encoders.formats.arrays import RawArray, StoredArray, count_layers, count_networks
+from textclf.encoders.formats.facts import EncoderFacts
+from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary_size
+from textclf.errors import EncoderError
 
 _ORIGINAL = re.compile(r"(?:.*/)?bert/((?:embeddings|encoder|pooler)/.+)$")
 
@@ -51,3 +55,15 @@ def settings_from_shapes(stored: Mapping[str, StoredArray]) -> dict[str, Any]:
         "normalization_type": "no_norm" if "embeddings/FakeLayerNorm/gamma" in stored else "layer_norm",
     }
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def facts_from_shapes(
+    stored: Mapping[str, StoredArray], vocabulary: Vocabulary, prefix: Path, folder: Path
+) -> EncoderFacts:
+    """What the shapes of the embeddings tell; raises EncoderError where they are not there, or the vocabulary does not fit."""
+    settings = settings_from_shapes(stored)
+    for key in ("vocab_size", "max_position_embeddings", "type_vocab_size"):
+        if not settings.get(key):
+            raise EncoderError(f"{prefix}: holds no embeddings of a MobileBERT encoder; is it another model's file?")
+    check_vocabulary_size(vocabulary, settings["vocab_size"])
+    return EncoderFacts(settings["max_position_embeddings"], settings["type_vocab_size"], vocabulary, folder)

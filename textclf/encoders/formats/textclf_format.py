@@ -15,9 +15,11 @@ from typing import Literal
 
 import numpy as np
 
-from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.average_words import FORMAT as AVERAGE_WORDS
+from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
 from textclf.encoders.formats.arrays import RawArray, StoredArray, read_weights
-from textclf.encoders.formats.configuration import make_config, read_json
+from textclf.encoders.formats.configuration import make_config, read_json, shown
+from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary
 from textclf.encoders.quantization import dominant_diagonal
@@ -48,29 +50,39 @@ def recognise(folder: Path) -> bool:
 
 def read(folder: Path) -> EncoderCheckpoint:
     """The encoder in a folder for which `recognise` is true."""
-    place = _encoder_folder(folder)
-    if place is None:
-        raise EncoderError(f"{folder}: is no textclf encoder; expected {HOLDS}")
-    config_file, weights_file = place / CONFIG_FILE, place / WEIGHTS_FILE
-    settings = read_json(config_file)
-    if settings.get("version") != _VERSION:
-        raise EncoderError(
-            f"{config_file}: is of version {json.dumps(settings.get('version'))}, this textclf reads version {_VERSION};"
-            " install a newer textclf"
-        )
-    mask_convention = settings.get("mask_convention")
-    if mask_convention not in ("additive", "scaled"):
-        raise EncoderError(
-            f'{config_file}: `mask_convention` is {json.dumps(mask_convention)}, expected "additive" or "scaled"'
-        )
+    place = _encoder_folder(folder) or folder
+    weights_file = place / WEIGHTS_FILE
+    config, mask_convention = _config(place)
     for file in (weights_file, place / VOCABULARY_FILE):
         if not file.is_file():
             raise EncoderError(f"{file}: is missing; a textclf encoder is {HOLDS}")
-    config = make_config({**settings, **_IMPLIED}, config_file)
-    weights = read_weights(config, _stored_arrays(index_safetensors([weights_file]), weights_file), weights_file)
+    stored = _stored_arrays(index_safetensors([weights_file]), weights_file)
+    weights = read_weights(config, stored, weights_file, weights_file.stat().st_size)
     vocabulary = find_vocabulary(place)
     check_vocabulary(vocabulary, config)
     return EncoderCheckpoint(config, weights, vocabulary.pieces, vocabulary.do_lower_case, mask_convention, NAME, place)
+
+
+def read_facts(folder: Path) -> EncoderFacts:
+    """What the configuration and the vocabulary tell."""
+    place = _encoder_folder(folder) or folder
+    (config, _), vocabulary = _config(place), find_vocabulary(place)
+    check_vocabulary(vocabulary, config)
+    return EncoderFacts(config.max_position_embeddings, config.type_vocab_size, vocabulary, place)
+
+
+def _config(place: Path) -> tuple[MobileBertConfig, MaskConvention]:
+    file = place / CONFIG_FILE
+    settings = read_json(file)
+    if settings.get("version") != _VERSION:
+        raise EncoderError(
+            f"{file}: is of version {shown(settings.get('version'))}, this textclf reads version {_VERSION};"
+            " install a newer textclf"
+        )
+    mask_convention = settings.get("mask_convention")
+    if mask_convention != "additive" and mask_convention != "scaled":
+        raise EncoderError(f'{file}: `mask_convention` is {shown(mask_convention)}, expected "additive" or "scaled"')
+    return make_config({**settings, **_IMPLIED}, file), mask_convention
 
 
 def find_vocabulary(folder: Path) -> Vocabulary:
@@ -79,9 +91,7 @@ def find_vocabulary(folder: Path) -> Vocabulary:
     settings = read_json(place / CONFIG_FILE)
     do_lower_case = settings.get("do_lower_case")
     if not isinstance(do_lower_case, bool):
-        raise EncoderError(
-            f"{place / CONFIG_FILE}: `do_lower_case` is {json.dumps(do_lower_case)}, expected true or false"
-        )
+        raise EncoderError(f"{place / CONFIG_FILE}: `do_lower_case` is {shown(do_lower_case)}, expected true or false")
     return Vocabulary(read_vocabulary(place / VOCABULARY_FILE), do_lower_case, place / VOCABULARY_FILE)
 
 
@@ -109,12 +119,22 @@ def write_encoder(folder: Path, checkpoint: EncoderCheckpoint, dtype: StoredType
     _replace(folder / CONFIG_FILE, (json.dumps(settings, indent=2) + "\n").encode())
 
 
+def is_average_words(folder: Path) -> bool:
+    """Whether the folder is a run, or the best checkpoint of a run, of averaged words."""
+    return _folder_of(folder, AVERAGE_WORDS) is not None
+
+
 def _encoder_folder(folder: Path) -> Path | None:
+    return _folder_of(folder, _FORMAT)
+
+
+def _folder_of(folder: Path, form: str) -> Path | None:
+    """The folder, or the best checkpoint in it, whose configuration says that it is of that format."""
     for place in (folder, folder / BEST_CHECKPOINT):
         config_file = place / CONFIG_FILE
         if config_file.is_file():
             try:
-                if read_json(config_file).get("format") == _FORMAT:
+                if read_json(config_file).get("format") == form:
                     return place
             except EncoderError:
                 continue

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig
 from textclf.encoders.formats.arrays import read_weights
 from textclf.encoders.formats.configuration import make_config, read_json
-from textclf.encoders.formats.tensorflow_checkpoint import index_checkpoint
+from textclf.encoders.formats.facts import EncoderFacts
+from textclf.encoders.formats.tensorflow_checkpoint import data_bytes, index_checkpoint
 from textclf.encoders.formats.tensorflow_names import original_arrays
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary, is_lower_cased
 from textclf.errors import EncoderError
@@ -20,6 +21,7 @@ HOLDS = "bert_config.json, vocab.txt and *.ckpt.index with *.ckpt.data-*"
 
 CONFIG_FILE = "bert_config.json"
 VOCABULARY_FILE = "vocab.txt"
+_LONGEST_STATE = 2**20
 
 # What settings are when the file does not say (google-research mobilebert/modeling.py, `BertConfig`).
 _DEFAULTS: dict[str, Any] = {
@@ -49,20 +51,30 @@ def recognise(folder: Path) -> bool:
 
 def read(folder: Path) -> EncoderCheckpoint:
     """The encoder in a folder for which `recognise` is true."""
-    config_file = folder / CONFIG_FILE
-    for file in (config_file, folder / VOCABULARY_FILE):
+    for file in (folder / CONFIG_FILE, folder / VOCABULARY_FILE):
         if not file.is_file():
             raise EncoderError(f"{file}: is missing beside the checkpoint; expected {HOLDS}")
-    settings = {**_DEFAULTS, **read_json(config_file)}
-    for key in ("embedding_size", "intra_bottleneck_size"):
-        settings[key] = settings.get(key) or settings["hidden_size"]
-    config = make_config(settings, config_file)
+    config = _config(folder)
     prefix = _choose_prefix(folder)
-    weights = read_weights(config, original_arrays(index_checkpoint(prefix)), prefix)
+    weights = read_weights(config, original_arrays(index_checkpoint(prefix)), prefix, data_bytes(prefix))
     vocabulary = find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
     # The released checkpoint was trained with the additive mask; a bare checkpoint has no graph that could say otherwise.
     return EncoderCheckpoint(config, weights, vocabulary.pieces, vocabulary.do_lower_case, "additive", NAME, folder)
+
+
+def read_facts(folder: Path) -> EncoderFacts:
+    """What the configuration and the vocabulary tell."""
+    config, vocabulary = _config(folder), find_vocabulary(folder)
+    check_vocabulary(vocabulary, config)
+    return EncoderFacts(config.max_position_embeddings, config.type_vocab_size, vocabulary, folder)
+
+
+def _config(folder: Path) -> MobileBertConfig:
+    settings = {**_DEFAULTS, **read_json(folder / CONFIG_FILE)}
+    for key in ("embedding_size", "intra_bottleneck_size"):
+        settings[key] = settings.get(key) or settings["hidden_size"]
+    return make_config(settings, folder / CONFIG_FILE)
 
 
 def find_vocabulary(folder: Path) -> Vocabulary:
@@ -72,7 +84,7 @@ def find_vocabulary(folder: Path) -> Vocabulary:
 
 
 def _prefixes(folder: Path) -> list[Path]:
-    return sorted(file.with_suffix("") for file in folder.glob("*.index"))
+    return sorted(file.with_suffix("") for file in folder.glob("*.index") if not file.name.startswith("."))
 
 
 def _choose_prefix(folder: Path) -> Path:
@@ -82,7 +94,8 @@ def _choose_prefix(folder: Path) -> Path:
         return prefixes[0]
     state_file = folder / "checkpoint"
     if state_file.is_file():
-        match = re.search(r'^model_checkpoint_path: "([^"]*)"', state_file.read_text(errors="replace"), re.MULTILINE)
+        with state_file.open(encoding="utf-8", errors="replace") as stream:
+            match = re.search(r'^model_checkpoint_path: "([^"]*)"', stream.read(_LONGEST_STATE), re.MULTILINE)
         for prefix in prefixes:
             if match and prefix.name == re.split(r"[/\\]", match[1])[-1]:
                 return prefix

@@ -11,19 +11,19 @@ from typing import Any
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig
 from textclf.encoders.formats.arrays import StoredArray, read_weights
 from textclf.encoders.formats.configuration import make_config
+from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.saved_model_file import (
     FILE,
+    MetaGraph,
     find_asset_vocabulary,
     head_size,
     is_object_based,
-    operations,
     read_mask_convention,
     read_meta_graphs,
-    scalar,
     softmax_constants,
 )
-from textclf.encoders.formats.tensorflow_checkpoint import index_checkpoint
-from textclf.encoders.formats.tensorflow_names import original_arrays, settings_from_shapes
+from textclf.encoders.formats.tensorflow_checkpoint import data_bytes, index_checkpoint
+from textclf.encoders.formats.tensorflow_names import facts_from_shapes, original_arrays, settings_from_shapes
 from textclf.encoders.formats.vocabulary import check_vocabulary
 from textclf.errors import EncoderError
 
@@ -46,7 +46,7 @@ def read(folder: Path) -> EncoderCheckpoint:
     if not stored:
         raise EncoderError(f"{prefix}: has no variable under `bert/`; this SavedModel is no MobileBERT")
     config = make_config(_settings(graph, stored, file), file)
-    weights = read_weights(config, stored, prefix)
+    weights = read_weights(config, stored, prefix, data_bytes(prefix))
     vocabulary = find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
     said = _do_lower_case(graph)
@@ -55,21 +55,27 @@ def read(folder: Path) -> EncoderCheckpoint:
     return EncoderCheckpoint(config, weights, vocabulary.pieces, do_lower_case, mask_convention, NAME, folder)
 
 
+def read_facts(folder: Path) -> EncoderFacts:
+    """What the index of the variables and the vocabulary tell."""
+    prefix = folder / "variables" / "variables"
+    return facts_from_shapes(original_arrays(index_checkpoint(prefix)), find_vocabulary(folder), prefix, folder)
+
+
 find_vocabulary = find_asset_vocabulary
 
 
-def _inference_graph(graphs: list[Any]) -> Any:
+def _inference_graph(graphs: list[MetaGraph]) -> MetaGraph:
     """The graph without tags, which has no dropout; a Hub module's other one is tagged `train`."""
-    return min(graphs, key=lambda graph: len(graph.meta_info_def.tags))
+    return min(graphs, key=lambda graph: len(graph.tags))
 
 
-def _settings(graph: Any, stored: dict[str, StoredArray], file: Path) -> dict[str, Any]:
+def _settings(graph: MetaGraph, stored: dict[str, StoredArray], file: Path) -> dict[str, Any]:
     settings = settings_from_shapes(stored)
     widths = {head_size(constants) for constants in softmax_constants(graph)}
     width = widths.pop() if len(widths) == 1 else None
     if width is None or "intra_bottleneck_size" not in settings:
         raise EncoderError(f"{file}: its graph does not tell the number of attention heads; is it a MobileBERT?")
-    kinds = {node.op for nodes in operations(graph) for node in nodes}
+    kinds = {node.kind for nodes in graph.parts for node in nodes}
     activations = [kind.lower() for kind in _ACTIVATIONS if kind in kinds]
     defaults = MobileBertConfig()
     return {
@@ -83,11 +89,10 @@ def _settings(graph: Any, stored: dict[str, StoredArray], file: Path) -> dict[st
     }
 
 
-def _do_lower_case(graph: Any) -> bool | None:
+def _do_lower_case(graph: MetaGraph) -> bool | None:
     """The constant behind the signature `tokenization_info`, if the module has one."""
-    output = graph.signature_def["tokenization_info"].outputs["do_lower_case"].name.partition(":")[0]
-    for node in graph.graph_def.node:
+    output = graph.outputs.get("do_lower_case", "").partition(":")[0]
+    for node in graph.parts[0]:
         if node.name == output:
-            value = scalar(node)
-            return bool(value) if value is not None else None
+            return bool(node.value) if node.value is not None else None
     return None

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats.arrays import RawArray, StoredArray, read_weights
 from textclf.encoders.formats.configuration import make_config
+from textclf.encoders.formats.facts import EncoderFacts
+from textclf.encoders.formats.protobuf import ProtobufError, message_in, messages, text
 from textclf.encoders.formats.saved_model_file import (
     FILE,
+    LARGEST_FILE,
     OBJECT_GRAPH_KEY,
     find_asset_vocabulary,
     is_object_based,
     read_mask_convention,
     read_meta_graphs,
 )
-from textclf.encoders.formats.tensorflow_checkpoint import index_checkpoint
-from textclf.encoders.formats.tensorflow_names import settings_from_shapes
+from textclf.encoders.formats.tensorflow_checkpoint import data_bytes, index_checkpoint
+from textclf.encoders.formats.tensorflow_names import facts_from_shapes, settings_from_shapes
 from textclf.encoders.formats.vocabulary import check_vocabulary
 from textclf.errors import EncoderError
 
@@ -64,6 +66,7 @@ _NETWORK_PARTS = {
 }
 _TRANSFORMER = re.compile(rb'"class_name": "(?:\w+>)?MobileBertTransformer", "config": ')
 _LONGEST_SETTINGS = 10_000
+_MOST_LAYERS = 1000
 _NETWORK = re.compile(r"ffn_layer_(\d+)/(\w+)$")
 
 # What the transformer layers' Keras metadata is called → the original's setting.
@@ -92,12 +95,20 @@ def read(folder: Path) -> EncoderCheckpoint:
     if not stored:
         raise EncoderError(f"{prefix}: has no variable of a MobileBERT encoder; this SavedModel is another model")
     config = make_config(_settings(folder, file, stored), file)
-    weights = read_weights(config, stored, prefix)
+    weights = read_weights(config, stored, prefix, data_bytes(prefix))
     vocabulary = find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
     said = _do_lower_case(raw)
     do_lower_case = vocabulary.do_lower_case if said is None else said
     return EncoderCheckpoint(config, weights, vocabulary.pieces, do_lower_case, mask_convention, NAME, folder)
+
+
+def read_facts(folder: Path) -> EncoderFacts:
+    """What the index of the variables and the vocabulary tell."""
+    prefix = folder / "variables" / "variables"
+    raw = index_checkpoint(prefix)
+    stored = _stored_arrays(raw, _variable_keys(raw, prefix), prefix)
+    return facts_from_shapes(stored, find_vocabulary(folder), prefix, folder)
 
 
 find_vocabulary = find_asset_vocabulary
@@ -124,25 +135,27 @@ def canonical_name(block: str, rest: str, last_network: int) -> str | None:
 
 def _variable_keys(raw: Mapping[str, RawArray], prefix: Path) -> dict[str, str]:
     """The variables' own names → their keys in the checkpoint, from the object graph that lies in the checkpoint itself."""
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
-
     if OBJECT_GRAPH_KEY not in raw:
         raise EncoderError(
             f"{prefix}: has no object graph, so its variables have no names; export the SavedModel again"
         )
-    graph = trackable_object_graph_pb2.TrackableObjectGraph()
-    try:
-        graph.ParseFromString(np.asarray(raw[OBJECT_GRAPH_KEY].read(), object).item())
-    except (DecodeError, TypeError, ValueError) as error:
-        raise EncoderError(f"{prefix}: its object graph cannot be read ({error}); get the SavedModel again") from error
     keys: dict[str, str] = {}
-    for node in graph.nodes:
-        for attribute in node.attributes:
-            name, key = attribute.full_name, attribute.checkpoint_key
+    try:
+        graph = memoryview(raw[OBJECT_GRAPH_KEY].read().item())
+        for name, key in _variables(graph):
             if _ENCODER_NAME.match(name) and keys.setdefault(name, key) != key:
                 raise EncoderError(f"{prefix}: holds two variables called {name!r}; export the encoder alone")
+    except (ProtobufError, TypeError, ValueError) as error:
+        raise EncoderError(f"{prefix}: its object graph cannot be read ({error}); get the SavedModel again") from error
     return keys
+
+
+def _variables(graph: memoryview) -> Iterator[tuple[str, str]]:
+    """Of a `TrackableObjectGraph` the names of its variables and their keys: 1 is a node, 2 one of its attributes, in
+    which 2 is the full name and 3 the key."""
+    for node in messages(graph, 1):
+        for attribute in messages(node, 2):
+            yield text(message_in(attribute, 2)), text(message_in(attribute, 3))
 
 
 def _stored_arrays(raw: Mapping[str, RawArray], keys: Mapping[str, str], prefix: Path) -> dict[str, StoredArray]:
@@ -193,8 +206,13 @@ def _settings(folder: Path, file: Path, stored: Mapping[str, StoredArray]) -> di
 def _layer_metadata(folder: Path) -> list[dict[str, Any]]:
     """The Keras settings of each transformer layer: JSON inside `keras_metadata.pb`, before TF 2.5 in the SavedModel."""
     for file in (folder / _METADATA_FILE, folder / FILE):
-        content = file.read_bytes() if file.is_file() else b""
-        found = [_settings_at(content, match.end()) for match in _TRANSFORMER.finditer(content)]
+        if not file.is_file():
+            continue
+        if file.stat().st_size > LARGEST_FILE:
+            raise EncoderError(f"{file}: is longer than {LARGEST_FILE:,} bytes; get the SavedModel again")
+        content = file.read_bytes()
+        matches = islice(_TRANSFORMER.finditer(content), _MOST_LAYERS)
+        found = [_settings_at(content, match.end()) for match in matches]
         if layers := [settings for settings in found if settings is not None]:
             return layers
     return []
@@ -204,7 +222,7 @@ def _settings_at(content: bytes, start: int) -> dict[str, Any] | None:
     text = content[start : start + _LONGEST_SETTINGS].decode("utf-8", errors="replace")
     try:
         settings, _ = json.JSONDecoder().raw_decode(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return settings if isinstance(settings, dict) else None
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from textclf.encoders.checkpoint import MobileBertConfig
 from textclf.errors import EncoderError
 
+_SHOWN_CHARACTERS = 40
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
@@ -25,10 +26,15 @@ class Vocabulary(NamedTuple):
 
 def check_vocabulary(vocabulary: Vocabulary, config: MobileBertConfig) -> None:
     """Raises EncoderError unless there is one piece for each row of the embedding table, with the special ones among them."""
+    check_vocabulary_size(vocabulary, config.vocab_size)
+
+
+def check_vocabulary_size(vocabulary: Vocabulary, rows: int) -> None:
+    """As `check_vocabulary`, for an embedding table of that many rows."""
     pieces, file = vocabulary.pieces, vocabulary.file
-    if len(pieces) != config.vocab_size:
+    if len(pieces) != rows:
         raise EncoderError(
-            f"{file}: holds {len(pieces)} pieces, but the encoder's embedding table has {config.vocab_size} rows;"
+            f"{file}: holds {len(pieces)} pieces, but the encoder's embedding table has {rows} rows;"
             " use the vocabulary that the encoder was trained with"
         )
     absent = [piece for piece in SPECIAL_PIECES if piece not in pieces]
@@ -38,8 +44,13 @@ def check_vocabulary(vocabulary: Vocabulary, config: MobileBertConfig) -> None:
     for line, piece in enumerate(pieces, 1):
         if lines.setdefault(piece, line) != line:
             raise EncoderError(
-                f"{file}:{line}: the piece {piece!r} stands in line {lines[piece]} already; use the encoder's own vocabulary"
+                f"{file}:{line}: the piece {_shown(piece)} stands in line {lines[piece]} already; use the encoder's own"
+                " vocabulary"
             )
+
+
+def _shown(piece: str) -> str:
+    return repr(piece if len(piece) <= _SHOWN_CHARACTERS else piece[:_SHOWN_CHARACTERS] + "…")
 
 
 def is_lower_cased(pieces: Sequence[str]) -> bool:

@@ -1,0 +1,18 @@
+"""What is known of an encoder before its weights are read: enough to choose a length and to check a recipe against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from textclf.encoders.formats.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """`positions` is the largest number of tokens that the encoder takes, `segments` how many texts it tells apart."""
+
+    positions: int
+    segments: int
+    vocabulary: Vocabulary
+    path: Path
