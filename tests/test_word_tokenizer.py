@@ -108,15 +108,17 @@ def test_patterns_of_re2_beyond_python_s_are_followed(pattern, text, words):
     assert device_splitter(pattern)(text) == words
 
 
-@pytest.mark.parametrize("pattern", ["(a)\\1", "a++", "*a", "[a", "(a", r"\x{110000}", "(?=a)", "a{1001}", "(?<n>a", "a" * 10_001])
+@pytest.mark.parametrize(
+    "pattern", ["(a)\\1", "a++", "*a", "[a", "(a", r"\x{110000}", "(?=a)", "a{1001}", "(?<n>a", "a" * 10_001]
+)
 def test_patterns_that_the_runtimes_engine_refuses_are_refused(pattern):
     with pytest.raises(EncoderError, match="delimiter pattern"):
         device_splitter(pattern)
 
 
-@pytest.mark.parametrize("pattern", [r"\pL{0,500}x", r"[^a]{1000}", r"(\PL{900})"])
+@pytest.mark.parametrize("pattern", [r"\pL{0,500}x", r"(\PL{900})"])
 def test_patterns_that_are_large_once_compiled_are_refused(pattern):
-    with pytest.raises(EncoderError, match="is too large|pattern too large"):
+    with pytest.raises(EncoderError, match=r"is too large|pattern too large"):
         device_splitter(pattern)
 
 

@@ -63,8 +63,8 @@ class WordVectors:
 
 def find_words(texts: Iterable[str], words: int, width: int, lowercase: bool) -> WordVectors:
     """The encoder for these texts, untrained: their commonest words that occur twice or more, at most `words` of them."""
-    words = device_splitter(DELIMITER_PATTERN)
-    spellings = Counter(word for text in texts for word in words(text))
+    split = device_splitter(DELIMITER_PATTERN)
+    spellings = Counter(word for text in texts for word in split(text))
     counts: Counter[str] = Counter()
     spelt: dict[str, list[str]] = {}
     for spelling, count in spellings.items():

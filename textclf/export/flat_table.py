@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Table = dict[int, Any]
 
 # A table or a list may be shared; a reader that follows each reference must still come to an end.
-_READINGS = 16
+_READINGS = 4
 _READ_ALWAYS = 1 << 20
 _TABLE_COST = 16
 
@@ -98,12 +98,12 @@ class FlatTable:
 
     def content(self, field: int) -> memoryview | None:
         """A vector of bytes; None for an absent field."""
-        start, count = self._vector(field, 1)
+        start, count = self.vector(field, 1)
         return None if start is None else memoryview(self._data)[start : start + count]
 
     def span(self, field: int) -> tuple[int, int] | None:
         """Where a vector of bytes begins, and how many there are; None for an absent field. Nothing of it is read."""
-        start, count = self._vector(field, 1, cost=0)
+        start, count = self.vector(field, 1, cost=0)
         return None if start is None else (start, count)
 
     def integers(self, field: int) -> list[int]:
@@ -112,7 +112,7 @@ class FlatTable:
 
     def numbers(self, field: int, kind: str) -> list[Any]:
         """A vector of numbers of the struct format `kind`; empty for an absent field."""
-        start, count = self._vector(field, struct.calcsize(kind))
+        start, count = self.vector(field, struct.calcsize(kind))
         return [] if start is None else list(struct.unpack_from(f"<{count}{kind}", self._data, start))
 
     def table(self, field: int) -> FlatTable | None:
@@ -122,7 +122,7 @@ class FlatTable:
 
     def table_positions(self, field: int) -> list[int]:
         """Where the tables of a vector begin; empty for an absent field."""
-        start, count = self._vector(field, 4)
+        start, count = self.vector(field, 4)
         if start is None:
             return []
         offsets = struct.unpack_from(f"<{count}I", self._data, start)
@@ -130,7 +130,7 @@ class FlatTable:
 
     def item(self, field: int, index: int) -> FlatTable:
         """One table of a vector."""
-        start, count = self._vector(field, 4, cost=4)
+        start, count = self.vector(field, 4, cost=4)
         if start is None or not 0 <= index < count:
             raise DamagedFlatbufferError(f"item {index} of a list of {count} is asked for")
         position = start + 4 * index
@@ -138,7 +138,7 @@ class FlatTable:
 
     def count(self, field: int) -> int:
         """How many items a vector has whose items take 4 bytes."""
-        return self._vector(field, 4, cost=0)[1]
+        return self.vector(field, 4, cost=0)[1]
 
     def tables(self, field: int) -> list[FlatTable]:
         """A vector of tables; empty for an absent field."""
@@ -151,7 +151,9 @@ class FlatTable:
         offset = self._unpack("<H", self._field_table + place)
         return self.position + offset if offset else None
 
-    def _vector(self, field: int, item_size: int, cost: int | None = None) -> tuple[int | None, int]:
+    def vector(self, field: int, item_size: int, cost: int | None = None) -> tuple[int | None, int]:
+        """Where the items of a vector begin (None for an absent field), and how many there are; `cost` in bytes is what
+        reading them takes, by default their size."""
         position = self.target(field)
         if position is None:
             return None, 0
