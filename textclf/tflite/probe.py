@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from textclf.encoders.cache import cache_folder
 from textclf.errors import ModelError
 from textclf.export.packed_files import EXPORT_AGAIN
 from textclf.files import write_bytes
+from textclf.processes import end_of, ending, last_line
 from textclf.tflite.graph_check import check_graph
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.probe_child import READY
@@ -31,7 +31,6 @@ from textclf.tflite.probe_child import READY
 _SECONDS = 120
 # What a graph may need at once, and what LiteRT and its prepared weights need beside it; a file's size comes on top.
 _MEMORY = 3 << 30
-_LAST_WORDS = 2000
 # Raised when checks or the probe find more than before: earlier verdicts are then worth nothing.
 _VERDICT = "1"
 # Where sys.path is that of this process, a child imports the same textclf and the same LiteRT.
@@ -125,18 +124,18 @@ def _survives(model: TfliteModel, largest_ids: Sequence[int], lengths: Sequence[
             if child.poll() is None:
                 child.kill()
             child.wait()
-        lines = _read_end(answer).splitlines()
+        lines = end_of(answer).splitlines()
         if READY not in lines:
             _log.warning(
                 "%s: runs without a trial in a process of its own, which ended with code %s before it began (%s)",
                 model.source,
                 child.returncode,
-                _last_line(_read_end(said)),
+                last_line(end_of(said)),
             )
             return False
         verdict = _parsed(lines[-1])
         if child.returncode or verdict is None:
-            _refuse(model, f"it ends LiteRT with {_end(child.returncode)}", _last_line(_read_end(said)))
+            _refuse(model, f"it ends LiteRT with {ending(child.returncode)}", last_line(end_of(said)))
         if "refused" in verdict:
             raise ModelError(f"{model.source}: LiteRT cannot run this model: {verdict['refused']}; {EXPORT_AGAIN}")
     return True
@@ -147,31 +146,9 @@ def _refuse(model: TfliteModel, what: str, said: str = "") -> NoReturn:
     raise ModelError(f"{model.source}: a damaged model: {what}{last_words}; {EXPORT_AGAIN}")
 
 
-def _end(code: int) -> str:
-    """How a process ended, by its exit code."""
-    if code < 0:
-        try:
-            return f"signal {signal.Signals(-code).name}"
-        except ValueError:
-            return f"signal {-code}"
-    return f"exit code {code:#x}" if code > 255 else f"exit code {code}"
-
-
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
         verdict = json.loads(line)
     except ValueError:
         return None
     return verdict if isinstance(verdict, dict) else None
-
-
-def _read_end(file: Any) -> str:
-    """The last words of a process."""
-    file.seek(0, os.SEEK_END)
-    file.seek(max(0, file.tell() - _LAST_WORDS))
-    return file.read().decode("utf-8", errors="replace")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
