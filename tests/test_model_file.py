@@ -139,7 +139,9 @@ def two_graphs(model: schema.ModelT) -> None:
 
 
 def a_constant_input(model: schema.ModelT) -> None:
-    tensor(model, model.subgraphs[0].inputs[0]).buffer = next(i for i, b in enumerate(model.buffers) if b.data is not None)
+    tensor(model, model.subgraphs[0].inputs[0]).buffer = next(
+        i for i, b in enumerate(model.buffers) if b.data is not None
+    )
 
 
 def half_a_buffer(model: schema.ModelT) -> None:
@@ -160,7 +162,10 @@ def sparse(model: schema.ModelT) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[schema.ModelT], None], str]] = {
-    "an operand that is left out": (with_an_operand("TRANSPOSE", 1, -1), r"input 1 of operation \d+ \(TRANSPOSE\) is tensor -1"),
+    "an operand that is left out": (
+        with_an_operand("TRANSPOSE", 1, -1),
+        r"input 1 of operation \d+ \(TRANSPOSE\) is tensor -1",
+    ),
     "an operand beyond the last tensor": (with_an_operand("ADD", 0, 100_000), "is tensor 100000 of"),
     "an operand of another shape": (with_an_operand("FULLY_CONNECTED", 1, 0), r"operation \d+ \(FULLY_CONNECTED\)"),
     "too few operands": (set_to("subgraphs.0.operators.-1.inputs", []), "has 0 inputs; expected 1"),
@@ -189,11 +194,17 @@ DAMAGE: dict[str, tuple[Callable[[schema.ModelT], None], str]] = {
     "a shape below zero": (with_numbers("RESHAPE", 1, -7, 5), "its shape is"),
     "padding of two gigabytes": (with_numbers("PADV2", 1, 0, 1 << 30), "amounts are given|bytes at once"),
     "a factor that is no number": (with_option("SOFTMAX", "beta", float("nan")), "its factor beta is nan"),
-    "an unknown activation": (with_option("FULLY_CONNECTED", "fusedActivationFunction", 77), "its activation has the number 77"),
+    "an unknown activation": (
+        with_option("FULLY_CONNECTED", "fusedActivationFunction", 77),
+        "its activation has the number 77",
+    ),
     "shuffled weights": (with_option("FULLY_CONNECTED", "weightsFormat", 1), "its weights are shuffled"),
     "half a buffer": (half_a_buffer, r"takes [\d,]+ bytes, but [\d,]+ are stored"),
     "a buffer that is not there": (set_to("subgraphs.0.tensors.5.buffer", 100_000), "item 100000 of a list"),
-    "a shape of a terabyte": (set_to("subgraphs.0.tensors.0.shape", [1, 1 << 30, 1 << 10]), "expected at most 1,073,741,824"),
+    "a shape of a terabyte": (
+        set_to("subgraphs.0.tensors.0.shape", [1, 1 << 30, 1 << 10]),
+        "expected at most 1,073,741,824",
+    ),
     "a negative size": (set_to("subgraphs.0.tensors.0.shape", [1, -5]), "with a negative size"),
     "nine dimensions": (set_to("subgraphs.0.tensors.0.shape", [1] * 9), "has 9 dimensions"),
     "an unknown type": (set_to("subgraphs.0.tensors.0.type", 99), "has the type 99"),
@@ -205,9 +216,15 @@ DAMAGE: dict[str, tuple[Callable[[schema.ModelT], None], str]] = {
     "scales below zero": (with_scales(scale=lambda q: -q.scale), "negative or not finite"),
     "too few scales": (with_scales(scale=lambda q: q.scale[:-1], zeroPoint=None), "scales along dimension"),
     "scales along another dimension": (with_scales(quantizedDimension=7), "along dimension 7"),
-    "zero points beyond eight bits": (with_scales(zeroPoint=lambda q: np.full(len(q.scale), 1 << 40)), "zero points outside"),
+    "zero points beyond eight bits": (
+        with_scales(zeroPoint=lambda q: np.full(len(q.scale), 1 << 40)),
+        "zero points outside",
+    ),
     "too many zero points": (with_scales(zeroPoint=lambda q: np.zeros(len(q.scale) + 1, np.int64)), "zero points"),
-    "a signature of tensors that are not there": (set_to("signatureDefs.0.inputs.0.tensorIndex", 70_000), "a signature names"),
+    "a signature of tensors that are not there": (
+        set_to("signatureDefs.0.inputs.0.tensorIndex", 70_000),
+        "a signature names",
+    ),
     "an order of its own": (control_dependencies, "it changes the order"),
 }
 
@@ -361,12 +378,14 @@ def test_no_damage_brings_a_reader_to_another_end_than_an_answer_or_a_model_erro
     words, _, _ = as_model_maker()
     chance = random.Random(f"seed of {damage} damage")
     path = tmp_path / "m.tflite"
-    refused, slowest = 0, 0.0
+    messages, slowest = [], 0.0
     for content in (model, words):
         places = places_of_graph(content)
         for _ in range(60):
             damaged = (
-                with_random_damage(content, chance) if damage == "random" else with_meaningful_damage(content, places, chance)
+                with_random_damage(content, chance)
+                if damage == "random"
+                else with_meaningful_damage(content, places, chance)
             )
             path.write_bytes(damaged)
             begun = time.thread_time()
@@ -374,9 +393,9 @@ def test_no_damage_brings_a_reader_to_another_end_than_an_answer_or_a_model_erro
                 try:
                     json.dumps(read(path).__dict__, default=str)
                 except ModelError as error:
-                    refused += 1
-                    assert "\n" not in str(error)
+                    messages.append(str(error))
             assert all(isinstance(problem, str) for problem in structure_problems(damaged))
             slowest = max(slowest, time.thread_time() - begun)
-    assert 30 < refused < 240
+    assert 30 < len(messages) < 240
+    assert not any("\n" in message for message in messages)
     assert slowest < 2
