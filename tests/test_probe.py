@@ -28,18 +28,22 @@ def _unknown(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def sound() -> bytes:
-    graph = build_inference_graph(classifier_weights(tiny_checkpoint()), LENGTH, "dynamic")
+def graph() -> bytes:
+    return build_inference_graph(classifier_weights(tiny_checkpoint()), LENGTH, "dynamic")
+
+
+@pytest.fixture(scope="module")
+def sound(graph) -> bytes:
     return described(graph, tokenizer="device")
 
 
 @pytest.fixture(scope="module")
-def deadly(sound) -> bytes:
+def deadly(graph) -> bytes:
     """A model that leads LiteRT to memory that is not its own."""
-    changed = unpacked(sound)
+    changed = unpacked(graph)
     transpose = operator(changed, "TRANSPOSE")
     transpose.inputs = [int(transpose.inputs[0]), -1]
-    return packed(changed)
+    return described(packed(changed), tokenizer="device")
 
 
 def checked(content: bytes, *, resizable: bool = True) -> None:

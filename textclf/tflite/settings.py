@@ -7,7 +7,6 @@ a later one may add some; what would be misunderstood raises the version instead
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -78,7 +77,7 @@ def _is_name(value: object) -> bool:
 
 
 def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _one_of(*choices: str) -> tuple[Callable[[object], bool], str]:
