@@ -16,7 +16,7 @@ from tests.test_structure import described, packed, unpacked
 from tests.tiny import tiny_checkpoint
 from textclf.errors import ModelError, TextclfError
 from textclf.export.inference_graph import build_inference_graph
-from textclf.tflite import probe
+from textclf.tflite import graph_check, probe
 from textclf.tflite.model_file import TfliteModel
 
 
@@ -52,7 +52,7 @@ def checked(content: bytes, *, resizable: bool = True) -> None:
 
 
 def test_a_crash_of_the_runtime_is_named_by_its_signal(deadly, monkeypatch):
-    monkeypatch.setattr(probe, "check_graph", lambda *_: None)
+    monkeypatch.setattr(graph_check, "check_graph", lambda *_: None)
     with pytest.raises(ModelError, match=r"^m\.tflite: a damaged model: it ends LiteRT with (signal SIG|exit code 0x)"):
         checked(deadly)
 

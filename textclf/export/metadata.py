@@ -439,12 +439,13 @@ def _check_lines(source: str, kind: str, text: str) -> None:
     count, most = text.count("\n"), _MOST_LINES[kind]
     if count > most:
         raise ModelError(f"{source}: {kind} in it has {count:,} lines; expected at most {most:,}; {EXPORT_AGAIN}")
-    for number, line in enumerate(text.split("\n"), 1):
-        if len(line) > _LONGEST_LINE:
-            raise ModelError(
-                f"{source}: {kind}:{number} in it has {len(line):,} characters; expected at most {_LONGEST_LINE:,}; "
-                f"{EXPORT_AGAIN}"
-            )
+    lengths = list(map(len, text.split("\n")))
+    longest = max(lengths)
+    if longest > _LONGEST_LINE:
+        raise ModelError(
+            f"{source}: {kind}:{lengths.index(longest) + 1} in it has {longest:,} characters; expected at most "
+            f"{_LONGEST_LINE:,}; {EXPORT_AGAIN}"
+        )
 
 
 def _entries(source: str, vocabulary: str) -> list[str]:

@@ -24,7 +24,6 @@ from textclf.errors import ModelError
 from textclf.export.packed_files import EXPORT_AGAIN
 from textclf.files import write_bytes
 from textclf.processes import end_of, ending, last_line
-from textclf.tflite.graph_check import check_graph
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.probe_child import READY
 
@@ -56,6 +55,9 @@ def check_runnable(model: TfliteModel, largest_ids: Sequence[int], *, resizable:
         return
     verdict = _verdict_file(digest)
     if not _is_file(verdict):
+        # Only the first use of a file pays for the rules.
+        from textclf.tflite.graph_check import check_graph
+
         lengths = _lengths(model) if resizable else ()
         check_graph(model, lengths)
         if not _survives(model, largest_ids, lengths):
