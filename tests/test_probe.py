@@ -86,6 +86,14 @@ def test_a_cache_that_cannot_be_written_costs_a_trial_and_nothing_else(sound, mo
     checked(sound)
 
 
+def test_a_user_without_a_home_folder_has_no_cache_and_is_served_all_the_same(sound, monkeypatch):
+    def no_home() -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(probe, "cache_folder", no_home)
+    checked(sound)
+
+
 def test_a_model_that_never_ends_is_given_up(sound, monkeypatch):
     monkeypatch.setattr(probe, "_SECONDS", 1)
     monkeypatch.setattr(probe, "_START", f"print({probe.READY!r}, flush=True); import time; time.sleep(60)")

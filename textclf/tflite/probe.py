@@ -54,7 +54,7 @@ def check_runnable(model: TfliteModel, largest_ids: Sequence[int], *, resizable:
     if digest in _known:
         return
     verdict = _verdict_file(digest)
-    if not _is_file(verdict):
+    if verdict is None or not _is_file(verdict):
         # Only the first use of a file pays for the rules.
         from textclf.tflite.graph_check import check_graph
 
@@ -63,9 +63,10 @@ def check_runnable(model: TfliteModel, largest_ids: Sequence[int], *, resizable:
         if not _survives(model, largest_ids, lengths):
             return
         # Without a cache folder that can be written, the next process looks again.
-        with suppress(OSError):
-            verdict.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(verdict, b"")
+        if verdict is not None:
+            with suppress(OSError):
+                verdict.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(verdict, b"")
     _known.add(digest)
 
 
@@ -73,12 +74,16 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _verdict_file(digest: str) -> Path:
-    """What survives one version of LiteRT need not survive another."""
+def _verdict_file(digest: str) -> Path | None:
+    """What survives one version of LiteRT need not survive another. None for a user without a home folder."""
     import ai_edge_litert
 
     version = getattr(ai_edge_litert, "__version__", "unknown")
-    return cache_folder() / "models" / f"{digest}-litert-{version}-{_VERDICT}"
+    try:
+        folder = cache_folder()
+    except RuntimeError:
+        return None
+    return folder / "models" / f"{digest}-litert-{version}-{_VERDICT}"
 
 
 def _is_file(path: Path) -> bool:
