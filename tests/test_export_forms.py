@@ -7,6 +7,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from tests.model_files import stored_types
 from tests.test_inference_graph import LENGTH, classifier_weights, run_model
 from tests.test_mobilebert import token_arrays
 from tests.test_structure import described
@@ -14,7 +15,7 @@ from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.encoders.quantization import quantize_rows, quantize_rows_to_4_bits
 from textclf.errors import ModelError
 from textclf.export.inference_graph import ClassifierWeights, build_inference_graph
-from textclf.export.structure import stored_types, structure_problems
+from textclf.export.structure import structure_problems
 from textclf.tokenizer import Encoded, Tokenizer, pad
 
 ARRAYS = token_arrays(8, LENGTH, padding=3)

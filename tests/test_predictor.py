@@ -19,6 +19,7 @@ from textclf.errors import DataError, ModelError
 from textclf.export.inference_graph import ClassifierWeights, build_inference_graph
 from textclf.export.metadata import write_metadata
 from textclf.predictor import Classifier
+from textclf.tflite.probe import trust
 from textclf.tokenizer import Tokenizer, pad
 
 LABELS = ["bad", "good", "so so"]
@@ -52,6 +53,7 @@ def write_tiny_model(
             settings={"tokenizer": "device", "text": list(text), "label": "label", **settings},
         )
         path.write_bytes(content)
+        trust(content)
         # Once more, with a bias that makes the labels about equally likely.
         probabilities = Classifier(path).probabilities([(word,) * len(text) for word in VOCABULARY[50:]])
         bias = -np.log(probabilities).mean(axis=0)
@@ -247,7 +249,7 @@ def test_a_model_with_another_tokenizer_is_refused_with_what_was_found(model, mo
     metadata = dataclasses.replace(
         predictor.read_metadata(model), tokenizer="sentencepiece", input_names=("input_text",)
     )
-    monkeypatch.setattr(predictor, "read_metadata", lambda path: metadata)
+    monkeypatch.setattr(predictor, "read_metadata", lambda *_: metadata)
     with pytest.raises(
         ModelError, match="name the inputs 'input_text', the tokenizer sentencepiece, 3 labels; expected a BERT"
     ):
@@ -260,7 +262,7 @@ def test_a_model_whose_labels_do_not_fit_its_output_is_refused(model, monkeypatc
     import textclf.predictor as predictor
 
     metadata = dataclasses.replace(predictor.read_metadata(model), labels=("bad", "good"))
-    monkeypatch.setattr(predictor, "read_metadata", lambda path: metadata)
+    monkeypatch.setattr(predictor, "read_metadata", lambda *_: metadata)
     with pytest.raises(ModelError, match=r"has 2 labels, but its output is float32 \[1, 3\]"):
         Classifier(model)
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from tests.model_files import stored_types
 from tests.test_inference_graph import LENGTH, classifier_weights
 from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.export.inference_graph import build_inference_graph
 from textclf.export.metadata import write_metadata
 from textclf.export.packed_files import append_files
-from textclf.export.structure import stored_types, structure_problems
+from textclf.export.structure import structure_problems
 from textclf.export.vocabulary_hash import vocabulary_hash
 
 LABELS = ["good", "bad", "neither"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 from tests.tiny import ids_of
+from textclf import word_tokenizer
 from textclf.errors import EncoderError
 from textclf.tokenizer import pad
-from textclf.word_tokenizer import WordTokenizer, python_pattern, split_words
+from textclf.word_tokenizer import DELIMITER_PATTERN, WordTokenizer, device_splitter
 
 VOCABULARY = ["<PAD>", "<START>", "<UNKNOWN>", "free", "Free", "été", "don't", "it’s"]
 MODEL_MAKERS = r"[^\w\']+"
@@ -81,34 +84,65 @@ def test_a_vocabulary_that_runtimes_refuse_is_refused():
     ],
 )
 def test_patterns_mean_what_they_mean_to_re2(pattern, text, words):
-    assert split_words(text, python_pattern(pattern)) == words
+    assert device_splitter(pattern)(text) == words
 
 
 @pytest.mark.parametrize(
-    "pattern",
+    ("pattern", "text", "words"),
     [
-        r"\bx",
-        "^a",
-        "a$",
-        r"\pL",
-        r"[[:alpha:]]",
-        r"(?i)a",
-        r"(a)\1",
-        "a++",
-        "*a",
-        "[a",
-        "(a",
-        r"[\S]",
-        r"\x{110000}",
-        "a{",
+        (r"\pP|\s", "«a»-b", ["a", "b"]),
+        (r"[[:punct:]\s]+", "a.b ¡c", ["a", "b", "¡c"]),
+        (r"[^\p{L}\p{N}]+", "naïve идея 42", ["naïve", "идея", "42"]),
+        ("(?i)x", "axbXc", ["a", "b", "c"]),
+        # Behind each delimiter the rest is a text of its own, at whose beginning ^ holds again.
+        ("^a", "aab", ["b"]),
+        (r"\ba", "aab", ["b"]),
+        ("a$", "aba", ["ab"]),
+        # The pattern is put into brackets, and what the first of them hold ends the word.
+        ("a)(b", "1ab2", ["1", "2"]),
+        # A byte of a character, of which the rest is no text.
+        (r"\C", "é", []),
+        ("a|b", "x\0ay", ["x"]),
     ],
 )
-def test_patterns_that_python_cannot_follow_are_refused(pattern):
-    with pytest.raises(EncoderError, match="cannot be followed here"):
-        python_pattern(pattern)
+def test_patterns_of_re2_beyond_python_s_are_followed(pattern, text, words):
+    assert device_splitter(pattern)(text) == words
 
 
-@pytest.mark.parametrize("pattern", ["", r"\s*", "a|"])
+@pytest.mark.parametrize(
+    "pattern", ["(a)\\1", "a++", "*a", "[a", "(a", r"\x{110000}", "(?=a)", "a{1001}", "(?<n>a", "a" * 10_001]
+)
+def test_patterns_that_the_runtimes_engine_refuses_are_refused(pattern):
+    with pytest.raises(EncoderError, match="delimiter pattern"):
+        device_splitter(pattern)
+
+
+@pytest.mark.parametrize("pattern", [r"\pL{0,500}x", r"(\PL{900})"])
+def test_patterns_that_are_large_once_compiled_are_refused(pattern):
+    with pytest.raises(EncoderError, match=r"is too large|pattern too large"):
+        device_splitter(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["", r"\s*", "a|", "$", r"\b", r"\B", "(?m)^", ")|(", "x*?"])
 def test_patterns_on_which_runtimes_never_end_are_refused(pattern):
     with pytest.raises(EncoderError, match="matches the empty text"):
-        python_pattern(pattern)
+        device_splitter(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(?:x+)+y", "(x|xx)+y", "(?:[^y]|x)*y", "(x*)*y"])
+def test_patterns_that_would_backtrack_take_no_time(pattern):
+    begun = time.thread_time()
+    assert device_splitter(pattern)("x" * 50_000) == ["x" * 50_000]
+    assert time.thread_time() - begun < 1
+
+
+def test_a_pattern_that_reads_the_whole_rest_for_each_delimiter_is_given_up(monkeypatch):
+    monkeypatch.setattr(word_tokenizer, "_SECONDS_A_TEXT", 0.05)
+    split = device_splitter("x[^y]*y|x")
+    with pytest.raises(EncoderError, match="needs more than 0 s for a text of 100,000 bytes"):
+        split("x" * 100_000)
+
+
+def test_our_own_pattern_means_to_python_what_it_means_to_the_runtimes_engine():
+    every = "".join(map(chr, (*range(1, 0xD800), *range(0xE000, 0x30000))))
+    assert device_splitter(DELIMITER_PATTERN)(every) == device_splitter(f"(?:{DELIMITER_PATTERN})")(every)

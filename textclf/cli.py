@@ -226,10 +226,10 @@ def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, f
 def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bool) -> None:
     """Check a .tflite MODEL: its structure, the trained model's answers, and the runtimes that are installed.
 
-    The rows of DATA are compared, by default the validation and test rows of the run. Exit code 2: something is wrong.
+    With --run, the rows of DATA are compared with the trained model (default: its validation and test rows). Without it,
+    they are classified, by the installed runtimes too, and their labels, if any, give the accuracy. Exit code 2: a check
+    failed.
     """
-    if data is not None and run is None:
-        raise click.UsageError("DATA is compared with the trained model; name its folder with --run")
     from textclf.export.verify import verify_model
 
     report = verify_model(model, data, run)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,8 +23,12 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from textclf.errors import DataError, EncoderError, ModelError
-from textclf.export.metadata import ModelMetadata, read_metadata
+from textclf.export.metadata import ModelMetadata, load_model, read_metadata
+from textclf.export.packed_files import EXPORT_AGAIN
+from textclf.tflite.model_file import TfliteModel
+from textclf.tflite.probe import check_runnable
 from textclf.tokenizer import Encoded, Overflow, TextTokenizer, Tokenizer, pad
+from textclf.values import quoted
 from textclf.word_tokenizer import WordTokenizer
 
 if TYPE_CHECKING:
@@ -67,8 +71,10 @@ class Classifier:
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"num_threads is {num_threads}, expected 1 or more")
         self.path = Path(model_path)
-        self.metadata: ModelMetadata = read_metadata(self.path)
+        content = load_model(self.path)[1]
+        self.metadata: ModelMetadata = read_metadata(content, str(self.path))
         _check_understood(self.path, self.metadata)
+        _check_runnable(str(self.path), content, self.metadata)
         self.labels = list(self.metadata.labels)
         settings = self.metadata.settings or {}
         self.text_columns = tuple(settings.get("text", ()))
@@ -80,8 +86,7 @@ class Classifier:
             self.tokenizer = _tokenizer(self.metadata)
         except EncoderError as error:
             raise ModelError(f"{self.path}: {error}") from error
-        # Only a graph of our own is known to mean the same at shorter lengths.
-        self._resizable = "tokenizer" in settings and not settings.get("fixed_length", False)
+        self._resizable = self.metadata.resizable
         self.num_threads = num_threads or _usable_cores()
         self._runners = [_Runner(self.path, self.metadata)]
         self._idle: SimpleQueue[_Runner] = SimpleQueue()
@@ -325,7 +330,7 @@ class _Runner:
             self._interpreter = Interpreter(model_path=str(path), num_threads=1)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ModelError(f"{path}: LiteRT cannot run this model: {str(error).strip()}") from error
+            raise ModelError(f"{path}: LiteRT cannot run this model: {str(error).strip()}; {EXPORT_AGAIN}") from error
         inputs = self._interpreter.get_input_details()
         output = self._interpreter.get_output_details()[_output_position(metadata)]
         _check_tensors(path, metadata, inputs, output)
@@ -333,6 +338,7 @@ class _Runner:
         names = metadata.input_names if metadata.tokenizer == "regex" else _INPUTS
         self._inputs = [inputs[metadata.input_names.index(name)]["index"] for name in names]
         self._output = output["index"]
+        self._name = path
         self.max_length = self._length = int(inputs[0]["shape"][1])
         self.seconds = 0.0
 
@@ -340,15 +346,20 @@ class _Runner:
         """int32 [1, length] three times → probabilities float32 [1, labels]."""
         begun = time.perf_counter()
         length = input_ids.shape[1]
-        if length != self._length:
-            for tensor in self._inputs:
-                self._interpreter.resize_tensor_input(tensor, [1, length], strict=False)
-            self._interpreter.allocate_tensors()
-            self._length = length
-        for tensor, values in zip(self._inputs, (input_ids, input_mask, segment_ids), strict=False):
-            self._interpreter.set_tensor(tensor, values)
-        self._interpreter.invoke()
-        probabilities = self._interpreter.get_tensor(self._output)
+        try:
+            if length != self._length:
+                for tensor in self._inputs:
+                    self._interpreter.resize_tensor_input(tensor, [1, length], strict=False)
+                self._interpreter.allocate_tensors()
+                self._length = length
+            for tensor, values in zip(self._inputs, (input_ids, input_mask, segment_ids), strict=False):
+                self._interpreter.set_tensor(tensor, values)
+            self._interpreter.invoke()
+            probabilities = self._interpreter.get_tensor(self._output)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{self._name}: LiteRT cannot run this model: {str(error).strip()}; {EXPORT_AGAIN}"
+            ) from error
         self.seconds += time.perf_counter() - begun
         return probabilities
 
@@ -392,6 +403,28 @@ def _check_understood(path: Path, metadata: ModelMetadata) -> None:
             f"{path}: its metadata name {', '.join(found)}; expected a BERT text classifier: the inputs "
             f"{', '.join(map(repr, _INPUTS))}, the tokenizer bert and a list of labels, or one input and the tokenizer regex"
         )
+    repeated = [label for label, count in Counter(metadata.labels).items() if count > 1]
+    if repeated:
+        raise ModelError(
+            f"{path}: {len(metadata.labels)} labels, of which {quoted(repeated[0])} occurs more than once, so the answers "
+            f"could not be told apart; {EXPORT_AGAIN}"
+        )
+    empty = [number for number, label in enumerate(metadata.labels, 1) if not label.strip()]
+    if empty:
+        raise ModelError(
+            f"{path}: label {empty[0]} of {len(metadata.labels)} is empty, so an answer could not be told from none; "
+            f"{EXPORT_AGAIN}"
+        )
+
+
+def _check_runnable(name: str, content: bytes, metadata: ModelMetadata) -> None:
+    """Raises ModelError for a model that would harm this process: nobody vouches for a file, whatever it says."""
+    largest_ids = [
+        len(metadata.vocabulary) - 1 if given in ("ids", "input_text") else 1 for given in metadata.input_names
+    ]
+    if metadata.tokenizer == "regex":
+        largest_ids = [len(metadata.vocabulary) - 1]
+    check_runnable(TfliteModel(content, name), largest_ids, resizable=metadata.resizable)
 
 
 def _output_position(metadata: ModelMetadata) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from textclf.encoders.source import load_facts
 from textclf.recipe import LARGEST_LENGTH, Recipe
 from textclf.tokenizer import Overflow, TextTokenizer, Tokenizer
-from textclf.word_tokenizer import DELIMITER_PATTERN, python_pattern, split_words
+from textclf.word_tokenizer import DELIMITER_PATTERN, device_splitter
 
 Texts = tuple[str, ...]
 
@@ -63,10 +63,10 @@ def as_words(max_length: int, lowercase: bool) -> Reading:
 
     A mean does not depend on the order of the words, and punctuation is no word. `max_length` counts <START>.
     """
-    delimiters = python_pattern(DELIMITER_PATTERN)
+    split_words = device_splitter(DELIMITER_PATTERN)
 
     def key(row: Texts) -> bytes:
-        words = [word for text in row for word in split_words(text, delimiters)][: max_length - 1]
+        words = [word for text in row for word in split_words(text)][: max_length - 1]
         return _digest("\0".join(sorted(word.lower() if lowercase else word for word in words)).encode())
 
     def read(rows: Sequence[Texts]) -> RowKeys:

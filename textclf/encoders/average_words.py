@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from textclf.errors import EncoderError
-from textclf.word_tokenizer import DELIMITER_PATTERN, SPECIAL_WORDS, python_pattern, split_words
+from textclf.word_tokenizer import DELIMITER_PATTERN, SPECIAL_WORDS, device_splitter
 
 SOURCE = "average-words"
 """What a recipe calls this encoder."""
@@ -63,8 +63,8 @@ class WordVectors:
 
 def find_words(texts: Iterable[str], words: int, width: int, lowercase: bool) -> WordVectors:
     """The encoder for these texts, untrained: their commonest words that occur twice or more, at most `words` of them."""
-    delimiters = python_pattern(DELIMITER_PATTERN)
-    spellings = Counter(word for text in texts for word in split_words(text, delimiters))
+    split = device_splitter(DELIMITER_PATTERN)
+    spellings = Counter(word for text in texts for word in split(text))
     counts: Counter[str] = Counter()
     spelt: dict[str, list[str]] = {}
     for spelling, count in spellings.items():

@@ -16,14 +16,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from textclf.errors import VerificationError
 from textclf.export.metadata import read_metadata
+from textclf.processes import end_of, ending, last_line
 
 CONSUMERS = ("mediapipe", "task-library", "browser")
 """`mediapipe` and `task-library` are found in this Python; TEXTCLF_MEDIAPIPE_PYTHON and TEXTCLF_TASK_LIBRARY_PYTHON name
@@ -31,6 +32,10 @@ another. `browser` needs Chromium (TEXTCLF_CHROMIUM names another) and TEXTCLF_T
 @mediapipe/tasks-text."""
 
 _LIMIT_SECONDS = 600
+# Of 2,000 texts and 10,000 labels.
+_LONGEST_ANSWER = 1 << 30
+_SHOWN_ERROR = 500
+_SHOWN_LABELS = 20
 _MODULES = {"mediapipe": "mediapipe", "task-library": "tflite_support"}
 _INTERPRETERS = {"mediapipe": "TEXTCLF_MEDIAPIPE_PYTHON", "task-library": "TEXTCLF_TASK_LIBRARY_PYTHON"}
 
@@ -77,9 +82,15 @@ def installed_consumers() -> list[str]:
 def run_consumer(name: str, model: Path, labels: Sequence[str], texts: Sequence[str]) -> np.ndarray:
     """Probabilities float32 [texts, labels]; raises VerificationError where the program refuses the model."""
     answers = _run_browser(model, texts) if name == "browser" else _run_python(name, model, texts)
-    if any(set(answer) != set(labels) for answer in answers):
-        raise VerificationError(f"{name} answers with the labels {sorted(answers[0])}, expected {sorted(labels)}")
+    for answer in answers:
+        if set(answer) != set(labels):
+            raise VerificationError(f"{name} answers with the labels {_some(answer)}, expected {_some(labels)}")
     return np.array([[answer[label] for label in labels] for answer in answers], np.float32)
+
+
+def _some(labels: Iterable[str]) -> str:
+    ordered = sorted(labels)
+    return ", ".join(ordered[:_SHOWN_LABELS]) + (" and more" if len(ordered) > _SHOWN_LABELS else "")
 
 
 def _interpreter(name: str) -> str | None:
@@ -96,22 +107,55 @@ def _run_python(name: str, model: Path, texts: Sequence[str]) -> list[Mapping[st
     interpreter = _interpreter(name)
     if interpreter is None:
         raise VerificationError(f"{name} is not installed; install {_MODULES[name]}, or set {_INTERPRETERS[name]}")
+    order = json.dumps([str(model.resolve()), list(texts), read_metadata(model).tokenizer == "regex"])
+    # Whatever such a program prints goes to the disk, and only the end of it is read.
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.run(
+                [interpreter, "-c", _SCRIPTS[name]],
+                input=order.encode(),
+                stdout=answer,
+                stderr=said,
+                timeout=_LIMIT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise VerificationError(f"{name} did not come to an end in {_LIMIT_SECONDS} s{_quoted(said)}") from error
+        except OSError as error:
+            raise VerificationError(
+                f"{name}: {interpreter} cannot be started ({error.strerror}); set {_INTERPRETERS[name]} to a Python that has it"
+            ) from error
+        if process.returncode:
+            raise VerificationError(
+                f"{name} refuses the model: it ended with {ending(process.returncode)}{_quoted(said)}"
+            )
+        return _checked_answers(name, last_line(end_of(answer, _LONGEST_ANSWER)), texts)
+
+
+def _quoted(said: IO[bytes]) -> str:
+    """The last line that a program said, to be put behind a message."""
+    words = last_line(end_of(said))
+    return f": {words}" if words else " and said nothing"
+
+
+def _checked_answers(name: str, line: str, texts: Sequence[str]) -> list[Mapping[str, float]]:
+    """The answers of a program to texts; raises VerificationError for what are none."""
     try:
-        process = subprocess.run(
-            [interpreter, "-c", _SCRIPTS[name]],
-            input=json.dumps([str(model.resolve()), list(texts), read_metadata(model).tokenizer == "regex"]),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=_LIMIT_SECONDS,
-            check=False,
+        answers = json.loads(line)
+    except (ValueError, RecursionError):
+        answers = None
+    if isinstance(answers, dict) and isinstance(answers.get("error"), str):
+        raise VerificationError(f"{name} refuses the model: {answers['error'][:_SHOWN_ERROR]}")
+    if (
+        not isinstance(answers, list)
+        or len(answers) != len(texts)
+        or not all(isinstance(answer, dict) for answer in answers)
+        or not all(isinstance(score, int | float) for answer in answers for score in answer.values())
+    ):
+        raise VerificationError(
+            f"{name} answered {line[:_SHOWN_ERROR]!r}, expected probabilities of {len(texts)} texts"
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise VerificationError(f"{name} did not come to an end: {error}") from error
-    if process.returncode:
-        said = (process.stderr.strip().splitlines() or ["nothing said"])[-1]
-        raise VerificationError(f"{name} refuses the model (exit code {process.returncode}): {said}")
-    return json.loads(process.stdout.strip().splitlines()[-1])
+    return answers
 
 
 def _chromium() -> str | None:
@@ -127,7 +171,7 @@ class _Pages(http.server.BaseHTTPRequestHandler):
     """Serves the page, the package, the model and the texts, and takes the answers."""
 
     def __init__(
-        self, files: Mapping[str, bytes], package: Path, answers: list[Any], done: threading.Event, *rest: Any
+        self, files: Mapping[str, bytes], package: Path, answers: list[str], done: threading.Event, *rest: Any
     ):
         self._files, self._package, self._answers, self._done = files, package, answers, done
         super().__init__(*rest)
@@ -148,7 +192,11 @@ class _Pages(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content or b"")
 
     def do_POST(self) -> None:
-        self._answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        size = self.headers.get("Content-Length", "")
+        if not (size.isascii() and size.isdecimal() and len(size) <= 10 and int(size) <= _LONGEST_ANSWER):
+            self.send_error(400)
+            return
+        self._answers.append(self.rfile.read(int(size)).decode(errors="replace"))
         self.send_response(204)
         self.end_headers()
         self._done.set()
@@ -162,7 +210,7 @@ def _run_browser(model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]
     if chromium is None or package is None:
         raise VerificationError("browser: needs Chromium and, in TEXTCLF_TASKS_TEXT, the package @mediapipe/tasks-text")
     files = {"/": _PAGE.encode(), "/model.tflite": model.read_bytes(), "/texts.json": json.dumps(list(texts)).encode()}
-    answers: list[Any] = []
+    answers: list[str] = []
     done = threading.Event()
     handler = functools.partial(_Pages, files, Path(package), answers, done)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, tempfile.TemporaryDirectory() as profile:
@@ -177,7 +225,5 @@ def _run_browser(model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]
             browser.wait()
             server.shutdown()
     if not answers:
-        raise VerificationError("browser did not come to an end")
-    if isinstance(answers[0], dict):
-        raise VerificationError(f"browser refuses the model: {answers[0]['error']}")
-    return answers[0]
+        raise VerificationError(f"browser did not come to an end in {_LIMIT_SECONDS} s")
+    return _checked_answers("browser", answers[0], texts)

@@ -16,20 +16,41 @@ if TYPE_CHECKING:
 # A table to be written: field → text, byte, table, or a list of tables or floats; None is left out.
 Table = dict[int, Any]
 
+# A table or a list may be shared; a reader that follows each reference must still come to an end.
+_READINGS = 4
+_READ_ALWAYS = 1 << 20
+_TABLE_COST = 16
+
 
 class DamagedFlatbufferError(ValueError):
     """An offset or a size that leads out of the file."""
 
 
+class _Budget:
+    """How many bytes may still be read. A sound file is read about once; many lists that share bytes are a trap."""
+
+    def __init__(self, size: int) -> None:
+        self.left = _READINGS * size + _READ_ALWAYS
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise DamagedFlatbufferError("its lists share so many bytes that reading them would never end")
+
+
 class FlatTable:
     """The table at `position` of `data`; everything raises DamagedFlatbufferError where an offset leads astray."""
 
-    def __init__(self, data: bytes | memoryview, position: int) -> None:
+    def __init__(self, data: bytes | memoryview, position: int, budget: _Budget | None = None) -> None:
         self._data = data
-        self._position = position
-        field_table = position - self._unpack("<i", position)
-        size = self._unpack("<H", field_table)
-        self._fields = [self._unpack("<H", field_table + begin) for begin in range(4, size - 1, 2)]
+        self._budget = budget or _Budget(len(data))
+        self._budget.spend(_TABLE_COST)
+        self.position = position
+        self._field_table = position - self._unpack("<i", position)
+        self._field_table_size = self._unpack("<H", self._field_table)
+        self._size = self._unpack("<H", self._field_table + 2)
+        self._inside(self._field_table, self._field_table_size)
+        self._inside(position, self._size)
 
     @classmethod
     def root(cls, data: bytes | memoryview, identifier: bytes) -> FlatTable:
@@ -41,16 +62,28 @@ class FlatTable:
 
     def present(self) -> list[int]:
         """The numbers of the fields that are there."""
-        return [field for field, offset in enumerate(self._fields) if offset]
+        return [field for field in range((self._field_table_size - 4) // 2) if self._field(field) is not None]
 
     def integer(self, field: int, kind: str, default: int = 0) -> int:
         """A number of the struct format `kind`."""
-        position = self._field(field)
+        position = self.place(field, kind)
         return default if position is None else self._unpack(f"<{kind}", position)
+
+    def number(self, field: int, default: float = 0.0) -> float:
+        """A number of 32 bits with a fraction."""
+        position = self.place(field, "f")
+        return default if position is None else self._unpack("<f", position)
+
+    def place(self, field: int, kind: str) -> int | None:
+        """The position at which a number of the struct format `kind` is stored; None for an absent field."""
+        position = self._field(field)
+        if position is not None and position + struct.calcsize(kind) > self.position + self._size:
+            raise DamagedFlatbufferError(f"a field at byte {position} is larger than its table")
+        return position
 
     def target(self, field: int) -> int | None:
         """The position that an offset field leads to; None for an absent field."""
-        position = self._field(field)
+        position = self.place(field, "I")
         return None if position is None else self._inside(position + self._unpack("<I", position))
 
     def text(self, field: int) -> str | None:
@@ -65,22 +98,31 @@ class FlatTable:
 
     def content(self, field: int) -> memoryview | None:
         """A vector of bytes; None for an absent field."""
-        start, count = self._vector(field, 1)
+        start, count = self.vector(field, 1)
         return None if start is None else memoryview(self._data)[start : start + count]
+
+    def span(self, field: int) -> tuple[int, int] | None:
+        """Where a vector of bytes begins, and how many there are; None for an absent field. Nothing of it is read."""
+        start, count = self.vector(field, 1, cost=0)
+        return None if start is None else (start, count)
 
     def integers(self, field: int) -> list[int]:
         """A vector of int32; empty for an absent field."""
-        start, count = self._vector(field, 4)
-        return [] if start is None else list(struct.unpack_from(f"<{count}i", self._data, start))
+        return self.numbers(field, "i")
+
+    def numbers(self, field: int, kind: str) -> list[Any]:
+        """A vector of numbers of the struct format `kind`; empty for an absent field."""
+        start, count = self.vector(field, struct.calcsize(kind))
+        return [] if start is None else list(struct.unpack_from(f"<{count}{kind}", self._data, start))
 
     def table(self, field: int) -> FlatTable | None:
         """A table; None for an absent field."""
         position = self.target(field)
-        return None if position is None else FlatTable(self._data, position)
+        return None if position is None else FlatTable(self._data, position, self._budget)
 
     def table_positions(self, field: int) -> list[int]:
         """Where the tables of a vector begin; empty for an absent field."""
-        start, count = self._vector(field, 4)
+        start, count = self.vector(field, 4)
         if start is None:
             return []
         offsets = struct.unpack_from(f"<{count}I", self._data, start)
@@ -88,31 +130,45 @@ class FlatTable:
 
     def item(self, field: int, index: int) -> FlatTable:
         """One table of a vector."""
-        positions = self.table_positions(field)
-        if not 0 <= index < len(positions):
-            raise DamagedFlatbufferError(f"item {index} of a list of {len(positions)} is asked for")
-        return FlatTable(self._data, positions[index])
+        start, count = self.vector(field, 4, cost=4)
+        if start is None or not 0 <= index < count:
+            raise DamagedFlatbufferError(f"item {index} of a list of {count} is asked for")
+        position = start + 4 * index
+        return FlatTable(self._data, position + self._unpack("<I", position), self._budget)
+
+    def count(self, field: int) -> int:
+        """How many items a vector has whose items take 4 bytes."""
+        return self.vector(field, 4, cost=0)[1]
 
     def tables(self, field: int) -> list[FlatTable]:
         """A vector of tables; empty for an absent field."""
-        return [FlatTable(self._data, position) for position in self.table_positions(field)]
+        return [FlatTable(self._data, position, self._budget) for position in self.table_positions(field)]
 
     def _field(self, field: int) -> int | None:
-        offset = self._fields[field] if field < len(self._fields) else 0
-        return self._position + offset if offset else None
+        place = 4 + 2 * field
+        if place + 2 > self._field_table_size:
+            return None
+        offset = self._unpack("<H", self._field_table + place)
+        return self.position + offset if offset else None
 
-    def _vector(self, field: int, item_size: int) -> tuple[int | None, int]:
+    def vector(self, field: int, item_size: int, cost: int | None = None) -> tuple[int | None, int]:
+        """Where the items of a vector begin (None for an absent field), and how many there are; `cost` in bytes is what
+        reading them takes, by default their size."""
         position = self.target(field)
         if position is None:
             return None, 0
         count = self._unpack("<I", position)
         if position + 4 + count * item_size > len(self._data):
             raise DamagedFlatbufferError(f"{count} items at byte {position}, but only {len(self._data)} bytes")
+        self._budget.spend(count * item_size if cost is None else cost)
         return position + 4, count
 
     def _unpack(self, kind: str, position: int) -> Any:
-        self._inside(position, struct.calcsize(kind))
-        return struct.unpack_from(kind, self._data, position)[0]
+        try:
+            # A negative position would be counted from the end.
+            return struct.unpack_from(kind, self._data, self._inside(position))[0]
+        except struct.error:
+            raise DamagedFlatbufferError(f"an offset leads to byte {position} of {len(self._data)}") from None
 
     def _inside(self, position: int, size: int = 1) -> int:
         if position < 0 or position + size > len(self._data):

@@ -7,13 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ai_edge_litert import schema_py_generated as schema
-
 from textclf.errors import ModelError
-from textclf.export.metadata import read_metadata
+from textclf.export.metadata import load_model, metadata_of
+from textclf.tflite.model_file import Operator, Tensor, TfliteModel
 
-_TYPE_NAMES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
-_OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _SHOWN_LABELS = 12
 
 
@@ -75,20 +72,18 @@ class Inspection:
 
 def inspect_model(path: Path) -> Inspection:
     """Reads a model's structure and metadata; raises ModelError for a file that is no text classifier in TFLite form."""
-    metadata = read_metadata(path)
-    content = path.read_bytes()
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    graph = model.subgraphs[0]
+    source, content = load_model(path)
+    model = TfliteModel(content, source)
+    metadata = metadata_of(model)
     types: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    for tensor in graph.tensors:
-        data = model.buffers[tensor.buffer].data
-        if data is not None and len(data):
-            types[_TYPE_NAMES[tensor.type]] += 1
-            sizes[_TYPE_NAMES[tensor.type]] += len(data)
-    operators = Counter(_operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators)
-    inputs = [_facts(graph.tensors[i], name) for i, name in zip(graph.inputs, metadata.input_names, strict=True)]
-    outputs = [_facts(graph.tensors[i], name) for i, name in zip(graph.outputs, metadata.output_names, strict=True)]
+    for tensor in model.tensors:
+        if tensor.span is not None:
+            types[tensor.type.name] += 1
+            sizes[tensor.type.name] += tensor.span[1]
+    operators = Counter(_operator_name(operator) for operator in model.operators)
+    inputs = [_facts(tensor, name) for tensor, name in zip(model.inputs, metadata.input_names, strict=True)]
+    outputs = [_facts(tensor, name) for tensor, name in zip(model.outputs, metadata.output_names, strict=True)]
     if not inputs or not inputs[0].shape:
         raise ModelError(f"{path}: the model has no input of a known shape; expected a text classifier")
     return Inspection(
@@ -110,17 +105,13 @@ def inspect_model(path: Path) -> Inspection:
     )
 
 
-def _facts(tensor: schema.TensorT, metadata_name: str | None) -> TensorFacts:
-    return TensorFacts(tensor.name.decode(), metadata_name, _TYPE_NAMES[tensor.type], [int(n) for n in tensor.shape])
+def _facts(tensor: Tensor, metadata_name: str | None) -> TensorFacts:
+    return TensorFacts(tensor.name, metadata_name, tensor.type.name, list(tensor.shape))
 
 
 def _tensor_text(tensor: TensorFacts) -> str:
     return f"{tensor.metadata_name or 'unnamed'} ({tensor.name}): {tensor.type} {tensor.shape}"
 
 
-def _operator_name(code: schema.OperatorCodeT) -> str:
-    if code.customCode:
-        return code.customCode.decode()
-    # Files of the older schema hold the code in the first field alone.
-    name = _OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
-    return f"{name} v{code.version}"
+def _operator_name(operator: Operator) -> str:
+    return operator.name if operator.custom else f"{operator.name} v{operator.version}"

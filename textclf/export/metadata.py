@@ -14,19 +14,20 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from textclf.errors import ModelError
 from textclf.export import metadata_schema as schema
 from textclf.export.flat_table import DamagedFlatbufferError, FlatTable, Table, pack_bytes, pack_offsets, pack_table
 from textclf.export.packed_files import EXPORT_AGAIN, PackedFiles, append_files
+from textclf.tflite.model_file import Tensor, TfliteModel, read_file
+from textclf.tflite.settings import SETTINGS_FILE, read_settings
+from textclf.values import quoted
 
 TokenizerKind = Literal["bert", "regex", "sentencepiece"]
 
 LABELS_FILE = "labels.txt"
 VOCABULARY_FILE = "vocab.txt"
-SETTINGS_FILE = "textclf.json"
 
 # The texts of tflite-support's writer, which tools show and some look for.
 _DESCRIPTION = "Classify the input text into a set of known categories."
@@ -50,6 +51,12 @@ _TENSOR_NAMES = {
     "mask": ("mask", "input_mask"),
     "segment_ids": ("segment_ids", "input_type_ids"),
 }
+
+# A vocabulary of every language has 250,000 entries; a classifier of everything that people sell has 10,000 labels.
+_MOST_LINES = {LABELS_FILE: 100_000, VOCABULARY_FILE: 2_000_000}
+_LONGEST_LINE = 10_000
+# Ids of up to a billion: more digits are a trap for whatever makes numbers of them.
+_MOST_DIGITS = 9
 
 # Flatbuffers are aligned to their largest member; no TFLite writer uses more.
 _MODEL_ALIGNMENT = 64
@@ -80,6 +87,14 @@ class ModelMetadata:
     output_tensors: tuple[str, ...]
     files: tuple[str, ...]
     settings: dict[str, Any] | None
+    tokenizer_at_graph: bool
+    """Whether the tokenizer is attached to the graph, as runtimes expect BERT's, or to an input."""
+
+    @property
+    def resizable(self) -> bool:
+        """Whether the graph means the same at shorter lengths, which is known of our own graphs only."""
+        settings = self.settings or {}
+        return "tokenizer" in settings and not settings.get("fixed_length", False)
 
 
 def write_metadata(
@@ -105,22 +120,21 @@ def write_metadata(
     Raises ModelError for a model with other inputs or outputs, with metadata already, or another number of labels, and
     for labels and entries that a file of lines cannot hold.
     """
+    bare = TfliteModel(model)
+    _check_bare(bare)
+    _check_output(bare.outputs, len(labels))
+    buffer = metadata_buffer(
+        _bert_input_names(bare.inputs) if delimiter_pattern is None else _regex_input_names(bare.inputs),
+        name=name,
+        description=description,
+        version=version,
+        author=author,
+        license=license,
+        delimiter_pattern=delimiter_pattern,
+        with_settings=settings is not None,
+    )
     try:
-        root = FlatTable.root(model, schema.MODEL_IDENTIFIER)
-        _check_bare(root, model)
-        inputs, outputs = _tensors(root, schema.Subgraph.INPUTS), _tensors(root, schema.Subgraph.OUTPUTS)
-        _check_output(outputs, len(labels))
-        buffer = metadata_buffer(
-            _bert_input_names(inputs) if delimiter_pattern is None else _regex_input_names(inputs),
-            name=name,
-            description=description,
-            version=version,
-            author=author,
-            license=license,
-            delimiter_pattern=delimiter_pattern,
-            with_settings=settings is not None,
-        )
-        described = _with_metadata_buffer(model, root, buffer)
+        described = _with_metadata_buffer(model, bare.root, buffer)
     except DamagedFlatbufferError as error:
         raise ModelError(f"the model is not a whole TFLite file: {error}") from error
     entries = vocabulary if delimiter_pattern is None else [f"{word} {index}" for index, word in enumerate(vocabulary)]
@@ -180,27 +194,37 @@ def metadata_buffer(
     return bytes(builder.Output())
 
 
-def read_metadata(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> ModelMetadata:
-    """What a model, given as its bytes or its path, says of itself.
+def read_metadata(
+    model: bytes | bytearray | memoryview | str | os.PathLike[str], name: str | None = None
+) -> ModelMetadata:
+    """What a model, given as its bytes or its path, says of itself; `name` stands for it in messages.
 
     Nothing of it is executed, and nothing is trusted: sizes and offsets are checked before they are used. Raises
     ModelError for what cannot be read, is no TFLite model, has no metadata, is damaged, or lacks a file that its
     metadata names.
     """
-    source, content = _load(model)
+    source, content = load_model(model)
+    return metadata_of(TfliteModel(content, name or source))
+
+
+def metadata_of(model: TfliteModel) -> ModelMetadata:
+    """As `read_metadata`, of a model that is read already."""
+    if model.metadata_buffer is None:
+        raise ModelError(
+            f"{model.source}: a TFLite model without metadata, so its labels and tokenizer are unknown; "
+            "expected a text classifier with TFLite metadata"
+        )
     try:
-        root = FlatTable.root(content, schema.MODEL_IDENTIFIER)
-        buffer = _metadata_content(root)
-        if buffer is None:
-            raise ModelError(
-                f"{source}: a TFLite model without metadata, so its labels and tokenizer are unknown; "
-                "expected a text classifier with TFLite metadata"
-            )
-        described = FlatTable.root(buffer, schema.METADATA_IDENTIFIER)
-        inputs, outputs = _tensors(root, schema.Subgraph.INPUTS), _tensors(root, schema.Subgraph.OUTPUTS)
-        return _interpret(source, described, inputs, outputs, PackedFiles(source, content))
+        return _interpret(model, FlatTable.root(model.metadata_buffer, schema.METADATA_IDENTIFIER))
     except DamagedFlatbufferError as error:
-        raise ModelError(f"{source}: not a whole TFLite model: {error}; {EXPORT_AGAIN}") from error
+        raise ModelError(f"{model.source}: not a whole TFLite model: {error}; {EXPORT_AGAIN}") from error
+
+
+def load_model(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> tuple[str, bytes]:
+    """What to call a model in messages, and its bytes; of a file that is no TFLite model only its start."""
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return "the model", bytes(model)
+    return os.fspath(model), read_file(model)
 
 
 def _feature(
@@ -281,23 +305,22 @@ def _with_metadata_buffer(model: bytes, root: FlatTable, buffer: bytes) -> bytes
     return bytes(builder.Output())
 
 
-def _check_bare(root: FlatTable, model: bytes) -> None:
+def _check_bare(model: TfliteModel) -> None:
     """A model that can be given metadata: none yet, no packed files, and nothing that counts from the file's start."""
-    if _metadata_content(root) is not None or zipfile.is_zipfile(io.BytesIO(model)):
+    if model.metadata_buffer is not None or zipfile.is_zipfile(io.BytesIO(model.content)):
         raise ModelError("the model has metadata or packed files already; start from the model without them")
-    unknown = [field for field in root.present() if field >= len(schema.Model)]
-    if unknown:
+    if model.keeps_weights_elsewhere:
         raise ModelError(
-            f"the model has the fields {unknown} of a later TFLite schema, expected fields up to "
-            f"{len(schema.Model) - 1}; write it with a converter of today"
+            "the model has fields of a later TFLite schema, which this version cannot move; write it with a converter "
+            "that stores the weights in the file"
         )
-    if any(buffer.integer(schema.Buffer.OFFSET, "Q") > 1 for buffer in root.tables(schema.Model.BUFFERS)):
+    if model.reaches_beyond:
         raise ModelError("the model keeps its weights outside its flatbuffer, as models above 2 GB do; expected less")
 
 
-def _bert_input_names(inputs: Sequence[FlatTable]) -> list[str]:
+def _bert_input_names(inputs: Sequence[Tensor]) -> list[str]:
     """The metadata's names for the graph's inputs, in their order."""
-    tensors = [_tensor_name(tensor) for tensor in inputs]
+    tensors = [tensor.name for tensor in inputs]
     plain = [tensor.removeprefix("serving_default_").removesuffix(":0") for tensor in tensors]
     meanings = {alias: name for name, aliases in _TENSOR_NAMES.items() for alias in aliases}
     names = [meanings.get(tensor, "") for tensor in plain]
@@ -308,14 +331,14 @@ def _bert_input_names(inputs: Sequence[FlatTable]) -> list[str]:
     return names
 
 
-def _regex_input_names(inputs: Sequence[FlatTable]) -> list[str]:
+def _regex_input_names(inputs: Sequence[Tensor]) -> list[str]:
     if len(inputs) != 1:
         raise ModelError(f"the model has {len(inputs)} inputs, expected one of word ids for a regex tokenizer")
     return ["input_text"]
 
 
-def _check_output(outputs: Sequence[FlatTable], label_count: int) -> None:
-    shapes = [output.integers(schema.Tensor.SHAPE) for output in outputs]
+def _check_output(outputs: Sequence[Tensor], label_count: int) -> None:
+    shapes = [list(output.shape) for output in outputs]
     if shapes != [[1, label_count]]:
         raise ModelError(
             f"the model's outputs have the shapes {', '.join(map(str, shapes)) or '(none)'}; "
@@ -336,44 +359,8 @@ def _lines_file(entries: Sequence[str], what: str) -> bytes:
         raise ModelError(f"a {what} holds half of a character ({error.object[error.start]!r})") from error
 
 
-def _load(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> tuple[str, bytes]:
-    """What to call a model in messages, and its bytes."""
-    if isinstance(model, (bytes, bytearray, memoryview)):
-        return "the model", bytes(model)
-    path = Path(model)
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            if start[4:] != schema.MODEL_IDENTIFIER:
-                return str(path), start  # enough to tell a wrong file, however large
-            file.seek(0)
-            return str(path), file.read()
-    except OSError as error:
-        raise ModelError(f"{path}: the model cannot be read ({error.strerror}); expected a .tflite file") from error
-
-
-def _metadata_content(root: FlatTable) -> memoryview | None:
-    """The bytes of the buffer that the model's metadata list calls TFLITE_METADATA."""
-    for entry in root.tables(schema.Model.METADATA):
-        if entry.text(schema.Metadata.NAME) == schema.METADATA_BUFFER_NAME:
-            buffer = root.item(schema.Model.BUFFERS, entry.integer(schema.Metadata.BUFFER, "I"))
-            return buffer.content(schema.Buffer.DATA) or memoryview(b"")
-    return None
-
-
-def _tensors(root: FlatTable, field: schema.Subgraph) -> list[FlatTable]:
-    """The tensors that are inputs or outputs of the first graph."""
-    graph = root.item(schema.Model.SUBGRAPHS, 0)
-    return [graph.item(schema.Subgraph.TENSORS, number) for number in graph.integers(field)]
-
-
-def _tensor_name(tensor: FlatTable) -> str:
-    return tensor.text(schema.Tensor.NAME) or ""
-
-
-def _interpret(
-    source: str, described: FlatTable, inputs: Sequence[FlatTable], outputs: Sequence[FlatTable], files: PackedFiles
-) -> ModelMetadata:
+def _interpret(model: TfliteModel, described: FlatTable) -> ModelMetadata:
+    source, inputs, outputs = model.source, model.inputs, model.outputs
     graphs = described.tables(schema.ModelMetadata.SUBGRAPH_METADATA)
     if not graphs:
         raise ModelError(f"{source}: its metadata describes no graph, so its inputs are unknown; {EXPORT_AGAIN}")
@@ -384,10 +371,11 @@ def _interpret(
             f"{source}: its metadata describes {len(described_inputs)} inputs and {len(described_outputs)} outputs, "
             f"but the graph has {len(inputs)} and {len(outputs)}; {EXPORT_AGAIN}"
         )
-    units = graphs[0].tables(schema.SubgraphMetadata.INPUT_PROCESS_UNITS)
+    graph_units = graphs[0].tables(schema.SubgraphMetadata.INPUT_PROCESS_UNITS)
+    units = list(graph_units)
     for tensor in described_inputs:
         units += tensor.tables(schema.TensorMetadata.PROCESS_UNITS)
-    tokenizer, vocabulary, delimiter_pattern = _tokenizer(source, units, files)
+    tokenizer, vocabulary, delimiter_pattern = _tokenizer(source, units, model.files)
     return ModelMetadata(
         name=described.text(schema.ModelMetadata.NAME) or "",
         description=described.text(schema.ModelMetadata.DESCRIPTION) or "",
@@ -395,16 +383,17 @@ def _interpret(
         author=described.text(schema.ModelMetadata.AUTHOR) or "",
         license=described.text(schema.ModelMetadata.LICENSE) or "",
         min_parser_version=described.text(schema.ModelMetadata.MIN_PARSER_VERSION) or "",
-        labels=tuple(_labels(described_outputs, files)),
+        labels=tuple(_labels(described_outputs, model.files)),
         tokenizer=tokenizer,
         vocabulary=tuple(vocabulary),
         delimiter_pattern=delimiter_pattern,
         input_names=tuple(tensor.text(schema.TensorMetadata.NAME) or "" for tensor in described_inputs),
         output_names=tuple(tensor.text(schema.TensorMetadata.NAME) or "" for tensor in described_outputs),
-        input_tensors=tuple(map(_tensor_name, inputs)),
-        output_tensors=tuple(map(_tensor_name, outputs)),
-        files=files.names,
-        settings=_settings(source, files),
+        input_tensors=tuple(tensor.name for tensor in inputs),
+        output_tensors=tuple(tensor.name for tensor in outputs),
+        files=model.files.names,
+        settings=_settings(source, model.files, tokenizer),
+        tokenizer_at_graph=bool(graph_units),
     )
 
 
@@ -413,6 +402,7 @@ def _labels(outputs: Sequence[FlatTable], files: PackedFiles) -> list[str]:
         for file in output.tables(schema.TensorMetadata.ASSOCIATED_FILES):
             if file.integer(schema.AssociatedFile.TYPE, "b") == schema.AssociatedFileType.TENSOR_AXIS_LABELS:
                 text = files.text(file.text(schema.AssociatedFile.NAME) or "")
+                _check_lines(files.source, LABELS_FILE, text)
                 return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
     return []
 
@@ -428,11 +418,11 @@ def _tokenizer(
             return "sentencepiece", [], None
         if options is not None and kind == schema.ProcessUnitOptions.BERT_TOKENIZER:
             name = _vocabulary_file(source, options, schema.BertTokenizerOptions.VOCABULARY_FILE)
-            return "bert", _entries(files.text(name)), None
+            return "bert", _entries(source, files.text(name)), None
         if options is not None and kind == schema.ProcessUnitOptions.REGEX_TOKENIZER:
             name = _vocabulary_file(source, options, schema.RegexTokenizerOptions.VOCABULARY_FILE)
             pattern = options.text(schema.RegexTokenizerOptions.DELIMITER_PATTERN)
-            return "regex", _numbered_entries(source, name, _entries(files.text(name))), pattern
+            return "regex", _numbered_entries(source, name, _entries(source, files.text(name))), pattern
     return None, [], None
 
 
@@ -444,8 +434,23 @@ def _vocabulary_file(source: str, options: FlatTable, field: int) -> str:
     return name
 
 
-def _entries(vocabulary: str) -> list[str]:
+def _check_lines(source: str, kind: str, text: str) -> None:
+    """Raises ModelError for a file of more or longer lines than any labels or vocabulary have."""
+    count, most = text.count("\n"), _MOST_LINES[kind]
+    if count > most:
+        raise ModelError(f"{source}: {kind} in it has {count:,} lines; expected at most {most:,}; {EXPORT_AGAIN}")
+    lengths = list(map(len, text.split("\n")))
+    longest = max(lengths)
+    if longest > _LONGEST_LINE:
+        raise ModelError(
+            f"{source}: {kind}:{lengths.index(longest) + 1} in it has {longest:,} characters; expected at most "
+            f"{_LONGEST_LINE:,}; {EXPORT_AGAIN}"
+        )
+
+
+def _entries(source: str, vocabulary: str) -> list[str]:
     """Lines as devices read them: empty ones do not count, nor does a carriage return at a line's end."""
+    _check_lines(source, VOCABULARY_FILE, vocabulary)
     return [line.removesuffix("\r") for line in vocabulary.split("\n") if line]
 
 
@@ -454,8 +459,10 @@ def _numbered_entries(source: str, name: str, lines: Sequence[str]) -> list[str]
     entries: dict[int, str] = {}
     for number, line in enumerate(lines, 1):
         word, _, index = line.rpartition(" ")
-        if not (index.isascii() and index.isdecimal()):
-            raise ModelError(f"{source}: {name}:{number} in it is {line!r}, expected a word and its id; {EXPORT_AGAIN}")
+        if not (index.isascii() and index.isdecimal() and len(index) <= _MOST_DIGITS):
+            raise ModelError(
+                f"{source}: {name}:{number} in it is {quoted(line)}, expected a word and its id; {EXPORT_AGAIN}"
+            )
         entries[int(index)] = word
     if sorted(entries) != list(range(len(lines))):
         raise ModelError(
@@ -465,15 +472,13 @@ def _numbered_entries(source: str, name: str, lines: Sequence[str]) -> list[str]
     return [entries[index] for index in range(len(lines))]
 
 
-def _settings(source: str, files: PackedFiles) -> dict[str, Any] | None:
+def _settings(source: str, files: PackedFiles, tokenizer: TokenizerKind | None) -> dict[str, Any] | None:
     if SETTINGS_FILE not in files:
         return None
-    try:
-        settings = json.loads(files.read(SETTINGS_FILE))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{source}: {SETTINGS_FILE} in it is not JSON ({error}); {EXPORT_AGAIN}") from error
-    if not isinstance(settings, dict):
+    settings = read_settings(source, files.read(SETTINGS_FILE))
+    if "tokenizer" in settings and (settings["tokenizer"] == "regex") != (tokenizer == "regex"):
         raise ModelError(
-            f"{source}: {SETTINGS_FILE} in it is a {type(settings).__name__}, expected an object; {EXPORT_AGAIN}"
+            f"{source}: {SETTINGS_FILE} in it says the tokenizer {settings['tokenizer']}, its metadata {tokenizer}; "
+            f"{EXPORT_AGAIN}"
         )
     return settings

@@ -16,6 +16,8 @@ from textclf.export.metadata import write_metadata
 from textclf.export.structure import structure_problems
 from textclf.export.vocabulary_hash import vocabulary_hash
 from textclf.recipe import Recipe
+from textclf.tflite.probe import trust
+from textclf.tflite.settings import SETTINGS_VERSION
 from textclf.tokenizer import Encoded
 from textclf.word_tokenizer import DELIMITER_PATTERN
 
@@ -40,6 +42,7 @@ def model_settings(recipe: Recipe, vocabulary: Sequence[str], reject_below: floa
     """What the file itself says of how it is to be used, beside what the metadata's schema knows."""
     encoder, export = recipe.encoder, recipe.export
     return {
+        "version": SETTINGS_VERSION,
         "tokenizer": "regex" if recipe.averages_words else encoder.tokenizer,
         "text": list(recipe.dataset.text),
         "label": recipe.dataset.label,
@@ -86,4 +89,5 @@ def export_classifier(
     problems = structure_problems(content, compatibility=export.compatibility, vocabulary=vocabulary)
     if problems:
         raise VerificationError("the exported file cannot be used:\n  " + "\n  ".join(problems))
+    trust(content)
     return content

@@ -9,7 +9,7 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from textclf.errors import ModelError
 
@@ -17,6 +17,7 @@ EXPORT_AGAIN = "copy or export the model again"
 
 # A vocabulary of 250,000 entries takes 5 MB.
 _FILE_LIMIT = 64 << 20
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 20, 80
 
 # What `zipfile` may raise for damaged archives.
 _DAMAGE = (
@@ -53,7 +54,7 @@ class PackedFiles:
     """The zip archive behind a model."""
 
     def __init__(self, source: str, content: bytes) -> None:
-        self._source = source
+        self.source = source
         self._stream = io.BytesIO(content)
         self.names: tuple[str, ...] = ()
         self._archive: zipfile.ZipFile | None = None
@@ -71,18 +72,18 @@ class PackedFiles:
         """The content of a file that the metadata names."""
         if self._archive is None or name not in self.names:
             raise ModelError(
-                f"{self._source}: the metadata names {name}, but packed behind the model are "
-                f"{', '.join(self.names) or 'no files'}; the file may be cut off: {EXPORT_AGAIN}"
+                f"{self.source}: the metadata names {name}, but packed behind the model are "
+                f"{_listed(self.names)}; the file may be cut off: {EXPORT_AGAIN}"
             )
         entry = self._archive.getinfo(name)
         if self.names.count(name) > 1 or entry.compress_type != zipfile.ZIP_STORED:
             raise ModelError(
-                f"{self._source}: {name} is packed twice or compressed; expected it once and uncompressed, "
+                f"{self.source}: {name} is packed twice or compressed; expected it once and uncompressed, "
                 f"as runtimes read it; {EXPORT_AGAIN}"
             )
         if not entry.file_size == entry.compress_size <= _FILE_LIMIT:
             raise ModelError(
-                f"{self._source}: {name} is said to have {entry.file_size} bytes in {entry.compress_size}; "
+                f"{self.source}: {name} is said to have {entry.file_size} bytes in {entry.compress_size}; "
                 f"expected the same number twice and at most {_FILE_LIMIT}; {EXPORT_AGAIN}"
             )
         try:
@@ -97,9 +98,17 @@ class PackedFiles:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ModelError(
-                f"{self._source}: {name} in it is not UTF-8 (byte {content[error.start]:#04x} in line "
+                f"{self.source}: {name} in it is not UTF-8 (byte {content[error.start]:#04x} in line "
                 f"{content.count(10, 0, error.start) + 1}); {EXPORT_AGAIN}"
             ) from error
 
     def _damaged(self, error: Exception) -> ModelError:
-        return ModelError(f"{self._source}: the files packed behind the model are damaged ({error}); {EXPORT_AGAIN}")
+        return ModelError(f"{self.source}: the files packed behind the model are damaged ({error}); {EXPORT_AGAIN}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names of many, each shortened."""
+    if not names:
+        return "no files"
+    shown = ", ".join(name[:_SHOWN_CHARACTERS] for name in names[:_SHOWN_NAMES])
+    return shown if len(names) <= _SHOWN_NAMES else f"{shown} and {len(names) - _SHOWN_NAMES:,} more"

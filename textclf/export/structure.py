@@ -5,23 +5,17 @@ What is demanded was read in MediaPipe's and the Task Library's sources and trie
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-from ai_edge_litert import schema_py_generated as schema
 
 from textclf.errors import EncoderError, ModelError
-from textclf.export import metadata_schema
-from textclf.export.flat_table import DamagedFlatbufferError, FlatTable
-from textclf.export.metadata import ModelMetadata, read_metadata
+from textclf.export.metadata import ModelMetadata, metadata_of
 from textclf.export.runtimes import OPERATION_LIMITS, RUNTIMES, Compatibility
 from textclf.export.vocabulary_hash import vocabulary_hash
+from textclf.tflite.graph_check import check_graph, strange_weights
+from textclf.tflite.model_file import TfliteModel
 from textclf.word_tokenizer import PAD, UNKNOWN, WordTokenizer
 
-_TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
-_OPERATIONS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _INPUTS = {
     "ids": ("ids", "input_ids", "input_word_ids"),
     "mask": ("mask", "input_mask"),
@@ -40,23 +34,6 @@ _WORD_TABLE = "words/table"
 """The table of a model of averaged words, in which all that is stored in another form lies."""
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    name: str
-    type: str
-    shape: list[int]
-
-
-@dataclass(frozen=True)
-class _Graph:
-    """What the checks look at: tensors, and operations as (name, version, inputs, outputs)."""
-
-    tensors: list[_Tensor]
-    inputs: list[int]
-    outputs: list[int]
-    operations: list[tuple[str, int, list[int], list[int]]]
-
-
 def structure_problems(
     model: bytes, *, compatibility: Compatibility | None = None, vocabulary: Sequence[str] | None = None
 ) -> list[str]:
@@ -66,55 +43,33 @@ def structure_problems(
     `vocabulary` is the one it was trained with, where that is known.
     """
     try:
-        metadata = read_metadata(model)
-        graph = _read_graph(model)
+        graph = TfliteModel(model)
+        metadata = metadata_of(graph)
+        problems = [
+            *_input_problems(metadata, graph),
+            *_output_problems(metadata, graph),
+            *_tokenizer_problems(metadata),
+        ]
     except ModelError as error:
         return [str(error)]
-    except (DamagedFlatbufferError, struct.error, IndexError, ValueError, TypeError) as error:
-        return [f"not a whole TFLite model ({error}); export the model again"]
+    try:
+        check_graph(graph)
+    except ModelError as error:
+        return [*problems, str(error)]
     settings = metadata.settings or {}
     runtimes = RUNTIMES[compatibility or settings.get("compatibility", "litert")]
     return [
-        *_input_problems(metadata, graph),
-        *_output_problems(metadata, graph),
-        *_tokenizer_problems(model, metadata),
+        *problems,
         *_vocabulary_problems(metadata, graph, vocabulary),
         *_operation_problems(graph, runtimes),
         # Model Maker's converter leaves small kernels as they are, and makes products of attention of the same kind.
         *([] if settings.get("engine") == "model-maker" else _content_problems(graph, settings.get("quantization"))),
+        *strange_weights(graph),
     ]
 
 
-def stored_types(model: bytes) -> dict[str, int]:
-    """How many kernels of products are stored in each type."""
-    return dict(Counter(kind for _, kind in _kernels(_read_graph(model))))
-
-
-def _read_graph(model: bytes) -> _Graph:
-    root = schema.Model.GetRootAsModel(model, 0)
-    graph = root.Subgraphs(0)
-    tensors = []
-    for index in range(graph.TensorsLength()):
-        tensor = graph.Tensors(index)
-        shape = [tensor.Shape(axis) for axis in range(tensor.ShapeLength())]
-        tensors.append(_Tensor((tensor.Name() or b"").decode(errors="replace"), _TYPES[tensor.Type()], shape))
-    codes = []
-    for index in range(root.OperatorCodesLength()):
-        code = root.OperatorCodes(index)
-        name = _OPERATIONS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        codes.append(((code.CustomCode() or b"").decode(errors="replace") or name, code.Version()))
-    operations = []
-    for index in range(graph.OperatorsLength()):
-        operator = graph.Operators(index)
-        name, version = codes[operator.OpcodeIndex()]
-        inputs = [operator.Inputs(number) for number in range(operator.InputsLength())]
-        operations.append((name, version, inputs, [operator.Outputs(n) for n in range(operator.OutputsLength())]))
-    inputs = [graph.Inputs(index) for index in range(graph.InputsLength())]
-    return _Graph(tensors, inputs, [graph.Outputs(index) for index in range(graph.OutputsLength())], operations)
-
-
-def _input_problems(metadata: ModelMetadata, graph: _Graph) -> Iterator[str]:
-    tensors = [graph.tensors[index] for index in graph.inputs]
+def _input_problems(metadata: ModelMetadata, graph: TfliteModel) -> Iterator[str]:
+    tensors = graph.inputs
     names = list(metadata.input_names)
     if metadata.tokenizer == "regex":
         if len(tensors) != 1:
@@ -129,9 +84,9 @@ def _input_problems(metadata: ModelMetadata, graph: _Graph) -> Iterator[str]:
         meant = next((known for known, aliases in _INPUTS.items() if plain in aliases), name)
         if name in _INPUTS and meant != name:
             yield f"the metadata call the input tensor {tensor.name} {name}, but it is {meant}: they are in another order"
-        if tensor.type != "int32":
-            yield f"the input {name} is {tensor.type}; runtimes write int32"
-    shapes = {tuple(tensor.shape) for tensor in tensors}
+        if tensor.type.name != "int32":
+            yield f"the input {name} is {tensor.type.name}; runtimes write int32"
+    shapes = {tensor.shape for tensor in tensors}
     if len(shapes) != 1 or any(len(shape) != 2 or shape[0] != 1 or shape[1] < 3 for shape in shapes):
         yield (
             f"the inputs have the shapes {', '.join(str(list(shape)) for shape in sorted(shapes))}; runtimes write one "
@@ -139,8 +94,8 @@ def _input_problems(metadata: ModelMetadata, graph: _Graph) -> Iterator[str]:
         )
 
 
-def _output_problems(metadata: ModelMetadata, graph: _Graph) -> Iterator[str]:
-    tensors = [graph.tensors[index] for index in graph.outputs]
+def _output_problems(metadata: ModelMetadata, graph: TfliteModel) -> Iterator[str]:
+    tensors = graph.outputs
     if len(tensors) != 1:
         yield f"the model has {len(tensors)} outputs, expected one of probabilities"
         return
@@ -149,18 +104,21 @@ def _output_problems(metadata: ModelMetadata, graph: _Graph) -> Iterator[str]:
             f"the output is named {', '.join(map(repr, metadata.output_names))}; without one named probability the Task "
             "Library ends with a segmentation fault"
         )
-    if tensors[0].type != "float32":
-        yield f"the output is {tensors[0].type}; expected probabilities as float32"
+    if tensors[0].type.name != "float32":
+        yield f"the output is {tensors[0].type.name}; expected probabilities as float32"
     if not metadata.labels:
         yield "no labels are attached to the output, so runtimes return numbers; expected labels.txt in the metadata"
-    elif tensors[0].shape != [1, len(metadata.labels)]:
-        yield f"{len(metadata.labels)} labels for an output of the shape {tensors[0].shape}; expected one label for each number"
+    elif tensors[0].shape != (1, len(metadata.labels)):
+        yield (
+            f"{len(metadata.labels)} labels for an output of the shape {list(tensors[0].shape)}; expected one label for "
+            "each number"
+        )
     repeated = [label for label, count in Counter(metadata.labels).items() if count > 1]
     if repeated:
         yield f"the label {repeated[0]!r} occurs twice; nobody could tell the two apart"
 
 
-def _tokenizer_problems(model: bytes, metadata: ModelMetadata) -> Iterator[str]:
+def _tokenizer_problems(metadata: ModelMetadata) -> Iterator[str]:
     if metadata.tokenizer not in ("bert", "regex"):
         yield (
             f"the tokenizer is {metadata.tokenizer or 'missing'}; expected BERT's among the graph's process units, or a "
@@ -173,27 +131,15 @@ def _tokenizer_problems(model: bytes, metadata: ModelMetadata) -> Iterator[str]:
                 WordTokenizer(metadata.vocabulary, metadata.delimiter_pattern or "")
             except EncoderError as error:
                 yield str(error)
-        if _has_graph_units(model):
+        if metadata.tokenizer_at_graph:
             yield "the tokenizer is attached to the graph; runtimes look for a regex tokenizer at the input"
-    elif not _has_graph_units(model):
+    elif not metadata.tokenizer_at_graph:
         yield "the tokenizer is attached to an input; runtimes look for BERT's tokenizer at the graph"
 
 
-def _has_graph_units(model: bytes) -> bool:
-    """Whether the metadata attach process units to the graph."""
-    root = FlatTable.root(model, metadata_schema.MODEL_IDENTIFIER)
-    for entry in root.tables(metadata_schema.Model.METADATA):
-        if entry.text(metadata_schema.Metadata.NAME) != metadata_schema.METADATA_BUFFER_NAME:
-            continue
-        buffer = root.item(metadata_schema.Model.BUFFERS, entry.integer(metadata_schema.Metadata.BUFFER, "I"))
-        content = buffer.content(metadata_schema.Buffer.DATA) or memoryview(b"")
-        described = FlatTable.root(content, metadata_schema.METADATA_IDENTIFIER)
-        graphs = described.tables(metadata_schema.ModelMetadata.SUBGRAPH_METADATA)
-        return bool(graphs[0].tables(metadata_schema.SubgraphMetadata.INPUT_PROCESS_UNITS))
-    return False
-
-
-def _vocabulary_problems(metadata: ModelMetadata, graph: _Graph, vocabulary: Sequence[str] | None) -> Iterator[str]:
+def _vocabulary_problems(
+    metadata: ModelMetadata, graph: TfliteModel, vocabulary: Sequence[str] | None
+) -> Iterator[str]:
     pieces = metadata.vocabulary
     special = _SPECIAL_WORDS if metadata.tokenizer == "regex" else _SPECIAL_PIECES
     missing = [piece for piece in special if piece not in pieces]
@@ -205,10 +151,9 @@ def _vocabulary_problems(metadata: ModelMetadata, graph: _Graph, vocabulary: Seq
         yield "the vocabulary inside is not the one that the model was trained with"
     elif expected is not None and found != expected:
         yield f"the vocabulary inside has the SHA-256 {found[:12]}…, but the model was exported with {expected[:12]}…"
-    tables = [graph.tensors[i] for name, _, inputs, _ in graph.operations if name == "GATHER" for i in inputs[:1]]
-    tables += [
-        graph.tensors[i] for name, _, inputs, _ in graph.operations if name == "EMBEDDING_LOOKUP" for i in inputs[1:2]
-    ]
+    # Where each operation that looks rows up has its table.
+    places = {"GATHER": 0, "EMBEDDING_LOOKUP": 1}
+    tables = [graph.tensors[op.inputs[places[op.name]]] for op in graph.operators if op.name in places]
     if metadata.tokenizer == "bert":
         tables = [tensor for tensor in tables if len(tensor.shape) == 2]
     rows = max((tensor.shape[0] for tensor in tables if tensor.shape), default=None)
@@ -216,10 +161,10 @@ def _vocabulary_problems(metadata: ModelMetadata, graph: _Graph, vocabulary: Seq
         yield f"the vocabulary has {len(pieces)} pieces, but the largest table {rows} rows: ids would lie outside"
 
 
-def _operation_problems(graph: _Graph, runtimes: Sequence[str]) -> Iterator[str]:
+def _operation_problems(graph: TfliteModel, runtimes: Sequence[str]) -> Iterator[str]:
     used: dict[str, int] = {}
-    for name, version, _, _ in graph.operations:
-        used[name] = max(version, used.get(name, 0))
+    for operator in graph.operators:
+        used[operator.name] = max(operator.version, used.get(operator.name, 0))
     for runtime in runtimes:
         limits = OPERATION_LIMITS[runtime]
         for name, version in used.items():
@@ -230,20 +175,19 @@ def _operation_problems(graph: _Graph, runtimes: Sequence[str]) -> Iterator[str]
                 )
 
 
-def _kernels(graph: _Graph) -> Iterator[tuple[str, str]]:
+def _kernels(graph: TfliteModel) -> Iterator[tuple[str, str]]:
     """Name and stored type of each product's kernel, and of the vectors of averaged words."""
-    stored = {outputs[0]: inputs[0] for name, _, inputs, outputs in graph.operations if name == "DEQUANTIZE"}
-    for name, _, inputs, _ in graph.operations:
-        if name == "FULLY_CONNECTED":
-            tensor = graph.tensors[stored.get(inputs[1], inputs[1])]
-            yield tensor.name, tensor.type
-        elif name == "GATHER":
-            tensor = graph.tensors[stored.get(inputs[0], inputs[0])]
-            if tensor.name == _WORD_TABLE:
-                yield tensor.name, tensor.type
+    stored = {op.outputs[0]: op.inputs[0] for op in graph.operators if op.name == "DEQUANTIZE"}
+    places = {"FULLY_CONNECTED": 1, "GATHER": 0}
+    for op in graph.operators:
+        if op.name in places:
+            kernel = op.inputs[places[op.name]]
+            tensor = graph.tensors[stored.get(kernel, kernel)]
+            if op.name == "FULLY_CONNECTED" or tensor.name == _WORD_TABLE:
+                yield tensor.name, tensor.type.name
 
 
-def _content_problems(graph: _Graph, quantization: str | None) -> Iterator[str]:
+def _content_problems(graph: TfliteModel, quantization: str | None) -> Iterator[str]:
     """Of a file that says how its weights are stored: are they?"""
     allowed = _KERNEL_TYPES.get(quantization or "")
     if allowed is None:

@@ -1,7 +1,7 @@
 """`textclf verify`: a model file in, a report of what holds and what does not out.
 
-Three things are looked at: the file's structure; whether it says what the trained model says, on real rows; and whether
-the runtimes that are installed here say what our predictor says, on texts that are hard for tokenizers.
+Four things are looked at: the file's structure; whether its answers are probabilities; whether they are those of the
+trained model, on real rows; and whether the runtimes that are installed here say what our predictor says.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import numpy as np
 
 from textclf.dataset import load_dataset
 from textclf.errors import ModelError, RunError, VerificationError
+from textclf.export.answers import RowsResult, answer_problems, classify_table
 from textclf.export.consumers import installed_consumers, run_consumer
 from textclf.export.hard_texts import hard_texts
+from textclf.export.metadata import load_model
 from textclf.export.model import export_classifier
 from textclf.export.structure import structure_problems
 from textclf.export.trained_run import TrainedRun, load_trained_run
 from textclf.export.verification import UNDECIDED_MARGIN, Verification, verify_export
 from textclf.predictor import Classifier
+from textclf.tflite.model_file import TfliteModel
 
 MAX_CONSUMER_DIFFERENCE = 1e-3
 # Of 8- and 4-bit weights, runtimes of another build round the inputs of products in other ways: they lie apart by about
@@ -49,6 +52,7 @@ class VerificationReport:
     model: str
     problems: list[str] = field(default_factory=list)
     parity: Verification | None = None
+    rows: RowsResult | None = None
     consumers: list[ConsumerResult] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,6 +69,8 @@ class VerificationReport:
                 f"({parity.changed_decided_labels} clearly), largest difference {parity.largest_difference:.4f}, "
                 f"accuracy {parity.accuracy_trained:.1%} → {parity.accuracy_exported:.1%}"
             )
+        if self.rows is not None:
+            lines.append(self.rows.as_text())
         for result in self.consumers:
             lines.append(
                 f"{result.name}: {result.texts} texts, {result.changed_labels} labels differ clearly, largest difference "
@@ -114,28 +120,33 @@ def verify_model(
     """Looks at `model`; with `run`, the folder of the run that trained it, also compares it with the trained model.
 
     The rows compared are those of `data`, a table like the training's, by default the run's validation and test rows.
-    `consumers` are names of CONSUMERS, by default all that are installed and that the file was made for. Raises
-    ModelError for a file that cannot be read; everything else that is wrong stands in the report.
+    Without `run`, the rows of `data` are classified, by the installed programs too, and where they have labels the
+    accuracy is reported. `consumers` are names of CONSUMERS, by default all that are installed and that the file was made
+    for. Raises ModelError for a file that cannot be read and DataError for rows that cannot; everything else that is
+    wrong is in the report.
     """
     report = VerificationReport(str(model))
-    try:
-        content = model.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{model}: cannot be read ({error.strerror}); expected a .tflite file") from error
+    content = load_model(model)[1]
     trained = load_trained_run(run) if run is not None else None
     vocabulary = trained.checkpoint.vocabulary if trained is not None else None
     report.problems += structure_problems(content, vocabulary=vocabulary)
     if report.problems:
         return report
     try:
-        classifier = Classifier(model)
+        classifier, graph = Classifier(model), TfliteModel(content, str(model))
+        report.problems += answer_problems(classifier, graph)
     except ModelError as error:
         report.problems.append(str(error))
+    if report.problems:
         return report
+    texts: list[tuple[str, ...]] = []
     if trained is not None:
         _compare_with_run(report, classifier, trained, data)
+    elif data is not None:
+        report.rows, problems, texts = classify_table(classifier, graph, data)
+        report.problems += problems
     for name in _fitting_consumers(classifier) if consumers is None else consumers:
-        _compare_with_consumer(report, classifier, name)
+        _compare_with_consumer(report, classifier, name, [text[0] for text in texts if len(text) == 1])
     return report
 
 
@@ -177,11 +188,13 @@ def _fitting_consumers(classifier: Classifier) -> list[str]:
     return [name for name in installed_consumers() if compatibility == "task-library" or name != "task-library"]
 
 
-def _compare_with_consumer(report: VerificationReport, classifier: Classifier, name: str) -> None:
+def _compare_with_consumer(
+    report: VerificationReport, classifier: Classifier, name: str, rows: Sequence[str] = ()
+) -> None:
     settings = classifier.metadata.settings or {}
     if len(settings.get("text", ["text"])) == 2 or settings.get("tokenizer") == "bert":
         return  # These programs know neither sentence pairs nor BERT's own tokenizer.
-    texts = hard_texts()
+    texts = [*hard_texts(), *rows]
     if name == "task-library" and classifier.metadata.tokenizer == "regex":
         # Its NLClassifier reads on behind a NUL, where every other tokenizer of either runtime ends.
         texts = [text for text in texts if "\0" not in text]

@@ -36,6 +36,7 @@ from textclf.predictor import Classifier
 from textclf.progress import Bar, Progress
 from textclf.recipe import Recipe
 from textclf.run_folder import RunFolder, RunLog, save_state
+from textclf.tflite.model_file import TfliteModel
 from textclf.tokenizer import Tokenizer
 from textclf.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
 
@@ -153,18 +154,12 @@ def with_temperature(model: bytes, temperature: float) -> bytes:
     """
     if temperature == 1:
         return model
-    from ai_edge_litert import schema_py_generated as schema
-
-    root = schema.Model.GetRootAsModel(model, 0)
-    graph = root.Subgraphs(0)
-    last = graph.Operators(graph.OperatorsLength() - 1)
-    options = last.BuiltinOptions()
+    last = TfliteModel(model).operators[-1:]
     # The table's first field; a field that has its default value may be left out.
-    offset = options.Offset(4) if options is not None else 0
-    if last.BuiltinOptionsType() != schema.BuiltinOptions.SoftmaxOptions or not offset:
+    place = last[0].options.place(0, "f") if last and last[0].name == "SOFTMAX" and last[0].options else None
+    if place is None:
         raise EngineError("the model that Model Maker made does not end in a softmax; set training.calibrate to false")
     changed = bytearray(model)
-    place = options.Pos + offset
     (factor,) = struct.unpack_from("<f", changed, place)
     struct.pack_into("<f", changed, place, factor / temperature)
     return bytes(changed)

@@ -1,0 +1,1 @@
+"""The file format of models, `.tflite`, read and checked: it knows no recipe and no run."""

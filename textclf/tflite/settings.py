@@ -1,0 +1,105 @@
+"""The settings that textclf keeps inside its models, `textclf.json`: bytes of a file in, checked values out.
+
+Types and ranges are checked before anything uses them. Keys that this version does not know are kept and ignored, since
+a later one may add some; what would be misunderstood raises the version instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from textclf.errors import ModelError
+from textclf.export.packed_files import EXPORT_AGAIN
+from textclf.values import quoted
+
+SETTINGS_FILE = "textclf.json"
+SETTINGS_VERSION = 1
+"""Written into every model. Models without a version are read as this one."""
+
+_LARGEST = 1 << 20
+_LONGEST_TEXT = 10_000
+
+
+def read_settings(source: str, content: bytes) -> dict[str, Any]:
+    """The settings of the model that messages call `source`; raises ModelError that names the key which is wrong."""
+    if len(content) > _LARGEST:
+        raise ModelError(
+            f"{source}: {SETTINGS_FILE} in it has {len(content):,} bytes; expected at most {_LARGEST:,}; {EXPORT_AGAIN}"
+        )
+    try:
+        settings = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{source}: {SETTINGS_FILE} in it is not JSON ({error}); {EXPORT_AGAIN}") from error
+    if not isinstance(settings, dict):
+        raise ModelError(
+            f"{source}: {SETTINGS_FILE} in it is a {type(settings).__name__}, expected an object; {EXPORT_AGAIN}"
+        )
+    _check_version(source, settings.get("version", SETTINGS_VERSION))
+    for key, (holds, expected) in _EXPECTED.items():
+        if key in settings and not holds(settings[key]):
+            raise ModelError(
+                f"{source}: `{key}` of {SETTINGS_FILE} in it is {_shown(settings[key])}; expected {expected}; {EXPORT_AGAIN}"
+            )
+    return settings
+
+
+def _check_version(source: str, version: object) -> None:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ModelError(
+            f"{source}: `version` of {SETTINGS_FILE} in it is {_shown(version)}; expected a whole number from 1; {EXPORT_AGAIN}"
+        )
+    if version > SETTINGS_VERSION:
+        raise ModelError(
+            f"{source}: was written by a newer textclf: {SETTINGS_FILE} in it has version {quoted(version)}, this textclf "
+            f"reads version {SETTINGS_VERSION}; update textclf, or export the model with this one"
+        )
+
+
+def _shown(value: object) -> str:
+    """A value as JSON writes it, shortened."""
+    return quoted(json.dumps(value, ensure_ascii=True)[:200])
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        return False
+    try:
+        value.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_name(value: object) -> bool:
+    return value != "" and _is_text(value)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _one_of(*choices: str) -> tuple[Callable[[object], bool], str]:
+    return lambda value: isinstance(value, str) and value in choices, f"one of {', '.join(choices)}"
+
+
+_EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
+    "tokenizer": _one_of("device", "bert", "regex"),
+    "text": (
+        lambda value: isinstance(value, list) and len(value) <= 2 and all(map(_is_name, value)),
+        "a list of one or two column names",
+    ),
+    "label": (lambda value: value is None or _is_name(value), "the name of a column, or null"),
+    "overflow": _one_of("head", "tail", "head_tail"),
+    "quantization": _one_of("none", "float16", "dynamic", "int4"),
+    "compatibility": _one_of("litert", "task-library"),
+    "vocabulary_sha256": (
+        lambda value: isinstance(value, str) and len(value) == 64 and value.isascii() and value.isalnum(),
+        "64 hexadecimal digits",
+    ),
+    "reject_below": (_is_share, "a number from 0 to 1"),
+    "reject_label": (_is_text, "a text"),
+    "engine": (_is_text, "a text"),
+    "fixed_length": (lambda value: isinstance(value, bool), "true or false"),
+}
