@@ -88,7 +88,7 @@ def _stem(name: str) -> str:
 
 _READ_JSON = (
     'convert it: python -c "import pandas; '
-    "pandas.read_json('{name}', dtype=False, convert_dates=False{lines}).to_csv('{stem}-table.csv', index=False)\""
+    "pandas.read_json('{name}', dtype=False{lines}).to_csv('{stem}-table.csv', index=False)\""
 )
 _READ_FASTTEXT = (
     'convert it: python -c "import csv; '

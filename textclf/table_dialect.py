@@ -67,7 +67,7 @@ def find_layout(sample: Sample, delimiter: str | None, wanted: Sequence[str]) ->
     ways = _ways(sample, (delimiter,) if delimiter else DELIMITERS)
     fits = {way: _fitness(sample, way, names) for way in ways}
     best = max(ways, key=lambda way: fits[way])
-    if not delimiter and names and (fits[best].found < len(names) or _has_empty_columns(sample, best)):
+    if not delimiter and names and (fits[best].found < len(names) or _has_constant_columns(sample, best)):
         for way in _ways(sample, _unusual_delimiters(sample, wanted)):
             fit = _fitness(sample, way, names)
             # Such a delimiter has to cut nearly every row alike: it was read off the header.
@@ -151,7 +151,7 @@ def _fitness(sample: Sample, dialect: Dialect, wanted: Sequence[str]) -> _Fitnes
     widths = [_width(row, len(names)) for row in body]
     like = sum(width == len(names) for width in widths)
     with_names = sum(width == len(names) + 1 for width in widths)
-    if not like and with_names > 0.9 * len(widths):  # each row begins with a row name
+    if like < with_names and with_names > 0.9 * len(widths):  # each row begins with a row name
         like = with_names
     share = like / len(body) if body else 1.0
     plain = {plain_name(field) for field in names}
@@ -159,13 +159,13 @@ def _fitness(sample: Sample, dialect: Dialect, wanted: Sequence[str]) -> _Fitnes
     return _Fitness(found, len(names) > 1 and share > 0.1, share, -_still_quoted(body, len(names)), len(names))
 
 
-def _has_empty_columns(sample: Sample, dialect: Dialect) -> bool:
-    """Whether each column but the outer ones is followed by one without a name and a value, as `a||b` read with `|`."""
+def _has_constant_columns(sample: Sample, dialect: Dialect) -> bool:
+    """Whether every other column holds the same sign in all rows, or nothing, as `a||b` and `a|~|b` read with `|`."""
     rows = [row for row in rows_of_sample(sample, dialect) if row and any(row)]
-    inner = rows[0][1:-1:2] if rows else []
-    if not inner or any(inner) or len(rows[0]) % 2 == 0:
+    signs = rows[0][1:-1:2] if rows else []
+    if not signs or len(rows[0]) % 2 == 0 or any(character.isalnum() for sign in signs for character in sign):
         return False
-    return not any(any(row[1:-1:2]) for row in rows if len(row) == len(rows[0]))
+    return all(row[1:-1:2] == signs for row in rows if len(row) == len(rows[0]))
 
 
 def _width(row: list[str] | None, expected: int) -> int:
@@ -196,13 +196,13 @@ def _names_index(rows: Sequence[list[str] | None], wanted: Sequence[str]) -> int
 
 
 def _header_index(rows: Sequence[list[str] | None], wanted: Sequence[str]) -> int | None:
-    """The row with all wanted columns if only titles are above it: rows with other widths or with empty cells."""
+    """The row with all wanted columns if only titles are above it: rows with other widths or empty cells, comments."""
     index = _names_index(rows, wanted)
     if index is None:
         return None
     header = rows[index] or []
     above = [row for row in rows[:index] if row is not None]
-    titles = all(sum(map(bool, row)) < len(header) or len(row) > len(header) for row in above)
+    titles = all(sum(map(bool, row)) < len(header) or len(row) > len(header) or row[0].startswith("#") for row in above)
     return index if titles and len(header) > 1 else None
 
 
@@ -211,14 +211,15 @@ def _has_row_names(sample: Sample, dialect: Dialect, header: int | None) -> bool
 
     R writes tables so. Names that are no numbers could also be texts with a delimiter in them.
     """
-    rows = [row for row in islice(rows_of_sample(sample, dialect), header or 0, None) if row and any(row)]
-    names, body = (rows or [[]])[0], [row for row in rows[1:] if row != rows[0]]
-    firsts = [row[0] for row in body]
+    rows = islice(rows_of_sample(sample, dialect), header or 0, 2 * _ROWS_ABOVE_HEADER)
+    read = [row for row in rows if row and any(row)]
+    names, body = (read or [[]])[0], [row for row in read[1:] if row != read[0]]
+    named = [row for row in body if len(row) == len(names) + 1]
+    firsts = [row[0] for row in named]
     return (
-        len(body) > 1
-        and all(len(row) > len(names) for row in body)
-        and sum(len(row) == len(names) + 1 for row in body) > 0.9 * len(body)
-        and any(row[-1] for row in body)
+        len(named) > 1
+        and len(named) > 0.9 * len(body)
+        and any(row[-1] for row in named)
         and all(first.isascii() and first.isdigit() for first in firsts)
         and len(set(firsts)) == len(firsts)
     )

@@ -16,6 +16,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
@@ -209,9 +210,8 @@ class Table:
 
     def _numbered(self, feed: Feed) -> Iterator[Row]:
         line = 2 if feed.separator_line else 1
-        number = 0
-        for fields, raw, lines, fault in parse(feed, self.dialect, LONGEST_ROW):
-            number += 1
+        for number, (fields, raw, lines, quoting_fault) in enumerate(parse(feed, self.dialect, LONGEST_ROW), start=1):
+            fault = quoting_fault
             # Most rows have nothing that needs a closer look.
             if fault is None and (
                 len(fields) != self._width
@@ -232,7 +232,7 @@ class Table:
         if "\0" in raw:
             return Fault("nul", _NUL_MESSAGE)
         if not raw.isascii() and (undecodable := _UNDECODABLE.search(raw)):
-            return Fault("encoding", self._encoding_message(raw, ord(undecodable[0]) - 0xDC00))
+            return Fault("encoding", self._encoding_message(ord(undecodable[0]) - 0xDC00))
         if len(raw) <= self._longest_header and self._repeats_header(fields):
             return Fault("header", "repeats the header; delete this row")
         count, expected = len(fields), self._width
@@ -248,15 +248,20 @@ class Table:
             own.pop()
         return own == names or (len(names) > 1 and [n.casefold() for n in own] == [n.casefold() for n in names])
 
-    def _encoding_message(self, raw: str, byte: int) -> str:
-        encoding = self.encoding.removesuffix("-sig")
-        message = f"holds the byte 0x{byte:02x}, which is not {encoding}; "
+    def _encoding_message(self, byte: int) -> str:
+        return (
+            f"holds the byte 0x{byte:02x}, which is not {self.encoding.removesuffix('-sig')}; {self._encoding_remedy}"
+        )
+
+    @cached_property
+    def _encoding_remedy(self) -> str:
+        """Judged once, by the first lines of the file: a batch job writes rows before it has seen the others."""
         if self._evidence.is_mixed:
-            return message + f"other rows are {encoding}: correct this row"
+            return f"other rows are {self.encoding.removesuffix('-sig')}: correct this row"
         verdict = self._evidence.verdict()
         if verdict is None or self.encoding == "utf-8-sig":
-            return message + "set the file's encoding, or save it as CSV with UTF-8"
-        return message + (
+            return "set the file's encoding, or save it as CSV with UTF-8"
+        return (
             f"set the file's encoding ({verdict.encoding} fits the first rows: `{verdict.example}`), "
             "or save it as CSV with UTF-8"
         )

@@ -18,9 +18,9 @@ from itertools import pairwise
 
 # Of encodings that give the same text, the first is named.
 CANDIDATES = (
-    "cp1252 cp1251 koi8-r cp866 mac-cyrillic iso-8859-5 koi8-u cp855 cp1250 iso-8859-2 cp852 mac-latin2 iso-8859-16 "
-    "cp1253 iso-8859-7 cp737 mac-greek cp869 cp1254 iso-8859-9 cp857 mac-turkish cp1257 iso-8859-13 iso-8859-4 cp775 "
-    "cp1255 iso-8859-8 cp862 cp1256 iso-8859-6 cp720 cp864 cp1258 cp874 iso-8859-15 latin-1 mac-roman cp850 cp437 "
+    "cp1252 iso-8859-15 latin-1 mac-roman cp850 cp437 cp1251 koi8-r cp866 mac-cyrillic iso-8859-5 koi8-u cp855 "
+    "cp1250 iso-8859-2 cp852 mac-latin2 iso-8859-16 cp1253 iso-8859-7 cp737 mac-greek cp869 cp1254 iso-8859-9 cp857 "
+    "mac-turkish cp1257 iso-8859-13 iso-8859-4 cp775 cp1255 iso-8859-8 cp862 cp1256 iso-8859-6 cp720 cp864 cp1258 cp874 "
     "cp858 cp865 cp861 cp860 cp863 mac-iceland iso-8859-10 iso-8859-14 iso-8859-3 "
     "shift_jis cp932 euc-jp gb18030 big5 cp950 big5hkscs euc-kr cp949 johab"
 ).split()
