@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from textclf.batch_rows import TableLayout, extended
+from textclf.batch_rows import TableLayout, extended, problem_of
 from textclf.dataset import Dataset, load_dataset
 from textclf.errors import DataError
 from textclf.recipe import DatasetSettings
@@ -112,6 +112,25 @@ def test_rows_of_unusual_tables_are_written_again_in_their_own_way():
         again = content.splitlines()[0] + table.dialect.delimiter + table.dialect.delimiter.join(["p", "q"]) + "\n"
         with opened(again + written, delimiter=table.dialect.delimiter) as read:
             assert read.columns == ("text", "label", "p", "q")
+
+
+def test_a_batch_job_keeps_the_columns_in_line_and_says_which_rows_are_no_data():
+    content = "text,label,note\nshort,a\nlong,b,c,,\ntext,label,note\n\x1a"
+    with opened(content, wanted=("text",)) as table:
+        layout = TableLayout(table.dialect, table.dialect, 3, (table.column("text", "a test"),), None, "\n")
+        rows = list(table)
+    assert [problem_of(row, layout) for row in rows] == [
+        None,
+        None,
+        ("header", "repeats the header; delete this row"),
+        ("end_mark", "is the end-of-file mark of DOS (Ctrl-Z); delete it"),
+    ]
+    assert [extended(row, ["x"], layout) for row in rows] == [
+        "short,a,,x\n",
+        "long,b,c,x\n",
+        "text,label,note,x\n",
+        "\x1a,,,x\n",
+    ]
 
 
 # --- Above and below the data ----------------------------------------------------------------------------------------

@@ -235,10 +235,10 @@ class Table:
             return Fault("encoding", self._encoding_message(ord(undecodable[0]) - 0xDC00))
         if len(raw) <= self._longest_header and self._repeats_header(fields):
             return Fault("header", "repeats the header; delete this row")
+        if raw.startswith("\x1a") and raw.strip() == "\x1a":
+            return Fault("end_mark", "is the end-of-file mark of DOS (Ctrl-Z); delete it")
         count, expected = len(fields), self._width
         if expected and count != expected and (any(fields[expected:]) or count <= self._last_needed):
-            if raw.strip() == "\x1a":
-                return Fault("end_mark", "is the end-of-file mark of DOS (Ctrl-Z); delete it")
             return Fault("fields", _fields_message(count, expected))
         return None
 
