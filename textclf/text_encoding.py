@@ -29,7 +29,7 @@ _RARE = frozenset(
     "koi8-u cp855 cp869 cp775 cp720 cp864 cp858 cp865 cp861 cp860 cp863 iso-8859-10 iso-8859-14 iso-8859-3".split()
 )
 
-_SAMPLE_BYTES = 1 << 13
+_SAMPLE_BYTES = 1 << 12
 _BLOCK_BYTES = 1 << 16
 _CLEAR_LEAD = 4.0
 """Natural logarithm of how much more probable the best text must be than the next: e⁴ is 55 times."""
