@@ -124,9 +124,10 @@ def test_two_columns_make_a_sentence_pair(load):
             "on each line; remove the character from the label",
         ),
         (
-            TWENTY_ROWS + "a,b,c\nd\n",
-            "train.csv: row 22 has 3 fields, but the header has 2 columns; put fields that hold the delimiter in "
-            "quotation marks; the same kind of fault in row 23",
+            TWENTY_ROWS + "a,b,c\nd,e,f\n",
+            "train.csv: row 22 has 3 fields, but the header has 2 columns (the same kind of fault in row 23); 2 of 22 rows "
+            "are so: put fields that hold the delimiter in quotation marks, or write the table with another delimiter, "
+            "such as a tab (spreadsheets and pandas add the quotation marks when they write CSV)",
         ),
         (
             TWENTY_ROWS.replace("message 3", '"message\n3"') + '"x,ham\n',
@@ -135,8 +136,8 @@ def test_two_columns_make_a_sentence_pair(load):
         ),
         (
             TWENTY_ROWS.encode() + b"gr\xf6\xdfe,ham\n",
-            "train.csv: row 22 holds the byte 0xf6, which is not utf-8; name the file's encoding (perhaps cp1252), or "
-            f"save it as CSV with UTF-8 (byte offset {len(TWENTY_ROWS) + 2}; in the recipe `dataset.encoding: cp1252`)",
+            f"train.csv: row 22 holds the byte 0xf6 (offset {len(TWENTY_ROWS) + 2}), which is not utf-8; all rows beyond "
+            "ASCII are cp1252 (`größe`): set `dataset.encoding: cp1252`, or save the file as CSV with UTF-8",
         ),
         (
             "text,label\nsame,a\nsame,a\nother,b\n",

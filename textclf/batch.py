@@ -219,7 +219,7 @@ def _table_options(
 def _has_text(window: Window, row: Row) -> bool:
     """False for a row without text; raises DataError for one that cannot be read."""
     problem = problem_of(row, window.layout)
-    if problem is not None and problem[0] != "empty":
+    if problem is not None and problem[0] not in ("empty", "header", "end_mark"):
         raise DataError(f"{window.name}: {_place(row)} {problem[1]}")
     return problem is None
 

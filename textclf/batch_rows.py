@@ -171,7 +171,7 @@ def problem_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
         return "length", f"{row.fault.message}; only its beginning stands here"
     if row.fault is not None and row.fault.kind != "blank":
         return row.fault.kind, row.fault.message
-    if len(row.fields) != layout.width:
+    if len(row.fields) <= max(layout.text_columns):
         return "fields", f"has {len(row.fields)} fields, but the header has {layout.width} columns"
     if not all(row.fields[column].strip() for column in layout.text_columns):
         return "empty", "has no text"
@@ -199,6 +199,8 @@ def extended(row: Row, cells: Sequence[str], layout: TableLayout) -> str:
 
 def _fitted(fields: Sequence[str], layout: TableLayout) -> list[str]:
     last = layout.width - 1
+    if len(fields) > layout.width and not any(fields[layout.width :]):  # only a delimiter too many
+        return list(fields[: layout.width])
     if len(fields) > layout.width:
         return [*fields[:last], layout.source.delimiter.join(fields[last:])]
     return [*fields, *[""] * (layout.width - len(fields))]
@@ -209,13 +211,14 @@ def _cells(values: Sequence[str], dialect: Dialect) -> str:
 
 
 def _cell(value: str, dialect: Dialect) -> str:
-    needs_quotes = any(mark in value for mark in (dialect.delimiter, '"', "\n", "\r"))
+    quote = dialect.quote
+    needs_quotes = any(mark in value for mark in (*dialect.delimiter, quote, "\n", "\r"))
     if not dialect.quotes:
         # Such a table has no way to write these; they become spaces.
-        return value.translate({ord(mark): " " for mark in (dialect.delimiter, "\n", "\r")})
+        return value.replace(dialect.delimiter, " ").translate({ord(mark): " " for mark in "\n\r"})
     if dialect.backslash and (needs_quotes or "\\" in value):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return '"' + value.replace('"', '""') + '"' if needs_quotes else value
+        return quote + value.replace("\\", "\\\\").replace(quote, f"\\{quote}") + quote
+    return quote + value.replace(quote, quote * 2) + quote if needs_quotes else value
 
 
 def _blank_line(row: Row, layout: TableLayout) -> str:

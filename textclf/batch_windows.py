@@ -148,8 +148,8 @@ class _Opened:
     def header(self, added: Sequence[str]) -> bytes:
         header = self.table.header
         # A line `sep=;` before it is no row, but spreadsheets need it.
-        separator = f"sep={self.layout.target.delimiter}{self.layout.line_end}" if header.line > header.number else ""
-        text = separator + (extended(header, added, self.layout) if added else header.raw)
+        separator = f"sep={self.layout.target.delimiter}{self.layout.line_end}" if self.table.separator_line else ""
+        text = separator + self.table.above_header + (extended(header, added, self.layout) if added else header.raw)
         return self.mark + encoded(text, self.codec)
 
     def layout_like(self, first: _Opened) -> TableLayout:

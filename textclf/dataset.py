@@ -19,15 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
+from textclf.batch_files import open_input
 from textclf.errors import DataError, EncoderError
-from textclf.findings import Finding, counted, listed, named, of_rows, percent, visible
+from textclf.file_reading import FileReader, encoding_errors
+from textclf.findings import Finding, Severity, counted, listed, named, of_rows, percent, visible
 from textclf.label_lists import flag_columns, flag_columns_message, holds_flags_only, list_findings
 from textclf.label_spellings import alike_findings, not_writable, odd_blanks, other_spellings, typing_error_findings
 from textclf.missing_values import missing_labels, missing_texts
 from textclf.recipe import DatasetSettings
 from textclf.row_keys import Reading, RowKeys, Texts, as_tokens, as_written
 from textclf.script_fit import fit_findings
-from textclf.tables import Row, Table, first_undecodable_byte, guessed_encoding, open_table, shown_path
+from textclf.tables import Note, Table, open_table, shown_path
 from textclf.text_faults import text_findings
 from textclf.tokenizer import TextTokenizer, share_of_different_rows
 
@@ -90,13 +92,16 @@ def load_dataset(settings: DatasetSettings, seed: int, reading: Reading = as_wri
     errors: list[str] = []
     files = {"train": settings.train, "validation": settings.validation, "test": settings.test}
     paths = {name: path for name, path in files.items() if isinstance(path, Path)}
-    read = {name: _read_examples(name, path, settings, errors) for name, path in paths.items()}
+    readers: list[FileReader] = []
+    read = {name: _read_examples(name, path, settings, errors, readers) for name, path in paths.items()}
+    errors += encoding_errors(readers)
     examples = {name: one for name, one in read.items() if one is not None}
     labels = _labels(settings, examples, errors)
     if errors:
         raise DataError("\n".join(errors))
     keys = {name: reading(one.texts) for name, one in examples.items()}
-    findings = [finding for name, one in examples.items() for finding in _findings_of_file(one, keys[name], settings)]
+    findings = [finding for one in examples.values() for finding in _findings_of_table(one)]
+    findings += [finding for name, one in examples.items() for finding in _findings_of_file(one, keys[name], settings)]
     findings += _findings_of_labels(examples["train"], labels, settings)
     findings += _findings_of_leaks(examples, keys)
     splits = _splits(settings, seed, labels, examples, keys["train"])
@@ -115,7 +120,8 @@ def load_dataset(settings: DatasetSettings, seed: int, reading: Reading = as_wri
 
 @dataclass(frozen=True)
 class _Examples:
-    """The rows of one file that have texts; labels still as text. `left_out` are the rows with an empty text."""
+    """The rows of one file that have texts; labels still as text. `left_out` are the rows with an empty text, `notes` what
+    was read otherwise than it is written."""
 
     name: str
     file: Path
@@ -123,24 +129,30 @@ class _Examples:
     labels: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
 
     @property
     def shown(self) -> str:
         return shown_path(self.file)
 
 
-def _read_examples(name: str, path: Path, settings: DatasetSettings, errors: list[str]) -> _Examples | None:
-    """The rows of a file; None, and at least one more error, when they cannot be used."""
+def _read_examples(
+    name: str, path: Path, settings: DatasetSettings, errors: list[str], readers: list[FileReader]
+) -> _Examples | None:
+    """The rows of a file; None, and at least one more error or rows in another encoding, when they cannot be used."""
     examples = _Examples(name, path)
     before = len(errors)
     wanted = (*settings.text, settings.label)
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise DataError(f"{examples.shown}: not a regular file, but it is read more than once; save it to a file")
-        with open_table(path, settings.delimiter, settings.encoding, wanted) as table:
+        with open_input(examples.shown) as file:
+            table = open_table(file.stream, settings.delimiter, settings.encoding, wanted, examples.shown)
             columns = _columns(table, settings, errors)
             if len(columns) == len(wanted):
-                errors += _collect(examples, table, columns)
+                reader = FileReader(table, path, f"dataset.{name}")
+                readers.append(reader)
+                errors += _collect(examples, reader, columns)
             elif flags := flag_columns(path, settings):
                 errors[-1] += f". In this file {flag_columns_message(flags)}"
     except DataError as error:
@@ -158,19 +170,12 @@ def _columns(table: Table, settings: DatasetSettings, errors: list[str]) -> list
     return columns
 
 
-def _collect(examples: _Examples, table: Table, columns: Sequence[int]) -> list[str]:
+def _collect(examples: _Examples, reader: FileReader, columns: Sequence[int]) -> list[str]:
     """Fill the examples from a table whose last named column is the label; returns what stops."""
-    faulty: dict[str, list[Row]] = {}
     unlabelled: list[int] = []
     not_held: dict[str, list[tuple[int, str]]] = {}
     text_columns, label_column = columns[:-1], columns[-1]
-    for row in table:
-        if row.fault is not None:
-            if row.fault.kind != "blank":
-                faulty.setdefault(row.fault.kind, []).append(row)
-            elif len(row.fields) > 1:  # delimiters and nothing else, as spreadsheets write empty rows
-                examples.left_out.append(row.number)
-            continue
+    for row in reader:
         texts = tuple(row.fields[column] for column in text_columns)
         label = row.fields[label_column]
         if not any(text.strip() for text in texts):
@@ -183,36 +188,22 @@ def _collect(examples: _Examples, table: Table, columns: Sequence[int]) -> list[
             examples.texts.append(texts)
             examples.labels.append(label)
             examples.rows.append(row.number)
-    errors = [_fault_message(examples, table, rows) for rows in faulty.values()]
+    examples.notes.extend(reader.notes(examples.labels, examples.texts, examples.rows))
+    errors = reader.errors()
     if unlabelled:
         errors.append(
-            f"{table.name}: no label in {listed(unlabelled)}, and rows without a label cannot be used; fill in the labels, "
+            f"{reader.name}: no label in {listed(unlabelled)}, and rows without a label cannot be used; fill in the labels, "
             "or save the labelled rows to a file of their own and train on that"
         )
     for problem, found in not_held.items():
         errors.append(
-            f"{table.name}: the label {visible(found[0][1])} in {listed([row for row, _ in found])} {problem}, but a "
+            f"{reader.name}: the label {visible(found[0][1])} in {listed([row for row, _ in found])} {problem}, but a "
             "model's label file holds one label on each line; remove the character from the label"
         )
-    if not examples.rows and not errors:
+    if not examples.rows and not errors and reader.undecodable is None:
         what = "no row has a text" if examples.left_out else "no rows below the header"
-        errors.append(f"{table.name}: {what}; add rows with a text and a label")
+        errors.append(f"{reader.name}: {what}; add rows with a text and a label")
     return errors
-
-
-def _fault_message(examples: _Examples, table: Table, rows: Sequence[Row]) -> str:
-    """One message for all rows with the same kind of fault: the first in full, the others by number."""
-    first = rows[0]
-    assert first.fault is not None
-    where = f"row {first.number}" if first.number == first.line else f"row {first.number} (line {first.line})"
-    message = f"{table.name}: {where} {first.fault.message}"
-    if first.fault.kind == "encoding":
-        offset = first_undecodable_byte(examples.file, table.encoding)
-        guess = guessed_encoding(first.raw, table.encoding)
-        message += f" (byte offset {offset:,}; in the recipe `dataset.encoding: {guess}`)"
-    if len(rows) > 1:
-        message += f"; the same kind of fault in {listed([row.number for row in rows[1:]])}"
-    return message
 
 
 def _sha256(path: Path) -> str:
@@ -267,6 +258,21 @@ def _unknown_labels(
 
 
 # --- Findings --------------------------------------------------------------------------------------------------------
+
+
+_NOTES_THAT_WARN = ("encoding_doubt", "first_row", "last_row")
+
+
+def _findings_of_table(examples: _Examples) -> list[Finding]:
+    """What was read otherwise than it is written in one file."""
+    findings = []
+    for note in examples.notes:
+        severity: Severity = "warning" if note.kind in _NOTES_THAT_WARN else "note"
+        if note.rows:
+            findings.append(of_rows(note.kind, note.message, note.rows, severity))
+        else:
+            findings.append(Finding(note.kind, note.message, 0, severity=severity))
+    return findings
 
 
 def _findings_of_file(examples: _Examples, keys: RowKeys, settings: DatasetSettings) -> list[Finding]:

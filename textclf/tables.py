@@ -1,7 +1,8 @@
-"""Delimited text as spreadsheets, pandas, Spark and databases write it: a file or stream in, rows out, one by one.
+"""Delimited text as spreadsheets, pandas, Spark, R and databases write it: yields its rows, in order.
 
 Memory does not grow with the file. A row that cannot be read right comes out too, with its fault: training refuses such
 rows, a batch job passes them on. Values are text exactly as it is written; nothing becomes a number or missing.
+What is read otherwise than in a plain CSV, such as titles above the header, is in `Table.notes`.
 """
 
 from __future__ import annotations
@@ -13,23 +14,27 @@ import io
 import os
 import re
 import typing
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+from textclf.column_names import column_letter, listed, matching_columns, meant_column, visible
 from textclf.errors import DataError
+from textclf.other_formats import binary_format, text_format
+from textclf.table_dialect import DELIMITERS, Layout, Sample, find_layout
+from textclf.table_lines import Dialect, Fault, FaultKind, Feed, parse
+from textclf.text_encoding import Evidence
+
+__all__ = ["Dialect", "Fault", "FaultKind", "Note", "Row", "Table", "open_table", "shown_path"]
 
 LONGEST_ROW = 1 << 24
 """Characters. A row that goes on beyond this has lost its closing quote (or memory would grow with the file)."""
 
 SAMPLE = 1 << 18
-"""Characters from the start of a table by which its delimiter is found."""
-
-DELIMITERS = (",", ";", "\t", "|")
+"""Characters from the start of a table by which its delimiter, its header and its encoding are judged."""
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -39,38 +44,20 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-OTHER_FORMATS = (
-    (b"PK\x03\x04", "an Excel workbook or a zip archive", "save the sheet as CSV, or unpack the archive"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV"),
-    (b"\x1f\x8b", "compressed with gzip", "unpack it with gunzip"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it with unzstd"),
-    (b"PAR1", "a Parquet file", "write it out as CSV"),
-    (b"%PDF", "a PDF", "export the table as CSV"),
-    (b"SQLite format 3", "a SQLite database", "export the table as CSV"),
-    (b'{"', "JSON", "write it out as CSV"),
-    (b"<!DOCTYPE", "a web page, perhaps in place of a download", "download the table itself"),
-    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file with git lfs pull"),
-)
-
-FaultKind = Literal["blank", "fields", "encoding", "quote", "nul", "length"]
+_PEEKED = 4096
 
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
 """What the error handler `surrogateescape` makes of bytes that are not in the encoding."""
 
 
-class Fault(NamedTuple):
-    """Why a row is not right: a kind to count by, and a message that follows "row 5"."""
-
-    kind: FaultKind
-    message: str
-
-
 class Row(NamedTuple):
     """One row of a table.
 
-    `number` is the spreadsheet's (the header is row 1, a line break inside quotes does not count), `line` the physical
-    line on which the row starts, `raw` its text in the file with the line end: encoded with the table's encoding and
-    `surrogateescape` it gives the file's bytes. Of a row with a fault, `fields` is only what could be made of it.
+    `number` is the spreadsheet's (the first row of the file is row 1, a line break inside quotes does not count), `line`
+    the physical line on which the row starts, `raw` its text in the file with the line end: encoded with the table's
+    encoding and `surrogateescape` it gives the file's bytes. Of a row with a fault, `fields` is only what could be made
+    of it. Without a fault there may still be fewer fields than columns, or more: cells that are missing at the end are
+    empty, those beyond the last column are, too.
     """
 
     number: int
@@ -80,30 +67,38 @@ class Row(NamedTuple):
     fault: Fault | None
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How a table is written.
+class Note(NamedTuple):
+    """What is read otherwise than in a plain CSV: a kind to look for, a sentence, the numbers of the rows."""
 
-    Quotes inside quotes are doubled or, with `backslash`, escaped as Spark and MySQL do. Without `quotes` a quotation
-    mark is a character like any other, as in many tab-separated files. `skip_space`: a space follows each delimiter.
-    """
-
-    delimiter: str
-    quotes: bool = True
-    backslash: bool = False
-    skip_space: bool = False
+    kind: str
+    message: str
+    rows: tuple[int, ...] = ()
 
 
 class Table:
-    """An open table: `columns` at once, rows when iterated over (once). Made by `open_table`; a context manager."""
+    """An open table: `columns` at once, rows when iterated over (once). Made by `open_table`; a context manager.
 
-    def __init__(self, name: str, feed: _Feed, dialect: Dialect, close: Callable[[], object]) -> None:
+    `above_header` is the raw text of titles and blank lines above the header (without a line such as `sep=;`, which is
+    `separator_line`). `notes` is what was recognised when the table was opened.
+    """
+
+    def __init__(self, name: str, feed: Feed, layout: Layout, evidence: Evidence, close: Callable[[], object]) -> None:
         self.name = name
         self.encoding = feed.encoding
-        self.dialect = dialect
+        self.dialect = layout.dialect
+        self.separator_line = feed.separator_line
+        self.above_header = ""
+        self.notes: list[Note] = []
+        self._layout = layout
+        self._evidence = evidence
         self._close = close
+        self._header_names: list[str] = []
+        self._longest_header = -1
+        self.columns_asked_for: list[int] = []
+        self._last_needed = 0
+        self._width = 0
         self._rows = self._numbered(feed)
-        self.header = self._read_header()
+        self.header = self._read_header(feed)
         self.columns = tuple(self.header.fields)
 
     def __iter__(self) -> Iterator[Row]:
@@ -121,64 +116,155 @@ class Table:
     def column(self, name: str, wanted_by: str) -> int:
         """The index of a column, 0 for the first; spaces around its name do not matter.
 
+        Ask for every column before the rows are read: cells behind the last of them may be missing in a row.
         `wanted_by` says in messages where the name comes from, such as a key of the recipe or an option.
         Raises DataError when there is none or more than one of this name.
         """
-        found = [index for index, column in enumerate(self.columns) if column == name]
-        found = found or [index for index, column in enumerate(self.columns) if column.strip() == name.strip()]
+        found = matching_columns(name, self.columns)
         if len(found) == 1:
+            self.columns_asked_for.append(found[0])
+            self._last_needed = max(self.columns_asked_for)
             return found[0]
         if found:
-            places = " and ".join(_column_letter(index) for index in found)
+            places = " and ".join(column_letter(index) for index in found)
             raise DataError(
-                f"{self.name}: {len(found)} columns ({places}) are called `{name}` ({wanted_by}); rename all but one"
+                f"{self.name}: {len(found)} columns ({places}) are called `{visible(name)}` ({wanted_by}); "
+                "rename all but one"
             )
-        near = difflib.get_close_matches(name.lower(), [column.lower() for column in self.columns], n=1)
-        meant = [column for column in self.columns if near and column.lower() == near[0]]
-        if len(self.columns) == 1 and any(delimiter in self.columns[0] for delimiter in DELIMITERS):
-            remedy = f"the delimiter {self.dialect.delimiter!r} does not separate them: name the right one, or none"
-        elif meant:
-            remedy = f"did you mean `{meant[0]}`?"
-        else:
-            remedy = "name one of these; if they are not names but a first row of data, add a header row to the file"
-        shown = ", ".join(f"`{_shortened(column)}`" for column in self.columns[:20])
-        more = f" and {len(self.columns) - 20} more" if len(self.columns) > 20 else ""
         raise DataError(
-            f"{self.name}: there is no column `{name}` ({wanted_by}); the columns are {shown}{more}; {remedy}"
+            f"{self.name}: there is no column `{visible(name)}` ({wanted_by}); the columns are {listed(self.columns)}; "
+            f"{self._remedy_for_missing(name)}"
         )
 
-    def _read_header(self) -> Row:
-        header = next((row for row in self._rows if row.fault is None or row.fault.kind != "blank"), None)
-        if header is None:
-            raise DataError(f"{self.name}: the file has no rows; it needs a header row with the names of the columns")
-        if header.fault and header.fault.kind == "nul":
-            raise DataError(
-                f"{self.name}: the header holds NUL characters, so this is not {self.encoding} text; "
-                "name the file's encoding (perhaps utf-16-le), or save it as CSV with UTF-8"
+    def _remedy_for_missing(self, name: str) -> str:
+        meant = meant_column(name, self.columns)
+        if self._layout.names_below is not None:
+            number = self._layout.names_below + 1
+            return (
+                f"row {number} holds these names, but the rows above it could be data: move row {number} to the top, or "
+                "delete the rows above it"
             )
+        if len(self.columns) == 1 and any(delimiter in self.columns[0] for delimiter in DELIMITERS):
+            return f"the delimiter {self.dialect.delimiter!r} does not separate them: name the right one, or none"
+        if meant:
+            column, difference = meant
+            return f"did you mean `{visible(column)}`?" + (f" ({difference})" if difference else "")
+        return "name one of these; if they are not names but a first row of data, add a header row to the file"
+
+    def _read_header(self, feed: Feed) -> Row:
+        above: list[Row] = []
+        for header in self._rows:
+            wanted = self._layout.header
+            if header.number > wanted if wanted is not None else header.fault is None or header.fault.kind != "blank":
+                break
+            above.append(header)
+        else:
+            raise DataError(f"{self.name}: the file has no rows; it needs a header row with the names of the columns")
         if header.fault:
-            raise DataError(f"{self.name}: row {header.number} (the header) {header.fault.message}")
+            raise DataError(self._message_for_header(header))
+        feed.end_header()
+        self.above_header = "".join(row.raw for row in above)
+        titles = [row for row in above if row.fault is None or row.fault.kind != "blank"]
+        names = [field.lstrip("\ufeff") for field in header.fields] if self._layout.row_names else header.fields
+        self._header_names = [_plain_cell(name) for name in names]
+        self._longest_header = len(header.raw) + 8
+        self._note_layout(header, titles)
+        if self._layout.row_names:
+            header = header._replace(fields=["", *header.fields])
+        self._width = len(header.fields)
+        self._last_needed = self._width - 1
         return header
 
-    def _numbered(self, feed: _Feed) -> Iterator[Row]:
-        expected, line = None, 1 + feed.lines_before
-        for number, (fields, raw, lines, quoting_fault) in enumerate(_parse(feed, self.dialect), start=1):
-            fault = quoting_fault or self._fault(fields, raw, expected)
+    def _message_for_header(self, header: Row) -> str:
+        assert header.fault is not None
+        if header.fault.kind == "nul":
+            return (
+                f"{self.name}: the header holds NUL characters, so this is not {self.encoding} text; "
+                f"set the file's encoding (perhaps {_wide_encoding(header.raw)}), or save it as CSV with UTF-8"
+            )
+        return f"{self.name}: row {header.number} (the header) {header.fault.message}"
+
+    def _note_layout(self, header: Row, titles: Sequence[Row]) -> None:
+        dialect = self.dialect
+        if titles:
+            first, last = titles[0].number, titles[-1].number
+            rows = f"row {first}" if first == last else f"rows {first} to {last}"
+            shown = visible(titles[0].raw.strip().strip('"'))
+            message = f"{self.name}: {rows} above the header (row {header.number}) left out: `{shown}`"
+            self.notes.append(Note("title_lines", message, tuple(row.number for row in titles)))
+        if dialect.quote == "'":
+            message = f"{self.name}: single quotation marks (') around fields are read as quotation marks"
+            self.notes.append(Note("single_quotes", message))
+        if dialect.delimiter not in DELIMITERS and self._layout.is_detected:
+            message = f"{self.name}: the columns are separated by `{visible(dialect.delimiter)}`"
+            self.notes.append(Note("unusual_delimiter", message))
+        if self._layout.row_names:
+            message = (
+                f"{self.name}: each row begins with a number for which the header has no name, as R writes row names; "
+                "the names of the header belong to the fields behind it"
+            )
+            self.notes.append(Note("row_names", message))
+        if header.raw.startswith("\ufeff"):
+            message = f"{self.name}: begins with more than one byte order mark; they are left out"
+            self.notes.append(Note("byte_order_marks", message))
+
+    def _numbered(self, feed: Feed) -> Iterator[Row]:
+        line = 2 if feed.separator_line else 1
+        for number, (fields, raw, lines, quoting_fault) in enumerate(parse(feed, self.dialect, LONGEST_ROW), start=1):
+            fault = quoting_fault
+            # Most rows have nothing that needs a closer look.
+            if fault is None and (
+                len(fields) != self._width
+                or len(raw) <= self._longest_header
+                or not raw.isascii()
+                or "\0" in raw
+                or not any(fields)
+                or raw.isspace()
+            ):
+                fault = self._fault(fields, raw)
             yield Row(number, line, fields, raw, fault)
-            expected = expected or (None if fault else len(fields))
             line += lines
 
-    def _fault(self, fields: list[str], raw: str, expected: int | None) -> Fault | None:
-        """What is wrong with a row whose quotes are right; the first row that has nothing wrong is the header."""
+    def _fault(self, fields: list[str], raw: str) -> Fault | None:
+        """What is wrong with a row whose quotes are right."""
         if not any(fields) or raw.isspace():
             return Fault("blank", "is blank")
         if "\0" in raw:
             return Fault("nul", _NUL_MESSAGE)
         if not raw.isascii() and (undecodable := _UNDECODABLE.search(raw)):
-            return Fault("encoding", _encoding_message(raw, ord(undecodable[0]) - 0xDC00, self.encoding))
-        if expected is not None and len(fields) != expected:
-            return Fault("fields", _fields_message(len(fields), expected))
+            return Fault("encoding", self._encoding_message(ord(undecodable[0]) - 0xDC00))
+        if len(raw) <= self._longest_header and self._repeats_header(fields):
+            return Fault("header", "repeats the header; delete this row")
+        if raw.startswith("\x1a") and raw.strip() == "\x1a":
+            return Fault("end_mark", "is the end-of-file mark of DOS (Ctrl-Z); delete it")
+        count, expected = len(fields), self._width
+        if expected and count != expected and (any(fields[expected:]) or count <= self._last_needed):
+            return Fault("fields", _fields_message(count, expected))
         return None
+
+    def _repeats_header(self, fields: list[str]) -> bool:
+        own, names = [_plain_cell(field) for field in fields], self._header_names
+        while len(own) > len(names) and not own[-1]:
+            own.pop()
+        return own == names or (len(names) > 1 and [n.casefold() for n in own] == [n.casefold() for n in names])
+
+    def _encoding_message(self, byte: int) -> str:
+        return (
+            f"holds the byte 0x{byte:02x}, which is not {self.encoding.removesuffix('-sig')}; {self._encoding_remedy}"
+        )
+
+    @cached_property
+    def _encoding_remedy(self) -> str:
+        """Judged once, by the first lines of the file: a batch job writes rows before it has seen the others."""
+        if self._evidence.is_mixed:
+            return f"other rows are {self.encoding.removesuffix('-sig')}: correct this row"
+        verdict = self._evidence.verdict()
+        if verdict is None or self.encoding == "utf-8-sig":
+            return "set the file's encoding, or save it as CSV with UTF-8"
+        return (
+            f"set the file's encoding ({verdict.encoding} fits the first rows: `{verdict.example}`), "
+            "or save it as CSV with UTF-8"
+        )
 
 
 def open_table(
@@ -187,13 +273,18 @@ def open_table(
     encoding: str = "utf-8",
     wanted: Sequence[str] = (),
     name: str | None = None,
+    sample: int = SAMPLE,
 ) -> Table:
     """Open a table: a path, or a binary stream that is read forwards only (and is left open).
 
     Without a `delimiter` the one of `,` `;` tab `|` is taken that gives the `wanted` columns, then the one that cuts
-    the rows most evenly. A byte order mark goes before `encoding`. `name` stands for the table in messages.
+    the rows most evenly; if none gives them, what stands beside their names in the header. The header is the first row
+    that is not blank, or one with the `wanted` columns below title lines. A byte order mark goes before `encoding`.
+    `name` stands for the table in messages. `sample` characters are read ahead to judge all this: of a pipe that is
+    still being written to, fewer make the first row come sooner.
 
-    Raises DataError when the file cannot be opened, is empty, is not text or has no readable header.
+    Raises DataError when the file cannot be opened, is empty, is not text, is in another format or plainly in another
+    encoding, or has no readable header.
     """
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     name = name or (shown_path(path) if path else str(getattr(source, "name", "the input")))
@@ -201,14 +292,17 @@ def open_table(
     close = stream.close if path else lambda: None
     try:
         feed = _open_feed(stream, encoding, name)
-        sample = feed.look_ahead(SAMPLE)
-        given = re.fullmatch(r'"?sep=(.)"?[\r\n]*', next(iter(sample.lines), ""), re.IGNORECASE)
+        lines = feed.look_ahead(sample)
+        is_whole = sum(map(len, lines)) < sample
+        given = re.fullmatch(r'\ufeff*"?sep=(.)"?[\r\n]*', next(iter(lines), ""), re.IGNORECASE)
         if given:  # Excel's own way of naming the delimiter; the line is no row
-            next(feed)
-            feed.lines_before = 1
-            sample, delimiter = replace(sample, lines=sample.lines[1:]), delimiter or given[1]
-        dialect = _find_dialect(sample, (delimiter,) if delimiter else DELIMITERS, wanted)
-        return Table(name, feed, dialect, close)
+            feed.take_separator_line()
+            lines, delimiter = lines[1:], delimiter or given[1]
+        layout = find_layout(Sample(lines, is_whole), delimiter, wanted)
+        evidence = _evidence(lines, feed.encoding)
+        _check_encoding(evidence, name)
+        _check_format(lines, name, layout, wanted)
+        return Table(name, feed, layout, evidence, close)
     except BaseException:
         close()
         raise
@@ -221,21 +315,20 @@ def shown_path(path: Path) -> str:
     return str(path)
 
 
-def first_undecodable_byte(path: Path, encoding: str) -> int | None:
-    """The offset (from 0) of the first byte of a file that is not in the encoding; None when all are."""
+def first_undecodable_byte(stream: BinaryIO, encoding: str) -> int | None:
+    """The offset (from 0) of the first byte of a stream that is not in the encoding; None when all are."""
     decoder = codecs.getincrementaldecoder(encoding)()
     offset = 0
-    with path.open("rb") as stream:
-        while True:
-            chunk = stream.read(1 << 20)
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                # The decoder puts what it kept of the chunk before in front.
-                return offset - (len(error.object) - len(chunk)) + error.start
-            if not chunk:
-                return None
-            offset += len(chunk)
+    while True:
+        chunk = stream.read(1 << 20)
+        try:
+            decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            # The decoder puts what it kept of the chunk before in front.
+            return offset - (len(error.object) - len(chunk)) + error.start
+        if not chunk:
+            return None
+        offset += len(chunk)
 
 
 # --- Opening ---------------------------------------------------------------------------------------------------------
@@ -267,19 +360,49 @@ def _tables_in(folder: Path) -> str:
     return f" (there are {', '.join(tables[:5])})" if tables else ""
 
 
-def _open_feed(stream: BinaryIO, encoding: str, name: str) -> _Feed:
+def _open_feed(stream: BinaryIO, encoding: str, name: str) -> Feed:
     buffered = io.BufferedReader(_Forwards(stream), 1 << 16)
-    start = buffered.peek(64)
+    try:
+        start = buffered.peek(_PEEKED)[:_PEEKED]
+    except (OSError, EOFError) as error:
+        raise DataError(f"{name}: reading stopped ({error}); check the disk, or the stream's other end") from None
     if not start:
         raise DataError(f"{name}: the file is empty; it needs a header row with the names of the columns, and rows")
-    for magic, what, remedy in OTHER_FORMATS:
-        if start.startswith(magic):
-            raise DataError(f"{name}: this is {what}, not delimited text; {remedy}")
+    if found := binary_format(start):
+        raise DataError(f"{name}: this is {found[0]}, not delimited text; {found[1]}")
     encoding = next((codec for mark, codec in BYTE_ORDER_MARKS if start.startswith(mark)), encoding)
     csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_ROW))
     # Line ends stay as they are: they belong to the values where they stand inside quotes.
     text = io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline="")
-    return _Feed(text.readline, name, encoding)
+    return Feed(text.readline, name, encoding, LONGEST_ROW, LONGEST_ROW)
+
+
+def _evidence(lines: Sequence[str], encoding: str) -> Evidence:
+    """What the first lines say about the encoding."""
+    evidence = Evidence(encoding)
+    if not encoding.lower().startswith("utf-8") or any(
+        not line.isascii() and _UNDECODABLE.search(line) for line in lines
+    ):
+        for line in lines:
+            evidence.add(line)
+    return evidence
+
+
+def _check_encoding(evidence: Evidence, name: str) -> None:
+    doubt = evidence.doubt()
+    if doubt is None or doubt.encoding != "utf-8" or evidence.undecodable:
+        return
+    garbled = doubt.example.encode("utf-8").decode(evidence.encoding, "replace")
+    raise DataError(
+        f"{name}: is UTF-8, not {evidence.encoding}: `{doubt.example}` would be read as `{garbled}`; "
+        "set the encoding to utf-8 (dataset.encoding, --encoding), and convert files that are not UTF-8"
+    )
+
+
+def _check_format(lines: Sequence[str], name: str, layout: Layout, wanted: Sequence[str]) -> None:
+    """Raises DataError for text in another format, such as JSON, unless it has the wanted columns all the same."""
+    if found := text_format(lines, name, has_columns=bool(wanted) and layout.found_all):
+        raise DataError(f"{name}: this is {found[0]}, not delimited text; {found[1]}")
 
 
 class _Forwards(io.RawIOBase):
@@ -296,126 +419,9 @@ class _Forwards(io.RawIOBase):
         return self._readinto(buffer)
 
 
-# --- Reading ---------------------------------------------------------------------------------------------------------
+# --- Messages --------------------------------------------------------------------------------------------------------
 
-
-class _TooLongError(Exception):
-    """A row that goes on beyond LONGEST_ROW."""
-
-
-class _Feed:
-    """The lines of a table, kept since the start of a row so that a row that goes wrong can be taken back."""
-
-    def __init__(self, readline: Callable[[int], str], name: str, encoding: str) -> None:
-        self.encoding = encoding
-        self.lines_before = 0
-        self.taken: list[str] = []
-        self.backslash = False
-        self._readline = readline
-        self._waiting: deque[str] = deque()
-        self._size = 0
-        self._name = name
-
-    def __iter__(self) -> _Feed:
-        return self
-
-    def __next__(self) -> str:
-        line = self._waiting.popleft() if self._waiting else self._read()
-        if not line:
-            raise StopIteration
-        self.taken.append(line)
-        self._size += len(line)
-        if self._size > LONGEST_ROW:
-            raise _TooLongError
-        if "\0" in line:  # the csv module of Python 3.10 stops there; the row gets a fault
-            line = line.replace("\0", "\ufffd")
-        return _with_doubled_quotes(line) if self.backslash and "\\" in line else line
-
-    def start_row(self) -> None:
-        self.taken = []
-        self._size = 0
-
-    def take_back_all_but_one(self) -> None:
-        """After a row that went wrong: its first line stands alone, the others are read again."""
-        self._waiting.extendleft(reversed(self.taken[1:]))
-        del self.taken[1:]
-
-    def look_ahead(self, size: int) -> _Sample:
-        """Whole lines from here on, about `size` characters; they are read again."""
-        lines: list[str] = []
-        while size > 0 and (line := self._read()):
-            lines.append(line)
-            size -= len(line)
-        self._waiting.extend(lines)
-        return _Sample(lines, is_whole=size > 0)
-
-    def _read(self) -> str:
-        """The next line with its end; of one beyond LONGEST_ROW only the start, which is too long all the same."""
-        try:
-            line = self._readline(LONGEST_ROW + 1)
-            rest = line
-            while len(rest) > LONGEST_ROW and not rest.endswith(("\n", "\r")):
-                rest = self._readline(LONGEST_ROW + 1)
-        except UnicodeError as error:
-            reason = getattr(error, "reason", None) or error
-            raise DataError(
-                f"{self._name}: cannot be read as {self.encoding} ({reason}); "
-                "name the file's encoding (utf-16-le or utf-16-be where the byte order mark is missing), "
-                "or save it as CSV with UTF-8"
-            ) from None
-        except (OSError, EOFError) as error:
-            raise DataError(
-                f"{self._name}: reading stopped ({error}); check the disk, or the stream's other end"
-            ) from None
-        return line
-
-
-def _with_doubled_quotes(line: str) -> str:
-    r"""`\"` as `""` and `\\` as `\`; other backslashes, as in `C:\data`, are only themselves."""
-    return re.sub(r'\\(["\\])', lambda escaped: '""' if escaped[1] == '"' else "\\", line)
-
-
-def _parse(feed: _Feed, dialect: Dialect) -> Iterator[tuple[list[str], str, int, Fault | None]]:
-    """The fields, raw text, number of lines and fault of each row.
-
-    A row whose quotes do not fit is cut after its first line, so that one stray quote does not swallow the rows below.
-    """
-    feed.backslash = dialect.backslash
-    reader = _csv_reader(feed, dialect)
-    while True:
-        feed.start_row()
-        fault = None
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except (csv.Error, _TooLongError) as error:
-            # A single line that is too long is one field for all we know; else its quotes are the matter.
-            alone = isinstance(error, _TooLongError) and len(feed.taken) == 1
-            fault = Fault("length", _LENGTH_MESSAGE) if alone else Fault("quote", _QUOTE_MESSAGE)
-            feed.take_back_all_but_one()
-            fields = [feed.taken[0].rstrip("\r\n")]
-            reader = _csv_reader(feed, dialect)
-        raw = feed.taken[0] if len(feed.taken) == 1 else "".join(feed.taken)
-        yield fields, raw, len(feed.taken), fault
-
-
-_LENGTH_MESSAGE = f"is longer than {LONGEST_ROW:,} characters; shorten it or leave it out"
-_QUOTE_MESSAGE = (
-    "has a quotation mark that is not closed properly; put the field in quotation marks "
-    'and write each quotation mark inside it twice ("")'
-)
-_NUL_MESSAGE = "holds a NUL character; remove it, or name the file's encoding if it is not the right one"
-
-
-def _csv_reader(lines: Iterator[str], dialect: Dialect) -> Iterator[list[str]]:
-    return csv.reader(
-        lines,
-        delimiter=dialect.delimiter,
-        quoting=csv.QUOTE_MINIMAL if dialect.quotes else csv.QUOTE_NONE,
-        skipinitialspace=dialect.skip_space,
-        strict=True,
-    )
+_NUL_MESSAGE = "holds a NUL character; remove it, or set the file's encoding if it is not the right one"
 
 
 def _fields_message(found: int, expected: int) -> str:
@@ -425,91 +431,14 @@ def _fields_message(found: int, expected: int) -> str:
     return f"has {fields}, but the header has {header}; {remedy}"
 
 
-def _encoding_message(raw: str, byte: int, encoding: str) -> str:
-    return (
-        f"holds the byte 0x{byte:02x}, which is not {encoding.removesuffix('-sig')}; name the file's encoding "
-        f"(perhaps {guessed_encoding(raw, encoding)}), or save it as CSV with UTF-8"
-    )
+def _plain_cell(cell: str) -> str:
+    """A cell as repeated headers are compared: without a byte order mark, quotation marks and spaces around it."""
+    return cell.lstrip("\ufeff").strip().strip("\"'").strip()
 
 
-def guessed_encoding(raw: str, encoding: str) -> str:
-    """What a row that is not in `encoding` may be in: Western European Windows text where that is possible."""
-    for codec in ("utf-8", "cp1252"):
-        with suppress(UnicodeError):
-            raw.encode(encoding, errors="surrogateescape").decode(codec)
-            return codec
-    return "latin-1"
-
-
-def _column_letter(index: int) -> str:
-    """A for the first column, AA after Z, as spreadsheets count."""
-    letters = ""
-    index += 1
-    while index:
-        index, letter = divmod(index - 1, 26)
-        letters = chr(ord("A") + letter) + letters
-    return letters
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-# --- Finding the dialect ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """The first lines of a table; `is_whole` when there are no others."""
-
-    lines: Sequence[str]
-    is_whole: bool
-
-
-class _SampleEndsError(Exception):
-    """The end of a sample is reached, maybe inside a row."""
-
-
-def _find_dialect(sample: _Sample, delimiters: Sequence[str], wanted: Sequence[str]) -> Dialect:
-    """The way of writing that fits the first lines best; of equal ones the first."""
-    ways = [Dialect(delimiter) for delimiter in delimiters]
-    if any('\\"' in line for line in sample.lines):
-        ways += [Dialect(delimiter, backslash=True) for delimiter in delimiters]
-    if "\t" in delimiters and any("\t" in line and '"' not in line for line in sample.lines[:1]):
-        ways.append(Dialect("\t", quotes=False))
-    best = max(ways, key=lambda way: _fitness(sample, way, wanted))
-    header = next((row for row in _rows_of_sample(sample, best) if row), [])
-    spaced = len(header) > 1 and all(field.startswith(" ") for field in header[1:])
-    return replace(best, skip_space=spaced)
-
-
-def _fitness(sample: _Sample, dialect: Dialect, wanted: Sequence[str]) -> tuple[int, bool, float, int]:
-    """How well a dialect fits, to be compared: wanted columns found; rows cut at all; share of rows like the header;
-    columns.
-
-    A file of one column is cut by none, so a comma in its texts must not count as a delimiter: more than a tenth of the
-    rows have to have as many fields as the header before cutting counts (many may be ragged).
-    """
-    rows = [row for row in _rows_of_sample(sample, dialect) if row is None or any(row)]
-    if not rows or rows[0] is None:
-        return 0, False, 0.0, 0
-    header, body = rows[0], rows[1:]
-    names = {field.strip() for field in header}
-    share = sum(row is not None and len(row) == len(header) for row in body) / len(body) if body else 1.0
-    found = sum(name.strip() in names for name in wanted)
-    return found, len(header) > 1 and share > 0.1, share, len(header)
-
-
-def _rows_of_sample(sample: _Sample, dialect: Dialect) -> Iterator[list[str] | None]:
-    """The fields of each row, None where the quotes do not fit; a row that the end of the sample cuts is left out."""
-    lines = iter(sample.lines)
-
-    def readline(_: int) -> str:
-        line = next(lines, "")
-        if not line and not sample.is_whole:
-            raise _SampleEndsError
-        return line
-
-    with suppress(_SampleEndsError):
-        for fields, _, _, fault in _parse(_Feed(readline, "", ""), dialect):
-            yield None if fault else fields
+def _wide_encoding(raw: str) -> str:
+    """Which encoding of two or four bytes a character has NUL characters in these places."""
+    places = [index for index, character in enumerate(raw[:400]) if character == "\0"]
+    if len(places) > 0.6 * len(raw[:400]):
+        return "utf-32-le" if places[0] else "utf-32-be"
+    return "utf-16-le" if sum(index % 2 for index in places) * 2 > len(places) else "utf-16-be"

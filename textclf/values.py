@@ -10,28 +10,42 @@ import difflib
 import encodings.aliases
 from collections.abc import Iterable
 
-DELIMITER_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+DELIMITER_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "ctrl-a": "\1", r"\x01": "\1"}
 """Words for delimiters that are awkward to write in YAML or in a shell."""
+
+LONGEST_DELIMITER = 5
+_NO_DELIMITERS = frozenset("\"'\r\n\0\ufeff\ufdd0")
+
+_NOT_OF_FILES = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "charmap", "undefined"})
+"""Codecs of Python that turn text into bytes, but of which no file is made."""
 
 COMMON_ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 
 
 def checked_delimiter(value: object) -> object:
-    """A character, or one of the words of DELIMITER_NAMES → the character; None stays None."""
+    """A character or a few, such as `||`, or one of the words of DELIMITER_NAMES → the characters; None stays None."""
     if value is None:
         return None
     if isinstance(value, str):
         value = DELIMITER_NAMES.get(value.lower(), value)
-    if isinstance(value, str) and len(value) == 1 and not value.isalnum() and value not in '"\r\n\0':
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_DELIMITER and not any(map(_is_no_delimiter, value)):
         return value
     what = "has no value" if value == "" else f"is {quoted(value)}, not a delimiter"
-    raise ValueError(f"{what}; write one character in quotes, or one of the words tab, comma, semicolon, pipe")
+    raise ValueError(
+        f"{what}; write one character in quotes (or a few, such as `||`), or one of the words tab, comma, semicolon, pipe"
+    )
+
+
+def _is_no_delimiter(character: str) -> bool:
+    return character.isalnum() or character in _NO_DELIMITERS
 
 
 def checked_encoding(value: object) -> str:
     """The name of a text encoding that Python knows."""
     name = str(value)
     try:
+        if codecs.lookup(name).name in _NOT_OF_FILES:
+            raise LookupError
         "a".encode(name)  # refuses codecs that are no text encodings, such as rot13
         codecs.getincrementaldecoder(name)
         return name
