@@ -15,7 +15,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from textclf import __version__
-from textclf.calibration import calibration_error, fit_temperature, measure_rejection, rejection_threshold
+from textclf.calibration import (
+    ChosenTemperature,
+    calibration_error,
+    calibration_text,
+    choose_temperature,
+    measure_rejection,
+    rejection_threshold,
+    require_finite,
+)
 from textclf.dataset import Dataset, load_dataset, token_findings
 from textclf.encoders.average_words import WordVectors, write_word_vectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
@@ -23,7 +31,7 @@ from textclf.encoders.description import fingerprint
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EncoderError
-from textclf.evaluation import evaluate, softmax
+from textclf.evaluation import evaluate, result_warnings, softmax
 from textclf.export.model import export_classifier
 from textclf.export.verification import verify_export
 from textclf.files import write_bytes, write_text
@@ -211,6 +219,8 @@ def _finish(
     measured_splits = dataset.held_out
     logits = {split.name: training.logits(split.name) for split in measured_splits}
     truth = {split.name: split.labels for split in measured_splits}
+    for name, values in logits.items():
+        require_finite(values, name)
     calibration, temperature = _calibrate(recipe, logits, truth, progress)
     trained = {name: softmax(values / temperature) for name, values in logits.items()}
     threshold = _choose_threshold(recipe, trained["validation"], truth["validation"], progress)
@@ -246,6 +256,10 @@ def _finish(
             f"model.tflite on the {name} split ({values.rows} rows): accuracy {values.accuracy:.1%}, "
             f"macro-F1 {values.macro_f1:.1%}"
         )
+    reported = measured_splits[-1]
+    warnings = [*winner.warnings, *result_warnings(measured[reported.name], reported.name)]
+    for warning in warnings[len(winner.warnings) :]:
+        progress.say(f"Warning: {warning}")
     if threshold is not None:
         rejection = {name: asdict(measure_rejection(exported[name], truth[name], threshold)) for name in measured}
     else:
@@ -272,8 +286,8 @@ def _finish(
         },
         "rows": {split.name: len(split.rows) for split in dataset.splits},
         "labels": list(dataset.labels),
-        "findings": [*map(str, dataset.findings), *winner.warnings],
-        "warnings": winner.warnings,
+        "findings": [*map(str, dataset.findings), *warnings],
+        "warnings": warnings,
         "stopped": winner.stopped,
         "precision": training.precision,
         "history": winner.history,
@@ -285,7 +299,6 @@ def _finish(
         **{name: values.as_dict() for name, values in measured.items()},
         "recipe": recipe.model_dump(mode="json"),
     }
-    reported = measured_splits[-1]
     return metrics, worst_mistakes(reported, exported[reported.name], dataset.labels)
 
 
@@ -294,18 +307,17 @@ def _calibrate(
 ) -> tuple[dict[str, Any], float]:
     """What `metrics.json` says of it (errors before and after, by split), and the temperature: 1 where none is wanted."""
     wanted = recipe.training.calibrate
-    temperature = fit_temperature(logits["validation"], truth["validation"]) if wanted else 1.0
+    chosen = choose_temperature(logits["validation"], truth["validation"]) if wanted else ChosenTemperature(1.0)
     errors = {
         name: {
             "before": calibration_error(softmax(values), truth[name]),
-            "after": calibration_error(softmax(values / temperature), truth[name]),
+            "after": calibration_error(softmax(values / chosen.value), truth[name]),
         }
         for name, values in logits.items()
     }
     if wanted:
-        shown = ", ".join(f"{name} {error['before']:.3f} → {error['after']:.3f}" for name, error in errors.items())
-        progress.say(f"Calibration: temperature {temperature:.2f}, expected calibration error {shown}")
-    return {"temperature": temperature, "expected_calibration_error": errors}, temperature
+        progress.say(f"Calibration: {calibration_text(chosen, errors)}")
+    return {"temperature": chosen.value, "reason": chosen.reason, "expected_calibration_error": errors}, chosen.value
 
 
 def _choose_threshold(recipe: Recipe, probabilities: np.ndarray, truth: np.ndarray, progress: Progress) -> float | None:
