@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -108,25 +110,33 @@ def accuracy_interval(metrics: Metrics) -> tuple[float, float]:
     return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
 
 
-def result_warnings(metrics: Metrics, split: str) -> list[str]:
-    """What a person has to know before trusting these numbers; `split` names the measured rows, `test` for example."""
+def result_warnings(measured: Mapping[str, Metrics], reported: str) -> list[str]:
+    """What a person has to know before trusting the numbers of the splits that were measured; `reported` is the one that
+    stands for the whole."""
     warnings = []
+    metrics = measured[reported]
     commonest = max(metrics.per_label, key=lambda label: label.support)
     share = commonest.support / metrics.rows
     if metrics.accuracy <= share and metrics.accuracy < 1:
         warnings.append(
-            f"the model is not better than always predicting `{commonest.label}` ({share:.1%} of the {split} rows): its "
-            f"accuracy is {metrics.accuracy:.1%}. Check that the texts really tell the labels apart and are in a language "
-            "that the encoder knows; then train for more epochs, with a higher training.learning_rate, or on more rows"
+            f"the model is not better than always predicting `{commonest.label}` ({share:.1%} of the {reported} rows): its "
+            f"accuracy is {metrics.accuracy:.1%}. Check that the texts tell the labels apart and are in a language that the "
+            "encoder knows; then train for more epochs, with a higher training.learning_rate, or on more rows"
         )
-    if metrics.rows < FEW_MEASURED_ROWS:
-        low, high = accuracy_interval(metrics)
-        warnings.append(
-            f"the accuracy of {metrics.accuracy:.1%} was measured on {metrics.rows} {split} rows only and is very "
-            f"uncertain (95 % confidence interval: {100 * low:.1f}–{100 * high:.1f} %); measure on more rows before you "
-            f"rely on it"
-        )
+    for split, found in measured.items():
+        if found.rows < FEW_MEASURED_ROWS:
+            low, high = accuracy_interval(found)
+            warnings.append(
+                f"the accuracy of {found.accuracy:.1%} was measured on only {found.rows} {split} rows and is very uncertain "
+                f"(95 % confidence interval: {100 * low:.1f}–{100 * high:.1f} %); measure on more rows before you rely on it"
+            )
     return warnings
+
+
+def metrics_json(metrics: Mapping[str, Any]) -> str:
+    """The text of `metrics.json`: indented, each cell of a confusion matrix on one line."""
+    text = json.dumps(metrics, indent=2, ensure_ascii=False)
+    return re.sub(r"\[\n\s+(\d+),\n\s+(\d+),\n\s+(\d+)\n\s+\]", r"[\1, \2, \3]", text) + "\n"
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

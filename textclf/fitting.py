@@ -25,10 +25,13 @@ from textclf.class_weights import label_weights
 from textclf.classifier import PooledClassifier
 from textclf.dataset import Dataset
 from textclf.distribution import distribution_strategy
+from textclf.encoders.average_words import WordVectors
+from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.description import fingerprint
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EncoderError, RunError, TrainingError
 from textclf.evaluation import Metrics, evaluate, softmax
+from textclf.memory import shortage, training_bytes
 from textclf.optimizer import AdamW, scheduled_learning_rate
 from textclf.precision import chosen_precision, matrix_product
 from textclf.progress import Progress
@@ -191,6 +194,18 @@ class _Fitting:
         self.state = TrainingProgress()
         self.saved = time.monotonic()
         self._describe(checkpoint)
+        if not isinstance(checkpoint, WordVectors) and (warning := self._shortage(checkpoint)) is not None:
+            self.progress.say(f"Warning: {warning}")
+
+    def _shortage(self, checkpoint: EncoderCheckpoint) -> str | None:
+        """The warning where memory will probably not last; a step is as large as the longest texts make it."""
+        batches = self._batches(self.seeds[0], 0)
+        largest = max(batches, key=lambda batch: len(batch.rows) * batch.length)
+        tokens = max(len(part.labels) * part.input_ids.shape[1] for part in self._parts(largest))
+        weights = sum(array.size for array in checkpoint.weights.values())
+        if tf.config.list_physical_devices("GPU"):
+            tokens = 0  # They lie in the GPU's memory.
+        return shortage(training_bytes(checkpoint.config, weights, tokens), self.recipe)
 
     def _describe(self, checkpoint: AnyEncoder) -> None:
         kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"

@@ -47,7 +47,7 @@ def fit_head(
     if not np.isfinite(solution).all():
         raise TrainingError(
             "the first head cannot be fitted: what the encoder makes of the training rows leads to NaN or infinity; "
-            "set training.head=fresh, or use another encoder"
+            "set training.head to fresh, or use another encoder"
         )
     return solution[:-1], solution[-1]
 

@@ -132,7 +132,7 @@ def metrics_text(metrics: Metrics) -> str:
             (pair.label, pair.predicted, f"{pair.rows:,}", _percent(pair.share)) for pair in most_confused(metrics)
         ]
         parts.append("Most confused labels\n" + text_table(("true label", "given label", "rows", "share"), pairs, 2))
-    warnings = [f"Warning: {warning}" for warning in result_warnings(metrics, "measured")]
+    warnings = [f"Warning: {warning}" for warning in result_warnings({"measured": metrics}, "measured")]
     return "\n\n".join([*parts, *warnings])
 
 

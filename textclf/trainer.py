@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -31,11 +30,12 @@ from textclf.encoders.description import fingerprint
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EncoderError
-from textclf.evaluation import evaluate, result_warnings, softmax
+from textclf.evaluation import evaluate, metrics_json, result_warnings, softmax
 from textclf.export.model import export_classifier
 from textclf.export.verification import verify_export
 from textclf.files import write_bytes, write_text
 from textclf.fitting import Fitted, PreparedData, SeedResult, fit, predict_logits
+from textclf.memory import memory_errors
 from textclf.model_maker.environment import require_environment
 from textclf.predictor import Classifier
 from textclf.progress import Progress
@@ -80,18 +80,22 @@ def train(
         require_environment()
     target = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
     with open_run_folder(target, force=force, resume=resume) as folder:
-        dataset = load_dataset(recipe.dataset, recipe.training.seed)
+        with progress.during("Reading the data"):
+            dataset = load_dataset(recipe.dataset, recipe.training.seed)
         checkpoint = encoder_of(recipe, dataset)
         tokenizer = tokenizer_of(recipe, checkpoint)
         largest = LARGEST_LENGTH if isinstance(checkpoint, WordVectors) else checkpoint.config.max_position_embeddings
         recipe = settle_max_length(recipe, dataset, tokenizer, largest)
-        data = prepare_data(recipe, dataset, checkpoint, tokenizer)
+        with progress.during("Splitting the texts into tokens"):
+            data = prepare_data(recipe, dataset, checkpoint, tokenizer)
         for finding in data.dataset.findings:
             progress.say(str(finding))
-        training = _trained(recipe, data, checkpoint, folder, progress, started)
-        metrics, mistakes = _finish(recipe, data, checkpoint, training, folder, progress)
+        with memory_errors(recipe, folder, "the model was trained"):
+            training = _trained(recipe, data, checkpoint, folder, progress, started)
+        with memory_errors(recipe, folder, "the trained model was exported and measured"):
+            metrics, mistakes = _finish(recipe, data, checkpoint, training, folder, progress)
         metrics["seconds"] = round(time.monotonic() - started, 1)
-        write_text(folder.path / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder.path / "metrics.json", metrics_json(metrics))
         write_report(folder.path, metrics, mistakes)
         write_model_card(folder.path, metrics)
         folder.finish()
@@ -257,7 +261,7 @@ def _finish(
             f"macro-F1 {values.macro_f1:.1%}"
         )
     reported = measured_splits[-1]
-    warnings = [*winner.warnings, *result_warnings(measured[reported.name], reported.name)]
+    warnings = [*winner.warnings, *result_warnings(measured, reported.name)]
     for warning in warnings[len(winner.warnings) :]:
         progress.say(f"Warning: {warning}")
     if threshold is not None:
