@@ -47,6 +47,25 @@ def test_the_end_of_memory_names_the_settings_and_their_values(recipe, tmp_path,
         raise error
 
 
+def test_a_training_whose_memory_ended_goes_on_from_its_last_saved_step(recipe, tmp_path, monkeypatch):
+    from textclf.training_step import TrainingStep
+
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 2})})
+    original = TrainingStep.__call__
+
+    def exhausted(self: TrainingStep, parts: object, rate: float, seed: int, number: int) -> tuple[float, float]:
+        if number == 9:
+            raise MemoryError
+        return original(self, parts, rate, seed, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingStep, "__call__", exhausted)
+        with pytest.raises(TrainingError, match=r"while the model was trained.*continue with --resume.*batch_size"):
+            textclf.train(recipe, tmp_path / "run", quiet=True)
+    run = textclf.train(recipe, tmp_path / "run", resume=True, quiet=True)
+    assert [entry["epoch"] for entry in run.metrics["history"]] == [1, 2]
+
+
 def test_other_errors_pass_unchanged(recipe, tmp_path):
     with (
         pytest.raises(RuntimeError, match="no such operation"),

@@ -135,7 +135,7 @@ def test_an_epoch_is_sound_only_if_its_loss_its_logits_and_its_weights_are():
 def test_features_that_lead_to_no_numbers_are_no_head(labels):
     features = np.random.default_rng(0).standard_normal((2000, 4)).astype(np.float32)
     features[5, 1] = INFINITY
-    with pytest.raises(TrainingError, match="set training.head to fresh"):
+    with pytest.raises(TrainingError, match=r"set training\.head to fresh"):
         fit_head(features, np.arange(2000) % labels, np.ones(2000), labels)
 
 

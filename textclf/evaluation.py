@@ -110,19 +110,24 @@ def accuracy_interval(metrics: Metrics) -> tuple[float, float]:
     return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
 
 
+def guessing_warning(metrics: Metrics, split: str) -> str | None:
+    """Says that a model is not better than its commonest label, where it is not; `split` names the measured rows."""
+    commonest = max(metrics.per_label, key=lambda label: label.support)
+    share = commonest.support / metrics.rows
+    if metrics.accuracy > share or metrics.accuracy == 1:
+        return None
+    return (
+        f"the model is not better than always predicting `{commonest.label}` ({share:.1%} of the {split} rows): its "
+        f"accuracy is {metrics.accuracy:.1%}. Check that the texts tell the labels apart and are in a language that the "
+        "encoder knows; then train for more epochs, with a higher training.learning_rate, or on more rows"
+    )
+
+
 def result_warnings(measured: Mapping[str, Metrics], reported: str) -> list[str]:
     """What a person has to know before trusting the numbers of the splits that were measured; `reported` is the one that
     stands for the whole."""
-    warnings = []
-    metrics = measured[reported]
-    commonest = max(metrics.per_label, key=lambda label: label.support)
-    share = commonest.support / metrics.rows
-    if metrics.accuracy <= share and metrics.accuracy < 1:
-        warnings.append(
-            f"the model is not better than always predicting `{commonest.label}` ({share:.1%} of the {reported} rows): its "
-            f"accuracy is {metrics.accuracy:.1%}. Check that the texts tell the labels apart and are in a language that the "
-            "encoder knows; then train for more epochs, with a higher training.learning_rate, or on more rows"
-        )
+    guessing = guessing_warning(measured[reported], reported)
+    warnings = [] if guessing is None else [guessing]
     for split, found in measured.items():
         if found.rows < FEW_MEASURED_ROWS:
             low, high = accuracy_interval(found)

@@ -90,9 +90,10 @@ def _near_minimum(
     curvature = 0.5 * ((inputs * shares).T @ inputs).astype(np.float64) + np.diag(penalty[:, 0].astype(np.float64))
     if not np.isfinite(curvature).all():
         return np.full((width, label_count), np.nan, np.float32)
-    inverse = np.linalg.inv(curvature + _DAMPING * np.eye(width)).astype(np.float32)
+    inverse: np.ndarray = np.linalg.inv(curvature + _DAMPING * np.eye(width)).astype(np.float32)
     weighted = np.ascontiguousarray((inputs * shares).T)
-    solution = ahead = np.zeros((width, label_count), np.float32)
+    solution: np.ndarray = np.zeros((width, label_count), np.float32)
+    ahead = solution
     momentum = 1.0
     for _ in range(steps):
         errors = inputs @ ahead

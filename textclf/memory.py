@@ -83,7 +83,7 @@ def shortage(needed: float, recipe: Recipe) -> str | None:
 def available_bytes() -> float | None:
     """What this process can have in all, what it has included: the least of the machine's free memory, the limit of its
     control group (containers), and its limit of addresses (ulimit -v). None where the system tells none of them."""
-    found = []
+    found: list[float] = []
     own = _numbers("/proc/self/status")
     resident, addresses = own.get("VmRSS", 0), own.get("VmSize", 0)
     if (free := _numbers("/proc/meminfo").get("MemAvailable")) is not None:

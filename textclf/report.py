@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textclf.evaluation import LabelMetrics, Metrics, accuracy_interval, result_warnings
+from textclf.evaluation import LabelMetrics, Metrics, accuracy_interval, guessing_warning
 from textclf.files import write_text
 from textclf.terminal import printable
 
@@ -132,8 +132,9 @@ def metrics_text(metrics: Metrics) -> str:
             (pair.label, pair.predicted, f"{pair.rows:,}", _percent(pair.share)) for pair in most_confused(metrics)
         ]
         parts.append("Most confused labels\n" + text_table(("true label", "given label", "rows", "share"), pairs, 2))
-    warnings = [f"Warning: {warning}" for warning in result_warnings({"measured": metrics}, "measured")]
-    return "\n\n".join([*parts, *warnings])
+    if (warning := guessing_warning(metrics, "measured")) is not None:
+        parts.append(f"Warning: {warning}")
+    return "\n\n".join(parts)
 
 
 def _text_grid(metrics: Metrics) -> str:

@@ -223,8 +223,8 @@ def _finish(
     measured_splits = dataset.held_out
     logits = {split.name: training.logits(split.name) for split in measured_splits}
     truth = {split.name: split.labels for split in measured_splits}
-    for name, values in logits.items():
-        require_finite(values, name)
+    for split_name, split_logits in logits.items():
+        require_finite(split_logits, split_name)
     calibration, temperature = _calibrate(recipe, logits, truth, progress)
     trained = {name: softmax(values / temperature) for name, values in logits.items()}
     threshold = _choose_threshold(recipe, trained["validation"], truth["validation"], progress)
