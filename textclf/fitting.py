@@ -31,7 +31,7 @@ from textclf.encoders.description import fingerprint
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EncoderError, RunError, TrainingError
 from textclf.evaluation import Metrics, evaluate, softmax
-from textclf.memory import shortage, training_bytes
+from textclf.memory import prepare_linear_algebra, shortage, training_bytes
 from textclf.optimizer import AdamW, scheduled_learning_rate
 from textclf.precision import chosen_precision, matrix_product
 from textclf.progress import Progress
@@ -118,6 +118,7 @@ def fit(
     the state saved, after Ctrl-C.
     """
     tf.config.experimental.enable_op_determinism()
+    prepare_linear_algebra()
     fitting = _Fitting(recipe, data, checkpoint, folder, progress, started)
     with _Interruption.watched() as interruption:
         return fitting.run(interruption)
@@ -204,8 +205,10 @@ class _Fitting:
         tokens = max(len(part.labels) * part.input_ids.shape[1] for part in self._parts(largest))
         weights = sum(array.size for array in checkpoint.weights.values())
         if tf.config.list_physical_devices("GPU"):
-            tokens = 0  # They lie in the GPU's memory.
-        return shortage(training_bytes(checkpoint.config, weights, tokens), self.recipe)
+            return None  # Steps and measurements take the GPU's memory, of which TensorFlow tells in time.
+        rows = min(_EVALUATION_BATCH, max(len(encoded.lengths) for encoded in self.data.encoded.values()))
+        length = max(int(encoded.lengths.max(initial=0)) for encoded in self.data.encoded.values())
+        return shortage(training_bytes(checkpoint.config, weights, tokens, rows * length, length), self.recipe)
 
     def _describe(self, checkpoint: AnyEncoder) -> None:
         kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"

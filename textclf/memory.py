@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
 from textclf.encoders.checkpoint import MobileBertConfig
 from textclf.errors import TrainingError
 from textclf.recipe import Recipe
@@ -62,11 +64,21 @@ def remedy(recipe: Recipe) -> str:
     )
 
 
-def training_bytes(config: MobileBertConfig, weights: int, tokens: int) -> float:
-    """About how much memory a training takes: `weights` numbers, and steps whose largest part has so many tokens."""
+def training_bytes(config: MobileBertConfig, weights: int, tokens: int, measured_tokens: int, length: int) -> float:
+    """About how much memory a training takes: `weights` numbers, steps whose largest part has `tokens` tokens, and
+    measurements between them of up to `measured_tokens` at once, in rows of `length`."""
     width = config.hidden_size + config.num_feedforward_networks * config.intermediate_size
     share = config.num_hidden_layers / _PUBLISHED_LAYERS * width / _PUBLISHED_WIDTH
-    return _BYTES_OF_THE_PROGRAM + 4 * weights * _COPIES_OF_WEIGHTS + _BYTES_A_TOKEN * share * tokens
+    # Nothing is kept for a gradient: some states, and the scores of one layer before, with and after the softmax.
+    measured = 4 * (4 * config.hidden_size + 3 * config.num_attention_heads * length) * measured_tokens
+    step = _BYTES_A_TOKEN * share * tokens
+    return _BYTES_OF_THE_PROGRAM + 4 * weights * _COPIES_OF_WEIGHTS + max(step, measured)
+
+
+def prepare_linear_algebra() -> None:
+    """Lets numpy's library take its working memory while there is some: where it gets none, it ends the process."""
+    square = np.ones((512, 512), np.float32)
+    np.linalg.eigvalsh(square @ square)
 
 
 def shortage(needed: float, recipe: Recipe) -> str | None:
@@ -95,8 +107,8 @@ def available_bytes() -> float | None:
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:
-            # Addresses that libraries reserve and never use count against this limit.
-            found.append(limit - addresses + resident)
+            # Addresses that thread pools reserve and hardly use count against this limit: about every second one.
+            found.append((limit - addresses) / 2 + resident)
     return min(found, default=None)
 
 
