@@ -16,7 +16,8 @@ def test_metrics_of_a_small_confusion_matrix():
     probabilities = np.full((6, 3), 0.1)
     probabilities[np.arange(6), predicted] = 0.8
     metrics = evaluate(probabilities, np.array([0, 0, 0, 1, 1, 2]), ["a", "b", "c"])
-    assert metrics.confusion == [[2, 1, 0], [1, 1, 0], [0, 1, 0]]
+    assert metrics.confusion_cells == [[0, 0, 2], [0, 1, 1], [1, 0, 1], [1, 1, 1], [2, 1, 1]]
+    assert metrics.confusion_matrix().tolist() == [[2, 1, 0], [1, 1, 0], [0, 1, 0]]
     assert metrics.accuracy == pytest.approx(0.5)
     a, b, c = metrics.per_label
     assert (a.precision, a.recall, a.f1, a.support) == (

@@ -252,3 +252,16 @@ for accumulate in (1, 2):
         assert np.array_equal(first, second), name
         assert first == pytest.approx(one.variables[name].numpy(), abs=2e-4), name
 """
+
+
+def test_every_layer_of_every_part_of_every_step_draws_with_a_number_of_its_own():
+    _, step = training(tiny_checkpoint())
+    layers = 3
+    seen = set()
+    for number in range(4):
+        for part in (*range(600), 65_535):
+            first, second = step._dropout_seed(7, number, part).view(np.uint32).tolist()
+            if part < 256:
+                assert (first, second) == (7, (number * 256 + part) * layers)
+            seen |= {(first, second + layer) for layer in range(layers)}
+    assert len(seen) == 4 * 601 * layers

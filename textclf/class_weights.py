@@ -15,16 +15,25 @@ def label_weights(
 ) -> np.ndarray:
     """float32 [labels], of mean 1 over the training rows, so that losses and clipping keep their scale.
 
-    `wanted` is `training.class_weights`. Raises RecipeError when it names a label that the data do not have.
+    `wanted` is `training.class_weights`. Raises RecipeError when it names a label that the data do not have, and for
+    weights so far apart that float32 cannot hold their ratio.
     """
     weights = np.ones(len(labels))
+    places = {label: index for index, label in enumerate(labels)}
     if wanted == "balanced":
         weights = 1.0 / np.maximum(row_counts, 1)
     elif isinstance(wanted, Mapping):
         for label, weight in wanted.items():
-            if label not in labels:
+            if label not in places:
                 near = difflib.get_close_matches(label, labels, n=1)
                 remedy = f"did you mean `{near[0]}`?" if near else f"the labels are {', '.join(labels[:10])}"
                 raise RecipeError(f"training.class_weights names `{label}`, a label that no row has; {remedy}")
-            weights[labels.index(label)] = weight
-    return (weights * row_counts.sum() / (weights * row_counts).sum()).astype(np.float32)
+            weights[places[label]] = weight
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = (weights * row_counts.sum() / (weights * row_counts).sum()).astype(np.float32)
+    if not (np.isfinite(scaled) & (scaled >= np.finfo(np.float32).tiny)).all():
+        raise RecipeError(
+            f"training.class_weights lie too far apart ({weights.min():.3g} to {weights.max():.3g}): the rows of some labels "
+            "would count for nothing; choose weights between 0.001 and 1000"
+        )
+    return scaled

@@ -103,6 +103,14 @@ class PooledClassifier:
         for name in ("head/kernel", "head/bias"):
             self.variables[name].assign(self.variables[name] * np.float32(factor))
 
+    def not_finite(self) -> str | None:
+        """The name of the first array of `state` that holds NaN or infinity; None where none does."""
+        arrays = {**self.variables, "features/mean": self.feature_mean, "features/scale": self.feature_scale}
+        for name, variable in arrays.items():
+            if not bool(tf.reduce_all(tf.math.is_finite(variable))):
+                return name
+        return None
+
     def state(self) -> dict[str, np.ndarray]:
         """Every array by name: the variables, and the standardisation as `features/mean` and `features/scale`."""
         return {**{name: variable.numpy() for name, variable in self.variables.items()}, **self.head()}

@@ -68,7 +68,10 @@ def train_command(
     from textclf.recipe import load_recipe
 
     loaded = load_recipe(recipe, (*overrides, f"training.engine={engine}") if engine else overrides)
-    from textclf.trainer import train
+    from textclf.progress import Progress
+
+    with Progress().during("Starting TensorFlow"):
+        from textclf.trainer import train
 
     run = train(loaded, run_dir, force=force, resume=resume)
     click.echo(f"{run.dir}: complete in {run.metrics['seconds']:.0f} s")

@@ -33,3 +33,7 @@ class VerificationError(TextclfError):
 
 class EngineError(TextclfError):
     """A training engine other than our own that is not set up, or failed."""
+
+
+class TrainingError(TextclfError):
+    """A training that cannot go on: it diverged, its numbers are none, or the memory ended."""

@@ -20,14 +20,18 @@ import numpy as np
 import tensorflow as tf
 
 from textclf.batching import Batch, evaluation_batches, padded_length, part_count, training_batches
+from textclf.calibration import require_finite
 from textclf.class_weights import label_weights
 from textclf.classifier import PooledClassifier
 from textclf.dataset import Dataset
 from textclf.distribution import distribution_strategy
+from textclf.encoders.average_words import WordVectors
+from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.description import fingerprint
 from textclf.encoders.trainable import AnyEncoder
-from textclf.errors import EncoderError, RunError, TextclfError
+from textclf.errors import EncoderError, RunError, TrainingError
 from textclf.evaluation import Metrics, evaluate, softmax
+from textclf.memory import prepare_linear_algebra, shortage, training_bytes
 from textclf.optimizer import AdamW, scheduled_learning_rate
 from textclf.precision import chosen_precision, matrix_product
 from textclf.progress import Progress
@@ -35,7 +39,7 @@ from textclf.recipe import Recipe, dump_recipe
 from textclf.run_folder import RunFolder, RunLog, load_state, save_state
 from textclf.tokenizer import Encoded, TextTokenizer, pad
 from textclf.training_step import Part, TrainingStep
-from textclf.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
+from textclf.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, diverged, guessing_loss
 
 # How much work a killed run loses at most.
 _SECONDS_BETWEEN_SAVES = 60.0
@@ -43,6 +47,8 @@ _EVALUATION_BATCH = 64
 # Training rows from which the feature standardisation and the first head are measured: enough for 512 means and deviations,
 # and for every label, but no more than take some seconds.
 _MEASURED_ROWS, _MEASURED_ROWS_A_LABEL, _MOST_MEASURED_ROWS = 1024, 32, 4096
+# With more labels than this, the cost of the head decides: equally many rows of each label, and fewer in all.
+_MANY_LABELS, _MOST_ROWS_OF_MANY_LABELS = 150, 3072
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ def fit(
     the state saved, after Ctrl-C.
     """
     tf.config.experimental.enable_op_determinism()
+    prepare_linear_algebra()
     fitting = _Fitting(recipe, data, checkpoint, folder, progress, started)
     with _Interruption.watched() as interruption:
         return fitting.run(interruption)
@@ -120,6 +127,29 @@ def fit(
 def seeds_of(recipe: Recipe) -> tuple[int, ...]:
     """The seeds to train with, one or more."""
     return recipe.training.seeds or (recipe.training.seed,)
+
+
+def measured_rows(labels: np.ndarray, label_count: int) -> np.ndarray:
+    """Numbers of the training rows, ascending, from which the standardisation and the first head are measured.
+
+    `labels` are label indices by row. Few labels: rows spread evenly over the data. Many: of each label the same number
+    where it has so many, for of labels with a row or two each, any other choice favours some by chance.
+    """
+    rows = len(labels)
+    if label_count <= _MANY_LABELS:
+        wanted = max(_MEASURED_ROWS, min(_MEASURED_ROWS_A_LABEL * label_count, _MOST_MEASURED_ROWS))
+        return _spread(rows, wanted)
+    rows_a_label = max(1, _MOST_ROWS_OF_MANY_LABELS // label_count)
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels, minlength=label_count)
+    place = np.arange(rows) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen = np.sort(order[place < rows_a_label])
+    return chosen[_spread(len(chosen), max(_MEASURED_ROWS, _MOST_ROWS_OF_MANY_LABELS))]
+
+
+def _spread(count: int, wanted: int) -> np.ndarray:
+    """At most `wanted` of the numbers below `count`, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
 
 
 class _Fitting:
@@ -156,16 +186,29 @@ class _Fitting:
             )
             product = matrix_product(self.precision)
             self.training_step = TrainingStep(self.classifier, self.optimizer, self.settings, product)
-        wanted = max(_MEASURED_ROWS, min(_MEASURED_ROWS_A_LABEL * len(self.labels), _MOST_MEASURED_ROWS))
-        count = min(len(self.lengths), wanted)
-        self.measured_rows = np.unique(np.linspace(0, len(self.lengths) - 1, count).astype(np.int64))
+        self.measured_rows = measured_rows(self.train.labels, len(self.labels))
         self._measured: np.ndarray | None = None
+        self.stepped = False
         self.steps_an_epoch = len(self._batches(self.seeds[0], 0))
         self.total_steps = self.steps_an_epoch * self.settings.epochs
         self.fingerprint = _fingerprint(recipe, data, checkpoint)
         self.state = TrainingProgress()
         self.saved = time.monotonic()
         self._describe(checkpoint)
+        if not isinstance(checkpoint, WordVectors) and (warning := self._shortage(checkpoint)) is not None:
+            self.progress.say(f"Warning: {warning}")
+
+    def _shortage(self, checkpoint: EncoderCheckpoint) -> str | None:
+        """The warning where memory will probably not last; a step is as large as the longest texts make it."""
+        batches = self._batches(self.seeds[0], 0)
+        largest = max(batches, key=lambda batch: len(batch.rows) * batch.length)
+        tokens = max(len(part.labels) * part.input_ids.shape[1] for part in self._parts(largest))
+        weights = sum(array.size for array in checkpoint.weights.values())
+        if tf.config.list_physical_devices("GPU"):
+            return None  # Steps and measurements take the GPU's memory, of which TensorFlow tells in time.
+        rows = min(_EVALUATION_BATCH, max(len(encoded.lengths) for encoded in self.data.encoded.values()))
+        length = max(int(encoded.lengths.max(initial=0)) for encoded in self.data.encoded.values())
+        return shortage(training_bytes(checkpoint.config, weights, tokens, rows * length, length), self.recipe)
 
     def _describe(self, checkpoint: AnyEncoder) -> None:
         kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
@@ -207,8 +250,7 @@ class _Fitting:
         log = RunLog(self.folder.log_of(self.seed, len(self.seeds)), keep_steps=state.step)
         log.write("start", state.step, seed=self.seed, precision=self.precision, device=self.device)
         if state.step == 0 and self.settings.head == "fitted" and self.classifier.encoder.layers:
-            labels = self.train.labels[self.measured_rows]
-            self.classifier.fit_head(self._pooled_outputs(), labels, self.weights[labels])
+            self._fit_head()
         try:
             while state.epoch < self.settings.epochs and state.stopped is None:
                 self._train_epoch(log, interruption)
@@ -219,6 +261,12 @@ class _Fitting:
         finally:
             log.close()
 
+    def _fit_head(self) -> None:
+        labels = self.train.labels[self.measured_rows]
+        pooled = self._pooled_outputs()
+        with self.progress.during(f"Fitting the first head: {len(labels):,} rows, {len(self.labels):,} labels"):
+            self.classifier.fit_head(pooled, labels, self.weights[labels])
+
     def _train_epoch(self, log: RunLog, interruption: _Interruption) -> None:
         state, settings = self.state, self.settings
         batches = self._batches(self.seed, state.epoch)
@@ -226,7 +274,7 @@ class _Fitting:
             for batch in batches[state.batch :]:
                 begun = time.monotonic()
                 rate = scheduled_learning_rate(state.step, self.total_steps, settings.learning_rate, settings.warmup)
-                loss, norm = self.training_step(list(self._parts(batch)), rate, self.seed, state.step)
+                loss, norm = self._step(batch, rate)
                 if state.step == 0 and state.seed_index == 0:
                     self.progress.say(f"First step after {time.monotonic() - self.started:.1f} s")
                 state.step += 1
@@ -244,7 +292,7 @@ class _Fitting:
                     length=batch.length,
                     seconds=round(time.monotonic() - begun, 4),
                 )
-                trouble = after_step(state.recent_losses, self.guessing, settings.learning_rate)
+                trouble = after_step(state.recent_losses, self.guessing, settings.learning_rate, norm)
                 if trouble is not None:
                     self._react(trouble, log)
                     if state.stopped is not None:
@@ -253,6 +301,15 @@ class _Fitting:
                 self._leave_if_asked(interruption)
                 if time.monotonic() - self.saved > _SECONDS_BETWEEN_SAVES:
                     self._save()
+
+    def _step(self, batch: Batch, rate: float) -> tuple[float, float]:
+        parts = list(self._parts(batch))
+        if self.stepped:
+            return self.training_step(parts, rate, self.seed, self.state.step)
+        with self.progress.during("Compiling the training step"):
+            result = self.training_step(parts, rate, self.seed, self.state.step)
+        self.stepped = True
+        return result
 
     def _leave_if_asked(self, interruption: _Interruption) -> None:
         if interruption.requested:
@@ -276,21 +333,35 @@ class _Fitting:
         if self._measured is None:
             rows = self.measured_rows
             pooled = np.zeros((len(rows), self.classifier.encoder.width), np.float32)
-            for batch in evaluation_batches(self.lengths[rows], _EVALUATION_BATCH, self.data.max_length):
-                arrays = self.data.batch("train", Batch(rows[batch.rows], batch.length))
-                pooled[batch.rows] = self.classifier.pooled_outputs(arrays)
+            with self.progress.during(f"Computing what the encoder makes of {len(rows):,} training rows"):
+                for batch in evaluation_batches(self.lengths[rows], _EVALUATION_BATCH, self.data.max_length):
+                    arrays = self.data.batch("train", Batch(rows[batch.rows], batch.length))
+                    pooled[batch.rows] = self.classifier.pooled_outputs(arrays)
+            bad = np.flatnonzero(~np.isfinite(pooled).all(axis=1))
+            if len(bad):
+                raise EncoderError(
+                    f"{self.classifier.encoder.checkpoint.path}: the encoder returns NaN or infinity for {len(bad):,} of "
+                    f"{len(rows):,} training rows, first for row {self.train.rows[rows[bad[0]]]}, so no classifier can be "
+                    "trained on it; check it with `textclf encoder SOURCE --golden`, or use another encoder"
+                )
             self._measured = pooled
         return self._measured
 
     def _end_epoch(self, log: RunLog) -> None:
         """Validates, records, and keeps the weights where no earlier epoch was better."""
         state = self.state
-        probabilities = softmax(predict_logits(self.classifier, self.data, "validation"))
+        training_loss = state.epoch_loss / len(self.train.rows)
+        logits = predict_logits(self.classifier, self.data, "validation")
+        trouble = diverged(training_loss, logits, self.classifier.not_finite(), self.settings.learning_rate)
+        if trouble is not None:
+            self._react(trouble, log)
+            return
+        probabilities = softmax(logits)
         truth = self.data.dataset.validation.labels
         metrics = evaluate(probabilities, truth, self.labels)
         state.epoch += 1
         state.batch = 0
-        entry = epoch_entry(state.epoch, state.epoch_loss / len(self.train.rows), metrics)
+        entry = epoch_entry(state.epoch, training_loss, metrics)
         state.epoch_loss = 0.0
         state.history.append(entry)
         log.write("epoch", state.step, **entry)
@@ -325,11 +396,11 @@ class _Fitting:
         state.warnings[trouble.watcher] = message
         log.write("warning", state.step, watcher=trouble.watcher, message=message)
         if action == "fail":
-            raise TextclfError(f"{message} (training.watchers.{trouble.watcher} is fail)")
+            raise TrainingError(f"{message} (training.watchers.{trouble.watcher} is fail)")
         if action == "warn":
             self.progress.say(f"Warning: {message}")
         elif not state.history:
-            raise TextclfError(f"{message}. No epoch was complete before, so there is no model to export")
+            raise TrainingError(f"{message}. No epoch was complete before, so there is no model to export")
         else:
             self._stop(message, log)
 
@@ -348,7 +419,9 @@ class _Fitting:
         self.classifier.load_state(best)
         scores = {}
         for split in self.data.dataset.held_out:
-            probabilities = softmax(predict_logits(self.classifier, self.data, split.name))
+            logits = predict_logits(self.classifier, self.data, split.name)
+            require_finite(logits, split.name)
+            probabilities = softmax(logits)
             scores[split.name] = evaluate(probabilities, split.labels, self.labels).scores()
         warnings = list(state.warnings.values())
         result = SeedResult(self.seed, state.best_epoch, state.history, scores, warnings, state.stopped)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+# What is over sooner needs no line in a log.
+_SECONDS_BEFORE_LINE = 2.0
 
 
 class Bar:
@@ -57,6 +62,21 @@ class Progress:
 
     def say(self, line: str) -> None:
         self._console.print(line, markup=False)
+
+    @contextmanager
+    def during(self, line: str) -> Iterator[None]:
+        """Shows `line` while something lasts that counts no steps; without a terminal only if it lasts some seconds."""
+        if self._console.is_terminal:
+            with self._console.status(escape(line)):
+                yield
+            return
+        timer = threading.Timer(_SECONDS_BEFORE_LINE, self.say, [line])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:

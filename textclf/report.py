@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textclf.evaluation import LabelMetrics, Metrics
+from textclf.evaluation import LabelMetrics, Metrics, accuracy_interval, guessing_warning
 from textclf.files import write_text
 from textclf.terminal import printable
 
@@ -97,25 +97,12 @@ def worst_mistakes(split: Split, probabilities: np.ndarray, labels: Sequence[str
 
 def most_confused(metrics: Metrics, limit: int = _CONFUSED_PAIRS) -> list[ConfusedPair]:
     """The pairs of true and given label that stand for most wrong rows, the largest first."""
-    wrong = np.array(metrics.confusion, np.int64)
-    np.fill_diagonal(wrong, 0)
     names = [label.label for label in metrics.per_label]
-    pairs = []
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:limit]:
-        true, given = (int(index) for index in np.unravel_index(place, wrong.shape))
-        rows = int(wrong[true, given])
-        if rows:
-            pairs.append(ConfusedPair(names[true], names[given], rows, rows / metrics.per_label[true].support))
-    return pairs
-
-
-def accuracy_interval(metrics: Metrics) -> tuple[float, float]:
-    """The 95 % confidence interval of the accuracy, in 0..1 (Wilson's score interval, JASA 22, 1927, p. 209–212)."""
-    z, rows, accuracy = 1.959964, metrics.rows, metrics.accuracy
-    middle = accuracy + z * z / (2 * rows)
-    reach = z * math.sqrt(accuracy * (1 - accuracy) / rows + z * z / (4 * rows * rows))
-    scale = 1 + z * z / rows
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+    wrong = sorted((cell for cell in metrics.confusion_cells if cell[0] != cell[1]), key=lambda cell: -cell[2])
+    return [
+        ConfusedPair(names[true], names[given], rows, rows / metrics.per_label[true].support)
+        for true, given, rows in wrong[:limit]
+    ]
 
 
 # --- The terminal ----------------------------------------------------------------------------------------------------
@@ -124,7 +111,7 @@ def accuracy_interval(metrics: Metrics) -> tuple[float, float]:
 def metrics_text(metrics: Metrics) -> str:
     """The numbers as aligned plain text, with the confusion matrix or, for many labels, the most confused pairs."""
     low, high = accuracy_interval(metrics)
-    right = _right_rows(metrics)
+    right = metrics.right_rows
     parts = [
         f"accuracy  {_percent(metrics.accuracy)}   {right:,} of {metrics.rows:,} rows; "
         f"with so many rows, 95% sure to be {_percent(low)} to {_percent(high)}\n"
@@ -145,6 +132,8 @@ def metrics_text(metrics: Metrics) -> str:
             (pair.label, pair.predicted, f"{pair.rows:,}", _percent(pair.share)) for pair in most_confused(metrics)
         ]
         parts.append("Most confused labels\n" + text_table(("true label", "given label", "rows", "share"), pairs, 2))
+    if (warning := guessing_warning(metrics, "measured")) is not None:
+        parts.append(f"Warning: {warning}")
     return "\n\n".join(parts)
 
 
@@ -152,7 +141,7 @@ def _text_grid(metrics: Metrics) -> str:
     numbers = [str(number) for number in range(1, len(metrics.per_label) + 1)]
     rows = [
         (f"{number:>{len(numbers[-1])}} {label.label}", *(f"{count:,}" for count in counts))
-        for number, label, counts in zip(numbers, metrics.per_label, metrics.confusion, strict=True)
+        for number, label, counts in zip(numbers, metrics.per_label, metrics.confusion_matrix().tolist(), strict=True)
     ]
     return text_table(("", *numbers), rows)
 
@@ -192,10 +181,6 @@ def _shares(label: LabelMetrics) -> tuple[float, float, float]:
     return label.precision, label.recall, label.f1
 
 
-def _right_rows(metrics: Metrics) -> int:
-    return sum(counts[index] for index, counts in enumerate(metrics.confusion))
-
-
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
@@ -213,12 +198,7 @@ def _duration(seconds: float) -> str:
 
 def _measured(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
     """The measured splits; the first is the one that the headline speaks of."""
-    return {name: _restored(metrics[name]) for name in ("test", "validation") if metrics.get(name)}
-
-
-def _restored(values: Mapping[str, Any]) -> Metrics:
-    """The inverse of `Metrics.as_dict`."""
-    return Metrics(**{**values, "per_label": [LabelMetrics(**label) for label in values["per_label"]]})
+    return {name: Metrics.from_dict(metrics[name]) for name in ("test", "validation") if metrics.get(name)}
 
 
 def _short_names(paths: Iterable[str]) -> dict[str, str]:
@@ -272,7 +252,7 @@ def _common_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "measured": measured,
         "split": split,
         "headline": headline,
-        "right_rows": _right_rows(headline),
+        "right_rows": headline.right_rows,
         "interval": accuracy_interval(headline),
         "commonest": commonest,
         "files": [(names[path], digest) for path, digest in metrics["files"].items()],
@@ -343,7 +323,7 @@ def _grid(metrics: Metrics) -> list[tuple[LabelMetrics, list[tuple[int, float]]]
     """Each true label with its cells: rows, and their share of the label's rows."""
     return [
         (label, [(count, count / max(label.support, 1)) for count in counts])
-        for label, counts in zip(metrics.per_label, metrics.confusion, strict=True)
+        for label, counts in zip(metrics.per_label, metrics.confusion_matrix().tolist(), strict=True)
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -15,17 +14,26 @@ from typing import Any, Protocol
 import numpy as np
 
 from textclf import __version__
-from textclf.calibration import calibration_error, fit_temperature, measure_rejection, rejection_threshold
+from textclf.calibration import (
+    ChosenTemperature,
+    calibration_error,
+    calibration_text,
+    choose_temperature,
+    measure_rejection,
+    rejection_threshold,
+    require_finite,
+)
 from textclf.dataset import Dataset, token_findings
 from textclf.encoders.average_words import WordVectors, write_word_vectors
 from textclf.encoders.description import fingerprint
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.trainable import AnyEncoder
-from textclf.evaluation import evaluate, softmax
+from textclf.evaluation import evaluate, metrics_json, result_warnings, softmax
 from textclf.export.model import export_classifier
 from textclf.export.verification import verify_export
 from textclf.files import write_bytes, write_text
 from textclf.fitting import Fitted, PreparedData, SeedResult, fit, predict_logits
+from textclf.memory import memory_errors
 from textclf.model_maker.environment import require_environment
 from textclf.predictor import Classifier
 from textclf.progress import Progress
@@ -70,16 +78,20 @@ def train(
         require_environment()
     target = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
     with open_run_folder(target, force=force, resume=resume) as folder:
-        recipe, dataset = load_recipe_data(recipe)
+        with progress.during("Reading the data"):
+            recipe, dataset = load_recipe_data(recipe)
         checkpoint = encoder_of(recipe, dataset)
         tokenizer = prepare(recipe, dataset, checkpoint).tokenizer
-        data = prepare_data(recipe, dataset, tokenizer)
+        with progress.during("Splitting the texts into tokens"):
+            data = prepare_data(recipe, dataset, tokenizer)
         for finding in data.dataset.findings:
             progress.say(str(finding))
-        training = _trained(recipe, data, checkpoint, folder, progress, started)
-        metrics, mistakes = _finish(recipe, data, checkpoint, training, folder, progress)
+        with memory_errors(recipe, folder, "the model was trained"):
+            training = _trained(recipe, data, checkpoint, folder, progress, started)
+        with memory_errors(recipe, folder, "the trained model was exported and measured"):
+            metrics, mistakes = _finish(recipe, data, checkpoint, training, folder, progress)
         metrics["seconds"] = round(time.monotonic() - started, 1)
-        write_text(folder.path / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder.path / "metrics.json", metrics_json(metrics))
         write_report(folder.path, metrics, mistakes)
         write_model_card(folder.path, metrics)
         folder.finish()
@@ -194,6 +206,8 @@ def _finish(
     measured_splits = dataset.held_out
     logits = {split.name: training.logits(split.name) for split in measured_splits}
     truth = {split.name: split.labels for split in measured_splits}
+    for split_name, split_logits in logits.items():
+        require_finite(split_logits, split_name)
     calibration, temperature = _calibrate(recipe, logits, truth, progress)
     trained = {name: softmax(values / temperature) for name, values in logits.items()}
     threshold = _choose_threshold(recipe, trained["validation"], truth["validation"], progress)
@@ -229,6 +243,10 @@ def _finish(
             f"model.tflite on the {name} split ({values.rows} rows): accuracy {values.accuracy:.1%}, "
             f"macro-F1 {values.macro_f1:.1%}"
         )
+    reported = measured_splits[-1]
+    warnings = [*winner.warnings, *result_warnings(measured, reported.name)]
+    for warning in warnings[len(winner.warnings) :]:
+        progress.say(f"Warning: {warning}")
     if threshold is not None:
         rejection = {name: asdict(measure_rejection(exported[name], truth[name], threshold)) for name in measured}
     else:
@@ -255,8 +273,8 @@ def _finish(
         },
         "rows": {split.name: len(split.rows) for split in dataset.splits},
         "labels": list(dataset.labels),
-        "findings": [*map(str, dataset.findings), *winner.warnings],
-        "warnings": winner.warnings,
+        "findings": [*map(str, dataset.findings), *warnings],
+        "warnings": warnings,
         "stopped": winner.stopped,
         "precision": training.precision,
         "history": winner.history,
@@ -268,7 +286,6 @@ def _finish(
         **{name: values.as_dict() for name, values in measured.items()},
         "recipe": recipe.model_dump(mode="json"),
     }
-    reported = measured_splits[-1]
     return metrics, worst_mistakes(reported, exported[reported.name], dataset.labels)
 
 
@@ -277,18 +294,17 @@ def _calibrate(
 ) -> tuple[dict[str, Any], float]:
     """What `metrics.json` says of it (errors before and after, by split), and the temperature: 1 where none is wanted."""
     wanted = recipe.training.calibrate
-    temperature = fit_temperature(logits["validation"], truth["validation"]) if wanted else 1.0
+    chosen = choose_temperature(logits["validation"], truth["validation"]) if wanted else ChosenTemperature(1.0)
     errors = {
         name: {
             "before": calibration_error(softmax(values), truth[name]),
-            "after": calibration_error(softmax(values / temperature), truth[name]),
+            "after": calibration_error(softmax(values / chosen.value), truth[name]),
         }
         for name, values in logits.items()
     }
     if wanted:
-        shown = ", ".join(f"{name} {error['before']:.3f} → {error['after']:.3f}" for name, error in errors.items())
-        progress.say(f"Calibration: temperature {temperature:.2f}, expected calibration error {shown}")
-    return {"temperature": temperature, "expected_calibration_error": errors}, temperature
+        progress.say(f"Calibration: {calibration_text(chosen, errors)}")
+    return {"temperature": chosen.value, "reason": chosen.reason, "expected_calibration_error": errors}, chosen.value
 
 
 def _choose_threshold(recipe: Recipe, probabilities: np.ndarray, truth: np.ndarray, progress: Progress) -> float | None:

@@ -18,7 +18,10 @@ from textclf.encoders.mobilebert import Dropout, Product
 from textclf.optimizer import AdamW
 from textclf.recipe import TrainingSettings
 
-_MOST_PARTS = 256
+# Parts of a step whose dropout seeds share the first number; further parts, up to 256 times as many, change it by so much
+# that no number of replicas, each of which adds its index, leads to another's.
+_PARTS_A_BLOCK = 256
+_BLOCK_DISTANCE = 65_536
 
 
 class Part(NamedTuple):
@@ -81,7 +84,8 @@ class TrainingStep:
     def _dropout_seed(self, seed: int, number: int, part: int) -> np.ndarray:
         # Each layer of each part of each step draws with a number of its own.
         layers = self._classifier.encoder.layers + 1
-        wide = [seed, (number * _MOST_PARTS + part) * layers]
+        block, place = divmod(part, _PARTS_A_BLOCK)
+        wide = [seed + block * _BLOCK_DISTANCE, (number * _PARTS_A_BLOCK + place) * layers]
         return np.array(wide, np.uint64).astype(np.uint32).view(np.int32)
 
     def _trained_variables(self) -> dict[str, tf.Variable]:

@@ -42,14 +42,15 @@ def guessing_loss(row_counts: np.ndarray, weights: np.ndarray, smoothing: float)
     return float(-(targets * np.log(targets)).sum())
 
 
-def after_step(recent_losses: Sequence[float], guessing: float, learning_rate: float) -> Trouble | None:
-    """`recent_losses` are those of the last steps, the newest last; `learning_rate` is the recipe's."""
+def after_step(
+    recent_losses: Sequence[float], guessing: float, learning_rate: float, gradient_norm: float | None = None
+) -> Trouble | None:
+    """`recent_losses` are those of the last steps, the newest last; `learning_rate` is the recipe's; `gradient_norm` is the
+    last step's, None where it is not known."""
     if recent_losses and not math.isfinite(recent_losses[-1]):
-        return Trouble(
-            "not_finite",
-            f"the loss is {recent_losses[-1]}: the training has diverged; lower training.learning_rate "
-            f"(now {learning_rate:g}) or raise training.warmup",
-        )
+        return _divergence(f"the loss is {recent_losses[-1]}", learning_rate)
+    if gradient_norm is not None and not math.isfinite(gradient_norm):
+        return _divergence(f"the norm of the gradients is {gradient_norm}", learning_rate)
     recent = recent_losses[-RECENT_STEPS:]
     if len(recent) == RECENT_STEPS and np.mean(recent) > _CLIMBED_SHARE * guessing:
         return Trouble(
@@ -59,6 +60,29 @@ def after_step(recent_losses: Sequence[float], guessing: float, learning_rate: f
             f"(now {learning_rate:g}) or raise training.warmup",
         )
     return None
+
+
+def diverged(
+    training_loss: float, validation_logits: np.ndarray, bad_array: str | None, learning_rate: float
+) -> Trouble | None:
+    """What makes an epoch's model no model: its mean training loss, its logits [rows, labels] on validation, or an array
+    of its weights, `bad_array` by name, is NaN or infinite."""
+    if not math.isfinite(training_loss):
+        return _divergence(f"the mean training loss of the epoch is {training_loss}", learning_rate)
+    if bad_array is not None:
+        return _divergence(f"the weights `{bad_array}` hold NaN or infinity", learning_rate)
+    bad = int(np.count_nonzero(~np.isfinite(validation_logits).all(axis=1)))
+    if bad:
+        rows = f"{bad:,} of {len(validation_logits):,} validation rows"
+        return _divergence(f"the model returns NaN or infinity for {rows}", learning_rate)
+    return None
+
+
+def _divergence(found: str, learning_rate: float) -> Trouble:
+    return Trouble(
+        "not_finite",
+        f"{found}: the training has diverged; lower training.learning_rate (now {learning_rate:g}) or raise training.warmup",
+    )
 
 
 def after_epoch(

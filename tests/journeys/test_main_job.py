@@ -102,7 +102,7 @@ def test_evaluate_measures_a_labelled_file(finished, tmp_path, capsys):
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["rows"] == 50
     assert metrics["accuracy"] > 0.9
-    assert np.sum(metrics["confusion"]) == 50
+    assert sum(rows for _, _, rows in metrics["confusion_cells"]) == 50
 
 
 def test_inspect_says_what_is_in_the_model(finished, capsys):

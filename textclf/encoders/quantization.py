@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from textclf.encoders.checkpoint import MobileBertConfig
+from textclf.errors import ModelError
 
 # How far the scales of the units between two products are evened out: 0 leaves them, 1 gives all rows of the second
 # product one range and leaves the first, whose outputs have scales of their own, to bear it.
@@ -22,17 +23,35 @@ _CLIPPING_SHARES = np.linspace(0.4, 1.0, 13)
 _DAMPING = 0.05
 # Columns whose corrections reach the columns behind them together, as one product.
 _BLOCK = 64
+# Rows whose values all lie nearer to zero are rounded to zero.
+_SMALLEST_RANGE = 100 * float(np.finfo(np.float32).tiny)
+
+
+def require_finite_weights(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ModelError that names the first array, its place in the model, that holds NaN or infinity."""
+    for name, array in arrays.items():
+        bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if bad:
+            raise ModelError(
+                f"{bad:,} of the {array.size:,} weights of `{name}` are NaN or infinite, so no model can be written; train "
+                "again with a lower training.learning_rate, or from another encoder"
+            )
 
 
 def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float [rows, columns] → int8 values and a float32 scale for each row, symmetric, largest value at ±127."""
+    """float [rows, columns] → int8 values and a float32 scale for each row, symmetric, largest value at ±127.
+
+    Raises ModelError for a matrix that holds NaN or infinity.
+    """
+    require_finite_weights({"matrix": matrix})
     scales = np.abs(matrix).max(axis=1).astype(np.float32) / np.float32(127.0)
-    scales = np.where(scales == 0, np.float32(1.0), scales)
+    scales = np.where(scales < np.finfo(np.float32).tiny, np.float32(1.0), scales)
     return np.clip(np.rint(matrix / scales[:, None]), -127, 127).astype(np.int8), scales
 
 
 def quantize_rows_to_4_bits(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float [rows, columns] → int8 values within ±7 and a float32 scale for each row."""
+    """float [rows, columns] → int8 values within ±7 and a float32 scale for each row; raises as `quantize_rows`."""
+    require_finite_weights({"matrix": matrix})
     scales = _scales_for_4_bits(matrix, np.ones(matrix.shape[1]))
     return np.clip(np.rint(matrix / scales[:, None]), -7, 7).astype(np.int8), scales
 
@@ -41,8 +60,10 @@ def quantize_rows_for_inputs(matrix: np.ndarray, covariance: np.ndarray) -> tupl
     """As `quantize_rows_to_4_bits`, for a matrix that is multiplied with inputs of this covariance [columns, columns].
 
     Not each weight but the product stays near: what rounding a column does to it, the columns still to be rounded make
-    up for as far as they go together with it (GPTQ, arXiv 2210.17323; columns of large inputs come first).
+    up for as far as they go together with it (GPTQ, arXiv 2210.17323; columns of large inputs come first). Raises
+    ModelError where the matrix or the covariance holds NaN or infinity.
     """
+    require_finite_weights({"matrix": matrix, "covariance": covariance})
     columns = matrix.shape[1]
     variances = np.diag(covariance)
     scales = _scales_for_4_bits(matrix, variances)
@@ -74,7 +95,8 @@ def _scales_for_4_bits(matrix: np.ndarray, importance: np.ndarray) -> np.ndarray
     With so few steps, cutting the largest values off is often cheaper than the coarser step that would hold them.
     """
     largest = np.abs(matrix).max(axis=1).astype(np.float32)
-    largest = np.where(largest == 0, np.float32(7.0), largest)
+    # Below that, a share of it is no number that float32 can divide by.
+    largest = np.where(largest < _SMALLEST_RANGE, np.float32(7.0), largest)
     least = np.full(len(matrix), np.inf)
     scales = np.ones(len(matrix), np.float32)
     for share in _CLIPPING_SHARES:

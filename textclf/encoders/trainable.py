@@ -14,6 +14,7 @@ import tensorflow as tf
 from textclf.encoders.average_words import VECTORS, WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.mobilebert import Dropout, Product, encode_pooled, stack_weights, unstack_weights
+from textclf.errors import EncoderError
 
 AnyEncoder = EncoderCheckpoint | WordVectors
 
@@ -127,5 +128,12 @@ class TrainableAverageWords:
 
 
 def trainable(checkpoint: AnyEncoder) -> TrainableEncoder:
-    """The encoder as training uses it."""
+    """The encoder as training uses it; raises EncoderError for weights that are NaN or infinite."""
+    for name, array in checkpoint.weights.items():
+        bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if bad:
+            raise EncoderError(
+                f"{checkpoint.path}: {bad:,} of the {array.size:,} numbers of `{name}` are NaN or infinite, so nothing can be "
+                "computed with this encoder; get it again from where it is published, or use another encoder"
+            )
     return TrainableAverageWords(checkpoint) if isinstance(checkpoint, WordVectors) else TrainableMobileBert(checkpoint)

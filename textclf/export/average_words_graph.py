@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from textclf.encoders.quantization import quantize_rows
+from textclf.encoders.quantization import quantize_rows, require_finite_weights
 from textclf.errors import ModelError
 from textclf.export.graph_builder import GraphBuilder
 
@@ -32,8 +32,11 @@ def build_average_words_graph(weights: AverageWordsWeights, max_length: int, qua
     """`input_text` (int32 [1, max_length], word ids, padded with 0) → `probability` (float32 [1, classes]).
 
     The vectors are stored as float32, as float16, or as int8 with a scale for each word; the head is float32. The file
-    keeps its meaning when a runtime resizes the input.
+    keeps its meaning when a runtime resizes the input. Raises ModelError for weights that are NaN or infinite.
     """
+    require_finite_weights(
+        {"word_vectors": weights.vectors, "head/kernel": weights.head_kernel, "head/bias": weights.head_bias}
+    )
     graph = GraphBuilder()
     ids = graph.reshape("words/ids", graph.input("input_text", [1, max_length]), [-1])
     rows = graph.gather("words/rows", graph.constant("words/row_of_id", weights.rows), ids)

@@ -22,6 +22,7 @@ from textclf.encoders.quantization import (
     quantize_rows,
     quantize_rows_for_inputs,
     quantize_rows_to_4_bits,
+    require_finite_weights,
 )
 from textclf.errors import ModelError
 from textclf.export.graph_builder import GraphBuilder
@@ -78,16 +79,19 @@ def build_inference_graph(
 
     By `rows`, texts like those that will be classified, int4 weights are rounded such that products change least, and
     the vectors of the pieces that are read most are refined; the other forms do without. Raises ModelError for what
-    cannot be written: int4 for the Task Library, weights beyond the range of float16.
+    cannot be written: int4 for the Task Library, weights beyond the range of float16, weights that are NaN or infinite.
     """
+    require_finite_weights({**weights.encoder, "head/kernel": weights.head_kernel, "head/bias": weights.head_bias})
     if quantization == "int4" and compatibility == "task-library":
         raise ModelError("the Task Library 0.4.4 knows no 4-bit weights; export with quantization dynamic or float16")
-    graph = _InferenceGraph(weights, max_length, quantization, compatibility)
-    if quantization == "int4" and rows is not None:
-        observed = _ObservedGraph(weights, max_length)
-        graph.moments = measure_moments(observed.build(), observed.inputs, rows, max_length)
-        graph.refined_pieces = _frequent_pieces(rows, weights.config.vocab_size)
-    return graph.build()
+    # A product that overflows is named by the check of what it becomes.
+    with np.errstate(over="ignore", invalid="ignore"):
+        graph = _InferenceGraph(weights, max_length, quantization, compatibility)
+        if quantization == "int4" and rows is not None:
+            observed = _ObservedGraph(weights, max_length)
+            graph.moments = measure_moments(observed.build(), observed.inputs, rows, max_length)
+            graph.refined_pieces = _frequent_pieces(rows, weights.config.vocab_size)
+        return graph.build()
 
 
 def _frequent_pieces(rows: Encoded, vocab_size: int) -> np.ndarray:
@@ -175,6 +179,8 @@ class _InferenceGraph:
             scale = graph.constant(f"{name}/diagonal", diagonal.astype(np.float32))
             return graph.binary(f"{name}/sum", "ADD", rest, graph.binary(f"{name}/scaled", "MUL", rows, scale))
         matrix = np.ascontiguousarray(kernel.T, np.float32)
+        # Numbers that are finite apart may not be when folded into one.
+        require_finite_weights({f"{name}/kernel": matrix, f"{name}/bias": np.asarray(bias, np.float32)})
         if quantize and self.one_scale and not relu:
             return self._product_of_one_scale(name, rows, matrix, bias)
         if quantize and name in self.moments and not name.startswith(_EIGHT_BITS_ALWAYS):
@@ -454,7 +460,7 @@ class _InferenceGraph:
         scale = gamma * residual.scale
         sizes = np.abs(scale)
         tensor = residual.tensor
-        if not sizes.max() <= _LARGEST_SPREAD * sizes.min():
+        if not 0 < sizes.max() <= _LARGEST_SPREAD * sizes.min():
             factor = graph.constant(f"{name}/gamma", np.asarray(scale, np.float32))
             tensor = graph.binary(f"{name}/scaled_residual", "MUL", tensor, factor)
             scale = np.ones(1, np.float32)

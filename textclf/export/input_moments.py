@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from textclf.errors import ModelError
 from textclf.tokenizer import Encoded, pad
 
 # Some thousand tokens, for inputs at most 512 or 1,024 wide.
@@ -65,7 +66,8 @@ class _Sums:
 def measure_moments(graph: bytes, outputs: Mapping[str, str], rows: Encoded, max_length: int) -> dict[str, Moments]:
     """Runs some of the rows through a graph that takes ids, mask and segment_ids and can be resized.
 
-    `outputs` says for each name which of the graph's outputs, float32 [tokens, columns], is measured.
+    `outputs` says for each name which of the graph's outputs, float32 [tokens, columns], is measured. Raises ModelError
+    where the graph computes NaN or infinity.
     """
     interpreter = Interpreter(model_content=graph, num_threads=_THREADS)
     interpreter.allocate_tensors()
@@ -75,20 +77,28 @@ def measure_moments(graph: bytes, outputs: Mapping[str, str], rows: Encoded, max
         for detail in interpreter.get_output_details()
         if detail["name"] in outputs.values()
     }
-    chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:_ROWS])
-    # As when texts are classified, a [PAD] follows the last token wherever there is room for one.
-    lengths = np.minimum(max_length, -(-(rows.lengths[chosen] + 1) // _LENGTH_STEP) * _LENGTH_STEP)
-    current = max_length
-    for row, length in sorted(zip(chosen.tolist(), lengths.tolist(), strict=True), key=lambda pair: pair[::-1]):
-        if length != current:
-            for tensor in inputs:
-                interpreter.resize_tensor_input(tensor, [1, length], strict=False)
-            interpreter.allocate_tensors()
-            current = length
-        for tensor, values in zip(inputs, pad(rows, [row], length), strict=True):
-            interpreter.set_tensor(tensor, values)
-        interpreter.invoke()
-        for tensor, sums in measured.values():
-            sums.add(interpreter.get_tensor(tensor))
-    moments = {name: sums.moments() for name, (_, sums) in measured.items()}
+    # What is no number is named in the end, with its place.
+    with np.errstate(over="ignore", invalid="ignore"):
+        chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:_ROWS])
+        # As when texts are classified, a [PAD] follows the last token wherever there is room for one.
+        lengths = np.minimum(max_length, -(-(rows.lengths[chosen] + 1) // _LENGTH_STEP) * _LENGTH_STEP)
+        current = max_length
+        for row, length in sorted(zip(chosen.tolist(), lengths.tolist(), strict=True), key=lambda pair: pair[::-1]):
+            if length != current:
+                for tensor in inputs:
+                    interpreter.resize_tensor_input(tensor, [1, length], strict=False)
+                interpreter.allocate_tensors()
+                current = length
+            for tensor, values in zip(inputs, pad(rows, [row], length), strict=True):
+                interpreter.set_tensor(tensor, values)
+            interpreter.invoke()
+            for tensor, sums in measured.values():
+                sums.add(interpreter.get_tensor(tensor))
+        moments = {name: sums.moments() for name, (_, sums) in measured.items()}
+    for name, found in moments.items():
+        if not (np.isfinite(found.mean).all() and np.isfinite(found.covariance).all()):
+            raise ModelError(
+                f"int4 weights cannot be chosen: on training rows the trained model computes NaN or infinity at `{name}`; "
+                "export with another export.quantization, or train again with a lower training.learning_rate"
+            )
     return {name: moments[output] for name, output in outputs.items()}

@@ -30,9 +30,11 @@ def inference_weights(trained: EncoderCheckpoint | WordVectors, head: Mapping[st
 
     `head` holds head/kernel [width, labels], head/bias [labels], features/mean and features/scale [width].
     """
-    scaled = head["head/kernel"].astype(np.float64) * head["features/scale"].astype(np.float64)[:, None]
-    shifted = head["head/bias"] - head["features/mean"].astype(np.float64) @ scaled
-    kernel, bias = scaled.astype(np.float32), shifted.astype(np.float32)
+    # What overflows in float32 is named where the graph is written.
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = head["head/kernel"].astype(np.float64) * head["features/scale"].astype(np.float64)[:, None]
+        shifted = head["head/bias"] - head["features/mean"].astype(np.float64) @ scaled
+        kernel, bias = scaled.astype(np.float32), shifted.astype(np.float32)
     if isinstance(trained, WordVectors):
         return AverageWordsWeights(trained.weights[VECTORS], trained.rows, kernel, bias)
     return ClassifierWeights(trained.config, trained.weights, trained.mask_convention, kernel, bias)
