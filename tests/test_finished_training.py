@@ -41,7 +41,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def stopped(*_: object) -> Any:
+def stopped(*_: object, **__: object) -> Any:
     raise KeyboardInterrupt
 
 
@@ -49,6 +49,19 @@ def stopped(*_: object) -> Any:
 def trained(start: Path, tmp_path: Path) -> Path:
     """A copy of it, at another place."""
     return Path(shutil.copytree(start, tmp_path / "moved"))
+
+
+@pytest.fixture(scope="module")
+def finished_once(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(start, tmp_path_factory.mktemp("finished") / "moved"))
+    finish(folder, "training.reject_for_precision=0.5")
+    return folder
+
+
+@pytest.fixture
+def complete(finished_once: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run's folder; its data and its encoder lie beside it."""
+    return Path(shutil.copytree(finished_once, tmp_path / "moved")) / "run"
 
 
 def finish(folder: Path, *overrides: str, **how: Any) -> textclf.Run:
@@ -272,9 +285,8 @@ def test_everything_in_a_run_folder_has_the_mode_of_the_umask(trained):
 # --- Exports replace models of textclf only --------------------------------------------------------------------------
 
 
-def test_an_export_replaces_no_file_that_is_not_a_model_of_ours(trained, tmp_path):
-    finished = finish(trained)
-    folder = finished.dir
+def test_an_export_replaces_no_file_that_is_not_a_model_of_ours(complete, tmp_path):
+    folder = complete
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "other.tflite").write_bytes(b"\x1c\x00\x00\x00TFL3")
     (tmp_path / "folder").mkdir()
@@ -284,7 +296,7 @@ def test_an_export_replaces_no_file_that_is_not_a_model_of_ours(trained, tmp_pat
         tmp_path / "folder": "is a folder",
         tmp_path / "nowhere" / "m.tflite": "there is no folder",
         tmp_path / ("n" * 300): "cannot be written",
-        trained / "train.csv": "is not a model of textclf",
+        complete.parent / "train.csv": "is not a model of textclf",
         folder / "recipe.yaml": "is not a model of textclf",
         folder / "checkpoints" / "best" / "head.safetensors": "is not a model of textclf",
         folder / "model.tflite": "is a run's own model",
@@ -300,8 +312,8 @@ def test_an_export_replaces_no_file_that_is_not_a_model_of_ours(trained, tmp_pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs links and POSIX modes")
-def test_a_replaced_export_keeps_its_mode_and_links_are_followed(trained, tmp_path):
-    folder = finish(trained).dir
+def test_a_replaced_export_keeps_its_mode_and_links_are_followed(complete, tmp_path):
+    folder = complete
     output, link = tmp_path / "out.tflite", tmp_path / "link.tflite"
     export_run(folder, ["quantization=none"], output)
     output.chmod(0o600)
@@ -314,8 +326,8 @@ def test_a_replaced_export_keeps_its_mode_and_links_are_followed(trained, tmp_pa
     assert (read_metadata(output).settings or {})["quantization"] == "float16"
 
 
-def test_a_run_of_the_first_textclf_is_exported_and_replaced(trained):
-    folder = finish(trained, "training.reject_for_precision=0.5").dir
+def test_a_run_of_the_first_textclf_is_exported_and_replaced(complete):
+    folder = complete
     file = folder / "metrics.json"
     metrics = json.loads(file.read_text())
     for key in ("format", "version"):
@@ -332,10 +344,10 @@ def test_a_run_of_the_first_textclf_is_exported_and_replaced(trained):
         load_trained_run(folder)
 
 
-def test_a_head_that_does_not_fit_or_holds_nan_is_refused_by_name(trained):
+def test_a_head_that_does_not_fit_or_holds_nan_is_refused_by_name(complete):
     from textclf.run_folder import load_state, save_state
 
-    folder = finish(trained).dir
+    folder = complete
     file = folder / "checkpoints" / "best" / "head.safetensors"
     head, _ = load_state(file)
     for name, array in {
@@ -356,14 +368,14 @@ def test_a_disk_that_is_too_small_is_said_before_the_training(trained, monkeypat
         finish(trained)
 
 
-def test_inputs_inside_the_run_to_be_replaced_are_refused_and_its_own_recipe_is_not(trained):
-    folder = finish(trained).dir
+def test_inputs_inside_the_run_to_be_replaced_are_refused_and_its_own_recipe_is_not(complete):
+    folder = complete
     recipe = load_recipe(folder / "recipe.yaml", [f"encoder.source={folder}"])
     with pytest.raises(RunError, match="lies in the folder that the run would replace"):
         textclf.train(recipe, folder, force=True, quiet=True)
     assert (folder / "model.tflite").is_file()
     # The recipe was read as a whole and may be in the folder that it replaces.
-    broken = load_recipe(folder / "recipe.yaml", [f"encoder.source={trained / 'nothing'}"])
+    broken = load_recipe(folder / "recipe.yaml", [f"encoder.source={complete.parent / 'nothing'}"])
     with pytest.raises(EncoderError):
         textclf.train(broken, folder, force=True, quiet=True)
     assert (folder / "model.tflite").is_file()
