@@ -429,7 +429,10 @@ def test_states_of_the_first_textclf_are_read_and_those_of_a_newer_one_refused(t
     file = tmp_path / "head.safetensors"
     save_file({"a": np.ones(2)}, file, metadata={"facts": '{"step": 1}'})
     assert load_state(file)[1] == {"step": 1}
-    for metadata in ({"facts": "{}", "version": "2"}, {"facts": "[]"}, {}):
+    for copy in ("a", "b"):
+        save_state(tmp_path / copy, {"a": np.ones(2)}, {"step": 1, "epoch": 2})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    for metadata in ({"facts": '{"state_version": 2}'}, {"facts": "[1]"}, {"facts": "null"}, {}):
         save_file({"a": np.ones(2)}, file, metadata=metadata)
         with pytest.raises(RunError, match=r"head\.safetensors"):
             load_state(file)

@@ -36,7 +36,7 @@ METRICS_FORMAT, METRICS_VERSION = "textclf-metrics", 1
 # What the metrics of runs without a version, the first ones, hold all the same.
 _FIRST_METRICS = {"name", "versions", "labels", "history", "export", "recipe"}
 _LARGEST_METRICS = 1 << 28
-_STATE_FORMAT, _STATE_VERSION = "textclf-state", "1"
+_STATE_VERSION = 1
 
 MODEL_NAMES = r"model(?:-(?:dynamic|int4|float16|none)(?:-task-library)?)?\.tflite"
 """What the model of a run is called, and by default those that are exported from it later."""
@@ -269,7 +269,8 @@ def _leave(folder: RunFolder) -> None:
 def save_state(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
     """Arrays by name and JSON facts as one safetensors file, written whole or not at all, its mode by the umask."""
     temporary = path.with_name(f".{path.name}.part")
-    metadata = {"format": _STATE_FORMAT, "version": _STATE_VERSION, "facts": json.dumps(facts)}
+    # One key alone: safetensors writes several in any order, and equal states have equal bytes.
+    metadata = {"facts": json.dumps({"state_version": _STATE_VERSION, **facts})}
     try:
         temporary.write_bytes(b"")
         mode = temporary.stat().st_mode
@@ -297,12 +298,10 @@ def load_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with path.open("rb"):
             pass
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
-            if metadata.get("version", _STATE_VERSION) == _STATE_VERSION:
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-                facts = json.loads(metadata["facts"])
-                if isinstance(facts, dict):
-                    return arrays, facts
+            facts = dict(json.loads(file.metadata()["facts"]))
+            version = facts.pop("state_version", _STATE_VERSION)
+            if version == _STATE_VERSION:
+                return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a mapping
     except PermissionError as error:
         raise RunError(f"{path}: cannot be read (permission denied); ask its owner for permission") from error
     except (SafetensorError, OSError, KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
@@ -311,7 +310,7 @@ def load_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             f"{path}: the saved state cannot be read ({reason}); start the run again with force=True (--force)"
         ) from error
     raise RunError(
-        f"{path}: is a state of version {metadata.get('version')!r}, this textclf reads version {_STATE_VERSION}; install "
+        f"{path}: is a state of version {version!r}, this textclf reads version {_STATE_VERSION}; install "
         "a newer textclf, or start the run again with force=True (--force)"
     )
 
