@@ -10,11 +10,12 @@ import pytest
 from tests.command import run
 from tests.tiny import tiny_checkpoint, write_recipe
 from textclf.dataset import load_dataset
-from textclf.errors import EngineError, RunError
+from textclf.errors import DataError, EngineError, RunError
 from textclf.export.inference_graph import ClassifierWeights
 from textclf.export.model import export_classifier
 from textclf.model_maker import comparison
 from textclf.model_maker.comparison import Comparison, Measurement, compare
+from textclf.output_folder import foreign_entries
 from textclf.progress import Progress
 from textclf.recipe import Recipe, load_recipe
 
@@ -90,28 +91,106 @@ def test_every_engine_and_seed_gets_the_same_split_in_turns(tmp_path: Path, trai
         ("native", 1), ("model-maker", 1), ("model-maker", 2), ("native", 2)
     ]  # fmt: skip
     expected = load_dataset(recipes["native"].dataset, 1)
+    assert len(trained) == 4
     for recipe in trained:
-        dataset = load_dataset(recipe.dataset, 99)
+        files = {name: output / "data" / f"{name}.csv" for name in ("train", "validation", "test")}
+        assert [getattr(recipe.dataset, name).name for name in files] == [file.name for file in files.values()]
+        dataset = load_dataset(recipe.dataset.model_copy(update=files), 99)
         for split in ("train", "validation", "test"):
             assert getattr(dataset, split).texts == getattr(expected, split).texts
             assert getattr(dataset, split).labels.tolist() == getattr(expected, split).labels.tolist()
         assert dataset.labels == expected.labels
     written = json.loads((output / "comparison.json").read_text())
-    assert written == json.loads(json.dumps(found.as_dict()))
+    assert written == {"format": "textclf-comparison", "version": 1, **json.loads(json.dumps(found.as_dict()))}
     assert set(written["latency_ms"]) == {"native", "model-maker"}
     assert (output / "comparison.md").read_text() == found.as_markdown()
 
 
-def test_a_folder_that_exists_is_kept_unless_told_otherwise(tmp_path: Path, trained: list[Recipe]) -> None:
+def test_a_comparison_that_exists_is_replaced_only_by_force_and_only_by_a_complete_one(
+    tmp_path: Path, trained: list[Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipes = _recipes(tmp_path, "native")
     output = tmp_path / "compared"
-    output.mkdir()
-    (output / "mine").touch()
+    compare(recipes, [1], output, quiet=True)
     with pytest.raises(RunError, match="exists already"):
+        compare(recipes, [2], output, quiet=True)
+    missing = recipes["native"].dataset.model_copy(update={"train": tmp_path / "missing.csv"})
+    with pytest.raises(DataError, match=r"missing\.csv"):
+        compare(
+            {"native": recipes["native"].model_copy(update={"dataset": missing})}, [2], output, force=True, quiet=True
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "_speeds", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            compare(recipes, [2], output, force=True, quiet=True)
+    assert (output / "runs" / "native-1" / "model.tflite").exists()
+    assert sorted(path.name for path in tmp_path.iterdir() if "compared" in path.name) == ["compared"]
+    compare(recipes, [2], output, force=True, quiet=True)
+    assert [path.name for path in (output / "runs").iterdir()] == ["native-2"]
+
+
+def test_a_folder_that_is_no_comparison_or_holds_other_things_is_never_replaced(
+    tmp_path: Path, trained: list[Recipe]
+) -> None:
+    recipes = _recipes(tmp_path, "native")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").touch()
+    with pytest.raises(RunError, match=r"is not the folder of a comparison of textclf.*thesis\.txt.*output \(-o\)"):
+        compare(recipes, [1], tmp_path / "precious", force=True, quiet=True)
+    output = tmp_path / "compared"
+    compare(recipes, [1], output, quiet=True)
+    (output / "runs" / "native-1" / "notes.txt").touch()
+    with pytest.raises(RunError, match=r"holds what textclf did not write.*runs/native-1/notes\.txt"):
+        compare(recipes, [1], output, force=True, quiet=True)
+    assert (tmp_path / "precious" / "thesis.txt").exists()
+    assert (output / "runs" / "native-1" / "notes.txt").exists()
+
+
+def test_complete_runs_of_a_comparison_that_failed_are_kept_until_told_otherwise(
+    tmp_path: Path, trained: list[Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = _recipes(tmp_path, "native")
+    output = tmp_path / "compared"
+
+    def fail(*_: object) -> None:
+        (tmp_path / ".compared.unfinished" / "runs" / "native-1" / "metrics.json").touch()
+        raise EngineError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "_speeds", fail)
+        with pytest.raises(EngineError):
+            compare(recipes, [1], output, quiet=True)
+    with pytest.raises(RunError, match=r"left complete runs in .*unfinished \(native-1\)"):
         compare(recipes, [1], output, quiet=True)
-    assert (output / "mine").exists()
     compare(recipes, [1], output, force=True, quiet=True)
-    assert not (output / "mine").exists()
+    assert output.is_dir()
+
+
+def test_the_whole_comparison_runs_and_its_folder_can_be_moved_and_replaced(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "_LATENCY_ROUNDS", 2)
+    recipe = write_recipe(tmp_path, rows=60, epochs=1)
+    arguments = ("compare", recipe, "--engines", "native", "-o", tmp_path / "compared")
+    assert run(*arguments, "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    [measured] = found["measurements"]
+    assert measured["run"] == "runs/native-1"
+    assert 0 < measured["first_step"] < measured["total"]
+    assert measured["peak_mib"] > 50
+    assert found["latency_ms"]["native"] > 0
+    folder = (tmp_path / "compared").rename(tmp_path / "moved")
+    assert str(tmp_path) not in (folder / "comparison.json").read_text()
+    again = load_recipe(folder / measured["run"] / "recipe.yaml")
+    assert again.dataset.train == folder / "data" / "train.csv"
+    recipes = {"native": again}
+    assert not foreign_entries(folder, comparison.COMPARISON.entries)
+    missing = again.dataset.model_copy(update={"train": tmp_path / "missing.csv"})
+    with pytest.raises(DataError):
+        compare(
+            {"native": recipes["native"].model_copy(update={"dataset": missing})}, [1], folder, force=True, quiet=True
+        )
+    assert (folder / measured["run"] / "model.tflite").exists()
 
 
 def test_a_run_that_fails_ends_the_comparison_with_its_last_words(tmp_path: Path) -> None:

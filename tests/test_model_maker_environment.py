@@ -72,7 +72,7 @@ def test_it_is_made_tried_and_found_again(calls: Path) -> None:
     assert made.python == place() / "environment" / "bin" / "python"
     assert find_environment() == made
     assert status()["state"] == "ready"
-    assert sorted(path.name for path in place().iterdir() if path.name != ".lock") == ["environment"]
+    assert sorted(path.name for path in place().iterdir()) == ["environment", "made-by-textclf"]
     count = len(calls.read_text().splitlines())
     _set_up()
     assert len(calls.read_text().splitlines()) == count, "a second set-up has nothing to do"
@@ -92,7 +92,7 @@ def test_a_set_up_that_fails_tells_why_and_goes_on_when_it_is_repeated(
     calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_UV", "fail")
-    with pytest.raises(EngineError, match=r"(?s)exit code 2.*no route to the index.*give the command again"):
+    with pytest.raises(EngineError, match=r"(?s)exit code 2.*no route to the index.*run the command again"):
         _set_up()
     assert status()["state"] == "unfinished"
     assert (place() / "packages" / "wheels").is_dir(), "what was downloaded is kept"
@@ -166,6 +166,39 @@ def test_remove_takes_everything_away(calls: Path, capsys: pytest.CaptureFixture
     assert not place().exists()
     assert run("model-maker", "remove") == 0
     assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_a_folder_that_set_up_did_not_make_is_neither_removed_nor_set_up_in(calls: Path) -> None:
+    place().mkdir(parents=True)
+    (place() / "notes.txt").write_text("mine")
+    (place() / "environment").mkdir()
+    with pytest.raises(EngineError, match=r"holds what textclf did not make: environment/, notes\.txt; move it"):
+        environment.remove()
+    with pytest.raises(EngineError, match=r"holds what textclf did not make"):
+        _set_up()
+    assert sorted(path.name for path in place().iterdir()) == ["environment", "notes.txt"]
+    assert run("model-maker", "remove") == 2
+
+
+def test_what_a_person_put_beside_the_environment_is_not_removed(calls: Path, tmp_path: Path) -> None:
+    _set_up()
+    (place() / "notes.txt").write_text("mine")
+    with pytest.raises(EngineError, match=r"did not make: notes\.txt"):
+        environment.remove()
+    assert status()["state"] == "ready"
+    (place() / "notes.txt").rename(tmp_path / "notes.txt")
+    (tmp_path / "big disk" / "kept").mkdir(parents=True)
+    (place() / "packages").symlink_to(tmp_path / "big disk")
+    assert environment.remove() > 0
+    assert not place().exists()
+    assert (tmp_path / "big disk" / "kept").exists()
+
+
+def test_a_set_up_of_the_first_textclf_which_left_no_marker_is_removed(calls: Path) -> None:
+    _set_up()
+    (place() / "made-by-textclf").unlink()
+    environment.remove()
+    assert not place().exists()
 
 
 def test_status_is_told_as_text_and_as_json(calls: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,14 +8,12 @@ standardisation is linear and is folded into the head of the exported model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
 
 from textclf.encoders.mobilebert import Dropout, Product
 from textclf.encoders.trainable import AnyEncoder, trainable
-from textclf.export.model import InferenceWeights, inference_weights
 from textclf.head_fitting import fit_head
 
 TokenArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -98,11 +96,6 @@ class PooledClassifier:
         """Logits float32 [rows, labels] without dropout."""
         return self._logits(*arrays).numpy()
 
-    def scale_logits(self, factor: float) -> None:
-        """Multiplies all logits: what a temperature of 1/factor does."""
-        for name in ("head/kernel", "head/bias"):
-            self.variables[name].assign(self.variables[name] * np.float32(factor))
-
     def not_finite(self) -> str | None:
         """The name of the first array of `state` that holds NaN or infinity; None where none does."""
         arrays = {**self.variables, "features/mean": self.feature_mean, "features/scale": self.feature_scale}
@@ -131,10 +124,6 @@ class PooledClassifier:
         """The encoder's arrays by checkpoint name."""
         arrays = {name: variable.numpy() for name, variable in self.variables.items() if not name.startswith("head/")}
         return self.encoder.weights(arrays)
-
-    def inference_weights(self) -> InferenceWeights:
-        """The weights from which the exported graph is written."""
-        return inference_weights(replace(self.encoder.checkpoint, weights=self.encoder_weights()), self.head())
 
     def _pooled(
         self,

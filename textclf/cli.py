@@ -61,7 +61,8 @@ def train_command(
 ) -> None:
     """Train RECIPE, export the model, verify it and measure it.
 
-    KEY=VALUE changes a setting of the recipe, for example training.epochs=5.
+    KEY=VALUE changes a setting of the recipe, for example training.epochs=5. Exit code 3: the run is complete, but
+    model.tflite is not in the form that the recipe asks for, which did not pass its checks.
     """
     if force and resume:
         raise click.UsageError("--force starts again and --resume goes on: give one of the two")
@@ -76,6 +77,9 @@ def train_command(
     run = train(loaded, run_dir, force=force, resume=resume)
     click.echo(f"{run.dir}: complete in {run.metrics['seconds']:.0f} s")
     click.echo(f"Classify with: textclf classify {run.model_path} INPUT.csv -o OUTPUT.csv")
+    if run.metrics["export"].get("refused"):
+        # The model is in another form than the recipe asks for.
+        sys.exit(3)
 
 
 @cli.command("check")

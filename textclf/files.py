@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all: content in, a file under its name out, or the one that stood there before."""
+"""Files that are written whole or not at all, and locks: content in, a file under its name out, or the one before it."""
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -54,3 +55,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Meanwhile no other process holds the lock file `path`, which is removed at the end.
+
+    Raises filelock.Timeout at once where another process holds it. Removing the file is safe because it happens while
+    the lock is held, and because filelock (from 3.21) opens the file again where it has locked one that was removed.
+    """
+    from filelock import FileLock
+
+    with FileLock(path, timeout=0):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                # A lock file is empty: any other file of this name is somebody's.
+                if path.stat().st_size == 0:
+                    path.unlink()

@@ -35,7 +35,7 @@ from textclf.memory import prepare_linear_algebra, shortage, training_bytes
 from textclf.optimizer import AdamW, scheduled_learning_rate
 from textclf.precision import chosen_precision, matrix_product
 from textclf.progress import Progress
-from textclf.recipe import Recipe, dump_recipe
+from textclf.recipe import Recipe
 from textclf.run_folder import RunFolder, RunLog, load_state, save_state
 from textclf.tokenizer import Encoded, TextTokenizer, pad
 from textclf.training_step import Part, TrainingStep
@@ -434,22 +434,37 @@ class _Fitting:
     # --- Saving and resuming -----------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        facts = {"training": self.fingerprint, "progress": asdict(self.state)}
+        save_state(self.folder.last_state, self._arrays(), facts)
+        self.saved = time.monotonic()
+
+    def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {f"model/{name}": array for name, array in self.classifier.state().items()}
         arrays.update({f"optimizer/{name}": array for name, array in self.optimizer.state().items()})
-        facts = {"fingerprint": self.fingerprint, "progress": asdict(self.state)}
-        save_state(self.folder.last_state, arrays, facts)
-        self.saved = time.monotonic()
+        return arrays
 
     def _restore(self) -> None:
         arrays, facts = load_state(self.folder.last_state)
-        if facts["fingerprint"] != self.fingerprint:
+        target, again = self.folder.target, "start it again with force=True (--force)"
+        if "training" not in facts:
             raise RunError(
-                f"{self.folder.target}: the recipe, the data or the encoder changed since the run was interrupted, "
-                "so it cannot go on as the same run; start it again with --force"
+                f"{target}: the interrupted run was saved by an older textclf, so it cannot be resumed by this one; resume "
+                f"it with that version, or {again}"
             )
+        if facts["training"] != self.fingerprint:
+            raise RunError(
+                f"{target}: the recipe, the data or the encoder changed since the run was interrupted, in what training "
+                f"depends on, so it cannot go on as the same run; undo the change, or {again}"
+            )
+        shapes = {name: array.shape for name, array in self._arrays().items()}
+        if {name: array.shape for name, array in arrays.items()} != shapes:
+            raise RunError(f"{self.folder.last_state}: its arrays are not those of this training; {again}")
+        try:
+            self.state = TrainingProgress(**facts["progress"])
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.folder.last_state}: its facts are damaged ({error}); {again}") from error
         self.classifier.load_state(_without_prefix(arrays, "model/"))
         self.optimizer.load_state(_without_prefix(arrays, "optimizer/"))
-        self.state = TrainingProgress(**facts["progress"])
         self.progress.say(f"Resuming at step {self.state.step} of {self.total_steps}")
 
 
@@ -490,10 +505,29 @@ def _without_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
+# What a resumed run may change: these settings decide only what is made of the trained weights, or when to stop.
+_NOT_TRAINING = {"calibrate", "reject_for_precision", "watchers"}
+
+
 def _fingerprint(recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder) -> str:
-    """A hash of all that decides how the training goes on."""
-    facts = [dump_recipe(recipe), sorted(data.dataset.files.values()), fingerprint(checkpoint)]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    """A hash of all that decides how the training goes on.
+
+    That is what the model reads, token ids and labels, not the files, columns and paths from which they come. Test rows
+    count only with several seeds, whose scores on them are recorded as the seeds end.
+    """
+    splits = [data.dataset.train, data.dataset.validation]
+    if data.dataset.test is not None and recipe.training.seeds is not None:
+        splits.append(data.dataset.test)
+    settings = recipe.training.model_dump(mode="json", exclude=_NOT_TRAINING)
+    digest = hashlib.sha256()
+    facts = [settings, data.max_length, list(data.dataset.labels), fingerprint(checkpoint)]
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    for split in splits:
+        encoded = data.encoded[split.name]
+        for array in (encoded.flat_ids, encoded.offsets, encoded.first_lengths, split.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 class _Interruption:

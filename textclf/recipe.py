@@ -871,9 +871,21 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     return recipe
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML with all defaults written out and all paths absolute; `load_recipe` gives an equal recipe."""
+def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
+    """The recipe as YAML with all defaults written out; `load_recipe` gives an equal recipe.
+
+    Paths are absolute or, for a recipe that is written into the folder `relative_to`, relative to it where the two share
+    more than the root: so the folders around them may be moved together, and their names are told to nobody.
+    """
     values = recipe.model_dump(mode="json")
+    if relative_to is not None:
+        for section, name in (
+            ("dataset", "train"),
+            ("dataset", "validation"),
+            ("dataset", "test"),
+            ("encoder", "source"),
+        ):
+            values[section][name] = _relative_path(values[section][name], relative_to)
     if len(recipe.dataset.text) == 1:
         values["dataset"]["text"] = recipe.dataset.text[0]
     if not recipe.averages_words:
@@ -881,6 +893,19 @@ def dump_recipe(recipe: Recipe) -> str:
             del values["encoder"][name]
     header = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
     return header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _relative_path(value: Any, folder: Path) -> Any:
+    if not isinstance(value, str) or not os.path.isabs(value):
+        return value
+    try:
+        shared = os.path.commonpath([value, folder])
+        relative = Path(os.path.relpath(value, folder)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return value
+    if Path(shared) == Path(Path(value).anchor):
+        return value
+    return relative if relative.startswith("..") else f"./{relative}"
 
 
 def recipe_json_schema() -> dict[str, Any]:

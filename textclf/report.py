@@ -248,7 +248,9 @@ def _common_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "calibration": metrics.get("calibration"),
         "rejection": metrics.get("rejection"),
         "seeds": metrics.get("seeds"),
-        "weights": _WEIGHTS[metrics["export"]["quantization"]],
+        "weights": _WEIGHTS.get(metrics["export"]["quantization"]),
+        # Why there is no model.tflite, in runs that are complete without it.
+        "withheld": metrics["export"].get("withheld"),
         "measured": measured,
         "split": split,
         "headline": headline,

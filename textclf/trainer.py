@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
+import os
 import platform
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -28,9 +32,11 @@ from textclf.encoders.average_words import WordVectors, write_word_vectors
 from textclf.encoders.description import fingerprint
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.trainable import AnyEncoder
-from textclf.evaluation import evaluate, metrics_json, result_warnings, softmax
-from textclf.export.model import export_classifier
-from textclf.export.verification import verify_export
+from textclf.errors import RunError, TextclfError, VerificationError
+from textclf.evaluation import evaluate, result_warnings, softmax
+from textclf.export.inference_graph import Quantization
+from textclf.export.model import export_classifier, inference_weights
+from textclf.export.verification import Verification, verify_export
 from textclf.files import write_bytes, write_text
 from textclf.fitting import Fitted, PreparedData, SeedResult, fit, predict_logits
 from textclf.memory import memory_errors
@@ -40,11 +46,19 @@ from textclf.progress import Progress
 from textclf.recipe import Recipe, dump_recipe
 from textclf.recipe_data import load_recipe_data
 from textclf.recipe_encoder import encoder_of, prepare
-from textclf.report import Mistake, worst_mistakes, write_model_card, write_report
-from textclf.run_folder import RunFolder, open_run_folder, save_state
+from textclf.report import Mistake, worst_mistakes
+from textclf.run_folder import METRICS_FORMAT, METRICS_VERSION, RunFolder, open_run_folder, save_state
+from textclf.run_pages import WITHHELD, write_pages
+from textclf.tensorflow_process import use_tensorflow
 from textclf.tokenizer import TextTokenizer
 
 _RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy", "pandas")
+# From the smallest form of a model to the one that is nearest to the trained model.
+_FORMS: tuple[Quantization, ...] = ("int4", "dynamic", "float16", "none")
+# How often a run's disk holds the weights at most: two states with both moments of the optimiser, while one replaces the
+# other, the best epoch, what is kept of it, and the exported file.
+_COPIES_ON_DISK = 9
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,21 +80,34 @@ def train(
 ) -> Run:
     """Trains, exports, verifies and measures what the recipe describes.
 
-    `run_dir` is the folder to write, by default `runs/<name>`; one that exists is replaced only with `force`. With
-    `resume` an interrupted run goes on from its last saved step and ends as if it had never stopped. Progress goes to
-    standard error unless `quiet`. Raises a TextclfError for whatever in the recipe, the data, the encoder or the folder
-    keeps the run from its end.
+    `run_dir` is the folder to write, by default `runs/<name>`; one that exists is replaced only with `force`, and only
+    where textclf wrote all that it holds. With `resume` an interrupted run goes on from its last saved step and ends as
+    if it had never stopped; it replaces an existing run if it was started with `force`. Progress goes to standard error
+    unless `quiet`.
+
+    A model that departs too far from the trained one in the form that the recipe asks for (export.quantization) is
+    written in the nearest form that passes, int4 → dynamic → float16 → none: `metrics["export"]["quantization"]` is the
+    form written, and `metrics["export"]["refused"]` lists the others with the reasons; the command `textclf train` then
+    ends with exit code 3. Where no form passes, the run folder is complete but for `model.tflite`, and VerificationError
+    says so: `textclf export` works on this run.
+
+    Raises a TextclfError for whatever in the recipe, the data, the encoder or the folder keeps the run from its end.
     """
     started = time.monotonic()
     progress = Progress(quiet=quiet)
     if recipe.training.engine == "model-maker":
         # Said before anything is read, fetched or written.
         require_environment()
+    else:
+        use_tensorflow("train")
     target = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
-    with open_run_folder(target, force=force, resume=resume) as folder:
+    with open_run_folder(target, force=force, resume=resume, inputs=_inputs(recipe), say=progress.say) as folder:
+        if folder.finished is not None:
+            return _finished_run(target, folder.finished)
         with progress.during("Reading the data"):
             recipe, dataset = load_recipe_data(recipe)
         checkpoint = encoder_of(recipe, dataset)
+        _check_space(folder, checkpoint)
         tokenizer = prepare(recipe, dataset, checkpoint).tokenizer
         with progress.during("Splitting the texts into tokens"):
             data = prepare_data(recipe, dataset, tokenizer)
@@ -91,11 +118,38 @@ def train(
         with memory_errors(recipe, folder, "the trained model was exported and measured"):
             metrics, mistakes = _finish(recipe, data, checkpoint, training, folder, progress)
         metrics["seconds"] = round(time.monotonic() - started, 1)
-        write_text(folder.path / "metrics.json", metrics_json(metrics))
-        write_report(folder.path, metrics, mistakes)
-        write_model_card(folder.path, metrics)
+        write_pages(folder.path, metrics, mistakes)
+        training.leave()
         folder.finish()
+    return _finished_run(target, metrics)
+
+
+def _finished_run(target: Path, metrics: dict[str, Any]) -> Run:
+    """The run as `train` returns it; raises VerificationError for one that is complete but for its model."""
+    reason = metrics["export"].get("withheld")
+    if reason is not None:
+        raise VerificationError(
+            f"{target}: the training is complete, but {WITHHELD}: {reason}. The trained weights are kept: "
+            f"export them in another form or within wider bounds, for example `textclf export {target} quantization=none`"
+        )
     return Run(target, target / "model.tflite", metrics)
+
+
+def _inputs(recipe: Recipe) -> list[Path]:
+    """The files and folders that a run of this recipe reads."""
+    settings = recipe.dataset
+    named = [settings.train, settings.validation, settings.test, recipe.encoder.source]
+    return [Path(path) for path in named if isinstance(path, Path) or (isinstance(path, str) and os.path.isabs(path))]
+
+
+def _check_space(folder: RunFolder, checkpoint: AnyEncoder) -> None:
+    needed = _COPIES_ON_DISK * sum(array.nbytes for array in checkpoint.weights.values())
+    free = shutil.disk_usage(folder.path).free
+    if free < needed:
+        raise RunError(
+            f"{folder.target}: {free / 1e6:,.0f} MB are free on this disk, but the training writes up to "
+            f"{needed / 1e6:,.0f} MB; free some space, or choose another {folder.kind.argument}"
+        )
 
 
 def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
@@ -124,14 +178,20 @@ class Training(Protocol):
     def logits(self, split: str) -> np.ndarray:
         """float32 [rows, labels] of the trained model, in the order of the split."""
 
-    def export(self, temperature: float, reject_below: float | None) -> bytes:
-        """The bytes of `model.tflite`, of which the logits are divided by `temperature`."""
+    forms: tuple[Quantization, ...]
+    """The forms in which the model can be exported: the recipe's, then ever nearer ones to the trained model."""
+
+    def export(self, temperature: float, reject_below: float | None, form: Quantization) -> bytes:
+        """The bytes of `model.tflite`, of which the logits are divided by `temperature`. Nothing else changes by it."""
 
     def comparable(self, predictor: Classifier) -> Classifier:
         """One that splits texts as it was done for `logits`."""
 
-    def keep(self, folder: RunFolder) -> None:
-        """Leaves in the folder what a finished run has, and nothing else."""
+    def keep(self, folder: RunFolder, temperature: float) -> None:
+        """Writes the trained weights and the log into the folder, as a finished run has them."""
+
+    def leave(self) -> None:
+        """Removes what only the training needed."""
 
 
 @dataclass
@@ -148,19 +208,19 @@ class _NativeTraining:
         self.precision = self.fitted.precision
         self.vocabulary: Sequence[str] = self.checkpoint.vocabulary
         self.facts: dict[str, Any] = {"name": "native"}
+        self.forms = _FORMS[_FORMS.index(self.recipe.export.quantization) :]
 
     def logits(self, split: str) -> np.ndarray:
         return predict_logits(self.fitted.classifier, self.data, split)
 
-    def export(self, temperature: float, reject_below: float | None) -> bytes:
+    def export(self, temperature: float, reject_below: float | None, form: Quantization) -> bytes:
         classifier = self.fitted.classifier
-        classifier.scale_logits(1.0 / temperature)
-        labels, vocabulary = self.data.dataset.labels, self.checkpoint.vocabulary
+        trained = replace(self.checkpoint, weights=classifier.encoder_weights())
         return export_classifier(
-            self.recipe,
-            classifier.inference_weights(),
-            labels,
-            vocabulary,
+            self.recipe.model_copy(update={"export": self.recipe.export.model_copy(update={"quantization": form})}),
+            inference_weights(trained, _cooled(classifier.head(), temperature)),
+            self.data.dataset.labels,
+            self.checkpoint.vocabulary,
             reject_below=reject_below,
             rows=self.data.encoded["train"],
         )
@@ -168,8 +228,11 @@ class _NativeTraining:
     def comparable(self, predictor: Classifier) -> Classifier:
         return predictor
 
-    def keep(self, folder: RunFolder) -> None:
-        _keep_best(self.checkpoint, self.fitted, folder)
+    def keep(self, folder: RunFolder, temperature: float) -> None:
+        _keep_best(self.checkpoint, self.fitted, folder, temperature)
+
+    def leave(self) -> None:
+        pass  # The saved states go when the folder is complete.
 
 
 def _trained(
@@ -212,50 +275,36 @@ def _finish(
     trained = {name: softmax(values / temperature) for name, values in logits.items()}
     threshold = _choose_threshold(recipe, trained["validation"], truth["validation"], progress)
 
-    model_path = folder.path / "model.tflite"
-    content = training.export(temperature, threshold)
-    write_bytes(model_path, content)
-    predictor = Classifier(model_path)
-    exported = {split.name: predictor.probabilities(split.texts) for split in measured_splits}
-    comparable = training.comparable(predictor)
-    compared = {
-        split.name: exported[split.name] if comparable is predictor else comparable.probabilities(split.texts)
-        for split in measured_splits
-    }
-    verification = verify_export(
-        np.concatenate(list(trained.values())),
-        np.concatenate(list(compared.values())),
-        np.concatenate([split.labels for split in measured_splits]),
-        recipe.export.quantization,
-        max_changed_labels=recipe.export.max_changed_labels,
-        max_lost_accuracy=recipe.export.max_lost_accuracy,
-    )
-    progress.say(
-        f"model.tflite: {len(content) / 1e6:.1f} MB, compared with the trained model on {verification.rows} rows: "
-        f"{verification.changed_labels} labels differ, largest difference in a probability "
-        f"{verification.largest_difference:.4f}"
-    )
+    # First what a later export needs: whatever fails after this, the trained weights can be reached.
+    write_text(folder.path / "labels.txt", "".join(f"{label}\n" for label in dataset.labels))
+    write_text(folder.path / "vocab.txt", "".join(f"{piece}\n" for piece in training.vocabulary))
+    write_text(folder.path / "recipe.yaml", dump_recipe(recipe, relative_to=folder.place))
+    training.keep(folder, temperature)
+    exported_file, refused = _exported(recipe, dataset, training, trained, temperature, threshold, folder, progress)
+    exported = exported_file.probabilities if exported_file is not None else trained
     for name, errors in calibration["expected_calibration_error"].items():
-        errors["exported"] = calibration_error(exported[name], truth[name])
+        if exported_file is not None:
+            errors["exported"] = calibration_error(exported[name], truth[name])
+    measured_model = "model.tflite" if exported_file is not None else "trained model, not exported,"
     measured = {split.name: evaluate(exported[split.name], split.labels, dataset.labels) for split in measured_splits}
     for name, values in measured.items():
         progress.say(
-            f"model.tflite on the {name} split ({values.rows} rows): accuracy {values.accuracy:.1%}, "
+            f"{measured_model} on the {name} split ({values.rows} rows): accuracy {values.accuracy:.1%}, "
             f"macro-F1 {values.macro_f1:.1%}"
         )
     reported = measured_splits[-1]
-    warnings = [*winner.warnings, *result_warnings(measured, reported.name)]
-    for warning in warnings[len(winner.warnings) :]:
+    doubts = result_warnings(measured, reported.name)
+    for warning in doubts:
         progress.say(f"Warning: {warning}")
     if threshold is not None:
         rejection = {name: asdict(measure_rejection(exported[name], truth[name], threshold)) for name in measured}
     else:
         rejection = None
-    write_text(folder.path / "labels.txt", "".join(f"{label}\n" for label in dataset.labels))
-    write_text(folder.path / "vocab.txt", "".join(f"{piece}\n" for piece in training.vocabulary))
-    write_text(folder.path / "recipe.yaml", dump_recipe(recipe))
-    training.keep(folder)
+    names = _short_names(dataset.files)
+    warnings = [*winner.warnings, *_export_warnings(exported_file, refused), *doubts]
     metrics = {
+        "format": METRICS_FORMAT,
+        "version": METRICS_VERSION,
         "name": recipe.name,
         "versions": {
             "python": platform.python_version(),
@@ -264,16 +313,16 @@ def _finish(
         },
         "engine": training.facts,
         "seed": winner.seed,
-        "files": {str(path): digest for path, digest in dataset.files.items()},
+        "files": {names[path]: digest for path, digest in dataset.files.items()},
         "encoder": {
-            "source": recipe.encoder.source,
+            "source": _without_folders(recipe.encoder.source),
             "format": checkpoint.format,
             "sha256": fingerprint(checkpoint),
             **asdict(checkpoint.config),
         },
         "rows": {split.name: len(split.rows) for split in dataset.splits},
         "labels": list(dataset.labels),
-        "findings": [*map(str, dataset.findings), *warnings],
+        "findings": [*(_with_short_names(str(finding), names) for finding in dataset.findings), *warnings],
         "warnings": warnings,
         "stopped": winner.stopped,
         "precision": training.precision,
@@ -282,11 +331,122 @@ def _finish(
         "seeds": _over_seeds(training.results, progress) if len(training.results) > 1 else None,
         "calibration": calibration,
         "rejection": rejection,
-        "export": {"bytes": len(content), "quantization": recipe.export.quantization, **asdict(verification)},
+        "export": _export_facts(recipe, exported_file, refused),
         **{name: values.as_dict() for name, values in measured.items()},
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": _without_folders(recipe.model_dump(mode="json")),
     }
     return metrics, worst_mistakes(reported, exported[reported.name], dataset.labels)
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A file that was written and passed: its form and size, how it was verified, its probabilities by split."""
+
+    quantization: Quantization
+    size: int
+    verification: Verification
+    probabilities: dict[str, np.ndarray]
+
+
+def _exported(
+    recipe: Recipe,
+    dataset: Dataset,
+    training: Training,
+    trained: Mapping[str, np.ndarray],
+    temperature: float,
+    threshold: float | None,
+    folder: RunFolder,
+    progress: Progress,
+) -> tuple[_Exported | None, list[dict[str, str]]]:
+    """Writes the model in the first form that passes. Returns None where none does, and the reasons against the others."""
+    path = folder.path / "model.tflite"
+    refused: list[dict[str, str]] = []
+    for form in training.forms:
+        content = b""
+        try:
+            content = training.export(temperature, threshold, form)
+            write_bytes(path, content)
+            return _checked(recipe, dataset, training, trained, path, form, progress), refused
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            # Also what a runtime raises: no failure of one form may cost the training.
+            path.unlink(missing_ok=True)
+            expected = isinstance(error, TextclfError)
+            reason = str(error).replace(str(path), "model.tflite")
+            refused.append(
+                {"quantization": form, "reason": reason if expected else f"{type(error).__name__}: {reason}"}
+            )
+            _LOG.debug("the export as %s failed", form, exc_info=error)
+            progress.say(f"Warning: export.quantization {form}: {refused[-1]['reason']}")
+            if content and len(training.forms) == 1 and not (folder.path / "checkpoints" / "best").exists():
+                # Of averaged words, Model Maker leaves nothing but the file.
+                write_bytes(folder.path / "checkpoints" / "withheld.tflite", content)
+    return None, refused
+
+
+def _checked(
+    recipe: Recipe,
+    dataset: Dataset,
+    training: Training,
+    trained: Mapping[str, np.ndarray],
+    path: Path,
+    form: Quantization,
+    progress: Progress,
+) -> _Exported:
+    """The file, compared with the trained model; raises VerificationError where it departs too far from it."""
+    splits = dataset.held_out
+    predictor = Classifier(path)
+    exported = {split.name: predictor.probabilities(split.texts) for split in splits}
+    comparable = training.comparable(predictor)
+    compared = {
+        split.name: exported[split.name] if comparable is predictor else comparable.probabilities(split.texts)
+        for split in splits
+    }
+    verification = verify_export(
+        np.concatenate(list(trained.values())),
+        np.concatenate(list(compared.values())),
+        np.concatenate([split.labels for split in splits]),
+        form,
+        max_changed_labels=recipe.export.max_changed_labels,
+        max_lost_accuracy=recipe.export.max_lost_accuracy,
+    )
+    size = path.stat().st_size
+    progress.say(
+        f"model.tflite: {form}, {size / 1e6:.1f} MB, compared with the trained model on {verification.rows} rows: "
+        f"{verification.changed_labels} labels differ, largest difference in a probability "
+        f"{verification.largest_difference:.4f}"
+    )
+    if verification.doubt is not None:
+        progress.say(f"Warning: {verification.doubt}")
+    return _Exported(form, size, verification, exported)
+
+
+def _export_facts(recipe: Recipe, exported: _Exported | None, refused: list[dict[str, str]]) -> dict[str, Any]:
+    """What `metrics.json` says of the export; `withheld` is why there is no file, None where there is one."""
+    facts: dict[str, Any] = {"requested": recipe.export.quantization, "refused": refused}
+    if exported is None:
+        return {**facts, "withheld": refused[0]["reason"], "quantization": None, "bytes": None}
+    return {
+        **facts,
+        "withheld": None,
+        "quantization": exported.quantization,
+        "bytes": exported.size,
+        **asdict(exported.verification),
+    }
+
+
+def _export_warnings(exported: _Exported | None, refused: Sequence[Mapping[str, str]]) -> list[str]:
+    reasons = "; ".join(f"{one['quantization']}: {one['reason']}" for one in refused)
+    if exported is None:
+        return [f"{WITHHELD}, because no form of it passed the checks ({reasons})"]
+    warnings = [exported.verification.doubt] if exported.verification.doubt is not None else []
+    if refused:
+        warnings.append(
+            f"model.tflite is written as {exported.quantization}, not as {refused[0]['quantization']}, which the recipe asks "
+            f"for ({reasons})"
+        )
+    return warnings
 
 
 def _calibrate(
@@ -345,19 +505,52 @@ def _over_seeds(results: Sequence[SeedResult], progress: Progress) -> dict[str, 
     return summary
 
 
-def _keep_best(checkpoint: AnyEncoder, fitted: Fitted, folder: RunFolder) -> None:
-    """What the exported file was made from, as an encoder that other recipes can start from, and its head beside it."""
+def _keep_best(checkpoint: AnyEncoder, fitted: Fitted, folder: RunFolder, temperature: float) -> None:
+    """What the exported file is made from, as an encoder that other recipes can start from, and its head beside it."""
     classifier = fitted.classifier
     best = folder.path / "checkpoints" / "best"
     if isinstance(checkpoint, WordVectors):
         write_word_vectors(best, replace(checkpoint, weights=classifier.encoder_weights()))
     else:
         write_encoder(best, replace(checkpoint, weights=classifier.encoder_weights()))
-    save_state(best / "head.safetensors", classifier.head(), {})
+    save_state(best / "head.safetensors", _cooled(classifier.head(), temperature), {})
     folder.keep_log_of(fitted.winner.seed, len(fitted.results))
-    folder.last_state.unlink()
-    for result in fitted.results:
-        folder.best_state(result.seed).unlink()
+
+
+def _cooled(head: Mapping[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
+    """The head with its logits divided by a temperature."""
+    factor = np.float32(1.0 / temperature)
+    return {name: array * factor if name.startswith("head/") else array for name, array in head.items()}
+
+
+# --- What may leave the machine --------------------------------------------------------------------------------------
+
+
+def _short_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """Paths → file names, with the folder where two would be the same, and a number where these are."""
+    paths = list(paths)
+    names = Counter(path.name for path in paths)
+    shown = {path: "/".join(path.parts[-2:]) if names[path.name] > 1 else path.name for path in paths}
+    repeated = Counter(shown.values())
+    return {
+        path: f"{number}/{name}" if repeated[name] > 1 else name for number, (path, name) in enumerate(shown.items(), 1)
+    }
+
+
+def _with_short_names(text: str, names: Mapping[Path, str]) -> str:
+    """A finding's words without the folders of the machine."""
+    for path, name in names.items():
+        text = text.replace(str(path), name)
+    return text
+
+
+def _without_folders(value: Any) -> Any:
+    """Values of a recipe with file names in place of absolute paths."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(part) for part in value]
+    return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def _version(package: str) -> str | None:

@@ -22,7 +22,7 @@ from textclf.export.model import InferenceWeights, inference_weights
 from textclf.recipe import Recipe, load_recipe
 from textclf.recipe_data import load_recipe_data
 from textclf.recipe_encoder import tokenizer_of
-from textclf.run_folder import load_state
+from textclf.run_folder import METRICS, load_state, read_metrics
 from textclf.tokenizer import Encoded, pad
 
 _BATCH = 64
@@ -57,7 +57,9 @@ class TrainedRun:
         """What the trained model says, float32 [texts, labels]; computed by TensorFlow from the unfolded weights."""
         from textclf.batching import evaluation_batches
         from textclf.classifier import PooledClassifier
+        from textclf.tensorflow_process import use_tensorflow
 
+        use_tensorflow("compute the trained model's probabilities")
         classifier = PooledClassifier(self.checkpoint, len(self.labels), seed=0)
         classifier.load_state({**classifier.state(), **self.head})
         length = self.recipe.encoder.fixed_length
@@ -75,28 +77,58 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     Raises RunError for a folder that is no finished run and RecipeError for overrides of other settings.
     """
     best = folder / "checkpoints" / "best"
-    needed = [folder / "recipe.yaml", folder / "labels.txt", folder / "model.tflite", best / "head.safetensors"]
-    missing = [path.relative_to(folder).as_posix() for path in needed if not path.is_file()]
-    if missing == [needed[-1].relative_to(folder).as_posix()] and _trained_elsewhere(folder):
+    needed = [folder / "recipe.yaml", folder / "labels.txt", best / "head.safetensors"]
+    try:
+        missing = [path.relative_to(folder).as_posix() for path in needed if not path.exists()]
+        if missing == [needed[-1].relative_to(folder).as_posix()] and _trained_elsewhere(folder):
+            raise RunError(
+                f"{folder}: Model Maker trained this run and gave back its .tflite alone, not the averaged words' weights, so "
+                "it can neither be exported again nor compared with them; `textclf verify MODEL` without --run checks the file"
+            )
+        if missing:
+            raise RunError(
+                f"{folder}: has no {', '.join(missing)}; expected the folder of a finished run, such as runs/NAME"
+            )
+        labels = (folder / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except PermissionError as error:
         raise RunError(
-            f"{folder}: Model Maker trained this run and gave back its .tflite alone, not the averaged words' weights, so "
-            "it can neither be exported again nor compared with them; `textclf verify MODEL` without --run checks the file"
-        )
-    if missing:
+            f"{error.filename or folder}: cannot be read (permission denied); ask its owner for permission"
+        ) from error
+    except (OSError, ValueError) as error:
         raise RunError(
-            f"{folder}: has no {', '.join(missing)}; expected the folder of a finished run, such as runs/NAME"
-        )
+            f"{folder}: cannot be read ({getattr(error, 'strerror', None) or error}); check the path"
+        ) from error
     recipe = load_recipe(folder / "recipe.yaml", [_export_setting(override) for override in overrides])
     head, _ = load_state(best / "head.safetensors")
-    settings = read_metadata(folder / "model.tflite").settings or {}
-    return TrainedRun(
-        folder=folder,
-        recipe=recipe,
-        checkpoint=read_word_vectors(best) if recipe.averages_words else textclf_format.read(best),
-        labels=(folder / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"),
-        head=head,
-        reject_below=settings.get("reject_below"),
-    )
+    checkpoint = read_word_vectors(best) if recipe.averages_words else textclf_format.read(best)
+    _check_head(best / "head.safetensors", head, checkpoint, len(labels))
+    return TrainedRun(folder, recipe, checkpoint, labels, head, _reject_below(folder))
+
+
+def _reject_below(folder: Path) -> float | None:
+    """The bound that the training chose; from the model where the folder has no metrics."""
+    if (folder / METRICS).exists():
+        rejection = read_metrics(folder).get("rejection")
+        try:
+            return float(rejection["validation"]["threshold"]) if rejection else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{folder / METRICS}: its section rejection is damaged; train again") from error
+    return (read_metadata(folder / "model.tflite").settings or {}).get("reject_below")
+
+
+def _check_head(
+    path: Path, head: dict[str, np.ndarray], checkpoint: EncoderCheckpoint | WordVectors, labels: int
+) -> None:
+    """Raises RunError where the head's arrays do not fit the encoder and the labels, or hold NaN."""
+    width = checkpoint.config.width if isinstance(checkpoint, WordVectors) else checkpoint.config.hidden_size
+    shapes = {
+        "head/kernel": (width, labels), "head/bias": (labels,), "features/mean": (width,), "features/scale": (width,)
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        array = head.get(name)
+        if array is None or array.shape != shape or not np.isfinite(array).all():
+            found = "missing" if array is None else f"{list(array.shape)}" if array.shape != shape else "not finite"
+            raise RunError(f"{path}: `{name}` is {found}, expected {list(shape)} finite numbers; train again")
 
 
 def _trained_elsewhere(folder: Path) -> bool:

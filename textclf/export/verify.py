@@ -6,7 +6,9 @@ trained model, on real rows; and whether the runtimes that are installed here sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ from textclf.errors import ModelError, RunError, VerificationError
 from textclf.export.answers import RowsResult, answer_problems, classify_table
 from textclf.export.consumers import installed_consumers, run_consumer
 from textclf.export.hard_texts import hard_texts
-from textclf.export.metadata import load_model
+from textclf.export.metadata import load_model, read_metadata
 from textclf.export.model import export_classifier
 from textclf.export.structure import structure_problems
 from textclf.export.trained_run import TrainedRun, load_trained_run
 from textclf.export.verification import UNDECIDED_MARGIN, Verification, verify_export
+from textclf.files import link_target, replace_file
 from textclf.predictor import Classifier
+from textclf.run_folder import is_run
 from textclf.tflite.model_file import TfliteModel
 
 MAX_CONSUMER_DIFFERENCE = 1e-3
@@ -31,6 +35,7 @@ MAX_CONSUMER_DIFFERENCE = 1e-3
 # a tenth of what either is from float weights, and on few texts further.
 MAX_ROUNDING_DIFFERENCE = 0.05
 MAX_TEXTS_ROUNDED_FURTHER = 0.01
+_MODEL = "model.tflite"
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,9 @@ class VerificationReport:
 
     def as_text(self) -> str:
         """Lines for a terminal."""
-        lines = [f"{self.model}: {'verified' if not self.problems else 'NOT verified'}"]
+        doubt = self.parity.doubt if self.parity is not None else None
+        verdict = "NOT verified" if self.problems else "verified" if doubt is None else "not judged, on too few rows"
+        lines = [f"{self.model}: {verdict}"]
         lines += [f"problem: {problem}" for problem in self.problems]
         if self.parity is not None:
             parity = self.parity
@@ -69,6 +76,8 @@ class VerificationReport:
                 f"({parity.changed_decided_labels} clearly), largest difference {parity.largest_difference:.4f}, "
                 f"accuracy {parity.accuracy_trained:.1%} → {parity.accuracy_exported:.1%}"
             )
+        if doubt is not None:
+            lines.append(f"warning: {doubt}")
         if self.rows is not None:
             lines.append(self.rows.as_text())
         for result in self.consumers:
@@ -84,34 +93,87 @@ def export_run(
 ) -> tuple[Path, VerificationReport]:
     """Writes a finished run's model in another form, verified, and returns its path and the report.
 
-    The path is by default model-<quantization>.tflite in the run. Raises VerificationError, with nothing written, for a
-    file that is not what was trained, and RunError where one exists already and `force` was not given.
+    The path is by default model-<quantization>.tflite in the run. In a run without a model, because no form of it had
+    passed, it is model.tflite; then the run's metrics, report and model card tell of this file from now on. With `force`
+    an earlier model of textclf is replaced, with its mode kept and links followed, but neither the run's own model.tflite
+    nor any other file. Raises VerificationError, with nothing written, for a file that is not what was trained, and
+    RunError for an output that exists already or cannot be written.
     """
     run = load_trained_run(folder, overrides)
     form = run.recipe.export
     suffix = "-task-library" if form.compatibility == "task-library" else ""
-    path = output or folder / f"model-{form.quantization}{suffix}.tflite"
-    if path.exists() and not force:
-        raise RunError(f"{path}: exists already; choose another with -o, or replace it with --force")
-    rows = None
-    if form.quantization == "int4":
-        rows = run.encode(run.dataset().train.texts)
-    content = export_classifier(
-        run.recipe, run.weights(), run.labels, run.checkpoint.vocabulary, reject_below=run.reject_below, rows=rows
-    )
-    unverified = path.with_name(f".{path.name}.unverified")
+    own_model = folder / _MODEL
+    withheld = not own_model.exists()
+    path = output or (own_model if withheld else folder / f"model-{form.quantization}{suffix}.tflite")
+    target = _checked_output(path, force=force)
+    unverified = target.with_name(f".{target.name}.unverified")
     report = VerificationReport(str(path))
     try:
-        unverified.write_bytes(content)
-        _compare_with_run(report, Classifier(unverified), run, None)
+        # Whether anything can be written there is asked before the work, not after it.
+        with _output_errors(path):
+            unverified.write_bytes(b"")
+        rows = None
+        if form.quantization == "int4":
+            rows = run.encode(run.dataset().train.texts)
+        content = export_classifier(
+            run.recipe, run.weights(), run.labels, run.checkpoint.vocabulary, reject_below=run.reject_below, rows=rows
+        )
+        with _output_errors(path):
+            unverified.write_bytes(content)
+        classifier = Classifier(unverified)
+        _compare_with_run(report, classifier, run, None)
         if report.problems:
             raise VerificationError(f"{path}: not written: {report.problems[0]}")
-        unverified.replace(path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}); choose another with -o") from error
+        with _output_errors(path):
+            replace_file(unverified, target)
     finally:
         unverified.unlink(missing_ok=True)
+    if withheld and target == link_target(own_model) and report.parity is not None:
+        from textclf.export.late_model import tell_of_model
+
+        tell_of_model(run, path, report.parity)
     return path, report
+
+
+def _checked_output(path: Path, *, force: bool) -> Path:
+    """Where the file is really written; raises RunError where it may not be."""
+    choose = "choose another output (-o)"
+    try:
+        target = link_target(path)
+        if not target.parent.is_dir():
+            raise RunError(f"{path}: there is no folder {target.parent}; make it, or {choose}")
+        if not os.path.lexists(target):
+            return target
+        if target.is_dir():
+            raise RunError(f"{path}: is a folder; name the file to write in it with output (-o)")
+        if not target.is_file():
+            raise RunError(f"{path}: is not a regular file; {choose}")
+        if target.name == _MODEL and is_run(target.parent):
+            raise RunError(
+                f"{path}: is a run's own model, which its metrics, report and model card tell of; {choose}, or train again"
+            )
+        if not _is_model_of_ours(target):
+            raise RunError(f"{path}: exists already and is not a model of textclf, so it is not replaced; {choose}")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); {choose}") from error
+    if not force:
+        raise RunError(f"{path}: exists already; {choose}, or replace it with force=True (--force)")
+    return target
+
+
+def _is_model_of_ours(path: Path) -> bool:
+    try:
+        return (read_metadata(path).settings or {}).get("vocabulary_sha256") is not None
+    except ModelError:
+        return False
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another output (-o)") from error
 
 
 def verify_model(

@@ -1,7 +1,8 @@
 """`textclf compare`: one recipe trained by several engines on the same split and encoder, in one table.
 
-In: the recipe for each engine. Out: a folder with the split, the runs, `comparison.json` and `comparison.md`. Every
-training runs alone in a process of its own; the latencies of the files are measured in turns in this one.
+In: the recipe for each engine. Out: a folder with the split, the runs, `comparison.json` and `comparison.md`, which
+appears when it is complete. Every training runs alone in its own process; the latencies of the files are measured in
+turns in this one.
 """
 
 from __future__ import annotations
@@ -25,23 +26,63 @@ from textclf import __version__
 from textclf.dataset import Dataset, Split
 from textclf.encoders.cache import offline_variables
 from textclf.errors import EngineError, RunError
+from textclf.files import write_text
+from textclf.model_maker import ENGINES
 from textclf.model_maker.environment import require_environment
 from textclf.model_maker.process import how_it_ended, last_words, run_process, tail
+from textclf.output_folder import FolderKind, OutputFolder, Say, disk_errors, open_place, read_json, readable_errors
 from textclf.predictor import Classifier
 from textclf.progress import Progress
 from textclf.recipe import Recipe, dump_recipe
 from textclf.recipe_data import load_recipe_data
 from textclf.recipe_encoder import prepare
 from textclf.report import text_table
+from textclf.run_folder import METRICS, RUN_ENTRIES
 
 _LATENCY_ROUNDS = 60
 _LATENCY_SECONDS = 60.0
+_FORMAT, _VERSION = "textclf-comparison", 1
+_LARGEST_FILE = 1 << 24
+_RUN = rf"runs/(?:{'|'.join(ENGINES)})-\d+"
+
+
+def _is_comparison(folder: Path) -> bool:
+    """Whether a folder holds the numbers of a comparison by textclf; the first ones had neither format nor version."""
+    try:
+        values = read_json(folder / "comparison.json", _LARGEST_FILE)
+    except PermissionError:
+        return False
+    first = {"measurements", "latency_ms", "machine"}
+    return isinstance(values, dict) and (values.get("format") == _FORMAT or values.keys() >= first)
+
+
+COMPARISON = FolderKind(
+    "comparison",
+    "output (-o)",
+    (
+        r"comparison\.(?:json|md)",
+        r"unfinished\.json",
+        r"data/",
+        r"data/(?:train|validation|test)\.csv",
+        r"runs/",
+        rf"{_RUN}/",
+        *(f"{_RUN}/{entry}" for entry in RUN_ENTRIES),
+        rf"{_RUN}\.log/",
+        rf"{_RUN}\.log/(?:recipe\.yaml|result\.json|worker\.log)",
+        # What a run leaves that is killed.
+        rf"runs/\.(?:{'|'.join(ENGINES)})-\d+\.lock",
+        rf"runs/\.(?:{'|'.join(ENGINES)})-\d+\.unfinished/**",
+    ),
+    _is_comparison,
+    "comparison.md",
+)
 
 
 @dataclass(frozen=True)
 class Measurement:
     """One training with one engine and seed. Times in seconds; `first_step` from the start of the program on;
-    `examples_per_second` after the first step; `changed_labels` of `compared_rows` by the export."""
+    `examples_per_second` after the first step; `changed_labels` of `compared_rows` by the export;
+    `run` is its folder, relative to that of the comparison."""
 
     engine: str
     seed: int
@@ -123,20 +164,67 @@ def compare(
 ) -> Comparison:
     """Trains each engine's recipe with each seed and writes the folder `output`.
 
-    The recipes differ in training.engine only. Raises RunError for a folder that exists, unless `force` is given, and
-    EngineError, with the last words of the run, for one that fails.
+    The recipes differ in training.engine only. A comparison that exists is replaced only with `force`, only where textclf
+    wrote all that the folder holds, and only when the new one is complete. Raises RunError for a folder that may not be
+    written or replaced, and EngineError, with the last words of the run, for one that fails: the runs that were complete
+    then are kept in the unfinished folder.
     """
     progress = Progress(quiet=quiet)
     if "model-maker" in recipes:
         require_environment()
-    if output.exists():
-        if not force:
-            raise RunError(f"{output}: exists already; choose another with -o, or replace it with --force")
-        shutil.rmtree(output)
-    output.mkdir(parents=True)
+    with open_place(output, COMPARISON):
+        folder = OutputFolder(output, COMPARISON)
+        with readable_errors(output, COMPARISON):
+            _prepare(folder, force=force, say=progress.say)
+        first = next(iter(recipes.values()))
+        _, dataset = load_recipe_data(first)
+        with readable_errors(output, COMPARISON):
+            folder.begin()
+        try:
+            with disk_errors(folder, lambda: "run the command again with force=True (--force)"):
+                comparison = _compare(recipes, seeds, dataset, folder.path, progress)
+                folder.finish()
+        except BaseException:
+            _leave(folder, progress.say)
+            raise
+    return comparison
+
+
+def _prepare(folder: OutputFolder, *, force: bool, say: Say) -> None:
+    target, replace = folder.target, "replace it with force=True (--force)"
+    moved_in = folder.repair(say)
+    folder.check_replaceable()
+    if os.path.lexists(folder.place) and not force:
+        if moved_in:
+            raise RunError(f"{target}: the comparison was complete and is now in its place; use it, or {replace}")
+        raise RunError(f"{target}: exists already; choose another {folder.kind.argument}, or {replace}")
+    if (kept := _complete_runs(folder.path)) and not force:
+        raise RunError(
+            f"{target}: an earlier comparison was interrupted and left complete runs in {folder.path} "
+            f"({', '.join(kept)}); move them to another place, or start again with force=True (--force)"
+        )
+    folder.may_replace = force
+
+
+def _leave(folder: OutputFolder, say: Say) -> None:
+    """After a failure: complete runs stay, all else goes."""
+    if not folder.path.is_dir():
+        return
+    if kept := _complete_runs(folder.path):
+        say(f"Complete runs were kept in {folder.path}: {', '.join(kept)}")
+    else:
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _complete_runs(folder: Path) -> list[str]:
+    return sorted(file.parent.name for file in folder.glob(f"runs/*/{METRICS}"))
+
+
+def _compare(
+    recipes: Mapping[str, Recipe], seeds: Sequence[int], dataset: Dataset, output: Path, progress: Progress
+) -> Comparison:
     machine = _machine()
-    first = next(iter(recipes.values()))
-    _, dataset = load_recipe_data(first)
+    name = next(iter(recipes.values())).name
     recipes = {engine: _with_split(recipe, dataset, output / "data") for engine, recipe in recipes.items()}
     measurements = []
     for number, seed in enumerate(seeds):
@@ -148,11 +236,11 @@ def compare(
                 f"{measured.peak_mib:,.0f} MiB, {measured.total:.0f} s in all"
             )
             measurements.append(measured)
-    models = {engine: Path(_run_of(engine, measurements).run) / "model.tflite" for engine in recipes}
+    models = {engine: output / _run_of(engine, measurements).run / "model.tflite" for engine in recipes}
     measured_split = dataset.test or dataset.validation
     latency, throughput = _speeds(models, measured_split, progress)
     comparison = Comparison(
-        name=first.name,
+        name=name,
         split=measured_split.name,
         rows={split.name: len(split.rows) for split in dataset.splits},
         max_length=next(iter(recipes.values())).encoder.fixed_length,
@@ -161,9 +249,9 @@ def compare(
         rows_per_second=throughput,
         machine={**machine, "load_after": _load()},
     )
-    text = json.dumps(comparison.as_dict(), indent=2, ensure_ascii=False)
-    (output / "comparison.json").write_text(text + "\n", encoding="utf-8")
-    (output / "comparison.md").write_text(comparison.as_markdown(), encoding="utf-8")
+    values = {"format": _FORMAT, "version": _VERSION, **comparison.as_dict()}
+    write_text(output / "comparison.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    write_text(output / "comparison.md", comparison.as_markdown())
     return comparison
 
 
@@ -193,7 +281,7 @@ def _measure(recipe: Recipe, engine: str, seed: int, output: Path, progress: Pro
     place.mkdir(parents=True)
     training = recipe.training.model_copy(update={"seed": seed, "seeds": None})
     recipe_file = place / "recipe.yaml"
-    recipe_file.write_text(dump_recipe(recipe.model_copy(update={"training": training})), encoding="utf-8")
+    write_text(recipe_file, dump_recipe(recipe.model_copy(update={"training": training}), relative_to=place.absolute()))
     run_dir = (output / "runs" / name).absolute()
     result = (place / "result.json").absolute()
     progress.say(f"{engine}, seed {seed}: running")
@@ -215,7 +303,7 @@ def _measure(recipe: Recipe, engine: str, seed: int, output: Path, progress: Pro
         engine=engine,
         seed=seed,
         total=round(total, 1),
-        first_step=worker_first_step or round(watched.at - begun, 1),
+        first_step=worker_first_step or round((watched.at or time.time()) - begun, 1),
         examples_per_second=_examples_per_second(run_dir / "log.jsonl"),
         peak_mib=own["peak_mib"],
         accuracy=scores["accuracy"],
@@ -224,7 +312,7 @@ def _measure(recipe: Recipe, engine: str, seed: int, output: Path, progress: Pro
         bytes=metrics["export"]["bytes"],
         changed_labels=metrics["export"]["changed_labels"],
         compared_rows=metrics["export"]["rows"],
-        run=str(run_dir),
+        run=f"runs/{name}",
     )
 
 
@@ -232,11 +320,11 @@ class _FirstStep:
     """When the first step was written into a run's log."""
 
     def __init__(self, log: Path) -> None:
-        self.at = float("nan")
+        self.at: float | None = None
         self._new = tail(log)
 
     def look(self) -> None:
-        if self.at != self.at and any(event.get("event") == "step" for event in next(self._new)):
+        if self.at is None and any(event.get("event") == "step" for event in next(self._new)):
             self.at = time.time()
 
 
@@ -326,5 +414,6 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _load() -> float:
-    return round(os.getloadavg()[0], 2)
+def _load() -> float | None:
+    """None where the system tells none."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

@@ -11,6 +11,7 @@ import os
 import shutil
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EngineError, TextclfError
 from textclf.evaluation import evaluate
+from textclf.export.inference_graph import Quantization
 from textclf.export.metadata import write_metadata
 from textclf.export.model import model_settings
 from textclf.fitting import PreparedData, SeedResult, epoch_entry, epoch_line, quality, seeds_of
@@ -70,14 +72,16 @@ class ModelMakerTraining:
     facts: dict[str, Any]
     work: Path
     precision: str = "float32"
-    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        # Model Maker has written the file already.
+        self.forms: tuple[Quantization, ...] = (self.recipe.export.quantization,)
 
     def logits(self, split: str) -> np.ndarray:
         # The model ends in a softmax; its logits are known but for a constant, which no softmax minds.
         return np.log(np.maximum(self.probabilities[split], _SMALLEST))
 
-    def export(self, temperature: float, reject_below: float | None) -> bytes:
-        self.temperature = temperature
+    def export(self, temperature: float, reject_below: float | None, form: Quantization) -> bytes:
         return write_metadata(
             with_temperature(self.model, temperature),
             name=self.recipe.name,
@@ -102,21 +106,23 @@ class ModelMakerTraining:
             twin.tokenizer = Tokenizer(self.vocabulary, "bert", self.checkpoint.do_lower_case)
         return twin
 
-    def keep(self, folder: RunFolder) -> None:
+    def keep(self, folder: RunFolder, temperature: float) -> None:
         if not isinstance(self.checkpoint, WordVectors):
-            self._keep_encoder(folder, self.checkpoint)
+            self._keep_encoder(folder, self.checkpoint, temperature)
         folder.keep_log_of(self.winner.seed, len(self.results))
+
+    def leave(self) -> None:
         shutil.rmtree(self.work)
 
-    def _keep_encoder(self, folder: RunFolder, checkpoint: EncoderCheckpoint) -> None:
+    def _keep_encoder(self, folder: RunFolder, checkpoint: EncoderCheckpoint, temperature: float) -> None:
         """As a training of our own leaves it, so that the model can be compared and exported again."""
         best = folder.path / "checkpoints" / "best"
         named = {name.removeprefix(VARIABLE_PREFIX): array for name, array in self.weights.items()}
         write_encoder(best, replace(checkpoint, weights={name: named[name] for name in checkpoint.weights}))
         width = checkpoint.config.hidden_size
         head = {
-            "head/kernel": self.weights["output/kernel"] / self.temperature,
-            "head/bias": self.weights["output/bias"] / self.temperature,
+            "head/kernel": self.weights["output/kernel"] / temperature,
+            "head/bias": self.weights["output/bias"] / temperature,
             "features/mean": np.zeros(width),
             "features/scale": np.ones(width),
         }
@@ -231,12 +237,10 @@ def _failure(place: Path, returned: int, watch: _Watch) -> str:
         lines.append("its last words:\n" + "\n".join(f"  {line}" for line in words.splitlines()))
     if how_it_ended(returned) == "killed by SIGKILL":
         lines.append(
-            f"the system kills so when memory runs out (it had taken {watch.peak_mib:,.0f} MiB): lower "
-            "training.batch_size or encoder.max_length"
+            f"this is how the system kills a process that runs out of memory (it had taken {watch.peak_mib:,.0f} MiB); "
+            "lower training.batch_size or encoder.max_length"
         )
-    lines.append(
-        f"all that it said stands in {watch.log_path}; nothing else is left of the run, so it can be given again"
-    )
+    lines.append(f"its log is {watch.log_path}; nothing else was kept, so you can run the command again")
     return "\n".join(lines)
 
 
@@ -321,7 +325,8 @@ class _Watch:
         self.history: list[dict[str, Any]] = []
         self.warnings: dict[str, str] = {}
         self.recent_losses: list[float] = []
-        self._bar: tuple[Any, Bar] | None = None
+        self._bar: Bar | None = None
+        self._shown = ExitStack()
         log.write("start", 0, seed=seed, precision="float32", device="Model Maker")
 
     def see(self, event: dict[str, Any]) -> None:
@@ -341,9 +346,8 @@ class _Watch:
 
     def close(self) -> None:
         """Takes the bar away."""
-        if self._bar is not None:
-            self._bar[0].__exit__(None, None, None)
-            self._bar = None
+        self._shown.close()
+        self._bar = None
 
     def _see_step(self, event: dict[str, Any]) -> None:
         step, loss = event["step"], event["loss"]
@@ -352,9 +356,9 @@ class _Watch:
             self.first_step = event["after"]
             self.progress.say(f"First step after {event['after']:.1f} s")
         if self._bar is None:
-            context = self.progress.bar(f"Epoch {epoch}/{self.settings.epochs}", self.steps_an_epoch)
-            self._bar = context, context.__enter__()
-        self._bar[1].advance(f"loss {loss:.4f}")
+            bar = self.progress.bar(f"Epoch {epoch}/{self.settings.epochs}", self.steps_an_epoch)
+            self._bar = self._shown.enter_context(bar)
+        self._bar.advance(f"loss {loss:.4f}")
         values = {name: event[name] for name in ("loss", "learning_rate", "rows", "seconds")}
         self.log.write("step", step, epoch=epoch, **values)
         self.recent_losses = [*self.recent_losses, loss][-RECENT_STEPS:]

@@ -1,5 +1,6 @@
 """The environment in which Model Maker runs: Python 3.9 and 120 pinned packages, in textclf's cache folder.
 
+    <cache>/model-maker/made-by-textclf  says that the folder is textclf's, so that it may be removed
     <cache>/model-maker/environment/     the environment; `textclf.json` in it says what it is
     <cache>/model-maker/packages/        what was downloaded, until the environment is complete
     <cache>/model-maker/python/          a Python 3.9, where the machine had none
@@ -20,15 +21,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from textclf.encoders.cache import cache_folder, is_offline
 from textclf.errors import EngineError
+from textclf.files import locked, write_text
 from textclf.model_maker.process import LOG, how_it_ended, last_words, run_process
 from textclf.progress import Progress
 
@@ -38,6 +41,9 @@ NEEDED_BYTES = 2_500_000_000
 # While packages are unpacked, what was downloaded of them lies beside.
 _FREE_BYTES = 3_500_000_000
 _SET_UP = "textclf model-maker setup"
+_MARKER = "made-by-textclf"
+# All that a set-up makes. Nothing else is ever removed.
+_OURS = ("environment", "packages", "python", ".unfinished", _MARKER, ".lock")
 
 
 @dataclass(frozen=True)
@@ -142,18 +148,23 @@ def set_up(python: Path | None = None, *, progress: Progress | None = None) -> E
     folder = place()
     progress.say(
         f"Setting up Model Maker in {folder}: Python {PYTHON}, TensorFlow 2.8 and 118 packages more. It downloads 0.9 GB, "
-        f"takes {_gigabytes(NEEDED_BYTES)} of disk and, by the network, from half a minute to some ten. "
-        "Ctrl-C stops it; the same command goes on. `textclf model-maker remove` takes it away."
+        f"needs {_gigabytes(NEEDED_BYTES)} of disk and half a minute to ten minutes, depending on the network. "
+        "Ctrl-C stops it; the same command continues. `textclf model-maker remove` deletes it."
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _check_ours(folder)
         free = shutil.disk_usage(folder).free
         if free < _FREE_BYTES:
             raise EngineError(
                 f"{folder}: {_gigabytes(free)} are free there, but the set-up needs {_gigabytes(_FREE_BYTES)}; make room, "
                 "or set TEXTCLF_CACHE to a folder on another disk"
             )
-        with FileLock(folder / ".lock", timeout=0):
+        with locked(folder / ".lock"):
+            write_text(
+                folder / _MARKER,
+                "textclf model-maker setup made this folder; `textclf model-maker remove` deletes it.\n",
+            )
             return _make(uv, python, progress)
     except Timeout:
         raise EngineError(f"{folder}: another process is setting it up or removing it; wait for it") from None
@@ -165,19 +176,51 @@ def set_up(python: Path | None = None, *, progress: Progress | None = None) -> E
 
 
 def remove() -> int:
-    """Deletes everything that `set_up` made; returns the bytes that were freed."""
+    """Deletes everything that `set_up` made; returns the bytes that were freed.
+
+    Raises EngineError, with nothing deleted, where the folder is not of textclf's making or holds other things too.
+    """
     folder = place()
-    if not folder.exists():
-        return 0
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        if not os.path.lexists(folder) or not os.listdir(folder):
+            return 0
+        _check_ours(folder)
+        with locked(folder / ".lock"):
             freed = _size(folder)
-            shutil.rmtree(folder)
+            # The marker goes last, so that an interrupted removal can be repeated.
+            for name in _OURS[:-1]:
+                _remove(folder / name)
+        with suppress(OSError):
+            folder.rmdir()
     except Timeout:
         raise EngineError(f"{folder}: another process is setting it up; wait for it, or end it") from None
     except OSError as error:
         raise EngineError(f"{error.filename or folder}: cannot be removed ({error.strerror or error})") from error
     return freed
+
+
+def _check_ours(folder: Path) -> None:
+    """Raises EngineError unless the folder is empty or was made by `set_up`, and nothing else was put into it."""
+    entries = sorted(os.listdir(folder))
+    made_by_set_up = any(
+        os.path.lexists(file) for file in (folder / _MARKER, folder / "environment" / FACTS, folder / ".lock")
+    )
+    others = [name for name in entries if name not in _OURS] if made_by_set_up else entries
+    if others:
+        shown = ", ".join(f"{name}/" if (folder / name).is_dir() else name for name in others[:4])
+        more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+        raise EngineError(
+            f"{folder}: holds what textclf did not make: {shown}{more}; move it to another place, or set TEXTCLF_CACHE to "
+            "another folder. Nothing was changed"
+        )
+
+
+def _remove(path: Path) -> None:
+    """Of a link, only the link."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 # --- Making it -------------------------------------------------------------------------------------------------------
@@ -210,7 +253,7 @@ def _make(uv: str, python: Path | None, progress: Progress) -> Environment:
     progress.say("Trying it")
     versions = _try(interpreter)
     target = folder / "environment"
-    shutil.rmtree(target, ignore_errors=True)
+    _remove(target)
     # A package that is in uv's cache and here is one file with two names: counted after the cache is gone.
     if own_cache:
         shutil.rmtree(folder / "packages", ignore_errors=True)
@@ -235,7 +278,7 @@ def _check_machine() -> str:
     if uv is None:
         raise EngineError(
             "uv was not found, which resolves Model Maker's packages in seconds where pip takes many minutes; install "
-            "it with `pip install 'textclf[model-maker]'` or `pip install uv`"
+            "it with `pip install uv`"
         )
     return uv
 
@@ -273,8 +316,8 @@ def _uv(command: Sequence[str], variables: Mapping[str, str], progress: Progress
         raise EngineError(
             f"`{' '.join(command[:3])}` failed ({how_it_ended(returned)}), so Model Maker is not set up:\n"
             f"{last_words(folder)}\n"
-            "Where it says that nothing can be reached, look to the network, or to the index that uv is told to use, and "
-            f"give the command again: what was downloaded is kept. Where it finds no Python {PYTHON}, name one with --python"
+            "If it cannot reach something, check the network or the configured package index, then run the command again: "
+            f"what was downloaded is kept. If it finds no Python {PYTHON}, name one with python (--python)"
         )
 
 
