@@ -180,14 +180,17 @@ def metadata_buffer(
     return bytes(builder.Output())
 
 
-def read_metadata(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> ModelMetadata:
-    """What a model, given as its bytes or its path, says of itself.
+def read_metadata(
+    model: bytes | bytearray | memoryview | str | os.PathLike[str], name: str | None = None
+) -> ModelMetadata:
+    """What a model, given as its bytes or its path, says of itself; `name` stands for it in messages.
 
     Nothing of it is executed, and nothing is trusted: sizes and offsets are checked before they are used. Raises
     ModelError for what cannot be read, is no TFLite model, has no metadata, is damaged, or lacks a file that its
     metadata names.
     """
-    source, content = _load(model)
+    source, content = load_model(model)
+    source = name or source
     try:
         root = FlatTable.root(content, schema.MODEL_IDENTIFIER)
         buffer = _metadata_content(root)
@@ -336,8 +339,8 @@ def _lines_file(entries: Sequence[str], what: str) -> bytes:
         raise ModelError(f"a {what} holds half of a character ({error.object[error.start]!r})") from error
 
 
-def _load(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> tuple[str, bytes]:
-    """What to call a model in messages, and its bytes."""
+def load_model(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> tuple[str, bytes]:
+    """What to call a model in messages, and its bytes; of a file that is no TFLite model only its start."""
     if isinstance(model, (bytes, bytearray, memoryview)):
         return "the model", bytes(model)
     path = Path(model)
