@@ -632,7 +632,7 @@ def _cells(frame: pd.DataFrame, column: str) -> list[str]:
     for position, (value, is_missing) in enumerate(zip(values, missing, strict=True)):
         if not is_missing and not isinstance(value, str):
             raise DataError(
-                f"row {position} (index {frame.index[position]!r}) of column {quoted(column)} is {_described(value)}, "
+                f"row {position} (index {frame.index[position]}) of column {quoted(column)} is {_described(value)}, "
                 "expected text; convert the column with astype(str) if its values are meant as texts"
             )
     return ["" if is_missing else value for value, is_missing in zip(values, missing, strict=True)]
