@@ -12,6 +12,7 @@ import difflib
 import io
 import os
 import re
+import time
 import typing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple
 
+from textclf.arriving import ArrivingLines
 from textclf.errors import DataError
 
 LONGEST_ROW = 1 << 24
@@ -28,6 +30,10 @@ LONGEST_ROW = 1 << 24
 
 SAMPLE = 1 << 18
 """Characters from the start of a table by which its delimiter is found."""
+
+# Of a live table: the pause (seconds) after which what has arrived is looked at, and how long it may take to arrive.
+_PAUSE = 0.1
+_LONGEST_LOOK = 0.5
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -102,6 +108,7 @@ class Table:
         self.encoding = feed.encoding
         self.dialect = dialect
         self._close = close
+        self._feed = feed
         self._rows = self._numbered(feed)
         self.header = self._read_header()
         self.columns = tuple(self.header.fields)
@@ -117,6 +124,19 @@ class Table:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close()
+
+    @property
+    def is_live(self) -> bool:
+        return self._feed.arriving is not None
+
+    def stop(self) -> None:
+        """Ends reading ahead in a live table; the stream stays open."""
+        if self._feed.arriving is not None:
+            self._feed.arriving.close()
+
+    def waits(self, seconds: float) -> bool:
+        """Whether the next row of a live table does not begin within this time; never for one that is not live."""
+        return self._feed.waits(seconds)
 
     def column(self, name: str, wanted_by: str) -> int:
         """The index of a column, 0 for the first; spaces around its name do not matter.
@@ -187,11 +207,13 @@ def open_table(
     encoding: str = "utf-8",
     wanted: Sequence[str] = (),
     name: str | None = None,
+    live: bool = False,
 ) -> Table:
     """Open a table: a path, or a binary stream that is read forwards only (and is left open).
 
     Without a `delimiter` the one of `,` `;` tab `|` is taken that gives the `wanted` columns, then the one that cuts
     the rows most evenly. A byte order mark goes before `encoding`. `name` stands for the table in messages.
+    Of a `live` stream, whose rows arrive over time, the delimiter is found in what arrives first.
 
     Raises DataError when the file cannot be opened, is empty, is not text or has no readable header.
     """
@@ -200,7 +222,7 @@ def open_table(
     stream = _open_file(path, name) if path else typing.cast("BinaryIO", source)
     close = stream.close if path else lambda: None
     try:
-        feed = _open_feed(stream, encoding, name)
+        feed = _open_feed(stream, encoding, name, live)
         sample = feed.look_ahead(SAMPLE)
         given = re.fullmatch(r'"?sep=(.)"?[\r\n]*', next(iter(sample.lines), ""), re.IGNORECASE)
         if given:  # Excel's own way of naming the delimiter; the line is no row
@@ -267,7 +289,7 @@ def _tables_in(folder: Path) -> str:
     return f" (there are {', '.join(tables[:5])})" if tables else ""
 
 
-def _open_feed(stream: BinaryIO, encoding: str, name: str) -> _Feed:
+def _open_feed(stream: BinaryIO, encoding: str, name: str, live: bool) -> _Feed:
     buffered = io.BufferedReader(_Forwards(stream), 1 << 16)
     start = buffered.peek(64)
     if not start:
@@ -279,7 +301,7 @@ def _open_feed(stream: BinaryIO, encoding: str, name: str) -> _Feed:
     csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_ROW))
     # Line ends stay as they are: they belong to the values where they stand inside quotes.
     text = io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline="")
-    return _Feed(text.readline, name, encoding)
+    return _Feed(ArrivingLines(text.readline, LONGEST_ROW + 1) if live else text.readline, name, encoding)
 
 
 class _Forwards(io.RawIOBase):
@@ -312,6 +334,7 @@ class _Feed:
         self.taken: list[str] = []
         self.backslash = False
         self._readline = readline
+        self.arriving = readline if isinstance(readline, ArrivingLines) else None
         self._waiting: deque[str] = deque()
         self._size = 0
         self._name = name
@@ -343,11 +366,18 @@ class _Feed:
     def look_ahead(self, size: int) -> _Sample:
         """Whole lines from here on, about `size` characters; they are read again."""
         lines: list[str] = []
-        while size > 0 and (line := self._read()):
+        paused, end = False, 0.0
+        while size > 0 and not paused and (line := self._read()):
             lines.append(line)
             size -= len(line)
+            end = end or time.monotonic() + _LONGEST_LOOK
+            paused = len(lines) > 1 and (self.waits(_PAUSE) or (self.arriving is not None and time.monotonic() > end))
         self._waiting.extend(lines)
-        return _Sample(lines, is_whole=size > 0)
+        return _Sample(lines, is_whole=size > 0 and not paused)
+
+    def waits(self, seconds: float) -> bool:
+        """Whether the next line of a live table does not come within this time."""
+        return self.arriving is not None and not self._waiting and self.arriving.waits(seconds)
 
     def _read(self) -> str:
         """The next line with its end; of one beyond LONGEST_ROW only the start, which is too long all the same."""

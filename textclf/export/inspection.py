@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from textclf.errors import ModelError
 from textclf.export.metadata import read_metadata
+from textclf.model_path import model_path_of
 
 _TYPE_NAMES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 _OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
@@ -75,6 +76,7 @@ class Inspection:
 
 def inspect_model(path: Path) -> Inspection:
     """Reads a model's structure and metadata; raises ModelError for a file that is no text classifier in TFLite form."""
+    path = model_path_of(path)
     metadata = read_metadata(path)
     content = path.read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))

@@ -21,6 +21,7 @@ from textclf.export.model import export_classifier
 from textclf.export.structure import structure_problems
 from textclf.export.trained_run import TrainedRun, load_trained_run
 from textclf.export.verification import UNDECIDED_MARGIN, Verification, verify_export
+from textclf.model_path import model_path_of
 from textclf.predictor import Classifier
 
 MAX_CONSUMER_DIFFERENCE = 1e-3
@@ -117,6 +118,7 @@ def verify_model(
     `consumers` are names of CONSUMERS, by default all that are installed and that the file was made for. Raises
     ModelError for a file that cannot be read; everything else that is wrong stands in the report.
     """
+    model = model_path_of(model)
     report = VerificationReport(str(model))
     try:
         content = model.read_bytes()
