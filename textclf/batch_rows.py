@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from textclf.errors import ModelError
-from textclf.predictor import NO_TEXT, NOT_A_NUMBER, Choice, Classifier, Pending, are_numbers, has_text
+from textclf.predictor import NO_TEXT, NOT_A_NUMBER, Choice, Classifier, Pending, are_numbers
 from textclf.tables import Dialect, Row
 from textclf.values import quoted
 
@@ -291,26 +291,36 @@ def is_blank(row: Row) -> bool:
 
 def problem_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
     """Why a row gets no label: a word to count by, and a message."""
+    if row.fault is not None or len(row.fields) != layout.width:
+        fault = _fault_of(row, layout)
+        if fault is not None:
+            return fault
+    for column in layout.text_columns:
+        if row.fields[column].strip():
+            return None
+    return "empty", NO_TEXT
+
+
+def _fault_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
     fault = row.fault
     if fault is not None and fault.kind == "length":
         return "length", f"{fault.message}; only its beginning is kept here"
-    if not is_uneven(row, layout):
-        if fault is not None and fault.kind != "blank":
-            return fault.kind, fault.message
-        if len(row.fields) != layout.width:
-            return "fields", f"has {len(row.fields)} fields, but the header has {layout.width} columns"
-    if not has_text(row.fields[column] for column in layout.text_columns):
-        return "empty", NO_TEXT
+    if _is_uneven(row, layout):
+        return None
+    if fault is not None and fault.kind != "blank":
+        return fault.kind, fault.message
+    if len(row.fields) != layout.width:
+        return "fields", f"has {len(row.fields)} fields, but the header has {layout.width} columns"
     return None
 
 
-def is_uneven(row: Row, layout: TableLayout) -> bool:
+def _is_uneven(row: Row, layout: TableLayout) -> bool:
     """Whether nothing is wrong with a row but that cells which hold no text to classify are missing at its end, or empty
     ones follow.
 
     Spreadsheets leave out empty cells at the end of a row; other programs end each row with a delimiter.
     """
-    if len(row.fields) == layout.width or not (row.fault is None or row.fault.kind == "fields"):
+    if not (row.fault is None or row.fault.kind == "fields"):
         return False
     return max(layout.text_columns) < len(row.fields) and not any(row.fields[layout.width :])
 
@@ -407,7 +417,7 @@ def _result_cells(
 def _count(tally: Tally, classifier: Classifier, result: _Result, row: Row, layout: TableLayout) -> None:
     tally.labels[result.label] += 1
     tally.rejected += result.rejected
-    tally.uneven_rows += is_uneven(row, layout)
+    tally.uneven_rows += len(row.fields) != layout.width
     if layout.label_column is None:
         return
     truth = true_label(row, layout)

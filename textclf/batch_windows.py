@@ -145,13 +145,13 @@ def _grouped(table: Table, windows_before: int, rows_done: int) -> Iterator[tupl
     number = windows_before
     rows: list[Row] = []
     characters = 0
-    begun = 0.0
+    begun, is_live = 0.0, table.is_live
     for rows_read, row in enumerate(table, start=1):
-        if not rows:
+        if is_live and not rows:
             begun = time.monotonic()
         rows.append(row)
         characters += len(row.raw)
-        pauses = table.is_live and (table.waits(_PAUSE) or time.monotonic() - begun > _LONGEST_WAIT)
+        pauses = is_live and (table.waits(_PAUSE) or time.monotonic() - begun > _LONGEST_WAIT)
         is_full = (
             len(rows) >= min(_FIRST_WINDOW_ROWS << min(number, 16), _WINDOW_ROWS) or characters >= _WINDOW_CHARACTERS
         )

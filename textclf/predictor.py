@@ -574,7 +574,13 @@ def checked_rows(texts: Iterable[str | Sequence[str]], widths: Set[int], columns
         given = list(texts)
     except TypeError:  # an array without dimensions
         raise DataError(f"texts is {_described(texts)}, expected a list of texts") from None
-    return [_checked_row(row, position, widths, columns) for position, row in enumerate(given)]
+    rows = []
+    for position, row in enumerate(given):
+        is_plain = (
+            type(row) is tuple and len(row) in widths and all(type(text) is str and text.isascii() for text in row)
+        )
+        rows.append(row if is_plain else _checked_row(row, position, widths, columns))
+    return rows
 
 
 def _checked_row(given: object, position: int, widths: Set[int], columns: str) -> tuple[str, ...]:
