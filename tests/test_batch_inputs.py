@@ -62,7 +62,7 @@ def test_a_stream_that_ends_early_or_is_followed_by_something_says_so(tmp_path, 
         (packed + b"something else", f"something that is not {form} follows the {form} stream"),
     ):
         path = write(tmp_path / "packed", content)
-        with open_input(str(path)) as file, pytest.raises(DataError, match=message):
+        with pytest.raises(DataError, match=message), open_input(str(path)) as file:
             file.stream.read()
 
 
@@ -85,7 +85,7 @@ def test_damage_anywhere_never_passes_as_data(tmp_path, form):
 def test_a_checksum_that_fails_says_that_the_rows_cannot_be_trusted(model, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_journal, "_SECONDS_BETWEEN_COMMITS", 0.0)
     packed = bytearray(gzip.compress(write_rows(tmp_path / "plain.csv", 9000).read_bytes(), 0))
-    packed[len(packed) // 2] ^= 1
+    packed[len(packed) // 20] ^= 1
     source = write(tmp_path / "input.csv.gz", bytes(packed))
     with pytest.raises(
         DataError, match=r"gzip stream is damaged \(CRC check failed.*none of its rows can be trusted.*--force"
@@ -110,7 +110,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_takes_little_memory(tmp_path, 
     finally:
         tracemalloc.stop()
     assert size == 64 << 20
-    assert peak < 4 << 20
+    assert peak < 16 << 20  # xz keeps what it may repeat, 8 MB
 
 
 def test_an_xz_file_that_asks_for_too_much_memory_is_refused(tmp_path):
@@ -135,7 +135,7 @@ def test_each_row_of_a_slow_pipe_is_answered_before_the_next_one_is_sent(model, 
     job = threading.Thread(target=lambda: classify_file(model, pipes[0], pipes[1]))
     job.start()
     answers: list[str] = []
-    with pipes[0].open("wb") as raw, pipes[1].open(encoding="utf-8") as receive:
+    with pipes[1].open(encoding="utf-8") as receive, pipes[0].open("wb") as raw:
         send = gzip.GzipFile(fileobj=raw, mode="wb") if packed else raw
 
         def put(text: str) -> None:
@@ -155,7 +155,7 @@ def test_each_row_of_a_slow_pipe_is_answered_before_the_next_one_is_sent(model, 
             send.close()
     job.join(30)
     assert not job.is_alive()
-    assert answers[0].startswith('1,"good, with too many",,,fields: ')
+    assert answers[0].startswith('1,"good, with too many",,,"fields: ')
     assert [answer.split(",")[0] for answer in answers[1::2]] == ["2", '3 times bad"', '4 times bad"', '5 times bad"']
 
 

@@ -279,19 +279,33 @@ def _ends_early(name: str, form: str) -> DataError:
     return DataError(f"{name}: the {form} stream ends early; make or fetch the file again")
 
 
+class _WhatIsThere:
+    """A stream whose large reads do not wait for more than has arrived; small ones, of a header, are whole."""
+
+    _HEADER = 16
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        return self._stream.read(size) if size <= self._HEADER else self._stream.read1(size)
+
+
 class _Unzipped(io.RawIOBase):
     """The plain bytes of a gzip stream of one member or several."""
 
     def __init__(self, name: str, stream: io.BufferedReader) -> None:
         self._name = name
-        self._stream = gzip.GzipFile(fileobj=stream)
+        self._stream = gzip.GzipFile(fileobj=cast("BinaryIO", _WhatIsThere(stream)))
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         try:
-            return self._stream.readinto(buffer)
+            plain = self._stream.read1(len(buffer))
+            buffer[: len(plain)] = plain
+            return len(plain)
         except EOFError:
             raise _ends_early(self._name, "gzip") from None
         except gzip.BadGzipFile as error:
