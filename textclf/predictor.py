@@ -574,12 +574,12 @@ def checked_rows(texts: Iterable[str | Sequence[str]], widths: Set[int], columns
         given = list(texts)
     except TypeError:  # an array without dimensions
         raise DataError(f"texts is {_described(texts)}, expected a list of texts") from None
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for position, row in enumerate(given):
         is_plain = (
             type(row) is tuple and len(row) in widths and all(type(text) is str and text.isascii() for text in row)
         )
-        rows.append(row if is_plain else _checked_row(row, position, widths, columns))
+        rows.append(cast("tuple[str, ...]", row) if is_plain else _checked_row(row, position, widths, columns))
     return rows
 
 
