@@ -346,13 +346,13 @@ def test_an_argument_that_cannot_be_used_is_named(model, tmp_path, options, mess
             evaluate_file(model, source, **options)
 
 
-def test_options_mean_what_the_keys_of_a_recipe_mean(model, tmp_path, capsys):
+def test_options_mean_what_the_keys_of_a_recipe_mean(model, tmp_path, capfd):
     source = write(tmp_path / "input.csv", b"text\tlabel\ngood\tgood\n")
     assert run("classify", model, source, "-o", tmp_path / "output.csv", "--delimiter", "tab") == 0
     assert run("evaluate", model, source, "--delimiter", "TAB") == 0
     for bad in (("--delimiter", "ab"), ("--encoding", "rot13"), ("--reject-below", "nan")):
         assert run("classify", model, source, "-o", tmp_path / "other.csv", *bad) == 2
-        assert capsys.readouterr().err.splitlines()[-1].startswith("Error: ")
+        assert capfd.readouterr().err.splitlines()[-1].startswith("Error: ")
 
 
 def test_one_column_may_be_named_without_a_list(model, tmp_path):
@@ -377,31 +377,31 @@ def test_one_column_may_be_named_without_a_list(model, tmp_path):
         ("--threads", "2"),
     ],
 )
-def test_an_option_that_a_single_text_would_ignore_is_refused(model, option, capsys):
+def test_an_option_that_a_single_text_would_ignore_is_refused(model, option, capfd):
     assert run("classify", model, "--text-input", "good", *option) == 2
-    assert f"{option[0]} has no effect with --text-input" in capsys.readouterr().err.replace("--output", "-o")
+    assert f"{option[0]} has no effect with --text-input" in capfd.readouterr().err.replace("--output", "-o")
 
 
-def test_a_single_text_follows_the_rules_of_a_row(tmp_path, capsys):
+def test_a_single_text_follows_the_rules_of_a_row(tmp_path, capfd):
     model = write_tiny_model(tmp_path / "model.tflite")
     for empty in ("", "  \n"):
         assert run("classify", model, "--text-input", empty) == 2
-        found = capsys.readouterr()
+        found = capfd.readouterr()
         assert found.out == ""
         assert "Error: --text-input: has no text; give a text to classify" in found.err
     [prediction] = Classifier(model).classify(["good"])
     assert run("classify", model, "--text-input", "good") == 0
-    assert capsys.readouterr().out == f"{prediction.label}\t{prediction.score:.4f}\n"
+    assert capfd.readouterr().out == f"{prediction.label}\t{prediction.score:.4f}\n"
     assert run("classify", model, "--text-input", "good", "--reject-below", "1") == 0
-    found = capsys.readouterr()
+    found = capfd.readouterr()
     assert found.out == f"(no label)\t{prediction.score:.4f}\n"
     assert f"too uncertain for the label {prediction.label}" in found.err
     assert run("classify", model, "--text-input", "good", "--reject-below", "1", "--json") == 0
-    shown = json.loads(capsys.readouterr().out)
+    shown = json.loads(capfd.readouterr().out)
     assert shown == {"labels": [{"label": "", "score": pytest.approx(prediction.score)}], "rejected": True}
 
 
-def test_the_folder_of_a_run_is_a_model_for_every_command(model, tmp_path, capsys):
+def test_the_folder_of_a_run_is_a_model_for_every_command(model, tmp_path, capfd):
     (tmp_path / "model.tflite").write_bytes(model.read_bytes())
     source = write(tmp_path / "input.csv", b"text,label\ngood,good\n")
     assert run("classify", tmp_path, source, "-o", tmp_path / "output.csv") == 0
@@ -409,11 +409,11 @@ def test_the_folder_of_a_run_is_a_model_for_every_command(model, tmp_path, capsy
     assert run("evaluate", tmp_path, source) == 0
     assert run("inspect", tmp_path) == 0
     assert run("verify", tmp_path) in (0, 2)
-    assert "model.tflite" in capsys.readouterr().out
+    assert "model.tflite" in capfd.readouterr().out
     (tmp_path / "model.tflite").unlink()
     for command in (("classify", tmp_path, "--text-input", "x"), ("evaluate", tmp_path, source), ("inspect", tmp_path)):
         assert run(*command) == 2
-        assert "this folder holds no model.tflite" in capsys.readouterr().err
+        assert "this folder holds no model.tflite" in capfd.readouterr().err
 
 
 def test_standard_input_and_output_that_are_closed_are_errors_of_one_line(model, tmp_path, monkeypatch):
