@@ -364,17 +364,15 @@ class _Job:
             assert state is not None
             self._output.finish(state)
         except KeyboardInterrupt:
-            self._output.keep()
-            raise JobInterruptedError(self._interrupted()) from None
+            raise JobInterruptedError(self._interrupted(self._output.keep())) from None
         except BaseException:
             self._output.keep()
             raise
 
-    def _interrupted(self) -> str:
-        done = f"interrupted after {rows_text(self._tally.rows)}"
+    def _interrupted(self, kept: int) -> str:
         if not self._output.resumable:
-            return f"{done}; an output that is no file cannot be resumed"
-        return f"{done}; run the same command with --resume (resume=True) to continue"
+            return f"interrupted after {rows_text(self._tally.rows)}; an output that is no file cannot be resumed"
+        return f"interrupted after {rows_text(kept)}; run the same command with --resume (resume=True) to continue"
 
     def summary(self, target: str) -> BatchSummary:
         tally, labels = self._tally, self._classifier.labels

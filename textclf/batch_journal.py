@@ -81,8 +81,8 @@ class Output(Protocol):
     def commit(self, state: JobState) -> None:
         """What has been written so far is what `state` describes; it is put on disk once in a while."""
 
-    def keep(self) -> None:
-        """Puts the last state on disk, if it is not there already."""
+    def keep(self) -> int:
+        """Puts the last state on disk, if it is not there already; returns how many rows a resumed job need not do."""
 
     def finish(self, state: JobState) -> None:
         """Nothing more will be written."""
@@ -330,13 +330,14 @@ class UnfinishedOutput:
         if time.monotonic() - self._last_commit >= _SECONDS_BETWEEN_COMMITS:
             self.keep()
 
-    def keep(self) -> None:
-        if self._last is None or self._last is self._on_disk or self._file is None or self._file.closed:
-            return
-        with _writing(self._target):
-            os.fsync(self._file.fileno())
-            self._write_entry(self._last)
-        self._last_commit = time.monotonic()
+    def keep(self) -> int:
+        if self._last is not None and self._last is not self._on_disk and self._file and not self._file.closed:
+            with _writing(self._target):
+                os.fsync(self._file.fileno())
+                self._write_entry(self._last)
+            self._last_commit = time.monotonic()
+        kept = self._last.state if self._last is not None else self.committed
+        return kept.tally.rows if kept is not None else 0
 
     def finish(self, state: JobState) -> None:
         with _writing(self._target):
@@ -465,8 +466,8 @@ class DirectOutput:
     def commit(self, state: JobState) -> None:
         pass
 
-    def keep(self) -> None:
-        pass
+    def keep(self) -> int:
+        return 0
 
     def finish(self, state: JobState) -> None:
         pass
