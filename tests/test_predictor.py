@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import pandas as pd
 import pytest
 
 from tests.tiny import VOCABULARY, tiny_checkpoint
+from textclf import predictor
 from textclf.errors import DataError, ModelError
 from textclf.export.inference_graph import ClassifierWeights, build_inference_graph
 from textclf.export.metadata import write_metadata
@@ -101,22 +101,37 @@ def test_a_prediction_holds_the_likeliest_label_and_every_score(classifier):
     assert sum(prediction.scores.values()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_equal_texts_are_classified_once(classifier):
+@pytest.fixture
+def runs(monkeypatch) -> list[int]:
+    """One entry for each text that an interpreter classifies."""
+    done: list[int] = []
+    run = predictor._Runner.run
+
+    def counted(self: predictor._Runner, *arrays: np.ndarray) -> np.ndarray:
+        done.append(1)
+        return run(self, *arrays)
+
+    monkeypatch.setattr(predictor._Runner, "run", counted)
+    return done
+
+
+def test_equal_texts_are_classified_once(classifier, runs):
     classifier.probabilities([("good film",)])
-    pending = classifier.submit([("Good Film",), ("thanks",), ("thanks",), ("good film",)])
-    assert pending.distinct == 1
-    result = pending.result()
+    result = classifier.probabilities([("Good Film",), ("thanks",), ("thanks",), ("good film",)])
+    assert len(runs) == 2
     assert (result[0] == result[3]).all()
     assert (result[1] == result[2]).all()
     assert (result[0] != result[1]).any()
 
 
-def test_results_are_forgotten_when_there_are_too_many(classifier, monkeypatch):
-    monkeypatch.setattr(classifier._known, "_capacity", 2)
+def test_results_are_forgotten_when_there_are_too_many(classifier, monkeypatch, runs):
+    monkeypatch.setattr(classifier._workers.known, "_capacity", 2)
     classifier.probabilities([("good",), ("bad",), ("film",)])
-    assert len(classifier._known) == 2
-    assert classifier.submit([("film",)]).distinct == 0
-    assert classifier.submit([("good",)]).distinct == 1
+    assert len(runs) == 3
+    classifier.probabilities([("film",)])
+    assert len(runs) == 3
+    classifier.probabilities([("good",)])
+    assert len(runs) == 4
 
 
 def test_more_texts_than_go_at_once_come_back_in_order(classifier, monkeypatch):
@@ -149,12 +164,12 @@ def test_several_threads_may_use_one_classifier(model):
 
     with ThreadPoolExecutor(6) as threads:
         assert max(threads.map(work, range(6))) < 2e-5
-    assert len(classifier._runners) <= 2
+    assert len(classifier._workers.runners) <= 2
 
 
 def test_a_text_that_another_caller_gave_up_is_classified_all_the_same(classifier):
     expected = classifier.probabilities([("thanks",)])
-    classifier._settle(dict.fromkeys(list(classifier._known)))
+    classifier._workers.settle(dict.fromkeys(list(classifier._workers.known)))
     blocked, go_on = threading.Event(), threading.Event()
 
     def block() -> None:
@@ -162,19 +177,12 @@ def test_a_text_that_another_caller_gave_up_is_classified_all_the_same(classifie
         go_on.wait()
 
     for _ in range(2):
-        classifier._pool.submit(block)
+        classifier._workers.pool.submit(block)
     blocked.wait()
     first, second = classifier.submit([("thanks",)]), classifier.submit([("thanks",)])
-    assert (first.distinct, second.distinct) == (1, 0)
     first.cancel()
     go_on.set()
     assert (second.result() == expected).all()
-
-
-def test_a_pickled_classifier_opens_its_file_again(classifier):
-    copy = pickle.loads(pickle.dumps(classifier))
-    assert copy.classify(["good film"]) == classifier.classify(["good film"])
-    assert copy.num_threads == 2
 
 
 def test_a_model_of_pairs_takes_pairs_only(tmp_path):
@@ -244,8 +252,6 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
 def test_a_model_with_another_tokenizer_is_refused_with_what_was_found(model, monkeypatch):
     import dataclasses
 
-    import textclf.predictor as predictor
-
     metadata = dataclasses.replace(
         predictor.read_metadata(model), tokenizer="sentencepiece", input_names=("input_text",)
     )
@@ -258,8 +264,6 @@ def test_a_model_with_another_tokenizer_is_refused_with_what_was_found(model, mo
 
 def test_a_model_whose_labels_do_not_fit_its_output_is_refused(model, monkeypatch):
     import dataclasses
-
-    import textclf.predictor as predictor
 
     metadata = dataclasses.replace(predictor.read_metadata(model), labels=("bad", "good"))
     monkeypatch.setattr(predictor, "read_metadata", lambda *_: metadata)

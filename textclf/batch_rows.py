@@ -7,27 +7,40 @@ those who read on while the interpreters work.
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from textclf.predictor import Classifier, Pending
+from textclf.errors import ModelError
+from textclf.predictor import NO_TEXT, NOT_A_NUMBER, Choice, Classifier, Pending, are_numbers
 from textclf.tables import Dialect, Row
+from textclf.values import quoted
+
+_Key = TypeVar("_Key")
 
 ERROR_COLUMN = "error"
+
+# Labels that the model does not know: how many are remembered by name, and how much of each.
+_UNKNOWN_LABELS = 20
+_UNKNOWN_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """Which columns are added. `reject_below`: labels whose probability (0 to 1) is lower give way to the reject label."""
+    """Which columns are added. `reject_below`: labels whose probability (0 to 1) is lower give way to the reject label.
+
+    `column_prefix` is put before the names of the added columns.
+    """
 
     scores: bool = False
     top_k: int = 1
     reject_below: float = 0.0
     errors: bool = True
+    column_prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,9 @@ class TableLayout:
     """How the rows of one table are to be read, and written.
 
     `width` is the number of its columns; `text_columns` and `label_column` are indices; `target` is how the output is
-    written and `line_end` what ends a row that has none.
+    written and `line_end` what ends a row that has none. `places` are the columns of the output, of which there are
+    `output_width`, in which the row's columns are written; None where they are the first ones, in their order. `name` is
+    the table's, for messages.
     """
 
     source: Dialect
@@ -44,6 +59,9 @@ class TableLayout:
     text_columns: tuple[int, ...]
     label_column: int | None
     line_end: str
+    output_width: int
+    places: tuple[int, ...] | None = None
+    name: str = ""
 
 
 @dataclass
@@ -51,47 +69,145 @@ class Tally:
     """Counts over rows, for adding up.
 
     `rows` are all rows, `labels` those that got a label, by label; `errors` those that got none, by reason; `truncated`
-    texts of which only the first part was read; `rejected` those below the bound; `blank_lines` are no rows.
-    `confusion[i][j]` counts rows of true label i with label j; `unknown_truths` rows with a true label not in the model.
+    texts of which only the first part was read; `rejected` those below the bound; `blank_lines` are no rows; of
+    `uneven_rows`, last cells that nobody needs are missing, or empty ones follow. `confusion[i][j]` counts rows of true
+    label i with label j; `unknown_truths` rows with a true label not in the model.
     """
 
     rows: int = 0
     blank_lines: int = 0
     truncated: int = 0
     rejected: int = 0
-    unknown_truths: int = 0
+    uneven_rows: int = 0
+    unknown_truths: UnknownLabels = field(default_factory=lambda: UnknownLabels())
     labels: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     confusion: dict[int, Counter[int]] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
-        self.rows += other.rows
-        self.blank_lines += other.blank_lines
-        self.truncated += other.truncated
-        self.rejected += other.rejected
-        self.unknown_truths += other.unknown_truths
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.unknown_truths.update(other.unknown_truths)
         self.labels.update(other.labels)
         self.errors.update(other.errors)
         for truth, counts in other.confusion.items():
             self.confusion.setdefault(truth, Counter()).update(counts)
 
+    def copy(self) -> Tally:
+        total = Tally()
+        total.add(self)
+        return total
+
     def as_dict(self) -> dict[str, Any]:
         return {
-            "rows": self.rows,
-            "blank_lines": self.blank_lines,
-            "truncated": self.truncated,
-            "rejected": self.rejected,
-            "unknown_truths": self.unknown_truths,
+            **{name: getattr(self, name) for name in _COUNTS},
+            "unknown_truths": self.unknown_truths.count,
+            "unknown_labels": {label: list(found) for label, found in self.unknown_truths.labels.items()},
             "labels": dict(self.labels),
             "errors": dict(self.errors),
             "confusion": {str(truth): {str(k): n for k, n in row.items()} for truth, row in self.confusion.items()},
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Tally:
-        confusion = {int(i): Counter({int(j): n for j, n in row.items()}) for i, row in values["confusion"].items()}
-        counters = {"labels": Counter(values["labels"]), "errors": Counter(values["errors"]), "confusion": confusion}
-        return cls(**{**values, **counters})
+    def from_dict(cls, values: Any) -> Tally:
+        """Raises ValueError for what `as_dict` has not written, in this version or the first."""
+        if not isinstance(values, dict) or not {"rows", "blank_lines", "labels", "errors", "confusion"} <= set(values):
+            raise ValueError("no tally")
+        confusion = {int(truth): _counter(row, int) for truth, row in _items(values["confusion"])}
+        return cls(
+            **{name: _count_of(values.get(name, 0)) for name in _COUNTS},
+            unknown_truths=UnknownLabels.from_dict(values.get("unknown_truths", 0), values.get("unknown_labels", {})),
+            labels=_counter(values["labels"], str),
+            errors=_counter(values["errors"], str),
+            confusion=confusion,
+        )
+
+
+_COUNTS = ("rows", "blank_lines", "truncated", "rejected", "uneven_rows")
+
+
+@dataclass
+class UnknownLabels:
+    """True labels that the model does not know: how many rows, and of the first labels how many each, and where first."""
+
+    count: int = 0
+    labels: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def add(self, label: str, place: str) -> None:
+        self.count += 1
+        self._add(label[:_UNKNOWN_CHARACTERS], 1, place)
+
+    def update(self, other: UnknownLabels) -> None:
+        self.count += other.count
+        for label, (count, place) in other.labels.items():
+            self._add(label, count, place)
+
+    def _add(self, label: str, count: int, place: str) -> None:
+        if label in self.labels or len(self.labels) < _UNKNOWN_LABELS:
+            before, first = self.labels.get(label, (0, place))
+            self.labels[label] = before + count, first
+
+    def described(self, known: Sequence[str]) -> str:
+        """The labels with rows, and what each may be among the `known` ones."""
+        shown = []
+        for label, (count, place) in sorted(self.labels.items(), key=lambda item: -item[1][0])[:5]:
+            meant = _near_label(label, known)
+            hint = f"; did you mean {quoted(meant)}?" if meant is not None else ""
+            shown.append(f"{quoted(label) if label.strip() else 'no label'} ({rows_text(count)}, first {place}{hint})")
+        more = self.count - sum(count for count, _ in sorted(self.labels.values(), reverse=True)[:5])
+        if more:
+            shown.append(f"others ({rows_text(more)})")
+        return (
+            ", ".join(shown)
+            if any("did you mean" in one for one in shown)
+            else (f"{', '.join(shown)}; it knows {', '.join(map(quoted, known[:20]))}")
+        )
+
+    @classmethod
+    def from_dict(cls, count: Any, labels: Any) -> UnknownLabels:
+        found = cls(_count_of(count))
+        for label, entry in _items(labels):
+            if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)):
+                raise ValueError("no unknown label")
+            found.labels[label] = _count_of(entry[0]), entry[1]
+        return found
+
+
+def _near_label(label: str, known: Sequence[str]) -> str | None:
+    """The known label that was probably meant: the same number, or a similar spelling."""
+    number = _number(label)
+    if number is not None:
+        return next((one for one in known if _number(one) == number), None)
+    folded = {one.strip().casefold(): one for one in known}
+    near = difflib.get_close_matches(label.strip().casefold(), folded, n=1)
+    return folded[near[0]] if near else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def rows_text(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _items(values: Any) -> Iterable[tuple[str, Any]]:
+    if not isinstance(values, dict):
+        raise ValueError("no mapping")
+    return values.items()
+
+
+def _count_of(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("no count")
+    return value
+
+
+def _counter(values: Any, kind: Callable[[str], _Key]) -> Counter[_Key]:
+    return Counter({kind(key): _count_of(count) for key, count in _items(values)})
 
 
 @dataclass(frozen=True)
@@ -126,10 +242,10 @@ def begin_rows(classifier: Classifier, layout: TableLayout, rows: Sequence[Row])
 
 
 def finish_rows(classifier: Classifier, options: ResultOptions, begun: BegunRows) -> ClassifiedRows:
+    """Raises ModelError for an output that is not a number, where there is no column in which to say so."""
     probabilities = begun.pending.result()
     tally = Tally(truncated=int(begun.pending.truncated.sum()))
-    results = iter(_results(classifier, options, probabilities))
-    usable = set(begun.usable)
+    results = dict(zip(begun.usable, _results(classifier, options, probabilities), strict=True))
     no_result = [""] * (len(added_columns(classifier.labels, options)) - options.errors)
     lines = []
     for position, row in enumerate(begun.rows):
@@ -138,12 +254,14 @@ def finish_rows(classifier: Classifier, options: ResultOptions, begun: BegunRows
             lines.append(_blank_line(row, begun.layout))
             continue
         tally.rows += 1
-        if position in usable:
-            result = next(results)
+        result = results.get(position)
+        if result is not None:
             _count(tally, classifier, result, row, begun.layout)
             cells = [*result.cells, ""] if options.errors else result.cells
         else:
-            reason, message = problem_of(row, begun.layout) or ("", "")
+            reason, message = problem_of(row, begun.layout) or ("model", f"its output {NOT_A_NUMBER}")
+            if not options.errors:
+                raise ModelError(f"{begun.layout.name}: {place_of(row)} gets no label from the model: {message}")
             tally.errors[reason] += 1
             cells = [*no_result, f"{reason}: {message}"]
         lines.append(extended(row, cells, begun.layout))
@@ -157,7 +275,13 @@ def added_columns(labels: Sequence[str], options: ResultOptions) -> list[str]:
         names += [f"predicted_label_{rank}", f"predicted_score_{rank}"]
     if options.scores:
         names += [f"score:{label}" for label in labels]
-    return [*names, ERROR_COLUMN] if options.errors else names
+    if options.errors:
+        names.append(ERROR_COLUMN)
+    return [options.column_prefix + name for name in names]
+
+
+def place_of(row: Row) -> str:
+    return f"row {row.number}" if row.number == row.line else f"row {row.number} (line {row.line})"
 
 
 def is_blank(row: Row) -> bool:
@@ -167,43 +291,71 @@ def is_blank(row: Row) -> bool:
 
 def problem_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
     """Why a row gets no label: a word to count by, and a message."""
-    if row.fault is not None and row.fault.kind == "length":
-        return "length", f"{row.fault.message}; only its beginning stands here"
-    if row.fault is not None and row.fault.kind != "blank":
-        return row.fault.kind, row.fault.message
-    if len(row.fields) <= max(layout.text_columns):
+    if row.fault is not None or len(row.fields) != layout.width:
+        fault = _fault_of(row, layout)
+        if fault is not None:
+            return fault
+    for column in layout.text_columns:
+        if row.fields[column].strip():
+            return None
+    return "empty", NO_TEXT
+
+
+def _fault_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
+    fault = row.fault
+    if fault is not None and fault.kind == "length":
+        return "length", f"{fault.message}; only its beginning is kept here"
+    if _is_uneven(row, layout):
+        return None
+    if fault is not None and fault.kind != "blank":
+        return fault.kind, fault.message
+    if len(row.fields) != layout.width:
         return "fields", f"has {len(row.fields)} fields, but the header has {layout.width} columns"
-    if not all(row.fields[column].strip() for column in layout.text_columns):
-        return "empty", "has no text"
     return None
 
 
+def _is_uneven(row: Row, layout: TableLayout) -> bool:
+    """Whether nothing is wrong with a row but that cells which hold no text to classify are missing at its end, or empty
+    ones follow.
+
+    Spreadsheets leave out empty cells at the end of a row; other programs end each row with a delimiter.
+    """
+    if not (row.fault is None or row.fault.kind == "fields"):
+        return False
+    return max(layout.text_columns) < len(row.fields) and not any(row.fields[layout.width :])
+
+
+def true_label(row: Row, layout: TableLayout) -> str:
+    """The cell of the true label, empty where a row ends before it."""
+    assert layout.label_column is not None
+    return row.fields[layout.label_column] if layout.label_column < len(row.fields) else ""
+
+
 def extended(row: Row, cells: Sequence[str], layout: TableLayout) -> str:
-    """The row as it stands in the file, with more cells behind it.
+    """The row as it is in the file, with more cells behind it.
 
     Only a row that would no longer be read right is written anew: its fields are cut to the table's columns, surplus
-    ones joined in the last, and of one whose quotes do not fit everything stands in the first.
+    ones joined in the last, and of one whose quotes do not fit everything is written in the first.
     """
     body = row.raw.rstrip("\r\n")
     line_end = row.raw[len(body) :] or layout.line_end
-    if row.fault is not None and row.fault.kind in ("quote", "length"):
-        own = _cells([body] + [""] * (layout.width - 1), layout.target)
-    elif len(row.fields) != layout.width:
-        own = _cells(_fitted(row.fields, layout), layout.target)
-    elif layout.source != layout.target:
-        own = _cells(row.fields, layout.target)
+    broken = row.fault is not None and row.fault.kind in ("quote", "length")
+    if not broken and layout.places is None and layout.source == layout.target and 0 < len(row.fields) <= layout.width:
+        own = body + layout.target.delimiter * (layout.output_width - len(row.fields))
     else:
-        own = body
+        own = _cells(_placed([body] if broken else row.fields, layout), layout.target)
     return f"{own}{layout.target.delimiter}{_cells(cells, layout.target)}{line_end}"
 
 
-def _fitted(fields: Sequence[str], layout: TableLayout) -> list[str]:
+def _placed(fields: Sequence[str], layout: TableLayout) -> list[str]:
+    """The fields of a row in the columns of the output."""
     last = layout.width - 1
-    if len(fields) > layout.width and not any(fields[layout.width :]):  # only a delimiter too many
-        return list(fields[: layout.width])
-    if len(fields) > layout.width:
-        return [*fields[:last], layout.source.delimiter.join(fields[last:])]
-    return [*fields, *[""] * (layout.width - len(fields))]
+    if any(fields[layout.width :]):
+        fields = [*fields[:last], layout.source.delimiter.join(fields[last:])]
+    placed = [""] * layout.output_width
+    for place, value in zip(layout.places or range(layout.width), fields, strict=False):
+        placed[place] = value
+    return placed
 
 
 def _cells(values: Sequence[str], dialect: Dialect) -> str:
@@ -235,32 +387,42 @@ class _Result:
     rejected: bool
 
 
-def _results(classifier: Classifier, options: ResultOptions, probabilities: np.ndarray) -> list[_Result]:
+def _results(classifier: Classifier, options: ResultOptions, probabilities: np.ndarray) -> list[_Result | None]:
+    """None for a row whose probabilities are not numbers."""
     labels = classifier.labels
     reject_index = labels.index(classifier.reject_label) if classifier.reject_label in labels else None
     count = min(options.top_k, len(labels))
     # A stable order: of equal probabilities the first label wins, as everywhere.
     ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :count].tolist()
-    results = []
-    for row, best in zip(probabilities.tolist(), ranked, strict=True):
-        rejected = row[best[0]] < options.reject_below
-        label = classifier.reject_label if rejected else labels[best[0]]
-        cells = [label, f"{row[best[0]]:.6f}"]
-        for index in best[1:]:
-            cells += [labels[index], f"{row[index]:.6f}"]
-        if options.scores:
-            cells += [f"{value:.6f}" for value in row]
-        results.append(_Result(cells, label, reject_index if rejected else best[0], rejected))
+    choices = classifier.choose(probabilities, options.reject_below)
+    usable = are_numbers(probabilities).tolist()
+    results: list[_Result | None] = []
+    for row, best, choice, is_usable in zip(probabilities.tolist(), ranked, choices, usable, strict=True):
+        index = reject_index if choice.rejected else choice.best
+        cells = _result_cells(labels, options, row, best, choice)
+        results.append(_Result(cells, choice.label, index, choice.rejected) if is_usable else None)
     return results
+
+
+def _result_cells(
+    labels: Sequence[str], options: ResultOptions, row: Sequence[float], ranked: Sequence[int], choice: Choice
+) -> list[str]:
+    cells = [choice.label, f"{row[choice.best]:.6f}"]
+    for index in ranked[1:]:
+        cells += [labels[index], f"{row[index]:.6f}"]
+    if options.scores:
+        cells += [f"{value:.6f}" for value in row]
+    return cells
 
 
 def _count(tally: Tally, classifier: Classifier, result: _Result, row: Row, layout: TableLayout) -> None:
     tally.labels[result.label] += 1
     tally.rejected += result.rejected
+    tally.uneven_rows += len(row.fields) != layout.width
     if layout.label_column is None:
         return
-    truth = row.fields[layout.label_column]
+    truth = true_label(row, layout)
     if truth not in classifier.labels:
-        tally.unknown_truths += 1
+        tally.unknown_truths.add(truth, f"{layout.name} {place_of(row)}")
     elif result.index is not None:
         tally.confusion.setdefault(classifier.labels.index(truth), Counter())[result.index] += 1

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from textclf.batch_files import STANDARD_STREAM, InputFile, is_pipe, open_input, plain_suffix
-from textclf.batch_rows import ERROR_COLUMN, TableLayout, extended
+from textclf.batch_rows import TableLayout, extended
 from textclf.errors import DataError
 from textclf.tables import Dialect, Row, Table, open_table
 
@@ -19,6 +21,9 @@ from textclf.tables import Dialect, Row, Table, open_table
 _FIRST_WINDOW_ROWS = 64
 _WINDOW_ROWS = 4096
 _WINDOW_CHARACTERS = 1 << 22
+# Of an input whose rows arrive over time: the pause (seconds) that ends a window, and how long rows wait for others.
+_PAUSE = 0.05
+_LONGEST_WAIT = 0.3
 
 # How a file that begins with such a mark is written again.
 _BYTE_ORDER_MARKS = (
@@ -50,8 +55,9 @@ class TableOptions:
 class Window:
     """Some rows of one input, in order.
 
-    `header` is what stands before them in the output: empty but for the first window, which has no rows. `digest` is of
-    everything read up to the window's end, `position` the bytes of the input files read by then.
+    `header` is what is written before them in the output: empty but for the first window, which has no rows. `digest` is
+    of everything read up to the window's end, `position` the bytes of the input files read by then. `is_last_for_now`:
+    the next row has not arrived yet, so that these should not wait for it.
     """
 
     number: int
@@ -62,6 +68,7 @@ class Window:
     header: bytes
     digest: str
     position: int
+    is_last_for_now: bool = False
 
 
 def read_windows(
@@ -71,42 +78,53 @@ def read_windows(
     target: str = "",
     added: Sequence[str] = (),
     labels: Sequence[str] = (),
+    rows_done: int = 0,
 ) -> Iterator[Window]:
     """The rows of all inputs. `added` are the columns that the output `target` will have besides, `labels` their values.
 
-    Raises DataError for what cannot be read, for inputs that do not fit together, and for columns that are there already.
+    After `rows_done` rows a window ends: so many were done by an earlier run. Raises DataError for what cannot be read,
+    for inputs that do not fit together, and for columns that are there already.
     """
-    _check_that_inputs_fit(paths, options, target)
+    columns = _columns_of_all(paths, options, target)
     digest = hashlib.blake2b(digest_size=16)
-    number = position = 0
+    number = position = rows_read = 0
     first: _Opened | None = None
     for path in paths:
-        with open_input(path) as file:
-            opened = _Opened(file, options, target)
+        with open_input(path) as file, _opened(file, options, target) as opened:
             if first is None:
+                opened.append_columns(columns)
                 _check_added(opened, added, labels)
-                digest.update(_digestible(opened.table.header))
+                digest.update(opened.header_row())
                 yield Window(0, file.name, (), opened.layout, opened.codec, opened.header(added), digest.hexdigest(), 0)
                 first = opened
             layout = opened.layout_like(first)
-            for rows in _grouped(opened.table, number):
+            for rows, is_last_for_now in _grouped(opened.table, number, rows_done - rows_read):
                 number += 1
+                rows_read += len(rows)
                 digest.update(b"".join(map(_digestible, rows)))
+                place = position + file.position
                 yield Window(
-                    number, file.name, rows, layout, first.codec, b"", digest.hexdigest(), position + file.position
+                    number, file.name, rows, layout, first.codec, b"", digest.hexdigest(), place, is_last_for_now
                 )
             position += file.position
 
 
-def _check_that_inputs_fit(paths: Sequence[str], options: TableOptions, target: str) -> None:
-    """Raises DataError now rather than hours later for a file that does not fit to the first; pipes are read only once."""
+def _columns_of_all(paths: Sequence[str], options: TableOptions, target: str) -> list[str]:
+    """The columns of the output's rows: the first input's, then what others have besides; none if there is one input.
+
+    Raises DataError now rather than hours later for a file that does not fit to the first. Pipes can be read only once,
+    so that they must have the columns of the files.
+    """
     files = [path for path in paths if path != STANDARD_STREAM and not is_pipe(path)]
     first: _Opened | None = None
-    for path in files if len(files) > 1 else ():
-        with open_input(path) as file:
-            opened = _Opened(file, options, target)
-            first = first or opened
+    for path in files if len(paths) > 1 else ():
+        with open_input(path) as file, _opened(file, options, target) as opened:
+            if first is None:
+                first = opened
+            elif len(files) == len(paths):
+                first.append_columns(opened.table.columns)
             opened.layout_like(first)
+    return first.columns if first is not None else []
 
 
 def encoded(text: str, codec: str) -> bytes:
@@ -122,50 +140,96 @@ def _digestible(row: Row) -> bytes:
     return row.raw.encode("utf-8", "surrogatepass")
 
 
-def _grouped(table: Table, windows_before: int) -> Iterator[list[Row]]:
+def _grouped(table: Table, windows_before: int, rows_done: int) -> Iterator[tuple[list[Row], bool]]:
+    """The rows of windows, and whether the next row has not arrived."""
     number = windows_before
     rows: list[Row] = []
     characters = 0
-    for row in table:
+    begun, is_live = 0.0, table.is_live
+    for rows_read, row in enumerate(table, start=1):
+        if is_live and not rows:
+            begun = time.monotonic()
         rows.append(row)
         characters += len(row.raw)
-        if len(rows) >= min(_FIRST_WINDOW_ROWS << min(number, 16), _WINDOW_ROWS) or characters >= _WINDOW_CHARACTERS:
-            yield rows
+        pauses = is_live and (table.waits(_PAUSE) or time.monotonic() - begun > _LONGEST_WAIT)
+        is_full = (
+            len(rows) >= min(_FIRST_WINDOW_ROWS << min(number, 16), _WINDOW_ROWS) or characters >= _WINDOW_CHARACTERS
+        )
+        if pauses or is_full or rows_read == rows_done:
+            yield rows, pauses
             number += 1
             rows, characters = [], 0
     if rows:
-        yield rows
+        yield rows, False
+
+
+@contextmanager
+def _opened(file: InputFile, options: TableOptions, target: str) -> Iterator[_Opened]:
+    table = open_table(file.stream, options.delimiter, options.encoding, _wanted(options), file.name, file.is_live)
+    try:
+        yield _Opened(table, file, options, target)
+    finally:
+        table.stop()
 
 
 class _Opened:
-    """One input's table, and how it is written again."""
+    """One input's table, and how it is written again. `columns` are those of the output but for the added ones."""
 
-    def __init__(self, file: InputFile, options: TableOptions, target: str) -> None:
-        self.table = open_table(file.stream, options.delimiter, options.encoding, _wanted(options), file.name)
-        self.mark, self.codec = _codec(self.table.encoding, file.start)
-        self.layout = _layout(self.table, options, target)
+    def __init__(self, table: Table, file: InputFile, options: TableOptions, target: str) -> None:
+        self.table = table
+        self.mark, self.codec = _codec(table.encoding, file.start)
+        self.layout = _layout(table, options, target)
+        self.columns = list(table.columns)
+
+    def append_columns(self, names: Sequence[str]) -> None:
+        self.columns += [name for name in names if name not in self.columns]
+        self.layout = replace(self.layout, output_width=len(self.columns))
+
+    def header_row(self) -> bytes:
+        """What a resumed job compares."""
+        more = self.columns[len(self.table.columns) :]
+        return _digestible(self.table.header) + "".join(f"\n{name}" for name in more).encode("utf-8", "surrogatepass")
 
     def header(self, added: Sequence[str]) -> bytes:
         header = self.table.header
         # A line `sep=;` before it is no row, but spreadsheets need it.
         separator = f"sep={self.layout.target.delimiter}{self.layout.line_end}" if self.table.separator_line else ""
-        text = separator + self.table.above_header + (extended(header, added, self.layout) if added else header.raw)
+        more = [*self.columns[len(self.table.columns) :], *added]
+        own_layout = replace(self.layout, output_width=self.layout.width)
+        text = separator + self.table.above_header + (extended(header, more, own_layout) if more else header.raw)
         return self.mark + encoded(text, self.codec)
 
     def layout_like(self, first: _Opened) -> TableLayout:
         """The layout for writing behind the first table's rows; raises DataError where that cannot be."""
-        if self.table.columns != first.table.columns:
-            raise DataError(
-                f"{self.table.name}: has the columns {_names(self.table)}, but {first.table.name} has "
-                f"{_names(first.table)}; inputs of one output need the same columns in the same order"
-            )
+        places = self._places(first)
         if self.codec != first.codec:
             raise DataError(
                 f"{self.table.name}: is {self.codec}, but {first.table.name} is {first.codec}; "
                 "inputs of one output need the same encoding: convert one, or classify it alone"
             )
-        own, others = self.layout, first.layout
-        return TableLayout(own.source, others.target, own.width, own.text_columns, own.label_column, others.line_end)
+        return replace(
+            self.layout,
+            target=first.layout.target,
+            line_end=first.layout.line_end,
+            output_width=len(first.columns),
+            places=None if places == tuple(range(len(places))) else places,
+        )
+
+    def _places(self, first: _Opened) -> tuple[int, ...]:
+        """Where this table's columns are in the output. One of the inputs may have more columns than another."""
+        own = self.table.columns
+        if own == first.table.columns:
+            return tuple(range(len(own)))
+        places = tuple(first.columns.index(name) for name in own if name in first.columns)
+        common = [place for place in places if place < len(first.table.columns)]
+        repeated = len(set(own)) < len(own) or len(set(first.columns)) < len(first.columns)
+        if len(places) < len(own) or repeated or not common or common != sorted(common):
+            raise DataError(
+                f"{self.table.name}: has the columns {_names(self.table)}, but {first.table.name} has "
+                f"{_names(first.table)}; inputs of one output need columns in the same order (files, but not pipes, may "
+                "have some more than others)"
+            )
+        return places
 
 
 def _wanted(options: TableOptions) -> list[str]:
@@ -184,7 +248,7 @@ def _codec(encoding: str, start: bytes) -> tuple[bytes, str]:
 def _layout(table: Table, options: TableOptions, target: str) -> TableLayout:
     if not options.text_columns:
         raise DataError(
-            f"{table.name}: the model does not say which column holds its text; name it with --text, "
+            f"{table.name}: the model does not say which column holds its text; name it in text_columns (--text), "
             f"there are {_names(table)}"
         )
     label_column = options.label_column
@@ -194,8 +258,12 @@ def _layout(table: Table, options: TableOptions, target: str) -> TableLayout:
         target=_target_dialect(table, options.delimiter, plain_suffix(target)),
         width=len(table.columns),
         text_columns=tuple(table.column(name, options.text_wanted_by) for name in options.text_columns),
-        label_column=None if label_column is None else table.column(label_column, "the true label; see --label"),
+        label_column=None
+        if label_column is None
+        else table.column(label_column, "the true label, label_column (--label)"),
         line_end=header[len(header.rstrip("\r\n")) :] or "\n",
+        output_width=len(table.columns),
+        name=table.name,
     )
 
 
@@ -213,10 +281,19 @@ def _target_dialect(table: Table, given: str | None, suffix: str) -> Dialect:
 
 def _check_added(opened: _Opened, added: Sequence[str], labels: Sequence[str]) -> None:
     table = opened.table
-    taken = [name for name in added if name in table.columns]
+    taken = [name for name in added if name in opened.columns]
     if taken:
-        otherwise = ", or use --strict, which needs none" if taken == [ERROR_COLUMN] else ""
-        raise DataError(f"{table.name}: has a column `{taken[0]}` already; rename or remove it{otherwise}")
+        raise DataError(
+            f"{table.name}: has a column `{taken[0]}` already; put a prefix before the added columns with "
+            "column_prefix (--prefix), or rename or remove that one"
+        )
+    for name in added:
+        try:
+            name.encode(opened.codec)
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{table.name}: is {opened.codec}, in which the column `{name}` cannot be written; convert it to UTF-8"
+            ) from None
     for label in labels:
         try:
             label.encode(opened.codec)

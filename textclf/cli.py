@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from textclf import __version__
-from textclf.errors import EncoderError, TextclfError
+from textclf.errors import DataError, EncoderError, TextclfError
 from textclf.model_maker import ENGINES
 from textclf.native_log import without_chatter
+from textclf.terminal import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,54 +118,99 @@ def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> Non
 @click.option("--label", "label_column", metavar="COLUMN", help="Column of the true label, for --where-label.")
 @click.option("--delimiter", metavar="CHARACTER", help="What separates fields; found by itself if not given.")
 @click.option("--encoding", default="utf-8", show_default=True, help="How the input is encoded.")
+@click.option("--prefix", "column_prefix", default="", help="Put this before the names of the added columns.")
 @click.option("--strict", is_flag=True, help="Stop at the first row that cannot be classified.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Interpreters side by side; one a core.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--resume", is_flag=True, help="Go on with a job that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.pass_context
 def classify_command(
-    model: Path, inputs: tuple[str, ...], text_input: tuple[str, ...], output: str | None, as_json: bool, **options: Any
+    context: click.Context,
+    model: Path,
+    inputs: tuple[str, ...],
+    text_input: tuple[str, ...],
+    output: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Classify the rows of tables, or one text.
 
-    An INPUT is a CSV or TSV file, plain or compressed with gzip or zstd, a pattern such as 'logs/*.csv.gz', or - for
-    standard input. Adds the columns predicted_label, predicted_score and error; every other column and the order of
-    rows stay. Exit code 3: all is done, but some rows could not be classified; error says why.
+    An INPUT is a CSV or TSV file, plain or compressed with gzip, zstd, bzip2 or xz, a pattern such as 'logs/*.csv.gz',
+    or - for standard input. Adds the columns predicted_label, predicted_score and error; every other column and the
+    order of rows stay. Exit code 3: all is done, but some rows could not be classified; error says why.
     """
     if bool(text_input) == bool(inputs):
         raise click.UsageError("give either INPUT with -o OUTPUT, or --text-input")
     if text_input:
+        _refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
         _classify_text(model, text_input, options, as_json)
         return
     if output is None:
         raise click.UsageError("-o OUTPUT is missing; - writes to standard output")
     if options["force"] and options["resume"]:
-        raise click.UsageError("--force starts again and --resume goes on: give one of the two")
-    from textclf.batch import classify_file
-
+        raise click.UsageError("--force starts again and --resume continues: give one of the two")
     options["num_threads"] = options.pop("threads")
-    summary = classify_file(model, inputs, output, quiet=False, **options)
+    with _stopped_by_signals():
+        from textclf.batch import classify_file
+
+        summary = classify_file(model, inputs, output, quiet=False, **options)
     # Standard output may hold the rows.
     click.echo(_json(summary.as_dict()) if as_json else summary.as_text(), err=output == "-")
     if summary.errors:
         sys.exit(3)
 
 
+def _refuse_others(context: click.Context, option: str, used: Sequence[str]) -> None:
+    """Options that are given and would have no effect are an error."""
+    source = click.core.ParameterSource.COMMANDLINE
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name not in used and context.get_parameter_source(name) is source:
+            raise click.UsageError(f"{parameter.opts[0]} has no effect with {option}; leave it out")
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a job with one line that says how to continue; the exit codes are those of a shell."""
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    received: list[int] = []
+    replaced = None
+    if threading.current_thread() is threading.main_thread():
+        replaced = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        click.echo(f"Error: {interrupt or 'interrupted before the first row'}", err=True)
+        sys.exit(128 + (received[0] if received else signal.SIGINT))
+    finally:
+        if replaced is not None:
+            signal.signal(signal.SIGTERM, replaced)
+
+
 def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
     from textclf.predictor import Classifier
 
-    classifier = Classifier(model, num_threads=1)
-    [prediction] = classifier.classify([text_input])
+    with Classifier(model, num_threads=1) as classifier:
+        [prediction] = classifier.classify([text_input], reject_below=options["reject_below"])
+    if prediction.error:
+        raise DataError(f"--text-input: {prediction.error.partition(': ')[2]}; give a text to classify")
     ranked = sorted(prediction.scores.items(), key=lambda item: -item[1])
-    bound = options["reject_below"]
-    if prediction.score < (classifier.reject_below if bound is None else bound):
-        ranked[0] = (classifier.reject_label, prediction.score)
+    most_probable = ranked[0][0]
+    ranked[0] = (prediction.label, prediction.score)
     shown = ranked if options["scores"] else ranked[: options["top_k"]]
     if as_json:
-        click.echo(_json({"labels": [{"label": label, "score": score} for label, score in shown]}))
+        labels = [{"label": label, "score": score} for label, score in shown]
+        click.echo(_json({"labels": labels, "rejected": prediction.rejected}))
         return
     for label, score in shown:
-        click.echo(f"{label}\t{score:.4f}")
+        click.echo(f"{printable(label) or '(no label)'}\t{score:.4f}")
+    if prediction.rejected:
+        click.echo(f"The text is too uncertain for the label {printable(most_probable)}.", err=True)
 
 
 @cli.command("evaluate")

@@ -15,6 +15,10 @@ class DataError(TextclfError):
     """A data file that cannot be used."""
 
 
+class ArgumentError(TextclfError, ValueError):
+    """An argument of the Python API, or the option of the same meaning, that cannot be used."""
+
+
 class EncoderError(TextclfError):
     """An encoder that cannot be found, read or supported."""
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from textclf.arriving import ArrivingLines
 from textclf.errors import DataError
 
 FaultKind = Literal["blank", "fields", "encoding", "quote", "nul", "length", "header", "end_mark"]
@@ -21,6 +23,10 @@ _STAND_IN = "\ufdd0"
 """Takes the place of a delimiter of several characters, which the csv module cannot read. Unicode keeps it out of texts."""
 
 _CREDIT = 16
+
+# Of a live table: the pause (seconds) after which what has arrived is looked at, and how long it may take to arrive.
+_PAUSE = 0.1
+_LONGEST_LOOK = 0.5
 
 
 class Fault(NamedTuple):
@@ -61,6 +67,7 @@ class Feed:
         self._is_header_read = False
         self._rewrites = True
         self._readline = readline
+        self.arriving = readline if isinstance(readline, ArrivingLines) else None
         self._waiting: deque[str] = deque()
         self._size = 0
         self._name = name
@@ -108,14 +115,24 @@ class Feed:
         del self.taken[1:]
         self._size = len(self.taken[0])
 
-    def look_ahead(self, size: int) -> list[str]:
-        """Whole lines from here on, about `size` characters; they are read again."""
+    def look_ahead(self, size: int) -> tuple[list[str], bool]:
+        """Whole lines from here on, about `size` characters, which are read again; and whether these are all lines.
+
+        Of a live table, only what arrives before the first pause.
+        """
         lines: list[str] = []
-        while size > 0 and (line := self._read()):
+        paused, end = False, 0.0
+        while size > 0 and not paused and (line := self._read()):
             lines.append(line)
             size -= len(line)
+            end = end or time.monotonic() + _LONGEST_LOOK
+            paused = len(lines) > 1 and (self.waits(_PAUSE) or (self.arriving is not None and time.monotonic() > end))
         self._waiting.extend(lines)
-        return lines
+        return lines, size > 0 and not paused
+
+    def waits(self, seconds: float) -> bool:
+        """Whether the next line of a live table does not come within this time."""
+        return self.arriving is not None and not self._waiting and self.arriving.waits(seconds)
 
     def take_separator_line(self) -> None:
         """Read over the first line, which names the delimiter and is no row."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
+from textclf.arriving import ArrivingLines
 from textclf.column_names import column_letter, listed, matching_columns, meant_column, visible
 from textclf.errors import DataError
 from textclf.other_formats import binary_format, text_format
@@ -97,6 +98,7 @@ class Table:
         self.columns_asked_for: list[int] = []
         self._last_needed = 0
         self._width = 0
+        self._feed = feed
         self._rows = self._numbered(feed)
         self.header = self._read_header(feed)
         self.columns = tuple(self.header.fields)
@@ -112,6 +114,19 @@ class Table:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close()
+
+    @property
+    def is_live(self) -> bool:
+        return self._feed.arriving is not None
+
+    def stop(self) -> None:
+        """Ends reading ahead in a live table; the stream stays open."""
+        if self._feed.arriving is not None:
+            self._feed.arriving.close()
+
+    def waits(self, seconds: float) -> bool:
+        """Whether the next row of a live table does not begin within this time; never for one that is not live."""
+        return self._feed.waits(seconds)
 
     def column(self, name: str, wanted_by: str) -> int:
         """The index of a column, 0 for the first; spaces around its name do not matter.
@@ -273,15 +288,15 @@ def open_table(
     encoding: str = "utf-8",
     wanted: Sequence[str] = (),
     name: str | None = None,
-    sample: int = SAMPLE,
+    live: bool = False,
 ) -> Table:
     """Open a table: a path, or a binary stream that is read forwards only (and is left open).
 
     Without a `delimiter` the one of `,` `;` tab `|` is taken that gives the `wanted` columns, then the one that cuts
     the rows most evenly; if none gives them, what stands beside their names in the header. The header is the first row
     that is not blank, or one with the `wanted` columns below title lines. A byte order mark goes before `encoding`.
-    `name` stands for the table in messages. `sample` characters are read ahead to judge all this: of a pipe that is
-    still being written to, fewer make the first row come sooner.
+    `name` stands for the table in messages. Of a `live` stream, whose rows arrive over time, all this is judged by what
+    arrives first.
 
     Raises DataError when the file cannot be opened, is empty, is not text, is in another format or plainly in another
     encoding, or has no readable header.
@@ -291,9 +306,8 @@ def open_table(
     stream = _open_file(path, name) if path else typing.cast("BinaryIO", source)
     close = stream.close if path else lambda: None
     try:
-        feed = _open_feed(stream, encoding, name)
-        lines = feed.look_ahead(sample)
-        is_whole = sum(map(len, lines)) < sample
+        feed = _open_feed(stream, encoding, name, live)
+        lines, is_whole = feed.look_ahead(SAMPLE)
         given = re.fullmatch(r'\ufeff*"?sep=(.)"?[\r\n]*', next(iter(lines), ""), re.IGNORECASE)
         if given:  # Excel's own way of naming the delimiter; the line is no row
             feed.take_separator_line()
@@ -360,7 +374,7 @@ def _tables_in(folder: Path) -> str:
     return f" (there are {', '.join(tables[:5])})" if tables else ""
 
 
-def _open_feed(stream: BinaryIO, encoding: str, name: str) -> Feed:
+def _open_feed(stream: BinaryIO, encoding: str, name: str, live: bool) -> Feed:
     buffered = io.BufferedReader(_Forwards(stream), 1 << 16)
     try:
         start = buffered.peek(_PEEKED)[:_PEEKED]
@@ -374,7 +388,8 @@ def _open_feed(stream: BinaryIO, encoding: str, name: str) -> Feed:
     csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_ROW))
     # Line ends stay as they are: they belong to the values where they stand inside quotes.
     text = io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline="")
-    return Feed(text.readline, name, encoding, LONGEST_ROW, LONGEST_ROW)
+    readline = ArrivingLines(text.readline, LONGEST_ROW + 1) if live else text.readline
+    return Feed(readline, name, encoding, LONGEST_ROW, LONGEST_ROW)
 
 
 def _evidence(lines: Sequence[str], encoding: str) -> Evidence:

@@ -9,6 +9,7 @@ from typing import Any
 
 from textclf.errors import ModelError
 from textclf.export.metadata import load_model, metadata_of
+from textclf.model_path import model_path_of
 from textclf.tflite.model_file import Operator, Tensor, TfliteModel
 
 _SHOWN_LABELS = 12
@@ -72,6 +73,7 @@ class Inspection:
 
 def inspect_model(path: Path) -> Inspection:
     """Reads a model's structure and metadata; raises ModelError for a file that is no text classifier in TFLite form."""
+    path = model_path_of(path)
     source, content = load_model(path)
     model = TfliteModel(content, source)
     metadata = metadata_of(model)

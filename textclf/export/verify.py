@@ -26,6 +26,7 @@ from textclf.export.structure import structure_problems
 from textclf.export.trained_run import TrainedRun, load_trained_run
 from textclf.export.verification import UNDECIDED_MARGIN, Verification, verify_export
 from textclf.files import link_target, replace_file
+from textclf.model_path import model_path_of
 from textclf.predictor import Classifier
 from textclf.run_folder import is_run
 from textclf.tflite.model_file import TfliteModel
@@ -187,6 +188,7 @@ def verify_model(
     for. Raises ModelError for a file that cannot be read and DataError for rows that cannot; everything else that is
     wrong is in the report.
     """
+    model = model_path_of(model)
     report = VerificationReport(str(model))
     content = load_model(model)[1]
     trained = load_trained_run(run) if run is not None else None
