@@ -11,7 +11,6 @@ import io
 import os
 import shutil
 import stat
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from textclf.errors import DataError
 from textclf.tables import open_table
+from textclf.terminal import standard_input
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -67,7 +67,7 @@ class InputFile:
 def open_input(path: str) -> Iterator[InputFile]:
     """A file, or standard input for `-`. Raises DataError when it cannot be opened."""
     if path == STANDARD_STREAM:
-        yield InputFile("standard input", sys.stdin.buffer)
+        yield InputFile("standard input", standard_input())
         return
     try:
         raw = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from textclf.batch_files import STANDARD_STREAM, check_compression, compress_file, compression_of, is_pipe
 from textclf.errors import RunError
 from textclf.files import sync_folder
+from textclf.terminal import standard_output
 
 # How much work a killed job loses at most.
 _SECONDS_BETWEEN_COMMITS = 2.0
@@ -235,7 +235,7 @@ class DirectOutput:
 @contextmanager
 def _direct_output(target: str) -> Iterator[DirectOutput]:
     if target == STANDARD_STREAM:
-        yield DirectOutput(sys.stdout.buffer)
+        yield DirectOutput(standard_output())
         return
     try:
         with open(target, "wb") as stream:

@@ -24,6 +24,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from textclf.errors import DataError, EncoderError, ModelError
 from textclf.export.metadata import ModelMetadata, read_metadata
+from textclf.native_log import start_litert
 from textclf.tokenizer import Encoded, Overflow, TextTokenizer, Tokenizer, pad
 from textclf.word_tokenizer import WordTokenizer
 
@@ -321,6 +322,7 @@ class _Runner:
     """One interpreter on one core, resized to the length of what it is given."""
 
     def __init__(self, path: Path, metadata: ModelMetadata) -> None:
+        start_litert()
         try:
             self._interpreter = Interpreter(model_path=str(path), num_threads=1)
             self._interpreter.allocate_tensors()

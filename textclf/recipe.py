@@ -1187,6 +1187,13 @@ def _report_faults(draft: _Draft, faults: list[ErrorDetails]) -> None:
             draft.add(draft.place_of_key(location), _missing_message(location, draft))
 
 
+def setting_named(name: str) -> str | None:
+    """The dotted key of a recipe for a word such as `epochs` or `training.epochs`; None where no key is called so."""
+    known = _dotted_keys(Recipe)
+    word = name.lower().replace("-", "_")
+    return next((key for key in known if word in (key, key.rpartition(".")[2])), None)
+
+
 def _section_keys(location: Location) -> list[str]:
     section: type[BaseModel] = Recipe
     for key in location:

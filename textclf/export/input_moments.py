@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from textclf.native_log import start_litert
 from textclf.tokenizer import Encoded, pad
 
 # Some thousand tokens, for inputs at most 512 or 1,024 wide.
@@ -67,6 +68,7 @@ def measure_moments(graph: bytes, outputs: Mapping[str, str], rows: Encoded, max
 
     `outputs` says for each name which of the graph's outputs, float32 [tokens, columns], is measured.
     """
+    start_litert()
     interpreter = Interpreter(model_content=graph, num_threads=_THREADS)
     interpreter.allocate_tensors()
     inputs = [interpreter.get_input_details()[position]["index"] for position in range(3)]

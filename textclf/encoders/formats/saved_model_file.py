@@ -13,6 +13,7 @@ from typing import Any
 from textclf.encoders.checkpoint import MaskConvention
 from textclf.encoders.formats.vocabulary import Vocabulary, is_lower_cased
 from textclf.errors import EncoderError
+from textclf.native_log import load_tensorflow
 from textclf.tokenizer import read_vocabulary
 
 FILE = "saved_model.pb"
@@ -26,6 +27,7 @@ _PRODUCTS = frozenset(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"
 
 def read_meta_graphs(folder: Path) -> list[Any]:
     """The `MetaGraphDef` messages of a SavedModel; EncoderError if the file is none."""
+    load_tensorflow()
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -108,6 +110,7 @@ def find_asset_vocabulary(folder: Path) -> Vocabulary:
 
 def scalar(node: Any) -> Any:
     """The value of a Const node that holds one number, truth value or text, else None."""
+    load_tensorflow()
     import tensorflow as tf
 
     if node.op != "Const" or node.attr["value"].tensor.tensor_shape.dim:

@@ -13,6 +13,7 @@ import numpy as np
 
 from textclf.encoders.formats.arrays import RawArray
 from textclf.errors import EncoderError
+from textclf.native_log import load_tensorflow
 
 
 def index_checkpoint(prefix: Path) -> dict[str, RawArray]:
@@ -20,6 +21,7 @@ def index_checkpoint(prefix: Path) -> dict[str, RawArray]:
 
     Raises EncoderError for a checkpoint that is damaged, incomplete or of another kind.
     """
+    load_tensorflow()
     import tensorflow as tf
 
     index_file = prefix.with_name(f"{prefix.name}.index")
@@ -42,6 +44,7 @@ def index_checkpoint(prefix: Path) -> dict[str, RawArray]:
 
 
 def _reader(reader: Any, name: str, prefix: Path) -> Callable[[], np.ndarray]:
+    load_tensorflow()
     import tensorflow as tf
 
     def read() -> np.ndarray:
