@@ -196,7 +196,7 @@ def test_an_override_mends_what_the_file_has_wrong(recipe):
         ("training.epocs=5", "unknown key `training.epocs`; did you mean `training.epochs`?"),
         ("epochs=5", "unknown key `epochs`; did you mean `training.epochs`?"),
         ("quux=5", "unknown key `quux`; keys are written like training.epochs or dataset.test"),
-        ("training.epochs", "not of the form KEY=VALUE; write for example training.epochs=5"),
+        ("training.epochs", "not of the form KEY=VALUE; write for example training.epochs=5, without spaces"),
         (
             "training.epochs=five",
             "training.epochs is `five`, but must be a whole number; correct it or remove the line",
@@ -257,7 +257,7 @@ WRONG_VALUES = [
     (
         "dataset",
         "  text: [a, b, c]",
-        "4:9: dataset.text must be one column or two; write `message`, or `[question, answer]`",
+        "4:9: dataset.text names 3 columns, but must be one column or two (a sentence pair); ",
     ),
     ("dataset", "  text: [a, '']", "4:13: dataset.text[2] has no value"),
     ("dataset", "  label: {a: b}", "4:10: dataset.label is a section, but must be plain text"),
@@ -361,11 +361,11 @@ def test_a_file_that_is_not_utf8_is_reported_with_line_and_column(tmp_path):
 
 
 def test_a_file_larger_than_a_megabyte_is_not_read(tmp_path):
-    (tmp_path / "train.csv").write_bytes(b"text,label\n" * 100_000)
+    (tmp_path / "notes.txt").write_bytes(b"many words\n" * 100_000)
     with pytest.raises(
         RecipeError, match=r"larger than 1,000,000 bytes; name a recipe, a short YAML file, not the data"
     ):
-        load_recipe(tmp_path / "train.csv")
+        load_recipe(tmp_path / "notes.txt")
 
 
 def test_a_missing_file_is_reported_with_the_one_that_was_meant(tmp_path):

@@ -65,9 +65,10 @@ def _kind_of_content(name: str, start: bytes) -> Kind:
         return "table"
     if start[:2] in (b"PK", b"\x1f\x8b") or start[:4] == b"\x28\xb5\x2f\xfd":
         return "archive"
-    # A recipe may be written as JSON; a list of records is data.
     if start.lstrip()[:1] == b"[" or name.endswith((".jsonl", ".ndjson")):
         return "json"
+    if start.lstrip()[:1] == b"{":  # a recipe may be written as JSON
+        return "other"
     return "table" if _columns(start) else "other"
 
 

@@ -79,8 +79,9 @@ def _exit_code(words: list[str]) -> int:
         write_message("Error: the memory is full; use smaller data, a smaller batch or fewer threads, or more memory")
         return 1
     except OSError as error:
-        write_message(f"Error: {_system_message(error)}")
-        return 1
+        code, message = _system_message(error)
+        write_message(f"Error: {message}")
+        return code
 
 
 def _report_fault() -> None:
@@ -99,14 +100,15 @@ def _report_fault() -> None:
     )
 
 
-def _system_message(error: OSError) -> str:
+def _system_message(error: OSError) -> tuple[int, str]:
+    """The exit code and the message for a failure of the system that no module foresaw."""
     try:
         os.getcwd()
     except OSError:
-        return "the current folder does not exist any more; change to another one, then run the command again"
+        return 2, "the current folder does not exist any more; change to another one, then run the command again"
     file = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
     remedy = "check the path, its permissions and the space on the disk"
-    return f"{file}{error.strerror or error}; {remedy}"
+    return 1, f"{file}{error.strerror or error}; {remedy}"
 
 
 class _InterruptedError(Exception):
@@ -170,20 +172,6 @@ def _after_interruption(context: click.Context) -> str:
 
 # --- Wrong usage -----------------------------------------------------------------------------------------------------
 
-_OTHER_NAMES = {
-    "lr": "training.learning_rate",
-    "epoch": "training.epochs",
-    "num_epochs": "training.epochs",
-    "batch": "training.batch_size",
-    "bs": "training.batch_size",
-    "seq_len": "encoder.max_length",
-    "max_len": "encoder.max_length",
-    "max_seq_length": "encoder.max_length",
-    "model": "encoder.source",
-    "data": "dataset.train",
-}
-"""What other programs call settings of a recipe."""
-
 _TAKES_SETTINGS = {
     "train": "train RECIPE",
     "check": "check RECIPE",
@@ -209,15 +197,15 @@ def _usage_message(error: click.ClickException, words: list[str]) -> str:
             return f"{message}; to {usual} it: textclf {usual} {words[0]}"
     if message.startswith("missing argument 'RECIPE'"):
         return f"{message}; for example: {command} my_recipe.yaml. See {command} --help"
-    return f"{message}; see {command} --help"
+    return message if ";" in message else f"{message}; see {command} --help"
 
 
 def _setting_for(option: str, context: click.Context | None, words: list[str]) -> str | None:
     """How to write what was given as an option and is a setting of the recipe."""
-    from textclf.recipe import setting_named
+    from textclf.recipe import OTHER_NAMES, setting_named
 
     name = option.lstrip("-").replace("-", "_")
-    key = _OTHER_NAMES.get(name.lower()) or setting_named(name)
+    key = OTHER_NAMES.get(name.lower()) or setting_named(name)
     command = context.info_name if context else None
     if key is None or "." not in key:
         return None

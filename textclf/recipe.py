@@ -29,8 +29,10 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from textclf.arguments import is_web_address, not_a_recipe, web_address_message
 from textclf.errors import RecipeError
 from textclf.model_maker import Engine
+from textclf.terminal import printable
 from textclf.values import checked_delimiter, checked_encoding, nearest, quoted
 
 LARGEST_FILE = 1_000_000
@@ -47,6 +49,23 @@ AVERAGE_WORDS = "average-words"
 
 LARGEST_LENGTH = 512
 """Tokens a row at most, whatever the encoder."""
+
+OTHER_NAMES = {
+    "lr": "training.learning_rate",
+    "epoch": "training.epochs",
+    "num_epochs": "training.epochs",
+    "num_train_epochs": "training.epochs",
+    "batch": "training.batch_size",
+    "bs": "training.batch_size",
+    "dropout_rate": "training.dropout",
+    "seq_len": "encoder.max_length",
+    "max_len": "encoder.max_length",
+    "max_seq_length": "encoder.max_length",
+    "model": "encoder.source",
+    "text_column": "dataset.text",
+    "label_column": "dataset.label",
+}
+"""What other programs call settings of a recipe."""
 
 Location = tuple[str | int, ...]
 
@@ -74,15 +93,27 @@ class Written(str):
 
 def _absolute_path(value: object) -> Path:
     """Absolute: relative to the recipe or, for an override and in Python, to the current directory."""
+    if isinstance(value, list | tuple):
+        raise ValueError("is a list, but one file is read; join the files into one CSV with one header row")
     if not isinstance(value, str | os.PathLike):
         raise ValueError("is not a path; write the path of a file, relative to the recipe")
     if not str(value).strip():
         raise ValueError("has no value; write the path of a file, relative to the recipe")
     if "\0" in str(value):
         raise ValueError("holds a NUL character, which no path can; write the path of a file")
+    if is_web_address(value) and not os.path.exists(value):
+        raise ValueError(web_address_message(str(value)))
     folder = value.folder if isinstance(value, Written) else Path.cwd()
     # The folder's own links are followed before `..` is applied, as the operating system does.
-    return Path(os.path.normpath(os.path.join(os.path.realpath(folder), os.path.expanduser(value))))
+    path = os.path.normpath(os.path.join(os.path.realpath(folder), os.path.expanduser(value)))
+    if not _is_unicode(path):
+        raise ValueError(f"is {quoted(path)}, which is not UTF-8; rename the file or its folder")
+    return Path(path)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for text with bytes in it that the file system's encoding does not know: nothing can write them as UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _file_or_share(value: object) -> float | Path | None:
@@ -91,7 +122,9 @@ def _file_or_share(value: object) -> float | Path | None:
         return None
     if isinstance(value, str):
         if re.fullmatch(r"[\d.,]+ *%", value):
-            raise ValueError(f"is the percentage `{value}`; write a share such as 0.1, or the path of a file")
+            share = float(value[:-1].replace(",", ".")) / 100 if re.match(r"\d+([.,]\d+)? *%", value) else 0.0
+            example = share if 0 < share <= 0.5 else 0.1
+            raise ValueError(f"is the percentage `{value}`; write a share such as {example:g}, or the path of a file")
         try:
             value = float(value)
         except ValueError:
@@ -111,6 +144,11 @@ def _file_or_share(value: object) -> float | Path | None:
 def _columns(value: object) -> object:
     """One column name becomes a tuple of one."""
     columns = (value,) if isinstance(value, str) else value
+    if isinstance(columns, list | tuple) and len(columns) > 2:
+        raise ValueError(
+            f"names {len(columns)} columns, but must be one column or two (a sentence pair); "
+            "join columns into one in the CSV, or choose two"
+        )
     if not isinstance(columns, list | tuple) or len(columns) not in (1, 2):
         raise ValueError("must be one column or two; write `message`, or `[question, answer]` for a sentence pair")
     return tuple(columns)
@@ -850,6 +888,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     Raises RecipeError with every problem of the file and the overrides, one a line, sorted by position.
     """
     file = Path(path)
+    if reason := not_a_recipe(path):
+        raise RecipeError(f"{file}: {reason}")
     draft = _Draft(str(file), Path(os.path.abspath(file)).parent)
     _read_yaml(draft, _read_text(file))
     for number, override in enumerate(overrides):
@@ -903,6 +943,7 @@ class _Draft:
     places: dict[Location, _Place] = field(default_factory=dict)
     problems: list[_Problem] = field(default_factory=list)
     size: int = 0
+    lines: list[str] = field(default_factory=list)
 
     def at(self, line: int, column: int) -> _Place:
         """A place in the file; `line` and `column` count from 0 as YAML's marks do, and are shown from 1."""
@@ -929,7 +970,7 @@ def _read_text(file: Path) -> str:
     try:
         if file.is_dir():
             raise RecipeError(f"{file}: this is a folder; name the recipe file in it, for example {_recipe_in(file)}")
-        with file.open("rb") as stream:
+        with open(file, "rb", opener=_open_at_once) as stream:
             content = stream.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise RecipeError(f"{file}: there is no such file; {_similar_file(file)}") from None
@@ -938,6 +979,8 @@ def _read_text(file: Path) -> str:
         raise RecipeError(f"{file}: cannot be read ({reason}); check the path and its permissions") from None
     if len(content) > LARGEST_FILE:
         raise RecipeError(f"{file}: larger than {LARGEST_FILE:,} bytes; name a recipe, a short YAML file, not the data")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise RecipeError(f"{file}:1:1: the file is UTF-16; save the recipe as UTF-8 text")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -949,6 +992,14 @@ def _read_text(file: Path) -> str:
     if not text.strip():
         raise RecipeError(f"{file}:1:1: the file is empty; write a recipe, at least `name` and `dataset.train`")
     return text
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting for a writer that a named pipe may never get."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _recipe_in(folder: Path) -> Path:
@@ -966,6 +1017,9 @@ def _similar_file(file: Path) -> str:
 
 def _read_yaml(draft: _Draft, text: str) -> None:
     """Fill the draft from YAML text; what is not YAML, or not a section of keys, is a problem of the draft."""
+    if _invisible_indentation(draft, text):
+        return
+    draft.lines = text.splitlines()
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -996,6 +1050,22 @@ def _read_yaml(draft: _Draft, text: str) -> None:
             )
 
 
+_OTHER_SPACES = "\u00a0\u1680\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff"
+"""What looks like a space, or like nothing, and is none to YAML: web pages and word processors write it."""
+
+
+def _invisible_indentation(draft: _Draft, text: str) -> bool:
+    """Whether lines are indented, or values set apart, with characters that only look like spaces: each is a problem."""
+    found = False
+    for number, line in enumerate(text.split("\n")):
+        if match := re.match(rf"[ -]*[{_OTHER_SPACES}]|[ -]*\w+:[{_OTHER_SPACES}]", line):
+            code = ord(line[match.end() - 1])
+            message = f"the invisible character U+{code:04X} is no space to YAML; replace it by an ordinary space"
+            draft.add(draft.at(number, match.end() - 1), message)
+            found = True
+    return found
+
+
 def _syntax_message(error: yaml.MarkedYAMLError) -> str:
     problem = f"{error.problem}"
     if r"'\t'" in problem:
@@ -1004,6 +1074,8 @@ def _syntax_message(error: yaml.MarkedYAMLError) -> str:
         return "a second `:` or a wrong indentation; put the value in quotes, or align the key with its neighbours"
     if "found another document" in problem:
         return "a second YAML document begins; keep one recipe in a file and remove the `---` line"
+    if "escape" in problem:
+        return "in double quotes a backslash starts an escape; write / in place of it, or use single quotes"
     if "undefined alias" in problem:
         return f"{problem}; a value that starts with `*` needs quotes"
     if "cannot start any token" in problem or "expected the node content" in problem:
@@ -1030,7 +1102,29 @@ def _plain(draft: _Draft, node: yaml.Node, location: Location) -> Any:
         return [_plain(draft, item, (*location, index)) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         return _plain_section(draft, node, location)
+    assert isinstance(node, yaml.ScalarNode)
+    if node.style is None and (fault := _unquoted_fault(draft, node)):
+        draft.add(place, fault)
     return Written.of(node.value, tag == "!!null", draft.folder)
+
+
+def _unquoted_fault(draft: _Draft, node: yaml.ScalarNode) -> str | None:
+    """What is written without quotes and is surely not meant as YAML understands it."""
+    value: str = node.value
+    line = draft.lines[node.end_mark.line] if node.end_mark.line < len(draft.lines) else ""
+    if comment := re.fullmatch(r" (#\S*) *", line[node.end_mark.column :]):
+        return (
+            f"the value ends before ` {comment[1]}`, which is a comment in YAML; write "
+            f'"{value} {comment[1]}" in quotes, or remove the comment'
+        )
+    if len(value) > 1 and value[0] in "“”„‟‘’‚«»" and value[-1] in "“”‟‘’«»":
+        return f"{quoted(value)} is in typographic quotation marks; use straight ones, or none"
+    if re.match(rf"[{_OTHER_SPACES}]|.*[{_OTHER_SPACES}]$", value, re.DOTALL):
+        return (
+            f"{quoted(value)} begins or ends with an invisible character; remove it, or put the value in double quotes "
+            "if it belongs there"
+        )
+    return None
 
 
 def _plain_section(draft: _Draft, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
@@ -1056,11 +1150,14 @@ def _plain_section(draft: _Draft, node: yaml.MappingNode, location: Location) ->
 
 def _apply_override(draft: _Draft, number: int, override: str) -> None:
     """Put the value of `KEY=VALUE` into the draft, in place of what the file says."""
-    place = _Place((1, number, 0), f"command line: {override}")
+    place = _Place((1, number, 0), f"command line: {printable(override)}")
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
-    if not equals:
-        draft.add(place, "not of the form KEY=VALUE; write for example training.epochs=5")
+    if not equals or not dotted:
+        draft.add(place, _not_an_override_message(override))
+        return
+    if not _is_unicode(override):
+        draft.add(place, "holds bytes that are not UTF-8; write the value in UTF-8")
         return
     known = _dotted_keys(Recipe)
     if dotted not in known:
@@ -1079,6 +1176,14 @@ def _apply_override(draft: _Draft, number: int, override: str) -> None:
         return
     if draft.values is not None:
         _set(draft, draft.values, tuple(dotted.split(".")), value, place)
+
+
+def _not_an_override_message(override: str) -> str:
+    if override[:1] in "\u2010\u2011\u2012\u2013\u2014\u2212" and override:
+        return f"begins with U+{ord(override[0]):04X}, which only looks like a hyphen; type -- for an option"
+    if override.endswith((".yaml", ".yml")):
+        return "not of the form KEY=VALUE; one recipe is taken, before the settings"
+    return "not of the form KEY=VALUE; write for example training.epochs=5, without spaces"
 
 
 def _override_value(text: str) -> Any:
@@ -1205,9 +1310,16 @@ def _unknown_key_message(location: Location) -> str:
     key, inside = str(location[-1]), _section_keys(location[:-1])
     where = f" in `{_dotted(location[:-1])}`" if location[:-1] else ""
     elsewhere = [name for name in _dotted_keys(Recipe) if name.rpartition(".")[2] == key]
+    if dotted := setting_named(key) if "." in key else None:
+        section, name = dotted.split(".", 1)
+        return f"unknown key `{key}`; write `{section}:` and under it, indented, `{name}:`"
     if key == "<<":
         return "merge keys (`<<`) are not understood in a recipe; write the keys out"
-    if not nearest(key, inside) and elsewhere:
+    other = OTHER_NAMES.get(key.lower().replace("-", "_").replace(" ", "_"))
+    if other:
+        name = other.rpartition(".")[2]
+        remedy = f"did you mean `{name}`?" if name in inside else f"did you mean `{other}`?"
+    elif not nearest(key, inside) and elsewhere:
         section = elsewhere[0].rpartition(".")[0]
         remedy = f"it belongs in `{section}`" if section else "it belongs at the left margin, outside of any section"
     else:
