@@ -16,7 +16,8 @@ from textclf.errors import ModelError, RecipeError, RunError, TextclfError
 
 Kind = Literal["url", "missing", "folder", "run", "model", "table", "json", "archive", "recipe", "other"]
 
-_WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# A `Path` of an address has one slash; one letter before the colon is a drive of Windows.
+_WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SAMPLE = 1 << 16
 _TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst")
 _DELIMITERS = ",;\t|"
@@ -27,12 +28,14 @@ _LABEL_COLUMN = "label labels category class target intent sentiment topic queue
 
 
 def is_web_address(given: str | os.PathLike[str]) -> bool:
-    """Whether this is an address such as `https://…` or `s3://…` and no path."""
+    """Whether this is an address such as `https://…`, `s3://…` or `file://…` and no path."""
     return bool(_WEB_ADDRESS.match(os.fspath(given)))
 
 
 def web_address_message(given: str) -> str:
     """What to do with an address where a file is wanted; follows the name of the key or argument."""
+    if given.startswith("file:"):
+        return f"is the address `{given}`; write the path without `file://`"
     return f"is the web address `{given}`; download it first, then write the path of the file"
 
 

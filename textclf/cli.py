@@ -627,7 +627,7 @@ def model_maker_group() -> None:
     """Set up the real TFLite Model Maker as a training engine, in a separate environment."""
 
 
-@model_maker_group.command("setup")
+@model_maker_group.command("setup", short_help="Make the environment (2.5 GB).")
 @click.option("--python", type=_PYTHON, help="A Python 3.9 (default: found, or else downloaded).")
 @offline_option
 def model_maker_setup_command(python: Path | None) -> None:
@@ -637,7 +637,7 @@ def model_maker_setup_command(python: Path | None) -> None:
     set_up(python)
 
 
-@model_maker_group.command("remove")
+@model_maker_group.command("remove", short_help="Delete the environment.")
 def model_maker_remove_command() -> None:
     """Delete the environment and everything that its set-up wrote."""
     from textclf.model_maker.environment import place, remove
@@ -647,7 +647,7 @@ def model_maker_remove_command() -> None:
     write_result(text, needed=False)
 
 
-@model_maker_group.command("status")
+@model_maker_group.command("status", short_help="Show whether it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def model_maker_status_command(as_json: bool) -> None:
     """Show whether the environment exists, and what is in it."""
