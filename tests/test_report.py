@@ -453,6 +453,30 @@ def test_labels_do_not_break_the_cards_tables(tmp_path):
     assert r"| \<i\>\*c\*\</i\> | 100.0% |" in body
 
 
+def test_hidden_characters_and_entities_of_the_data_are_shown_in_both_files(tmp_path):
+    labels = ["&lt;b&gt;", "\x1b[31mred\u202e", "- item", "1. first"]
+    counts = {(index, index): 12 for index in range(4)} | {(1, 0): 1}
+    metrics = metrics_json(labels, measured(labels, counts), findings=["the label \x07"])
+    page = report(tmp_path, metrics, [Mistake("test", 4, "a\x00\x1b[2J\u200bb", labels[1], labels[0], 0.9)])
+    front, body = card(tmp_path, metrics)
+    for text in (page.source, body):
+        assert [character for character in text if not character.isprintable() and character not in "\n\xa0"] == []
+    assert r"\x1b[31mred\u202e" in page.text
+    assert r"a\x00\x1b[2J\u200bb" in page.text
+    assert "&lt;b&gt;" in page.text, "shown as the data has it"
+    assert r"| \&lt;b\&gt; | " in body
+    assert r"2. \\x1b\[31mred\\u202e" in body
+    assert r"3. \- item" in body
+    assert r"4. 1\. first" in body
+    assert front["model-index"][0]["name"] == "tickets"
+
+
+def test_the_front_matter_names_the_base_model_without_its_revision(tmp_path):
+    encoder = {**metrics_json()["encoder"], "source": "hf:google/mobilebert-uncased@main"}
+    front, _ = card(tmp_path, metrics_json(encoder=encoder))
+    assert front["base_model"] == "google/mobilebert-uncased"
+
+
 def test_both_files_can_be_written_without_the_recipe(tmp_path):
     metrics = metrics_json()
     del metrics["recipe"]

@@ -1,7 +1,7 @@
-"""Recipes: what a training run may be told. YAML text and overrides come in, one validated, frozen `Recipe` goes out.
+"""Recipes: the settings of a training run. Takes YAML text and overrides, returns one validated, frozen `Recipe`.
 
 Two stages: the shape of every value (the models below), then each rule between values (`RULES`, one function each).
-All problems of a recipe are reported at once, each with its file, line and column, or with the override that holds it.
+All problems of a recipe are reported at once, each with its file, line and column, or with its override.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ LARGEST_TREE = 20_000
 """Values, each use of an anchor counted: what keeps a few lines of nested anchors from growing without end."""
 
 PLAIN_TAGS = ("!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!value", "!!merge", "!!seq", "!!map")
-"""What YAML may find out by itself about a value."""
+"""The types that YAML may detect for a value."""
 
 AVERAGE_WORDS = "average-words"
-"""The encoder that is learned from the training rows alone; `_AVERAGE_WORDS_DEFAULTS` are its settings."""
+"""The encoder that is learned from the training rows alone; `_AVERAGE_WORDS_DEFAULTS` are its defaults."""
 
 LARGEST_LENGTH = 512
-"""Tokens a row at most, whatever the encoder."""
+"""The largest number of tokens per row, whatever the encoder."""
 
 OTHER_NAMES = {
     "lr": "training.learning_rate",
@@ -73,8 +73,8 @@ Location = tuple[str | int, ...]
 class Written(str):
     """A value exactly as it is written in a recipe or an override, not yet typed.
 
-    YAML reads `yes`, `1` and `null` as other things than text; here the schema decides, so the file's words are kept.
-    `is_null` tells that YAML reads this as null; relative paths in it start at `folder`.
+    YAML does not read `yes`, `1` and `null` as text; here the schema decides, so the words of the file are kept.
+    `is_null`: YAML reads this as null. Relative paths in it start at `folder`.
     """
 
     is_null: bool
@@ -136,7 +136,7 @@ def _file_or_share(value: object) -> float | Path | None:
                 f"or a path (a file with this name is ./{value:g})"
             )
         return float(value)
-    if isinstance(value, os.PathLike):
+    if isinstance(value, os.PathLike | list | tuple):
         return _absolute_path(value)
     raise ValueError("is neither a share nor a path; write a share such as 0.1, or the path of a file")
 
@@ -158,7 +158,7 @@ def _label_list(value: object) -> object:
     if value is None:
         return None
     if not isinstance(value, list | tuple):
-        raise ValueError("must be a list such as `[ham, spam]`; without this line the labels are found in the data")
+        raise ValueError("must be a list such as `[ham, spam]`; without this line the labels are taken from the data")
     labels = [str(label) for label in value]
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
@@ -246,7 +246,7 @@ def _freeze(value: object) -> object:
         layers = 0
     if isinstance(value, bool) or layers < 1 or str(layers) != str(value):
         raise ValueError(
-            f"is {quoted(value)}; write none, embeddings, or how many of the lower layers stay as they are, such as 12"
+            f"is {quoted(value)}; write none, embeddings, or the number of lower layers to freeze, such as 12"
         )
     return layers
 
@@ -323,17 +323,17 @@ def _means_none(section: type[BaseModel], key: str, value: object) -> bool:
 
 
 class DatasetSettings(Settings):
-    """Where the labelled rows are and how they are read."""
+    """The files with the labelled rows, and how they are read."""
 
     train: AbsolutePath = Field(
-        description="The CSV file to learn from, with a header row. Relative to the recipe.",
+        description="The CSV file with the training rows and a header row. The path is relative to the recipe.",
         examples=["../datasets/support_tickets.csv"],
     )
     validation: Annotated[
         float | Path, BeforeValidator(_file_or_share), WithJsonSchema({"anyOf": _SHARE_OR_FILE_SCHEMA})
     ] = Field(
         default=0.1,
-        description="What the best epoch is chosen on: a CSV file, or the share of the training rows to set aside "
+        description="The rows on which the best epoch is chosen: a CSV file, or the share of the training rows to set aside "
         "(above 0, at most 0.5).",
     )
     test: Annotated[
@@ -342,8 +342,8 @@ class DatasetSettings(Settings):
         WithJsonSchema({"anyOf": [*_SHARE_OR_FILE_SCHEMA, {"type": "null"}]}),
     ] = Field(
         default=None,
-        description="What the finished model is measured on: a CSV file, a share of the training rows to set aside, "
-        "or null for no test.",
+        description="The rows on which the finished model is measured: a CSV file, a share of the training rows to set "
+        "aside, or null for no test.",
     )
     text: Columns = Field(
         default=("text",),
@@ -360,8 +360,8 @@ class DatasetSettings(Settings):
         ),
     ] = Field(
         default=None,
-        description="All labels in the order that the model shall have; a row with any other label is an error. "
-        "null takes the labels of the training file in alphabetical order.",
+        description="All labels, in the order of the model's output; a row with any other label is an error. "
+        "null uses the labels of the training file in alphabetical order.",
     )
     delimiter: Annotated[
         str | None,
@@ -369,12 +369,12 @@ class DatasetSettings(Settings):
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
     ] = Field(
         default=None,
-        description="What separates the columns: one character, or tab, comma, semicolon or pipe. null finds it.",
+        description="What separates the columns: one character, or tab, comma, semicolon or pipe. null detects it.",
     )
     encoding: Annotated[str, BeforeValidator(checked_encoding)] = Field(
         default="utf-8",
         description="The character encoding of the files as Python names it: utf-8, cp1252, latin-1, utf-16 and so on. "
-        "A byte order mark at the start of a file goes before this.",
+        "A byte order mark at the start of a file overrides this.",
     )
 
 
@@ -400,7 +400,7 @@ def _is_null(value: object) -> bool:
 
 
 class EncoderSettings(Settings):
-    """The pre-trained encoder, and how text becomes its input."""
+    """The pre-trained encoder, and how its input is made from text."""
 
     has_short_form = True
 
@@ -408,7 +408,7 @@ class EncoderSettings(Settings):
         default="builtin",
         description="`builtin`, the path of a folder or archive (relative to the recipe), or a handle such as "
         "`hf:google/mobilebert-uncased` or `tfhub:…`; or `average-words`, a fast and tiny baseline that averages word "
-        "vectors learned from the training rows alone. A folder that has one of these names is written ./builtin.",
+        "vectors learned from the training rows alone. Write ./builtin for a folder of that name.",
     )
     max_length: Annotated[
         int | str,
@@ -416,13 +416,13 @@ class EncoderSettings(Settings):
         WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 8, "maximum": 512}, {"const": "auto"}]}),
     ] = Field(
         default=128,
-        description="Tokens a row at most, [CLS] and [SEP] included; longer rows are cut. `auto` takes as many as 99.5% "
-        "of the training rows need. 256 for average-words.",
+        description="The largest number of tokens per row, [CLS] and [SEP] included; longer rows are truncated. `auto` "
+        "uses the number that 99.5% of the training rows need. The default for average-words is 256.",
     )
     tokenizer: Literal["device", "bert"] = Field(
         default="device",
-        description="`device` splits words exactly as MediaPipe and the TFLite Task Library do on a phone; `bert` as "
-        "BERT's Python programs do, which also fold accents and capitals beyond ASCII.",
+        description="`device` splits words exactly as MediaPipe and the TFLite Task Library do on a phone. `bert` splits "
+        "them as BERT's Python programs do, which also strip accents and lower-case letters beyond ASCII.",
     )
 
     @property
@@ -432,27 +432,27 @@ class EncoderSettings(Settings):
 
     overflow: Literal["head", "tail", "head_tail"] = Field(
         default="head",
-        description="What is kept of a text longer than max_length: its `head`, its `tail`, or `head_tail`, a quarter of "
-        "the room for the first tokens and the rest for the last. Phones' own runtimes always keep the head.",
+        description="Which part of a text longer than max_length is kept: its `head`, its `tail`, or `head_tail` (a quarter "
+        "of the tokens from the start, the rest from the end). Device runtimes always keep the head.",
     )
 
     words: int | None = Field(
         default=None,
         ge=1,
         le=1_000_000,
-        description="Of average-words: how many words have a vector, the commonest of those that occur twice or more "
-        "(10000).",
+        description="For average-words: the number of words that have a vector, the commonest of those that occur at least "
+        "twice (10000).",
     )
     width: int | None = Field(
         default=None,
         ge=1,
         le=1024,
-        description=f"Of average-words: numbers in a word's vector ({_AVERAGE_WORDS_WIDTH}).",
+        description=f"For average-words: the length of a word's vector ({_AVERAGE_WORDS_WIDTH}).",
     )
     lowercase: bool | None = Field(
         default=None,
-        description="Of average-words: whether the spellings `free`, `Free` and `FREE` share a vector (true). Devices "
-        "lower-case nothing; the model's vocabulary lists the spellings.",
+        description="For average-words: whether the spellings `free`, `Free` and `FREE` share a vector (true). Devices do not "
+        "lower-case, so the model's vocabulary lists the spellings.",
     )
 
     @model_validator(mode="before")
@@ -467,20 +467,21 @@ class EncoderSettings(Settings):
 
 
 class WatcherSettings(Settings):
-    """What happens when a training goes wrong: warn and go on, stop and export the best epoch so far, or fail."""
+    """What happens when a training goes wrong: warn and continue, stop and export the best epoch so far, or fail."""
 
     not_finite: Literal["stop", "fail"] = Field(
         default="stop",
-        description="When the loss is no longer a number. `stop` exports the best epoch so far; without one it fails.",
+        description="When the loss is no longer a number. `stop` exports the best epoch so far, or fails if there is none.",
     )
     learning_rate: WatcherAction = Field(
-        default="warn", description="When the loss climbs well above that of guessing: the learning rate is too high."
+        default="warn",
+        description="When the loss rises well above the loss of guessing: the learning rate is too high.",
     )
     stuck: WatcherAction = Field(
-        default="warn", description="When the loss is still that of guessing by the labels' shares after an epoch."
+        default="warn", description="When after an epoch the loss is still the loss of guessing by the labels' shares."
     )
     one_class: WatcherAction = Field(
-        default="warn", description="When every validation row is given the same label after an epoch."
+        default="warn", description="When after an epoch every validation row gets the same label."
     )
     overfitting: WatcherAction = Field(
         default="warn", description="When the validation loss rises for two epochs while the training loss falls."
@@ -492,26 +493,32 @@ class TrainingSettings(Settings):
 
     engine: Engine = Field(
         default="native",
-        description="What trains and exports: `native` is textclf's own, `model-maker` the real TFLite Model Maker 0.4.3 "
-        "in an environment of its own (`textclf model-maker setup`). Settings that it has no counterpart for are errors.",
+        description="The engine that trains and exports: `native` is textclf's own; `model-maker` is the real TFLite Model "
+        "Maker 0.4.3 in a separate environment (`textclf model-maker setup`). Settings that it does not have are errors.",
     )
-    epochs: int = Field(default=3, ge=1, le=10_000, description="How often every training row is seen.")
-    batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows a step.")
+    epochs: int = Field(default=3, ge=1, le=10_000, description="How often each training row is used.")
+    batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows per step.")
     accumulate: int = Field(
         default=1,
         ge=1,
         le=65_536,
-        description="In how many parts the rows of a step are computed, one after the other, their gradients added up: "
-        "a large batch in the memory of a small one. At most batch_size.",
+        description="Gradient accumulation: split each batch into this many parts to save memory. At most batch_size.",
     )
     learning_rate: float = Field(
-        default=5e-5, gt=0, le=1, allow_inf_nan=False, description="The highest learning rate, reached after warm-up."
+        default=5e-5,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The highest learning rate, reached after the warm-up.",
     )
     warmup: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises; then it falls to 0."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the steps in which the learning rate rises; after them it falls to 0.",
     )
     weight_decay: float = Field(
-        default=0.01, ge=0, lt=1, description="Decoupled weight decay, not on biases and normalisations."
+        default=0.01, ge=0, lt=1, description="Decoupled weight decay; not applied to biases and normalisations."
     )
     dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of the pooled features that is dropped before the last layer."
@@ -533,16 +540,19 @@ class TrainingSettings(Settings):
         ),
     ] = Field(
         default=None,
-        description="How much a row of each label counts: `balanced` gives all labels the same total weight, "
-        "`{spam: 3}` lets each row of spam count three times; labels that are not named count once.",
+        description="The weight of a row of each label: `balanced` gives all labels the same total weight; `{spam: 3}` counts "
+        "each row of spam three times and the rows of other labels once.",
     )
     clip_norm: float = Field(
-        default=1.0, gt=0, allow_inf_nan=False, description="Gradients are scaled down to this global norm."
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Gradients with a larger global norm are scaled down to this norm.",
     )
     head: Literal["fitted", "fresh"] = Field(
         default="fitted",
-        description="How the dense layer on the encoder begins: `fitted` to what the encoder makes of the training rows, "
-        "so that what it learned before is kept, or `fresh` with small random weights. Word vectors begin fresh.",
+        description="How the dense layer on the encoder starts: `fitted` to the encoder's outputs for the training rows, which "
+        "keeps what the encoder learned before, or `fresh` with small random weights. Word vectors start fresh.",
     )
     freeze: Annotated[
         int | str,
@@ -550,34 +560,37 @@ class TrainingSettings(Settings):
         WithJsonSchema({"anyOf": [{"enum": ["none", "embeddings"]}, {"type": "integer", "minimum": 1}]}),
     ] = Field(
         default="none",
-        description="What keeps its pre-trained weights: `none`, the `embeddings`, or the embeddings and so many of the "
-        "lower layers.",
+        description="The weights that are not trained: `none`, the `embeddings`, or, with a number, the embeddings and this many "
+        "of the lower layers.",
     )
     precision: Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(_precision)] = Field(
         default="auto",
-        description="Of matrix products in training. `auto` takes bfloat16 where the processor multiplies it in "
+        description="The precision of matrix products in training. `auto` uses bfloat16 where the processor multiplies it in "
         "hardware; weights, gradients and sums stay float32.",
     )
     early_stopping: int | None = Field(
         default=None,
         ge=1,
-        description="Ends the training after so many epochs without a better validation result. null never does.",
+        description="Ends the training after this many epochs without a better validation result. null: never.",
     )
     watchers: WatcherSettings = WatcherSettings()
     calibrate: bool = Field(
         default=True,
-        description="Fits a temperature to the validation rows, so that a probability says how often the label is "
-        "right, and folds it into the model. Labels stay the same.",
+        description="Fits a temperature to the validation rows, so that a probability matches how often the label is "
+        "right, and builds it into the model. The predicted labels do not change.",
     )
     reject_for_precision: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Chooses on the validation rows the probability below which no label is given, so that this share "
-        "of the given labels is right. null gives every row a label.",
+        description="Chooses on the validation rows the probability below which no label is used, so that this share "
+        "of the used labels is right. null: every row gets a label.",
     )
     seed: int = Field(
-        default=1, ge=0, lt=2**32, description="Fixes the splits, the order of rows, the new weights and the dropout."
+        default=1,
+        ge=0,
+        lt=2**32,
+        description="Fixes the splits, the order of rows, the initial weights and the dropout.",
     )
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None,
@@ -598,7 +611,7 @@ class TrainingSettings(Settings):
     ] = Field(
         default=None,
         description="Trains once with each of these seeds on the same splits, reports mean and deviation, and exports "
-        "the one that is best on validation. null trains once, with `seed`.",
+        "the training that is best on validation. null trains once, with `seed`.",
     )
 
     @property
@@ -614,41 +627,41 @@ class ExportSettings(Settings):
 
     quantization: Literal["dynamic", "int4", "float16", "none"] = Field(
         default="dynamic",
-        description="How weights are stored: `dynamic` as 8-bit integers (a quarter of the size, the fastest), `int4` as "
-        "4-bit ones (half of that again, less exact), `float16` (half the size, nearly as exact as `none`), `none` as float32.",
+        description="How weights are stored: `dynamic` as 8-bit integers (a quarter of the size, the fastest), `int4` as 4-bit "
+        "integers (an eighth, less exact), `float16` (half the size, nearly as exact as `none`), or `none` as float32.",
     )
     compatibility: Literal["litert", "task-library"] = Field(
         default="litert",
-        description="`litert` runs in LiteRT and MediaPipe; `task-library` also in the Task Library 0.4.4 and other "
+        description="`litert` runs in LiteRT and MediaPipe; `task-library` also runs in the Task Library 0.4.4 and other "
         "runtimes of its age.",
     )
     max_changed_labels: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Share of the compared rows that the exported model may clearly give another label than the trained "
-        "one; above it the export fails. Without a number 0.01, and 0.03 for int4.",
+        description="The largest share of the compared rows for which the exported model may clearly predict another label than "
+        "the trained one; above it the export fails. Default: 0.01, or 0.03 for int4.",
     )
     max_lost_accuracy: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="How much accuracy the exported model may lose; above it the export fails. Without a number 0.005, "
-        "and 0.01 for int4.",
+        description="The largest accuracy that the exported model may lose; above it the export fails. Default: 0.005, or "
+        "0.01 for int4.",
     )
     reject_label: str = Field(
         default="",
-        description="What `textclf classify` writes for a row that is too uncertain for a label "
+        description="What `textclf classify` writes in place of a label that is too uncertain "
         "(training.reject_for_precision, or --reject-below). It may be one of the labels, such as `other`.",
         examples=["other"],
     )
 
 
 class Recipe(Settings):
-    """Everything that one training run is told."""
+    """All settings of one training run."""
 
     name: Annotated[str, BeforeValidator(_name)] = Field(
-        description="What the run is called; its folder is runs/<name>.", examples=["support-tickets"]
+        description="The name of the run; its folder is runs/<name>.", examples=["support-tickets"]
     )
     dataset: DatasetSettings
     encoder: EncoderSettings = EncoderSettings()
