@@ -235,7 +235,7 @@ def _check_machine() -> str:
     if uv is None:
         raise EngineError(
             "uv was not found, which resolves Model Maker's packages in seconds where pip takes many minutes; install "
-            "it with `pip install 'textclf[model-maker]'` or `pip install uv`"
+            "it with `pip install uv`"
         )
     return uv
 
