@@ -428,6 +428,13 @@ def test_comments_and_quoted_values_are_left_alone(recipe):
     assert loaded.dataset.labels == ("a\u200b", "a")
 
 
+def test_of_very_many_problems_the_first_are_shown(problems):
+    lines = problems(MINIMAL + "".join(f"key{number}: x\n" for number in range(60)))
+    assert len(lines) == 51
+    assert lines[0].startswith("4:1: unknown key `key0`")
+    assert lines[-1] == "… and 10 problems more"
+
+
 def test_a_file_in_utf16_is_named_as_such(tmp_path):
     (tmp_path / "r.yaml").write_text(MINIMAL, encoding="utf-16")
     with pytest.raises(RecipeError, match=r"r\.yaml:1:1: the file is UTF-16; save the recipe as UTF-8 text"):

@@ -67,6 +67,8 @@ OTHER_NAMES = {
 }
 """What other programs call settings of a recipe."""
 
+_SHOWN_PROBLEMS = 50
+
 Location = tuple[str | int, ...]
 
 
@@ -910,7 +912,9 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     recipe = None if draft.values is None else _validate(draft, draft.values)
     if draft.problems or recipe is None:
         in_order = sorted(draft.problems, key=lambda problem: problem.order)
-        raise RecipeError("\n".join(dict.fromkeys(problem.line for problem in in_order)))
+        lines = list(dict.fromkeys(problem.line for problem in in_order))
+        more = [f"… and {len(lines) - _SHOWN_PROBLEMS:,} problems more"] if len(lines) > _SHOWN_PROBLEMS else []
+        raise RecipeError("\n".join(lines[:_SHOWN_PROBLEMS] + more))
     return recipe
 
 
