@@ -426,6 +426,7 @@ def test_comments_and_quoted_values_are_left_alone(recipe):
     )
     assert (loaded.dataset.text, loaded.dataset.label) == (("“x”",), "Ticket #")
     assert loaded.dataset.labels == ("a\u200b", "a")
+    assert recipe(dump_recipe(loaded)) == loaded
 
 
 def test_of_very_many_problems_the_first_are_shown(problems):

@@ -927,7 +927,18 @@ def dump_recipe(recipe: Recipe) -> str:
         for name in _AVERAGE_WORDS_ONLY:
             del values["encoder"][name]
     header = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
-    return header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    return header + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts text in quotes that `load_recipe` would take for a slip without them."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        odd = re.search(rf"^[{_TYPOGRAPHIC_QUOTES}]|[{_OTHER_SPACES}]", data)
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if odd else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def recipe_json_schema() -> dict[str, Any]:
@@ -1071,6 +1082,9 @@ _OTHER_SPACES = "\u00a0\u1680\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff"
 """What looks like a space, or like nothing, and is none to YAML: web pages and word processors write it."""
 
 
+_TYPOGRAPHIC_QUOTES = "“”„‟‘’‚«»"
+
+
 def _invisible_indentation(draft: _Draft, text: str) -> bool:
     """Whether lines are indented, or values set apart, with characters that only look like spaces: each is a problem."""
     found = False
@@ -1134,7 +1148,7 @@ def _unquoted_fault(draft: _Draft, node: yaml.ScalarNode) -> str | None:
             f"the value ends before ` {comment[1]}`, which is a comment in YAML; write "
             f'"{value} {comment[1]}" in quotes, or remove the comment'
         )
-    if len(value) > 1 and value[0] in "“”„‟‘’‚«»" and value[-1] in "“”‟‘’«»":
+    if len(value) > 1 and value[0] in _TYPOGRAPHIC_QUOTES and value[-1] in _TYPOGRAPHIC_QUOTES:
         return f"{quoted(value)} is in typographic quotation marks; use straight ones, or none"
     if re.match(rf"[{_OTHER_SPACES}]|.*[{_OTHER_SPACES}]$", value, re.DOTALL):
         return (
