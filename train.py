@@ -1,10 +1,10 @@
-"""Trains a recipe: `python train.py RECIPE [KEY=VALUE …]` is the same as `textclf train RECIPE [KEY=VALUE …]`."""
+"""Train a recipe: `python train.py RECIPE [KEY=VALUE …]` is the same as `textclf train RECIPE [KEY=VALUE …]`."""
 
 from __future__ import annotations
 
 import sys
 
-from textclf.cli import main
+from textclf.__main__ import main
 
 if __name__ == "__main__":
     main(["train", *sys.argv[1:]])

@@ -202,7 +202,7 @@ def test_a_run_that_fails_ends_the_comparison_with_its_last_words(tmp_path: Path
 
 def test_an_unknown_engine_is_told_with_those_that_are_known(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run("compare", write_recipe(tmp_path), "--engines", "native,fast") == 2
-    assert "'fast' is no engine; known are native, model-maker" in capfd.readouterr().err
+    assert "'fast' is no engine; choose from native, model-maker" in capfd.readouterr().err
 
 
 def test_settings_that_model_maker_cannot_honour_are_told_before_anything_runs(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 from pydantic import ValidationError
@@ -196,7 +197,7 @@ def test_an_override_mends_what_the_file_has_wrong(recipe):
         ("training.epocs=5", "unknown key `training.epocs`; did you mean `training.epochs`?"),
         ("epochs=5", "unknown key `epochs`; did you mean `training.epochs`?"),
         ("quux=5", "unknown key `quux`; keys are written like training.epochs or dataset.test"),
-        ("training.epochs", "not of the form KEY=VALUE; write for example training.epochs=5"),
+        ("training.epochs", "not of the form KEY=VALUE; write for example training.epochs=5, without spaces"),
         (
             "training.epochs=five",
             "training.epochs is `five`, but must be a whole number; correct it or remove the line",
@@ -257,7 +258,7 @@ WRONG_VALUES = [
     (
         "dataset",
         "  text: [a, b, c]",
-        "4:9: dataset.text must be one column or two; write `message`, or `[question, answer]`",
+        "4:9: dataset.text names 3 columns, but must be one column or two (a sentence pair); ",
     ),
     ("dataset", "  text: [a, '']", "4:13: dataset.text[2] has no value"),
     ("dataset", "  label: {a: b}", "4:10: dataset.label is a section, but must be plain text"),
@@ -272,7 +273,7 @@ WRONG_VALUES = [
         "4:15: dataset.validation is the share 0.6; write a share above 0 and at most 0.5",
     ),
     ("dataset", "  test: 0", "4:9: dataset.test is the share 0; write a share above 0 and at most 0.5"),
-    ("dataset", "  test: [a]", "4:9: dataset.test is neither a share nor a path"),
+    ("dataset", "  test: [a]", "4:9: dataset.test is a list, but one file is read"),
     ("dataset", "  delimiter: |", "4:14: dataset.delimiter has no value; write one character in quotes"),
     ("dataset", "  delimiter: t", "4:14: dataset.delimiter is `t`, not a delimiter; write one character in quotes"),
     (
@@ -361,11 +362,11 @@ def test_a_file_that_is_not_utf8_is_reported_with_line_and_column(tmp_path):
 
 
 def test_a_file_larger_than_a_megabyte_is_not_read(tmp_path):
-    (tmp_path / "train.csv").write_bytes(b"text,label\n" * 100_000)
+    (tmp_path / "notes.txt").write_bytes(b"many words\n" * 100_000)
     with pytest.raises(
         RecipeError, match=r"larger than 1,000,000 bytes; name a recipe, a short YAML file, not the data"
     ):
-        load_recipe(tmp_path / "train.csv")
+        load_recipe(tmp_path / "notes.txt")
 
 
 def test_a_missing_file_is_reported_with_the_one_that_was_meant(tmp_path):
@@ -390,6 +391,101 @@ def test_a_file_that_may_not_be_read_is_reported(tmp_path):
     (tmp_path / "a.yaml").chmod(0)
     with pytest.raises(RecipeError, match=r"cannot be read \(Permission denied\)"):
         load_recipe(tmp_path / "a.yaml")
+
+
+LOOK_ALIKES = [
+    ("  label: Ticket #\n", '4:10: the value ends before ` #`, which is a comment in YAML; write "Ticket #" in quotes'),
+    ("  label: Room #2\n", '4:10: the value ends before ` #2`, which is a comment in YAML; write "Room #2" in quotes'),
+    ("\u00a0 label: x\n", "4:1: the invisible character U+00A0 is no space to YAML; replace it by an ordinary space"),
+    ("  label:\u3000x\n", "4:9: the invisible character U+3000 is no space to YAML; replace it by an ordinary space"),
+    ("  label: x\u200b\n", r"4:10: `x\u200b` begins or ends with an invisible character; remove it, or put"),
+    ("  label: “x”\n", "4:10: `“x”` is in typographic quotation marks; use straight ones, or none"),
+    ("  labels: [‘a’, b]\n", "4:12: `‘a’` is in typographic quotation marks; use straight ones, or none"),
+    ("  test: https://x.org/a.csv\n", "4:9: dataset.test is the web address `https://x.org/a.csv`; download it first"),
+    ("  test: file:///tmp/a.csv\n", "4:9: dataset.test is the address `file:///tmp/a.csv`; write the path without"),
+    ("  text: [a, b, c]\n", "4:9: dataset.text names 3 columns, but must be one column or two (a sentence pair); "),
+    ("  test: [a.csv, b.csv]\n", "4:9: dataset.test is a list, but one file is read; join the files into one CSV"),
+    ("  test: 25 %\n", "4:9: dataset.test is the percentage `25 %`; write a share such as 0.25, or"),
+    ('  test: "C:\\Users\\x.csv"\n', "4:14: in double quotes a backslash starts an escape; write / in place of it"),
+    ("training.epochs: 3\n", "4:1: unknown key `training.epochs`; write `training:` and under it, indented, `epochs:`"),
+    ("training:\n  lr: 1e-4\n", "5:3: unknown key `lr` in `training`; did you mean `learning_rate`?"),
+    ("training:\n  seq_len: 64\n", "5:3: unknown key `seq_len` in `training`; did you mean `encoder.max_length`?"),
+]
+
+
+@pytest.mark.parametrize(("lines", "expected"), LOOK_ALIKES, ids=[row[0].strip() for row in LOOK_ALIKES])
+def test_what_looks_right_to_a_person_and_is_not_is_explained(problems, lines, expected):
+    [line] = problems(MINIMAL + lines)
+    assert line.startswith(expected)
+
+
+def test_comments_and_quoted_values_are_left_alone(recipe):
+    loaded = recipe(
+        MINIMAL
+        + '  text: "“x”"   # the text\n  label: "Ticket #" # the answer\n  labels: ["a\u200b", a] #two\nexport: # later\n'
+    )
+    assert (loaded.dataset.text, loaded.dataset.label) == (("“x”",), "Ticket #")
+    assert loaded.dataset.labels == ("a\u200b", "a")
+    assert recipe(dump_recipe(loaded)) == loaded
+
+
+def test_of_very_many_problems_the_first_are_shown(problems):
+    lines = problems(MINIMAL + "".join(f"key{number}: x\n" for number in range(60)))
+    assert len(lines) == 51
+    assert lines[0].startswith("4:1: unknown key `key0`")
+    assert lines[-1] == "… and 10 problems more"
+
+
+def test_a_file_in_utf16_is_named_as_such(tmp_path):
+    (tmp_path / "r.yaml").write_text(MINIMAL, encoding="utf-16")
+    with pytest.raises(RecipeError, match=r"r\.yaml:1:1: the file is UTF-16; save the recipe as UTF-8 text"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_a_path_that_is_not_utf8_is_refused_before_it_must_be_written(problems, recipe, monkeypatch):
+    if sys.platform != "linux":
+        pytest.skip("such names exist on Linux")
+    [line] = problems(MINIMAL, "dataset.train=\udcff.csv")
+    assert line.endswith("holds bytes that are not UTF-8; write the value in UTF-8")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_without_a_writer_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "r.yaml")
+    with pytest.raises(RecipeError, match="the file is empty"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+PIECES = """&a |*a|<<: *a|!!python/object:os.system |!!binary |!!set |!!float |? |- |: |{|}|[|]|'|"|---|%YAML 9|\t|\n|\r|
+|nan|1e999|0x1F|1:20|~|yes|@|`|%|#| #|\\ud800|"\\ud800"|\\x1b|../|~nobody/|$HOME|*.csv|s3://x|,|>|\x00|\x1b[31m|\x85""".split(
+    "|"
+)
+BYTES = [piece.encode() for piece in PIECES] + [
+    b"|", b"\xff", b"\xfe\xff", b"\xc2\xa0", b"\xe2\x80\x8b", b"\xe2\x80\xae", b"\xe2\x80\xa8", b"9" * 400, b"a" * 999
+]  # fmt: skip
+
+
+def test_damaged_recipes_end_in_recipe_errors_or_load_to_what_they_dump(tmp_path):
+    random = Random(7)
+    whole = [path.read_bytes() for path in sorted((REPOSITORY / "recipes").glob("*.yaml"))]
+    file, dumped = tmp_path / "r.yaml", tmp_path / "dumped.yaml"
+    ends = {"loaded": 0, "refused": 0}
+    for _ in range(400):
+        content = bytearray(random.choice(whole))
+        for _ in range(random.choice((1, 1, 2, 5))):
+            place = random.randrange(len(content) + 1)
+            removed = random.choice((0, 0, 1, 20))
+            content[place : place + removed] = random.choice(BYTES) * random.choice((1, 1, 1, 60))
+        file.write_bytes(content)
+        try:
+            loaded = load_recipe(file)
+        except RecipeError:
+            ends["refused"] += 1
+            continue
+        dumped.write_text(dump_recipe(loaded), encoding="utf-8")
+        assert load_recipe(dumped) == loaded
+        ends["loaded"] += 1
+    assert min(ends.values()) > 50
 
 
 # --- The rules between values ----------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""textclf: from a CSV and a short recipe to a checked, labelled TFLite text classifier, and from there to labels."""
+"""textclf: train a checked, labelled TFLite text classifier from a CSV and a short recipe, and classify with it."""
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from textclf.predictor import Classifier, Prediction
     from textclf.recipe import Recipe, load_recipe
     from textclf.trainer import Run, train
+
+# A program that uses the library decides what of its log is shown.
+logging.getLogger("textclf").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,10 +43,15 @@ _HOMES = {
 }
 
 
+_TENSORFLOW = ("textclf.encoders.mobilebert", "textclf.trainer")
+
+
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name in _HOMES:
+        if _HOMES[name] in _TENSORFLOW:
+            import_module("textclf.native_log").load_tensorflow()
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'textclf' has no attribute {name!r}")
 
@@ -53,6 +62,9 @@ def load_encoder(source: str | os.PathLike[str] = "builtin") -> Encoder:
     Its `.encode(input_ids, input_mask, segment_ids)` takes integer arrays [batch, length] and returns numpy
     `sequence_output` [batch, length, hidden] and `pooled_output` [batch, hidden]. Raises EncoderError.
     """
+    from textclf.native_log import load_tensorflow
+
+    load_tensorflow()
     from textclf.encoders.mobilebert import Encoder
     from textclf.encoders.source import load_checkpoint
 

@@ -1,8 +1,20 @@
-"""`python -m textclf` is the same as the command `textclf`."""
+"""`python -m textclf`, and the command `textclf`: the same."""
 
 from __future__ import annotations
 
-from textclf.cli import main
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command; see `textclf.cli.main`."""
+    try:
+        from textclf.cli import main as run
+    except KeyboardInterrupt:  # so early that there is nothing to say
+        sys.exit(130)
+    run(arguments)
+
 
 if __name__ == "__main__":
     main()

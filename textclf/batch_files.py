@@ -13,7 +13,6 @@ import lzma
 import os
 import shutil
 import stat
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import IO, Any, BinaryIO, Protocol, cast
 
 from textclf.errors import DataError, RunError
 from textclf.tables import open_table
+from textclf.terminal import standard_input
 
 STANDARD_STREAM = "-"
 
@@ -90,7 +90,7 @@ class InputFile:
 def open_input(path: str) -> Iterator[InputFile]:
     """A file, or standard input for `-`. Raises DataError when it cannot be opened."""
     if path == STANDARD_STREAM:
-        yield InputFile("standard input", _standard_input())
+        yield InputFile("standard input", standard_input())
         return
     try:
         raw = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
@@ -100,17 +100,6 @@ def open_input(path: str) -> Iterator[InputFile]:
         raise
     with raw:
         yield InputFile(path, cast("BinaryIO", raw))
-
-
-def _standard_input() -> BinaryIO:
-    """Standard input without Python's buffer, whose lock a thread that waits for input would hold for ever."""
-    if sys.stdin is None or sys.stdin.closed:
-        raise DataError("standard input is closed; name a file, or send the rows to standard input")
-    try:
-        descriptor = sys.stdin.fileno()
-    except (OSError, ValueError):  # a stand-in, as in a notebook
-        return sys.stdin.buffer
-    return cast("BinaryIO", open(descriptor, "rb", buffering=0, closefd=False))
 
 
 def _is_live(stream: BinaryIO) -> bool:

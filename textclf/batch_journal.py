@@ -12,7 +12,6 @@ import json
 import math
 import os
 import stat
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from textclf.batch_rows import Tally
 from textclf.errors import RunError
 from textclf.files import link_target, replace_file, sync_folder
 from textclf.other_formats import binary_format
+from textclf.terminal import standard_output
 
 # How much work a killed job loses at most.
 _SECONDS_BETWEEN_COMMITS = 2.0
@@ -476,9 +476,7 @@ class DirectOutput:
 @contextmanager
 def _direct_output(target: str) -> Iterator[DirectOutput]:
     if target == STANDARD_STREAM:
-        if sys.stdout is None or sys.stdout.closed:
-            raise RunError("standard output is closed; name a file with output (-o)")
-        yield DirectOutput("standard output", sys.stdout.buffer)
+        yield DirectOutput("standard output", standard_output())
         return
     try:
         stream = open(target, "wb")  # noqa: SIM115 - closed below

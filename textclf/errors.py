@@ -1,14 +1,14 @@
-"""The exceptions that a user can cause. Every message says what is wrong, where, what was expected and what to do."""
+"""The exceptions that a user can cause. Each message names the fault, its place, what was expected and what to do."""
 
 from __future__ import annotations
 
 
 class TextclfError(Exception):
-    """Something that the user can mend: shown without a traceback, exit code 2."""
+    """A fault that the user can fix: shown without a traceback, exit code 2."""
 
 
 class RecipeError(TextclfError):
-    """A recipe that cannot be used; the message lists every problem as `file:line:column: what; remedy`."""
+    """A recipe that cannot be used; the message lists every problem as `file:line:column: problem; remedy`."""
 
 
 class DataError(TextclfError):
@@ -24,7 +24,7 @@ class EncoderError(TextclfError):
 
 
 class ModelError(TextclfError):
-    """A `.tflite` model that cannot be read, or is not a text classifier that we understand."""
+    """A `.tflite` model that cannot be read, or that is not a supported text classifier."""
 
 
 class RunError(TextclfError):
@@ -32,12 +32,16 @@ class RunError(TextclfError):
 
 
 class VerificationError(TextclfError):
-    """An exported model that does not do what the trained one does."""
+    """An exported model that answers differently from the trained one."""
 
 
 class EngineError(TextclfError):
-    """A training engine other than our own that is not set up, or failed."""
+    """A training engine other than our own that is not set up, or that failed."""
 
 
 class TrainingError(TextclfError):
-    """A training that cannot go on: it diverged, its numbers are none, or the memory ended."""
+    """A training that cannot continue: it diverged, its numbers are not finite, or the memory is full."""
+
+
+class StreamError(TextclfError):
+    """A standard input or output that is closed, or that cannot be written."""

@@ -30,6 +30,7 @@ from textclf.errors import ArgumentError, DataError, EncoderError, ModelError
 from textclf.export.metadata import ModelMetadata, load_model, read_metadata
 from textclf.export.packed_files import EXPORT_AGAIN
 from textclf.model_path import model_path_of
+from textclf.native_log import start_litert
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.probe import check_runnable
 from textclf.tokenizer import Encoded, Overflow, TextTokenizer, Tokenizer, pad
@@ -482,6 +483,7 @@ class _Runner:
     """One interpreter on one core, resized to the length of what it is given."""
 
     def __init__(self, name: str, content: bytes, metadata: ModelMetadata) -> None:
+        start_litert()
         try:
             # The interpreter reads the weights from these bytes, which all interpreters share.
             self._interpreter = Interpreter(model_content=content, num_threads=1)

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: plain lines and one live bar on standard error."""
+"""What a person sees while work is done: plain lines and one live bar on standard error."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from textclf.terminal import error_stream, printable, printable_lines
 
 # What is over sooner needs no line in a log.
 _SECONDS_BEFORE_LINE = 2.0
 
 
 class Bar:
-    """A live bar; `advance` also takes what stands behind it."""
+    """A live bar; `advance` also takes the text behind it."""
 
     def __init__(self, bars: RichProgress, total: int, done: int) -> None:
         self._bars = bars
         self._task = bars.add_task("", total=total, completed=done, status="")
 
     def advance(self, status: str) -> None:
-        self._bars.update(self._task, advance=1, status=status)
+        self._bars.update(self._task, advance=1, status=printable(status))
 
 
 class RowsBar:
-    """How far a job over files has come: rows done, rows a second, the share of the input's bytes, the time left.
+    """The progress of a job over files: rows done, rows per second, the share of the input's bytes, the time left.
 
-    Without a terminal it is one plain line a minute, for the logs of long jobs.
+    Without a terminal it is one plain line per minute, for the logs of long jobs.
     """
 
     _SECONDS_BETWEEN_LINES = 60.0
@@ -46,7 +48,7 @@ class RowsBar:
     def update(self, rows: int, bytes_read: int) -> None:
         now = time.monotonic()
         rate = (rows - self._rows_before) / max(now - self._started, 1e-9)
-        status = f"{rows:,} rows, {rate:,.0f} a second"
+        status = f"{rows:,} rows, {rate:,.0f} per second"
         self._bars.update(self._task, completed=bytes_read, status=status)
         if self._bars.disable and now - self._last_line >= self._SECONDS_BETWEEN_LINES:
             share = f", {bytes_read / self._total:.0%} of the input" if self._total else ""
@@ -55,19 +57,20 @@ class RowsBar:
 
 
 class Progress:
-    """Shows nothing at all when `quiet`; without a terminal the bar is left out and the lines stay."""
+    """Shows nothing at all when `quiet`; without a terminal it shows the lines and no bar."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = Console(file=error_stream(), quiet=quiet, highlight=False, soft_wrap=True, emoji=False)
+        self._hidden = quiet or not self._console.is_terminal
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False)
+        self._console.print(printable_lines(line), markup=False)
 
     @contextmanager
     def during(self, line: str) -> Iterator[None]:
         """Shows `line` while something lasts that counts no steps; without a terminal only if it lasts some seconds."""
         if self._console.is_terminal:
-            with self._console.status(escape(line)):
+            with self._console.status(escape(printable(line))):
                 yield
             return
         timer = threading.Timer(_SECONDS_BEFORE_LINE, self.say, [line])
@@ -81,27 +84,36 @@ class Progress:
     @contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
         columns = (
-            TextColumn(label),
+            _plain(printable(label).replace("{", "{{").replace("}", "}}")),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
+            _plain("{task.fields[status]}"),
             TimeRemainingColumn(),
-            TextColumn("left"),
+            _plain("left"),
         )
-        hidden = not self._console.is_terminal
-        with RichProgress(*columns, console=self._console, transient=True, disable=hidden) as bars:
+        with self._bars(*columns) as bars:
             yield Bar(bars, total, done)
 
     @contextmanager
     def rows_bar(self, total_bytes: int | None, rows_before: int = 0) -> Iterator[RowsBar]:
-        """A bar over the bytes of the input, None where their number is not known; `rows_before` were done earlier."""
+        """A bar over the bytes of the input, None where their number is unknown; `rows_before` were done earlier."""
         columns = (
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%" if total_bytes else ""),
-            TextColumn("{task.fields[status]}"),
+            _plain("{task.percentage:>3.0f}%" if total_bytes else ""),
+            _plain("{task.fields[status]}"),
             TimeRemainingColumn(),
-            TextColumn("left" if total_bytes else ""),
+            _plain("left" if total_bytes else ""),
         )
-        hidden = not self._console.is_terminal
-        with RichProgress(*columns, console=self._console, transient=True, disable=hidden) as bars:
+        with self._bars(*columns) as bars:
             yield RowsBar(self, bars, total_bytes, rows_before)
+
+    def _bars(self, *columns: ProgressColumn) -> RichProgress:
+        # Standard output is the caller's, and may be a pipe.
+        return RichProgress(
+            *columns, console=self._console, transient=True, disable=self._hidden, redirect_stdout=False
+        )
+
+
+def _plain(text: str) -> TextColumn:
+    """A column in which brackets are text."""
+    return TextColumn(text, markup=False)

@@ -1,7 +1,7 @@
-"""Recipes: what a training run may be told. YAML text and overrides come in, one validated, frozen `Recipe` goes out.
+"""Recipes: the settings of a training run. Takes YAML text and overrides, returns one validated, frozen `Recipe`.
 
 Two stages: the shape of every value (the models below), then each rule between values (`RULES`, one function each).
-All problems of a recipe are reported at once, each with its file, line and column, or with the override that holds it.
+All problems of a recipe are reported at once, each with its file, line and column, or with its override.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from textclf.arguments import is_web_address, not_a_recipe, web_address_message
 from textclf.errors import RecipeError
 from textclf.model_maker import Engine
+from textclf.terminal import printable
 from textclf.values import checked_delimiter, checked_encoding, nearest, quoted
 
 LARGEST_FILE = 1_000_000
@@ -40,13 +42,32 @@ LARGEST_TREE = 20_000
 """Values, each use of an anchor counted: what keeps a few lines of nested anchors from growing without end."""
 
 PLAIN_TAGS = ("!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!value", "!!merge", "!!seq", "!!map")
-"""What YAML may find out by itself about a value."""
+"""The types that YAML may detect for a value."""
 
 AVERAGE_WORDS = "average-words"
-"""The encoder that is learned from the training rows alone; `_AVERAGE_WORDS_DEFAULTS` are its settings."""
+"""The encoder that is learned from the training rows alone; `_AVERAGE_WORDS_DEFAULTS` are its defaults."""
 
 LARGEST_LENGTH = 512
-"""Tokens a row at most, whatever the encoder."""
+"""The largest number of tokens per row, whatever the encoder."""
+
+OTHER_NAMES = {
+    "lr": "training.learning_rate",
+    "epoch": "training.epochs",
+    "num_epochs": "training.epochs",
+    "num_train_epochs": "training.epochs",
+    "batch": "training.batch_size",
+    "bs": "training.batch_size",
+    "dropout_rate": "training.dropout",
+    "seq_len": "encoder.max_length",
+    "max_len": "encoder.max_length",
+    "max_seq_length": "encoder.max_length",
+    "model": "encoder.source",
+    "text_column": "dataset.text",
+    "label_column": "dataset.label",
+}
+"""What other programs call settings of a recipe."""
+
+_SHOWN_PROBLEMS = 50
 
 Location = tuple[str | int, ...]
 
@@ -54,8 +75,8 @@ Location = tuple[str | int, ...]
 class Written(str):
     """A value exactly as it is written in a recipe or an override, not yet typed.
 
-    YAML reads `yes`, `1` and `null` as other things than text; here the schema decides, so the file's words are kept.
-    `is_null` tells that YAML reads this as null; relative paths in it start at `folder`.
+    YAML does not read `yes`, `1` and `null` as text; here the schema decides, so the words of the file are kept.
+    `is_null`: YAML reads this as null. Relative paths in it start at `folder`.
     """
 
     is_null: bool
@@ -74,15 +95,27 @@ class Written(str):
 
 def _absolute_path(value: object) -> Path:
     """Absolute: relative to the recipe or, for an override and in Python, to the current directory."""
+    if isinstance(value, list | tuple):
+        raise ValueError("is a list, but one file is read; join the files into one CSV with one header row")
     if not isinstance(value, str | os.PathLike):
         raise ValueError("is not a path; write the path of a file, relative to the recipe")
     if not str(value).strip():
         raise ValueError("has no value; write the path of a file, relative to the recipe")
     if "\0" in str(value):
         raise ValueError("holds a NUL character, which no path can; write the path of a file")
+    if is_web_address(value) and not os.path.exists(value):
+        raise ValueError(web_address_message(str(value)))
     folder = value.folder if isinstance(value, Written) else Path.cwd()
     # The folder's own links are followed before `..` is applied, as the operating system does.
-    return Path(os.path.normpath(os.path.join(os.path.realpath(folder), os.path.expanduser(value))))
+    path = os.path.normpath(os.path.join(os.path.realpath(folder), os.path.expanduser(value)))
+    if not _is_unicode(path):
+        raise ValueError(f"is {quoted(path)}, which is not UTF-8; rename the file or its folder")
+    return Path(path)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for text with bytes in it that the file system's encoding does not know: nothing can write them as UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _file_or_share(value: object) -> float | Path | None:
@@ -91,7 +124,9 @@ def _file_or_share(value: object) -> float | Path | None:
         return None
     if isinstance(value, str):
         if re.fullmatch(r"[\d.,]+ *%", value):
-            raise ValueError(f"is the percentage `{value}`; write a share such as 0.1, or the path of a file")
+            share = float(value[:-1].replace(",", ".")) / 100 if re.match(r"\d+([.,]\d+)? *%", value) else 0.0
+            example = share if 0 < share <= 0.5 else 0.1
+            raise ValueError(f"is the percentage `{value}`; write a share such as {example:g}, or the path of a file")
         try:
             value = float(value)
         except ValueError:
@@ -103,7 +138,7 @@ def _file_or_share(value: object) -> float | Path | None:
                 f"or a path (a file with this name is ./{value:g})"
             )
         return float(value)
-    if isinstance(value, os.PathLike):
+    if isinstance(value, os.PathLike | list | tuple):
         return _absolute_path(value)
     raise ValueError("is neither a share nor a path; write a share such as 0.1, or the path of a file")
 
@@ -111,6 +146,11 @@ def _file_or_share(value: object) -> float | Path | None:
 def _columns(value: object) -> object:
     """One column name becomes a tuple of one."""
     columns = (value,) if isinstance(value, str) else value
+    if isinstance(columns, list | tuple) and len(columns) > 2:
+        raise ValueError(
+            f"names {len(columns)} columns, but must be one column or two (a sentence pair); "
+            "join columns into one in the CSV, or choose two"
+        )
     if not isinstance(columns, list | tuple) or len(columns) not in (1, 2):
         raise ValueError("must be one column or two; write `message`, or `[question, answer]` for a sentence pair")
     return tuple(columns)
@@ -130,7 +170,7 @@ def _label_list(value: object) -> object:
     if value is None:
         return None
     if not isinstance(value, list | tuple):
-        raise ValueError("must be a list such as `[ham, spam]`; without this line the labels are found in the data")
+        raise ValueError("must be a list such as `[ham, spam]`; without this line the labels are taken from the data")
     labels = [str(label) for label in value]
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
@@ -218,7 +258,7 @@ def _freeze(value: object) -> object:
         layers = 0
     if isinstance(value, bool) or layers < 1 or str(layers) != str(value):
         raise ValueError(
-            f"is {quoted(value)}; write none, embeddings, or how many of the lower layers stay as they are, such as 12"
+            f"is {quoted(value)}; write none, embeddings, or the number of lower layers to freeze, such as 12"
         )
     return layers
 
@@ -295,17 +335,17 @@ def _means_none(section: type[BaseModel], key: str, value: object) -> bool:
 
 
 class DatasetSettings(Settings):
-    """Where the labelled rows are and how they are read."""
+    """The files with the labelled rows, and how they are read."""
 
     train: AbsolutePath = Field(
-        description="The CSV file to learn from, with a header row. Relative to the recipe.",
+        description="The CSV file with the training rows and a header row. The path is relative to the recipe.",
         examples=["../datasets/support_tickets.csv"],
     )
     validation: Annotated[
         float | Path, BeforeValidator(_file_or_share), WithJsonSchema({"anyOf": _SHARE_OR_FILE_SCHEMA})
     ] = Field(
         default=0.1,
-        description="What the best epoch is chosen on: a CSV file, or the share of the training rows to set aside "
+        description="The rows on which the best epoch is chosen: a CSV file, or the share of the training rows to set aside "
         "(above 0, at most 0.5).",
     )
     test: Annotated[
@@ -314,8 +354,8 @@ class DatasetSettings(Settings):
         WithJsonSchema({"anyOf": [*_SHARE_OR_FILE_SCHEMA, {"type": "null"}]}),
     ] = Field(
         default=None,
-        description="What the finished model is measured on: a CSV file, a share of the training rows to set aside, "
-        "or null for no test.",
+        description="The rows on which the finished model is measured: a CSV file, a share of the training rows to set "
+        "aside, or null for no test.",
     )
     text: Columns = Field(
         default=("text",),
@@ -332,8 +372,8 @@ class DatasetSettings(Settings):
         ),
     ] = Field(
         default=None,
-        description="All labels in the order that the model shall have; a row with any other label is an error. "
-        "null takes the labels of the training file in alphabetical order.",
+        description="All labels, in the order of the model's output; a row with any other label is an error. "
+        "null uses the labels of the training file in alphabetical order.",
     )
     delimiter: Annotated[
         str | None,
@@ -341,12 +381,12 @@ class DatasetSettings(Settings):
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
     ] = Field(
         default=None,
-        description="What separates the columns: one character, or tab, comma, semicolon or pipe. null finds it.",
+        description="What separates the columns: one character, or tab, comma, semicolon or pipe. null detects it.",
     )
     encoding: Annotated[str, BeforeValidator(checked_encoding)] = Field(
         default="utf-8",
         description="The character encoding of the files as Python names it: utf-8, cp1252, latin-1, utf-16 and so on. "
-        "A byte order mark at the start of a file goes before this.",
+        "A byte order mark at the start of a file overrides this.",
     )
 
 
@@ -372,7 +412,7 @@ def _is_null(value: object) -> bool:
 
 
 class EncoderSettings(Settings):
-    """The pre-trained encoder, and how text becomes its input."""
+    """The pre-trained encoder, and how its input is made from text."""
 
     has_short_form = True
 
@@ -380,7 +420,7 @@ class EncoderSettings(Settings):
         default="builtin",
         description="`builtin`, the path of a folder or archive (relative to the recipe), or a handle such as "
         "`hf:google/mobilebert-uncased` or `tfhub:…`; or `average-words`, a fast and tiny baseline that averages word "
-        "vectors learned from the training rows alone. A folder that has one of these names is written ./builtin.",
+        "vectors learned from the training rows alone. Write ./builtin for a folder of that name.",
     )
     max_length: Annotated[
         int | str,
@@ -388,13 +428,13 @@ class EncoderSettings(Settings):
         WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 8, "maximum": 512}, {"const": "auto"}]}),
     ] = Field(
         default=128,
-        description="Tokens a row at most, [CLS] and [SEP] included; longer rows are cut. `auto` takes as many as 99.5% "
-        "of the training rows need. 256 for average-words.",
+        description="The largest number of tokens per row, [CLS] and [SEP] included; longer rows are truncated. `auto` "
+        "uses the number that 99.5% of the training rows need. The default for average-words is 256.",
     )
     tokenizer: Literal["device", "bert"] = Field(
         default="device",
-        description="`device` splits words exactly as MediaPipe and the TFLite Task Library do on a phone; `bert` as "
-        "BERT's Python programs do, which also fold accents and capitals beyond ASCII.",
+        description="`device` splits words exactly as MediaPipe and the TFLite Task Library do on a phone. `bert` splits "
+        "them as BERT's Python programs do, which also strip accents and lower-case letters beyond ASCII.",
     )
 
     @property
@@ -404,27 +444,27 @@ class EncoderSettings(Settings):
 
     overflow: Literal["head", "tail", "head_tail"] = Field(
         default="head",
-        description="What is kept of a text longer than max_length: its `head`, its `tail`, or `head_tail`, a quarter of "
-        "the room for the first tokens and the rest for the last. Phones' own runtimes always keep the head.",
+        description="Which part of a text longer than max_length is kept: its `head`, its `tail`, or `head_tail` (a quarter "
+        "of the tokens from the start, the rest from the end). Device runtimes always keep the head.",
     )
 
     words: int | None = Field(
         default=None,
         ge=1,
         le=1_000_000,
-        description="Of average-words: how many words have a vector, the commonest of those that occur twice or more "
-        "(10000).",
+        description="For average-words: the number of words that have a vector, the commonest of those that occur at least "
+        "twice (10000).",
     )
     width: int | None = Field(
         default=None,
         ge=1,
         le=1024,
-        description=f"Of average-words: numbers in a word's vector ({_AVERAGE_WORDS_WIDTH}).",
+        description=f"For average-words: the length of a word's vector ({_AVERAGE_WORDS_WIDTH}).",
     )
     lowercase: bool | None = Field(
         default=None,
-        description="Of average-words: whether the spellings `free`, `Free` and `FREE` share a vector (true). Devices "
-        "lower-case nothing; the model's vocabulary lists the spellings.",
+        description="For average-words: whether the spellings `free`, `Free` and `FREE` share a vector (true). Devices do not "
+        "lower-case, so the model's vocabulary lists the spellings.",
     )
 
     @model_validator(mode="before")
@@ -439,20 +479,21 @@ class EncoderSettings(Settings):
 
 
 class WatcherSettings(Settings):
-    """What happens when a training goes wrong: warn and go on, stop and export the best epoch so far, or fail."""
+    """What happens when a training goes wrong: warn and continue, stop and export the best epoch so far, or fail."""
 
     not_finite: Literal["stop", "fail"] = Field(
         default="stop",
-        description="When the loss is no longer a number. `stop` exports the best epoch so far; without one it fails.",
+        description="When the loss is no longer a number. `stop` exports the best epoch so far, or fails if there is none.",
     )
     learning_rate: WatcherAction = Field(
-        default="warn", description="When the loss climbs well above that of guessing: the learning rate is too high."
+        default="warn",
+        description="When the loss rises well above the loss of guessing: the learning rate is too high.",
     )
     stuck: WatcherAction = Field(
-        default="warn", description="When the loss is still that of guessing by the labels' shares after an epoch."
+        default="warn", description="When after an epoch the loss is still the loss of guessing by the labels' shares."
     )
     one_class: WatcherAction = Field(
-        default="warn", description="When every validation row is given the same label after an epoch."
+        default="warn", description="When after an epoch every validation row gets the same label."
     )
     overfitting: WatcherAction = Field(
         default="warn", description="When the validation loss rises for two epochs while the training loss falls."
@@ -464,26 +505,32 @@ class TrainingSettings(Settings):
 
     engine: Engine = Field(
         default="native",
-        description="What trains and exports: `native` is textclf's own, `model-maker` the real TFLite Model Maker 0.4.3 "
-        "in an environment of its own (`textclf model-maker setup`). Settings that it has no counterpart for are errors.",
+        description="The engine that trains and exports: `native` is textclf's own; `model-maker` is the real TFLite Model "
+        "Maker 0.4.3 in a separate environment (`textclf model-maker setup`). Settings that it does not have are errors.",
     )
-    epochs: int = Field(default=3, ge=1, le=10_000, description="How often every training row is seen.")
-    batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows a step.")
+    epochs: int = Field(default=3, ge=1, le=10_000, description="How often each training row is used.")
+    batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows per step.")
     accumulate: int = Field(
         default=1,
         ge=1,
         le=65_536,
-        description="In how many parts the rows of a step are computed, one after the other, their gradients added up: "
-        "a large batch in the memory of a small one. At most batch_size.",
+        description="Gradient accumulation: split each batch into this many parts to save memory. At most batch_size.",
     )
     learning_rate: float = Field(
-        default=5e-5, gt=0, le=1, allow_inf_nan=False, description="The highest learning rate, reached after warm-up."
+        default=5e-5,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The highest learning rate, reached after the warm-up.",
     )
     warmup: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises; then it falls to 0."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the steps in which the learning rate rises; after them it falls to 0.",
     )
     weight_decay: float = Field(
-        default=0.01, ge=0, lt=1, description="Decoupled weight decay, not on biases and normalisations."
+        default=0.01, ge=0, lt=1, description="Decoupled weight decay; not applied to biases and normalisations."
     )
     dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of the pooled features that is dropped before the last layer."
@@ -505,16 +552,19 @@ class TrainingSettings(Settings):
         ),
     ] = Field(
         default=None,
-        description="How much a row of each label counts: `balanced` gives all labels the same total weight, "
-        "`{spam: 3}` lets each row of spam count three times; labels that are not named count once.",
+        description="The weight of a row of each label: `balanced` gives all labels the same total weight; `{spam: 3}` counts "
+        "each row of spam three times and the rows of other labels once.",
     )
     clip_norm: float = Field(
-        default=1.0, gt=0, allow_inf_nan=False, description="Gradients are scaled down to this global norm."
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Gradients with a larger global norm are scaled down to this norm.",
     )
     head: Literal["fitted", "fresh"] = Field(
         default="fitted",
-        description="How the dense layer on the encoder begins: `fitted` to what the encoder makes of the training rows, "
-        "so that what it learned before is kept, or `fresh` with small random weights. Word vectors begin fresh.",
+        description="How the dense layer on the encoder starts: `fitted` to the encoder's outputs for the training rows, which "
+        "keeps what the encoder learned before, or `fresh` with small random weights. Word vectors start fresh.",
     )
     freeze: Annotated[
         int | str,
@@ -522,34 +572,37 @@ class TrainingSettings(Settings):
         WithJsonSchema({"anyOf": [{"enum": ["none", "embeddings"]}, {"type": "integer", "minimum": 1}]}),
     ] = Field(
         default="none",
-        description="What keeps its pre-trained weights: `none`, the `embeddings`, or the embeddings and so many of the "
-        "lower layers.",
+        description="The weights that are not trained: `none`, the `embeddings`, or, with a number, the embeddings and this many "
+        "of the lower layers.",
     )
     precision: Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(_precision)] = Field(
         default="auto",
-        description="Of matrix products in training. `auto` takes bfloat16 where the processor multiplies it in "
+        description="The precision of matrix products in training. `auto` uses bfloat16 where the processor multiplies it in "
         "hardware; weights, gradients and sums stay float32.",
     )
     early_stopping: int | None = Field(
         default=None,
         ge=1,
-        description="Ends the training after so many epochs without a better validation result. null never does.",
+        description="Ends the training after this many epochs without a better validation result. null: never.",
     )
     watchers: WatcherSettings = WatcherSettings()
     calibrate: bool = Field(
         default=True,
-        description="Fits a temperature to the validation rows, so that a probability says how often the label is "
-        "right, and folds it into the model. Labels stay the same.",
+        description="Fits a temperature to the validation rows, so that a probability matches how often the label is "
+        "right, and builds it into the model. The predicted labels do not change.",
     )
     reject_for_precision: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Chooses on the validation rows the probability below which no label is given, so that this share "
-        "of the given labels is right. null gives every row a label.",
+        description="Chooses on the validation rows the probability below which no label is used, so that this share "
+        "of the used labels is right. null: every row gets a label.",
     )
     seed: int = Field(
-        default=1, ge=0, lt=2**32, description="Fixes the splits, the order of rows, the new weights and the dropout."
+        default=1,
+        ge=0,
+        lt=2**32,
+        description="Fixes the splits, the order of rows, the initial weights and the dropout.",
     )
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None,
@@ -570,7 +623,7 @@ class TrainingSettings(Settings):
     ] = Field(
         default=None,
         description="Trains once with each of these seeds on the same splits, reports mean and deviation, and exports "
-        "the one that is best on validation. null trains once, with `seed`.",
+        "the training that is best on validation. null trains once, with `seed`.",
     )
 
     @property
@@ -586,41 +639,41 @@ class ExportSettings(Settings):
 
     quantization: Literal["dynamic", "int4", "float16", "none"] = Field(
         default="dynamic",
-        description="How weights are stored: `dynamic` as 8-bit integers (a quarter of the size, the fastest), `int4` as "
-        "4-bit ones (half of that again, less exact), `float16` (half the size, nearly as exact as `none`), `none` as float32.",
+        description="How weights are stored: `dynamic` as 8-bit integers (a quarter of the size, the fastest), `int4` as 4-bit "
+        "integers (an eighth, less exact), `float16` (half the size, nearly as exact as `none`), or `none` as float32.",
     )
     compatibility: Literal["litert", "task-library"] = Field(
         default="litert",
-        description="`litert` runs in LiteRT and MediaPipe; `task-library` also in the Task Library 0.4.4 and other "
+        description="`litert` runs in LiteRT and MediaPipe; `task-library` also runs in the Task Library 0.4.4 and other "
         "runtimes of its age.",
     )
     max_changed_labels: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Share of the compared rows that the exported model may clearly give another label than the trained "
-        "one; above it the export fails. Without a number 0.01, and 0.03 for int4.",
+        description="The largest share of the compared rows for which the exported model may clearly predict another label than "
+        "the trained one; above it the export fails. Default: 0.01, or 0.03 for int4.",
     )
     max_lost_accuracy: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="How much accuracy the exported model may lose; above it the export fails. Without a number 0.005, "
-        "and 0.01 for int4.",
+        description="The largest accuracy that the exported model may lose; above it the export fails. Default: 0.005, or "
+        "0.01 for int4.",
     )
     reject_label: str = Field(
         default="",
-        description="What `textclf classify` writes for a row that is too uncertain for a label "
+        description="What `textclf classify` writes in place of a label that is too uncertain "
         "(training.reject_for_precision, or --reject-below). It may be one of the labels, such as `other`.",
         examples=["other"],
     )
 
 
 class Recipe(Settings):
-    """Everything that one training run is told."""
+    """All settings of one training run."""
 
     name: Annotated[str, BeforeValidator(_name)] = Field(
-        description="What the run is called; its folder is runs/<name>.", examples=["support-tickets"]
+        description="The name of the run; its folder is runs/<name>.", examples=["support-tickets"]
     )
     dataset: DatasetSettings
     encoder: EncoderSettings = EncoderSettings()
@@ -860,6 +913,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     Raises RecipeError with every problem of the file and the overrides, one a line, sorted by position.
     """
     file = Path(path)
+    if reason := not_a_recipe(path):
+        raise RecipeError(f"{file}: {reason}")
     draft = _Draft(str(file), Path(os.path.abspath(file)).parent)
     _read_yaml(draft, _read_text(file))
     for number, override in enumerate(overrides):
@@ -867,7 +922,9 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     recipe = None if draft.values is None else _validate(draft, draft.values)
     if draft.problems or recipe is None:
         in_order = sorted(draft.problems, key=lambda problem: problem.order)
-        raise RecipeError("\n".join(dict.fromkeys(problem.line for problem in in_order)))
+        lines = list(dict.fromkeys(problem.line for problem in in_order))
+        more = [f"… and {len(lines) - _SHOWN_PROBLEMS:,} problems more"] if len(lines) > _SHOWN_PROBLEMS else []
+        raise RecipeError("\n".join(lines[:_SHOWN_PROBLEMS] + more))
     return recipe
 
 
@@ -892,7 +949,18 @@ def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
         for name in _AVERAGE_WORDS_ONLY:
             del values["encoder"][name]
     header = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
-    return header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    return header + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts text in quotes that `load_recipe` would take for a slip without them."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        odd = re.search(rf"^[{_TYPOGRAPHIC_QUOTES}]|[{_OTHER_SPACES}]", data)
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if odd else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def _relative_path(value: Any, folder: Path) -> Any:
@@ -938,6 +1006,7 @@ class _Draft:
     places: dict[Location, _Place] = field(default_factory=dict)
     problems: list[_Problem] = field(default_factory=list)
     size: int = 0
+    lines: list[str] = field(default_factory=list)
 
     def at(self, line: int, column: int) -> _Place:
         """A place in the file; `line` and `column` count from 0 as YAML's marks do, and are shown from 1."""
@@ -964,7 +1033,7 @@ def _read_text(file: Path) -> str:
     try:
         if file.is_dir():
             raise RecipeError(f"{file}: this is a folder; name the recipe file in it, for example {_recipe_in(file)}")
-        with file.open("rb") as stream:
+        with open(file, "rb", opener=_open_at_once) as stream:
             content = stream.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise RecipeError(f"{file}: there is no such file; {_similar_file(file)}") from None
@@ -973,6 +1042,8 @@ def _read_text(file: Path) -> str:
         raise RecipeError(f"{file}: cannot be read ({reason}); check the path and its permissions") from None
     if len(content) > LARGEST_FILE:
         raise RecipeError(f"{file}: larger than {LARGEST_FILE:,} bytes; name a recipe, a short YAML file, not the data")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise RecipeError(f"{file}:1:1: the file is UTF-16; save the recipe as UTF-8 text")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -984,6 +1055,14 @@ def _read_text(file: Path) -> str:
     if not text.strip():
         raise RecipeError(f"{file}:1:1: the file is empty; write a recipe, at least `name` and `dataset.train`")
     return text
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting for a writer that a named pipe may never get."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _recipe_in(folder: Path) -> Path:
@@ -1001,6 +1080,9 @@ def _similar_file(file: Path) -> str:
 
 def _read_yaml(draft: _Draft, text: str) -> None:
     """Fill the draft from YAML text; what is not YAML, or not a section of keys, is a problem of the draft."""
+    if _invisible_indentation(draft, text):
+        return
+    draft.lines = text.splitlines()
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -1031,6 +1113,25 @@ def _read_yaml(draft: _Draft, text: str) -> None:
             )
 
 
+_OTHER_SPACES = "\u00a0\u1680\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff"
+"""What looks like a space, or like nothing, and is none to YAML: web pages and word processors write it."""
+
+
+_TYPOGRAPHIC_QUOTES = "“”„‟‘’‚«»"
+
+
+def _invisible_indentation(draft: _Draft, text: str) -> bool:
+    """Whether lines are indented, or values set apart, with characters that only look like spaces: each is a problem."""
+    found = False
+    for number, line in enumerate(text.split("\n")):
+        if match := re.match(rf"[ -]*[{_OTHER_SPACES}]|[ -]*\w+:[{_OTHER_SPACES}]", line):
+            code = ord(line[match.end() - 1])
+            message = f"the invisible character U+{code:04X} is no space to YAML; replace it by an ordinary space"
+            draft.add(draft.at(number, match.end() - 1), message)
+            found = True
+    return found
+
+
 def _syntax_message(error: yaml.MarkedYAMLError) -> str:
     problem = f"{error.problem}"
     if r"'\t'" in problem:
@@ -1039,6 +1140,8 @@ def _syntax_message(error: yaml.MarkedYAMLError) -> str:
         return "a second `:` or a wrong indentation; put the value in quotes, or align the key with its neighbours"
     if "found another document" in problem:
         return "a second YAML document begins; keep one recipe in a file and remove the `---` line"
+    if "escape" in problem:
+        return "in double quotes a backslash starts an escape; write / in place of it, or use single quotes"
     if "undefined alias" in problem:
         return f"{problem}; a value that starts with `*` needs quotes"
     if "cannot start any token" in problem or "expected the node content" in problem:
@@ -1065,7 +1168,29 @@ def _plain(draft: _Draft, node: yaml.Node, location: Location) -> Any:
         return [_plain(draft, item, (*location, index)) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         return _plain_section(draft, node, location)
+    assert isinstance(node, yaml.ScalarNode)
+    if node.style is None and (fault := _unquoted_fault(draft, node)):
+        draft.add(place, fault)
     return Written.of(node.value, tag == "!!null", draft.folder)
+
+
+def _unquoted_fault(draft: _Draft, node: yaml.ScalarNode) -> str | None:
+    """What is written without quotes and is surely not meant as YAML understands it."""
+    value: str = node.value
+    line = draft.lines[node.end_mark.line] if node.end_mark.line < len(draft.lines) else ""
+    if comment := re.fullmatch(r" (#\S*) *", line[node.end_mark.column :]):
+        return (
+            f"the value ends before ` {comment[1]}`, which is a comment in YAML; write "
+            f'"{value} {comment[1]}" in quotes, or remove the comment'
+        )
+    if len(value) > 1 and value[0] in _TYPOGRAPHIC_QUOTES and value[-1] in _TYPOGRAPHIC_QUOTES:
+        return f"{quoted(value)} is in typographic quotation marks; use straight ones, or none"
+    if re.match(rf"[{_OTHER_SPACES}]|.*[{_OTHER_SPACES}]$", value, re.DOTALL):
+        return (
+            f"{quoted(value)} begins or ends with an invisible character; remove it, or put the value in double quotes "
+            "if it belongs there"
+        )
+    return None
 
 
 def _plain_section(draft: _Draft, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
@@ -1091,11 +1216,14 @@ def _plain_section(draft: _Draft, node: yaml.MappingNode, location: Location) ->
 
 def _apply_override(draft: _Draft, number: int, override: str) -> None:
     """Put the value of `KEY=VALUE` into the draft, in place of what the file says."""
-    place = _Place((1, number, 0), f"command line: {override}")
+    place = _Place((1, number, 0), f"command line: {printable(override)}")
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
-    if not equals:
-        draft.add(place, "not of the form KEY=VALUE; write for example training.epochs=5")
+    if not equals or not dotted:
+        draft.add(place, _not_an_override_message(override))
+        return
+    if not _is_unicode(override):
+        draft.add(place, "holds bytes that are not UTF-8; write the value in UTF-8")
         return
     known = _dotted_keys(Recipe)
     if dotted not in known:
@@ -1114,6 +1242,14 @@ def _apply_override(draft: _Draft, number: int, override: str) -> None:
         return
     if draft.values is not None:
         _set(draft, draft.values, tuple(dotted.split(".")), value, place)
+
+
+def _not_an_override_message(override: str) -> str:
+    if override[:1] in "\u2010\u2011\u2012\u2013\u2014\u2212" and override:
+        return f"begins with U+{ord(override[0]):04X}, which only looks like a hyphen; type -- for an option"
+    if override.endswith((".yaml", ".yml")):
+        return "not of the form KEY=VALUE; one recipe is taken, before the settings"
+    return "not of the form KEY=VALUE; write for example training.epochs=5, without spaces"
 
 
 def _override_value(text: str) -> Any:
@@ -1222,6 +1358,13 @@ def _report_faults(draft: _Draft, faults: list[ErrorDetails]) -> None:
             draft.add(draft.place_of_key(location), _missing_message(location, draft))
 
 
+def setting_named(name: str) -> str | None:
+    """The dotted key of a recipe for a word such as `epochs` or `training.epochs`; None where no key is called so."""
+    known = _dotted_keys(Recipe)
+    word = name.lower().replace("-", "_")
+    return next((key for key in known if word in (key, key.rpartition(".")[2])), None)
+
+
 def _section_keys(location: Location) -> list[str]:
     section: type[BaseModel] = Recipe
     for key in location:
@@ -1233,9 +1376,16 @@ def _unknown_key_message(location: Location) -> str:
     key, inside = str(location[-1]), _section_keys(location[:-1])
     where = f" in `{_dotted(location[:-1])}`" if location[:-1] else ""
     elsewhere = [name for name in _dotted_keys(Recipe) if name.rpartition(".")[2] == key]
+    if dotted := setting_named(key) if "." in key else None:
+        section, name = dotted.split(".", 1)
+        return f"unknown key `{key}`; write `{section}:` and under it, indented, `{name}:`"
     if key == "<<":
         return "merge keys (`<<`) are not understood in a recipe; write the keys out"
-    if not nearest(key, inside) and elsewhere:
+    other = OTHER_NAMES.get(key.lower().replace("-", "_").replace(" ", "_"))
+    if other:
+        name = other.rpartition(".")[2]
+        remedy = f"did you mean `{name}`?" if name in inside else f"did you mean `{other}`?"
+    elif not nearest(key, inside) and elsewhere:
         section = elsewhere[0].rpartition(".")[0]
         remedy = f"it belongs in `{section}`" if section else "it belongs at the left margin, outside of any section"
     else:

@@ -1,6 +1,7 @@
-"""What a person looks at: `report.html`, `MODEL_CARD.md` and the tables in the terminal.
+"""What a person reads: `report.html`, `MODEL_CARD.md` and the tables in the terminal.
 
-In come the numbers of `metrics.json`, the run folder's `log.jsonl` and the worst mistakes; out go two files and text.
+Takes the numbers of `metrics.json`, the run folder's `log.jsonl` and the worst mistakes; writes two files and text. No
+character of the data can be taken for markup, or hide.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from textclf.evaluation import LabelMetrics, Metrics, accuracy_interval, guessing_warning
 from textclf.files import write_text
-from textclf.terminal import printable
+from textclf.terminal import printable, printable_lines
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -114,7 +115,7 @@ def metrics_text(metrics: Metrics) -> str:
     right = metrics.right_rows
     parts = [
         f"accuracy  {_percent(metrics.accuracy)}   {right:,} of {metrics.rows:,} rows; "
-        f"with so many rows, 95% sure to be {_percent(low)} to {_percent(high)}\n"
+        f"95% confidence interval: {_percent(low)} to {_percent(high)}\n"
         f"macro-F1  {_percent(metrics.macro_f1)}   the mean of the labels' F1\n"
         f"loss      {metrics.loss:.4f}",
         text_table(
@@ -275,7 +276,12 @@ def _template(name: str, *, escape: bool) -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_visible,
     )
     environment.filters.update(
         percent=_percent,
@@ -286,6 +292,11 @@ def _template(name: str, *, escape: bool) -> Template:
         markdown=_markdown,
     )
     return environment.from_string(resources.files("textclf").joinpath(name).read_text("utf-8"))
+
+
+def _visible(value: object) -> object:
+    """A value that a template prints, without characters that cannot be seen; markup of our own stays as it is."""
+    return printable_lines(value) if type(value) is str else value
 
 
 # --- The report ------------------------------------------------------------------------------------------------------
@@ -491,7 +502,7 @@ def write_model_card(folder: Path, metrics: dict[str, Any]) -> None:
     import yaml
 
     values = _common_values(metrics)
-    front = yaml.safe_dump(_front_matter(metrics, values), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(_front_matter(metrics, values), sort_keys=False)
     recipe = values["recipe"] or {"training": {}, "encoder": {}, "export": {}}
     page = _template("model_card_template.md", escape=False).render(
         values,
@@ -514,8 +525,8 @@ def _front_matter(metrics: Mapping[str, Any], values: Mapping[str, Any]) -> dict
     source = metrics["encoder"]["source"]
     architecture = ["mobilebert"] if "num_hidden_layers" in metrics["encoder"] else []
     return {
-        **({"language": "en"} if values["builtin"] else {}),
-        **({"base_model": source.removeprefix("hf:")} if source.startswith("hf:") else {}),
+        # No `language`: the encoder's is known, that of the texts is not.
+        **({"base_model": base[1]} if (base := re.match(r"hf:([\w.-]+/[\w.-]+)", source)) else {}),
         "pipeline_tag": "text-classification",
         "library_name": "tflite",
         "tags": ["text-classification", *architecture, "tflite", "litert", "mediapipe", "textclf"],
@@ -536,6 +547,12 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _markdown(text: object) -> str:
-    """Text of the user's as Markdown that shows it as it is, also within a table."""
-    escaped = re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", str(text))
-    return " ".join(escaped.split())
+    """Text of the user's as Markdown that shows it as it is, also within a table or at the start of a line."""
+    visible = printable(" ".join(str(text).split()))
+    escaped = re.sub(r"([\\`*_{}\[\]<>#|~&!$@])", r"\\\1", visible)
+    return re.sub(r"^([-+=]|\d+(?=[.)]))", lambda start: _at_line_start(start[1]), escaped)
+
+
+def _at_line_start(start: str) -> str:
+    """What would begin a list or underline a heading there."""
+    return start + "\\" if start.isdigit() else "\\" + start

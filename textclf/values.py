@@ -10,6 +10,8 @@ import difflib
 import encodings.aliases
 from collections.abc import Iterable
 
+from textclf.terminal import printable
+
 DELIMITER_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "ctrl-a": "\1", r"\x01": "\1"}
 """Words for delimiters that are awkward to write in YAML or in a shell."""
 
@@ -62,7 +64,7 @@ def quoted(value: object) -> str:
         return "a section"
     if isinstance(value, list | tuple):
         return "a list"
-    text = str(value)
+    text = printable(str(value)[:61])
     return f"`{text if len(text) <= 60 else text[:59] + '…'}`"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from textclf.errors import ModelError
+from textclf.native_log import start_litert
 from textclf.tokenizer import Encoded, pad
 
 # Some thousand tokens, for inputs at most 512 or 1,024 wide.
@@ -69,6 +70,7 @@ def measure_moments(graph: bytes, outputs: Mapping[str, str], rows: Encoded, max
     `outputs` says for each name which of the graph's outputs, float32 [tokens, columns], is measured. Raises ModelError
     where the graph computes NaN or infinity.
     """
+    start_litert()
     interpreter = Interpreter(model_content=graph, num_threads=_THREADS)
     interpreter.allocate_tensors()
     inputs = [interpreter.get_input_details()[position]["index"] for position in range(3)]

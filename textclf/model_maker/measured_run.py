@@ -14,24 +14,24 @@ from pathlib import Path
 
 from textclf.errors import TextclfError
 from textclf.model_maker.worker import end_with, peak_memory
-from textclf.native_log import without_chatter
+from textclf.native_log import load_tensorflow
 
 
 def main() -> None:
     recipe_file, run_dir, result_file, parent = sys.argv[1:]
     end_with(int(parent))
-    with without_chatter():
-        from textclf.recipe import load_recipe
-        from textclf.trainer import train
+    load_tensorflow()
+    from textclf.recipe import load_recipe
+    from textclf.trainer import train
 
-        try:
-            run = train(load_recipe(recipe_file), run_dir)
-        except TextclfError as error:
-            sys.exit(f"Error: {error}")
-        engine = run.metrics["engine"]
-        # What comes after was not part of the run.
-        measured = {"peak_mib": engine.get("peak_mib", peak_memory())}
-        measured["export_seconds"] = engine["seconds"]["export"] if "seconds" in engine else _export_again(run.dir)
+    try:
+        run = train(load_recipe(recipe_file), run_dir)
+    except TextclfError as error:
+        sys.exit(f"Error: {error}")
+    engine = run.metrics["engine"]
+    # What comes after was not part of the run.
+    measured = {"peak_mib": engine.get("peak_mib", peak_memory())}
+    measured["export_seconds"] = engine["seconds"]["export"] if "seconds" in engine else _export_again(run.dir)
     Path(result_file).write_text(json.dumps(measured), encoding="utf-8")
 
 
