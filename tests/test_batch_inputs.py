@@ -25,7 +25,7 @@ from tests.test_predictor import LABELS, write_tiny_model
 from textclf import batch_journal, batch_windows, predictor
 from textclf.batch import classify_file, evaluate_file
 from textclf.batch_files import open_input
-from textclf.errors import ArgumentError, DataError, ModelError, RunError
+from textclf.errors import ArgumentError, DataError, ModelError, RunError, StreamError
 from textclf.predictor import Classifier
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
@@ -413,19 +413,19 @@ def test_the_folder_of_a_run_is_a_model_for_every_command(model, tmp_path, capfd
     (tmp_path / "model.tflite").unlink()
     for command in (("classify", tmp_path, "--text-input", "x"), ("evaluate", tmp_path, source), ("inspect", tmp_path)):
         assert run(*command) == 2
-        assert "this folder holds no model.tflite" in capfd.readouterr().err
+        assert "this folder has no model.tflite" in capfd.readouterr().err
 
 
 def test_standard_input_and_output_that_are_closed_are_errors_of_one_line(model, tmp_path, monkeypatch):
     source = write(tmp_path / "input.csv", b"text\ngood\n")
     with monkeypatch.context() as patch:
         patch.setattr("sys.stdout", None)
-        with pytest.raises(RunError, match="standard output is closed"):
+        with pytest.raises(StreamError, match="standard output is closed"):
             classify_file(model, source, "-")
     for closed in (None, io.StringIO()):
         if closed is not None:
             closed.close()
         with monkeypatch.context() as patch:
             patch.setattr("sys.stdin", closed)
-            with pytest.raises(DataError, match="standard input is closed"):
+            with pytest.raises(StreamError, match="standard input is closed"):
                 classify_file(model, "-", tmp_path / "output.csv")

@@ -106,7 +106,7 @@ def test_columns_with_odd_names_are_quoted_in_the_recipe(said, content, columns)
         (["evaluate", "https://x.org/m.tflite", "reviews.csv"], "this is a web address; download the model first"),
         (
             ["inspect", "empty"],
-            "this is a folder without a model.tflite; name a .tflite file, or the folder of a finished run",
+            "this folder has no model.tflite; name a .tflite file, or the folder of a finished run",
         ),
         (["classify", "runs/moods", "recipe.yaml", "-o", "o.csv"], "this is a recipe, not a table; name a CSV file"),
         (["classify", "runs/moods", "http://x.org/a.csv", "-o", "o.csv"], "this is a web address; download it first"),
@@ -159,7 +159,7 @@ def test_an_option_that_is_a_setting_is_answered_with_the_setting(said, argument
     [
         (
             ["--delimiter", "ab"],
-            "--delimiter is `ab`, not a delimiter; write one character in quotes, or one of the words tab,",
+            "--delimiter is `ab`, not a delimiter; write one character in quotes (or a few, such as `||`), or one of",
         ),
         (["--delimiter", ""], "--delimiter has no value; write one character in quotes"),
         (["--encoding", "rot13"], "--encoding is `rot13`, not a text encoding that Python knows"),

@@ -30,7 +30,7 @@ def recipe_with(folder: Path, *overrides: str, long: bool = False, **changes: ob
     if long:
         rows = list(csv.reader((folder / "train.csv").open(encoding="utf-8")))
         with (folder / "train.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([rows[0], *([row[0], f"{LONG} {row[1]}", row[2]] for row in rows[1:])])
+            csv.writer(file).writerows([rows[0], *([row[0], f"{row[0]} {LONG} {row[1]}", row[2]] for row in rows[1:])])
     return path, overrides
 
 

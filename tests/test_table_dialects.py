@@ -106,7 +106,7 @@ def test_apostrophes_are_no_quotation_marks():
 def test_rows_of_unusual_tables_are_written_again_in_their_own_way():
     for content in ("text||label\na||b\n", "text,label\n'a, b','c'\n'd','e'\n"):
         with opened(content) as table:
-            layout = TableLayout(table.dialect, table.dialect, 2, (0,), None, "\n")
+            layout = TableLayout(table.dialect, table.dialect, 2, (0,), None, "\n", 2)
             row = next(iter(table))
             written = extended(row._replace(fields=[*row.fields, ""]), ["x", "y'|z"], layout)
         again = content.splitlines()[0] + table.dialect.delimiter + table.dialect.delimiter.join(["p", "q"]) + "\n"
@@ -117,7 +117,7 @@ def test_rows_of_unusual_tables_are_written_again_in_their_own_way():
 def test_a_batch_job_keeps_the_columns_in_line_and_says_which_rows_are_no_data():
     content = "text,label,note\nshort,a\nlong,b,c,,\ntext,label,note\n\x1a"
     with opened(content, wanted=("text",)) as table:
-        layout = TableLayout(table.dialect, table.dialect, 3, (table.column("text", "a test"),), None, "\n")
+        layout = TableLayout(table.dialect, table.dialect, 3, (table.column("text", "a test"),), None, "\n", 3)
         rows = list(table)
     assert [problem_of(row, layout) for row in rows] == [
         None,

@@ -323,7 +323,10 @@ def test_columns_of_one_name_are_an_error_only_when_they_are_asked_for():
         (b"\xef\xbb\xbf", "the file has no rows; it needs a header row with the names of the columns"),
         (b"\n \n", "the file has no rows; it needs a header row with the names of the columns"),
         (b"PK\x03\x04...", "this is an Excel workbook or a zip archive, not delimited text; save the sheet as CSV"),
-        (gzip.compress(b"text,label\n"), "this is compressed with gzip, not delimited text; unpack it with gunzip"),
+        (
+            gzip.compress(b"text,label\n", mtime=0),
+            "this is compressed with gzip, not delimited text; unpack it with gunzip",
+        ),
         (b"\x89text,label\n", "row 1 (the header) holds the byte 0x89, which is not utf-8"),
         (b'"text,label\na,b\n', "row 1 (the header) has a quotation mark that is not closed properly"),
     ],

@@ -140,7 +140,13 @@ def test_an_output_that_knows_ascii_only_gets_valid_json(tmp_path):
 # --- One door --------------------------------------------------------------------------------------------------------
 
 # These run in processes of their own; what they print is read by a program.
-_CHILDREN = ("model_maker/worker.py", "model_maker/measured_run.py", "model_maker/process.py")
+_CHILDREN = (
+    "model_maker/worker.py",
+    "model_maker/measured_run.py",
+    "model_maker/process.py",
+    "encoders/formats/hdf5_file.py",
+    "tflite/probe_child.py",
+)
 
 
 def _printing(path: Path) -> list[str]:

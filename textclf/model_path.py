@@ -17,11 +17,12 @@ def model_path_of(path: str | Path) -> Path:
         return path
     if (path / MODEL_FILE).is_file():
         return path / MODEL_FILE
+    what = f"this folder has no {MODEL_FILE}"
     others = sorted(file.name for file in path.glob("*.tflite") if not file.name.startswith("."))
     if others:
         remedy = f"name the file, for example {path / others[0]}"
     elif (path / "metrics.json").is_file():
-        remedy = f"if the model of this run was withheld, write one with `textclf export {path}` and name that file"
+        what, remedy = f"this run has no {MODEL_FILE}", f"write one with: textclf export {path}"
     else:
         remedy = "name a .tflite file, or the folder of a finished run"
-    raise ModelError(f"{path}: this folder holds no {MODEL_FILE}; {remedy}")
+    raise ModelError(f"{path}: {what}; {remedy}")

@@ -92,8 +92,9 @@ def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> Readin
             return as_tokens(tokenizer, max_length, encoder.overflow)
         facts = load_facts(encoder.source)
         own = Tokenizer(facts.vocabulary.pieces, encoder.tokenizer, facts.vocabulary.do_lower_case)
-        # A length that the encoder cannot take is reported when the recipe is prepared.
-        return as_tokens(own, min(max_length, facts.positions), encoder.overflow)
+        # A length that the encoder cannot take, or no row can have, is reported when the recipe is prepared.
+        shortest = 1 + 2 * len(recipe.dataset.text)
+        return as_tokens(own, min(max_length, max(facts.positions, shortest)), encoder.overflow)
 
     return lambda rows: read_tokens()(rows)
 
