@@ -96,7 +96,7 @@ def test_a_folder_without_a_model_is_refused_with_what_to_name(model, tmp_path):
     with pytest.raises(ModelError, match=r"has no model\.tflite; name a \.tflite file"):
         Classifier(tmp_path)
     (tmp_path / "metrics.json").write_text("{}")
-    with pytest.raises(ModelError, match="this run has no model.tflite; write one with: textclf export"):
+    with pytest.raises(ModelError, match=r"this run has no model\.tflite; write one with: textclf export"):
         Classifier(tmp_path)
     (tmp_path / "model-float16.tflite").write_bytes(model.read_bytes())
     with pytest.raises(ModelError, match=r"name the file, for example .*model-float16\.tflite"):
