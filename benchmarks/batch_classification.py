@@ -94,10 +94,11 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 
 def make_model(path: Path) -> None:
     """A MobileBERT of the published size with random weights: what it says is of no interest, how fast is."""
+    from textclf.data.tokens.vocabulary import read_vocabulary
     from textclf.encoders.checkpoint import MobileBertConfig, expected_shapes
-    from textclf.export.inference_graph import ClassifierWeights, build_inference_graph
-    from textclf.export.metadata import write_metadata
-    from textclf.tokenizer import read_vocabulary
+    from textclf.tflite.graph.mobilebert import build_inference_graph
+    from textclf.tflite.graph.weights import ClassifierWeights
+    from textclf.tflite.metadata import write_metadata
 
     numbers = np.random.default_rng(0)
     config = MobileBertConfig()
@@ -142,7 +143,7 @@ def write_table(path: Path, texts: Sequence[str]) -> None:
 
 
 def classify_command(model: Path, table: Path, output: str, *options: str) -> list[str]:
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from textclf.cli import main; main(sys.argv[1:])"
+    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from textclf.cli.main import main; main(sys.argv[1:])"
     return [sys.executable, "-c", code, "classify", str(model), str(table), "-o", output, *options]
 
 
@@ -187,7 +188,7 @@ def mediapipe_loop(python: str, model: Path, texts: Sequence[str]) -> dict[str, 
 
 
 def equal_labels(model: Path, texts: Sequence[str], labels: Sequence[str]) -> float:
-    from textclf.predictor import Classifier
+    from textclf.classify.classifier import Classifier
 
     predictions = Classifier(model).classify(texts)
     return float(np.mean([prediction.label == label for prediction, label in zip(predictions, labels, strict=True)]))

@@ -21,11 +21,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from textclf.data.tokens.encoded import Encoded
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes
-from textclf.encoders.quantization import quantize_rows
-from textclf.export.graph_builder import GraphBuilder
-from textclf.export.inference_graph import ClassifierWeights, build_inference_graph
-from textclf.tokenizer import Encoded
+from textclf.tflite.graph.builder import GraphBuilder
+from textclf.tflite.graph.mobilebert import build_inference_graph
+from textclf.tflite.graph.rounding import quantize_rows
+from textclf.tflite.graph.weights import ClassifierWeights
 
 FORMS = [
     ("none", "litert"),
@@ -337,12 +338,13 @@ def compare_with_peak(arguments: argparse.Namespace) -> None:
 
 def write_run(folder: Path) -> None:
     """The folder of a finished run of a full-size encoder, random weights in place of trained ones."""
-    from textclf.dataset import load_dataset
+    from textclf.data.dataset import load_dataset
     from textclf.encoders.formats.textclf_format import write_encoder
-    from textclf.encoders.source import load_vocabulary
-    from textclf.export.model import export_classifier
-    from textclf.recipe import dump_recipe, load_recipe
-    from textclf.run_folder import save_state
+    from textclf.encoders.sources.locate import load_vocabulary
+    from textclf.export.writing import export_classifier
+    from textclf.recipe.reading import load_recipe
+    from textclf.recipe.writing import dump_recipe
+    from textclf.training.run_folder import save_state
 
     recipe = load_recipe(PROJECT / "recipes" / "support_tickets.yaml")
     labels = load_dataset(recipe.dataset, recipe.training.seed).labels

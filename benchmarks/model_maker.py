@@ -17,10 +17,10 @@ import numpy as np
 
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes
 from textclf.encoders.formats.textclf_format import write_encoder
-from textclf.encoders.source import load_vocabulary
-from textclf.model_maker import ENGINES
-from textclf.model_maker.comparison import compare
-from textclf.recipe import Recipe
+from textclf.encoders.sources.locate import load_vocabulary
+from textclf.recipe.settings import Recipe
+from textclf.recipe.values import ENGINES
+from textclf.runs.compare import compare
 
 
 def write_random_encoder(folder: Path, layers: int) -> Path:

@@ -25,16 +25,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402 - the clock starts before the imports
 import tensorflow as tf  # noqa: E402
 
-from textclf.batching import Batch, padded_length, part_count, training_batches  # noqa: E402
-from textclf.classifier import PooledClassifier  # noqa: E402
+from textclf.data.tokens.batching import Batch, padded_length, part_count, training_batches  # noqa: E402
+from textclf.data.tokens.encoded import Encoded, pad  # noqa: E402
+from textclf.data.tokens.wordpiece import Tokenizer  # noqa: E402
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes  # noqa: E402
 from textclf.encoders.mobilebert import bfloat16_product  # noqa: E402
-from textclf.encoders.source import load_vocabulary  # noqa: E402
+from textclf.encoders.sources.locate import load_vocabulary  # noqa: E402
 from textclf.model_maker.worker import peak_memory as process_peak_memory  # noqa: E402
-from textclf.optimizer import AdamW  # noqa: E402
-from textclf.recipe import TrainingSettings  # noqa: E402
-from textclf.tokenizer import Encoded, Tokenizer, pad  # noqa: E402
-from textclf.training_step import Part, TrainingStep  # noqa: E402
+from textclf.recipe.settings import TrainingSettings  # noqa: E402
+from textclf.training.model import PooledClassifier  # noqa: E402
+from textclf.training.optimizer import AdamW  # noqa: E402
+from textclf.training.step import Part, TrainingStep  # noqa: E402
 
 MAX_LENGTH, BATCH_SIZE = 128, 32
 MODEL_MAKER = 5.2  # examples a second of Model Maker 0.4.3 on a quiet 2-core machine, everything padded to 128

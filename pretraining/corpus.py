@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from textclf.tokenizer import Tokenizer
+from textclf.data.tokens.wordpiece import Tokenizer
 
 CLASSIFICATION, SEPARATOR = 101, 102
 # Lines are tokenised in blocks so that memory stays small beside the corpus.

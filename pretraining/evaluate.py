@@ -24,7 +24,7 @@ import yaml
 from textclf import load_recipe, train
 from textclf.encoders.checkpoint import EncoderCheckpoint, expected_shapes
 from textclf.encoders.formats.textclf_format import write_encoder
-from textclf.encoders.source import load_checkpoint
+from textclf.encoders.sources.locate import load_checkpoint
 
 SETS = ("sst2", "banking77", "clinc150_small", "sms_spam", "mrpc")
 # Not in the mean: German and French, for which an English encoder was not made, and tweets whose labels are disputed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textclf.cli import main
+from textclf.cli.main import main
 
 
 def run(*arguments: object) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from textclf.data.tokens.encoded import Encoded
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes
 from textclf.encoders.formats.textclf_format import write_encoder
-from textclf.tokenizer import Encoded
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789.,!?'-")

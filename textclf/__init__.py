@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from textclf.classify.classifier import Classifier, Prediction
     from textclf.encoders.mobilebert import Encoder
     from textclf.errors import TextclfError
-    from textclf.predictor import Classifier, Prediction
-    from textclf.recipe import Recipe, load_recipe
-    from textclf.trainer import Run, train
+    from textclf.recipe.reading import load_recipe
+    from textclf.recipe.settings import Recipe
+    from textclf.runs.train import Run, train
 
 # A program that uses the library decides what of its log is shown.
 logging.getLogger("textclf").addHandler(logging.NullHandler())
@@ -32,18 +33,18 @@ __all__ = [
 
 # Where each public name lives: importing textclf loads none of them, so that a command pays only for what it uses.
 _HOMES = {
-    "Classifier": "textclf.predictor",
+    "Classifier": "textclf.classify.classifier",
     "Encoder": "textclf.encoders.mobilebert",
-    "Prediction": "textclf.predictor",
-    "Recipe": "textclf.recipe",
-    "Run": "textclf.trainer",
+    "Prediction": "textclf.classify.classifier",
+    "Recipe": "textclf.recipe.settings",
+    "Run": "textclf.runs.train",
     "TextclfError": "textclf.errors",
-    "load_recipe": "textclf.recipe",
-    "train": "textclf.trainer",
+    "load_recipe": "textclf.recipe.reading",
+    "train": "textclf.runs.train",
 }
 
 
-_TENSORFLOW = ("textclf.encoders.mobilebert", "textclf.trainer")
+_TENSORFLOW = ("textclf.encoders.mobilebert", "textclf.runs.train")
 
 
 def __getattr__(name: str) -> Any:
@@ -51,7 +52,7 @@ def __getattr__(name: str) -> Any:
 
     if name in _HOMES:
         if _HOMES[name] in _TENSORFLOW:
-            import_module("textclf.native_log").load_tensorflow()
+            import_module("textclf.terminal.native_log").load_tensorflow()
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'textclf' has no attribute {name!r}")
 
@@ -62,10 +63,10 @@ def load_encoder(source: str | os.PathLike[str] = "builtin") -> Encoder:
     Its `.encode(input_ids, input_mask, segment_ids)` takes integer arrays [batch, length] and returns numpy
     `sequence_output` [batch, length, hidden] and `pooled_output` [batch, hidden]. Raises EncoderError.
     """
-    from textclf.native_log import load_tensorflow
+    from textclf.terminal.native_log import load_tensorflow
 
     load_tensorflow()
     from textclf.encoders.mobilebert import Encoder
-    from textclf.encoders.source import load_checkpoint
+    from textclf.encoders.sources.locate import load_checkpoint
 
     return Encoder(load_checkpoint(os.fspath(source), Path.cwd()))

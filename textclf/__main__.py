@@ -10,7 +10,7 @@ from typing import NoReturn
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command; see `textclf.cli.main`."""
     try:
-        from textclf.cli import main as run
+        from textclf.cli.main import main as run
     except KeyboardInterrupt:  # so early that there is nothing to say
         sys.exit(130)
     run(arguments)

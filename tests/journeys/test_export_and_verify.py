@@ -12,11 +12,12 @@ from safetensors.numpy import load_file, save_file
 
 from tests.journeys.test_main_job import run
 from tests.tiny import write_recipe, write_reviews
+from textclf.classify.classifier import Classifier
 from textclf.errors import RecipeError, RunError
-from textclf.export.consumers import CONSUMERS, installed_consumers, run_consumer
+from textclf.export.apps import CONSUMERS, installed_consumers, run_consumer
 from textclf.export.hard_texts import hard_texts
-from textclf.export.verify import export_run, verify_model
-from textclf.predictor import Classifier
+from textclf.export.verify import verify_model
+from textclf.runs.export import export_run
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ import pytest
 import textclf
 from tests.command import run
 from tests.tiny import tiny_checkpoint, write_recipe, write_reviews, write_tiny_encoder
+from textclf.classify.classifier import Classifier
 from textclf.encoders.formats.textclf_format import write_encoder
-from textclf.encoders.source import load_checkpoint
+from textclf.encoders.sources.locate import load_checkpoint
 from textclf.errors import RecipeError, RunError, TextclfError
-from textclf.export.metadata import read_metadata
-from textclf.predictor import Classifier
+from textclf.tflite.metadata import read_metadata
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_training_that_learns_nothing_is_said_and_stopped_early(train, tmp_pat
 
 
 def test_a_diverged_training_exports_the_last_good_epoch(train, monkeypatch):
-    from textclf.training_step import TrainingStep
+    from textclf.training.step import TrainingStep
 
     steps = TrainingStep.__call__
     monkeypatch.setattr(
@@ -149,8 +149,8 @@ def test_overflow_is_the_same_in_training_and_classification(train):
 # --- Interrupted and resumed -----------------------------------------------------------------------------------------
 
 SCRIPT = """
-import sys, textclf, textclf.fitting
-textclf.fitting._SECONDS_BETWEEN_SAVES = 0.0
+import sys, textclf, textclf.training.loop
+textclf.training.loop._SECONDS_BETWEEN_SAVES = 0.0
 recipe, run_dir, resume = sys.argv[1:]
 textclf.train(textclf.load_recipe(recipe), run_dir, resume=resume == "resume", quiet=True)
 """
@@ -181,7 +181,7 @@ def test_a_run_killed_at_a_random_step_goes_on_to_the_same_bytes(tmp_path):
 
 
 def test_ctrl_c_saves_the_step_and_changed_data_is_noticed(tmp_path, monkeypatch):
-    from textclf.training_step import TrainingStep
+    from textclf.training.step import TrainingStep
 
     steps = TrainingStep.__call__
 
@@ -203,7 +203,7 @@ def test_ctrl_c_saves_the_step_and_changed_data_is_noticed(tmp_path, monkeypatch
 
 
 def test_a_full_disk_is_said_and_the_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
-    from textclf import run_folder
+    from textclf.training import run_folder
 
     recipe = write_recipe(tmp_path, rows=80, epochs=3, encoder=write_tiny_encoder(tmp_path / "encoder"))
     whole = textclf.train(textclf.load_recipe(recipe), tmp_path / "whole", quiet=True)
@@ -241,7 +241,7 @@ def test_a_batch_of_many_tokens_is_computed_in_parts_with_the_same_result(train,
     encoder = write_tiny_encoder(tmp_path / "plain", attention_probs_dropout_prob=0.0)
     settings = ("training.dropout=0", "training.precision=float32", "training.learning_rate=1e-4")
     whole = train(*settings, folder="whole", encoder=encoder)
-    monkeypatch.setattr("textclf.batching._TOKENS_A_PART", 64)
+    monkeypatch.setattr("textclf.data.tokens.batching._TOKENS_A_PART", 64)
     parts = train(*settings, folder="parts", encoder=encoder)
     losses = [[entry["loss"] for entry in events(finished, "step")] for finished in (whole, parts)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

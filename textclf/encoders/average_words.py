@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from textclf.data.tokens.words import DELIMITER_PATTERN, SPECIAL_WORDS, device_splitter
 from textclf.errors import EncoderError
-from textclf.word_tokenizer import DELIMITER_PATTERN, SPECIAL_WORDS, device_splitter
 
 SOURCE = "average-words"
 """What a recipe calls this encoder."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from textclf.encoders.average_words import WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig
-from textclf.encoders.source import load_checkpoint
+from textclf.encoders.sources.locate import load_checkpoint
 
 # transformers' integration test of google/mobilebert-uncased: token ids, and the first 3 × 3 of the last hidden state.
 _GOLDEN_IDS = (101, 7110, 1005, 1056, 2023, 11333, 17413, 1029, 102)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from textclf.batch_rows import is_blank, problem_of
-from textclf.batch_windows import TableOptions, Window, read_windows
+from textclf.classify.classifier import Classifier
+from textclf.classify.rows import is_blank, problem_of
+from textclf.classify.windows import TableOptions, Window, read_windows
 from textclf.errors import DataError, ModelError
 from textclf.export.hard_texts import hard_texts
-from textclf.predictor import Classifier
 from textclf.tflite.model_file import TfliteModel
 
 _HARD_TEXTS = 26

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from textclf.dataset import Dataset
+from textclf.classify.metrics import softmax
+from textclf.data.examples import Dataset
+from textclf.data.tokens.encoded import Encoded, pad
 from textclf.encoders.average_words import WordVectors, read_word_vectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats import textclf_format
+from textclf.encoders.prepare import load_recipe_data, tokenizer_of
 from textclf.errors import RecipeError, RunError
-from textclf.evaluation import softmax
-from textclf.export.metadata import read_metadata
-from textclf.export.model import InferenceWeights, inference_weights
-from textclf.recipe import Recipe, load_recipe
-from textclf.recipe_data import load_recipe_data
-from textclf.recipe_encoder import tokenizer_of
-from textclf.run_folder import METRICS, load_state, read_metrics
-from textclf.tokenizer import Encoded, pad
+from textclf.recipe.reading import load_recipe
+from textclf.recipe.settings import Recipe
+from textclf.tflite.graph.weights import InferenceWeights, inference_weights
+from textclf.tflite.metadata import read_metadata
+from textclf.training.run_folder import METRICS, load_state, read_metrics
 
 _BATCH = 64
 
@@ -55,9 +55,9 @@ class TrainedRun:
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """What the trained model says, float32 [texts, labels]; computed by TensorFlow from the unfolded weights."""
-        from textclf.batching import evaluation_batches
-        from textclf.classifier import PooledClassifier
-        from textclf.tensorflow_process import use_tensorflow
+        from textclf.data.tokens.batching import evaluation_batches
+        from textclf.training.hardware import use_tensorflow
+        from textclf.training.model import PooledClassifier
 
         use_tensorflow("compute the trained model's probabilities")
         classifier = PooledClassifier(self.checkpoint, len(self.labels), seed=0)

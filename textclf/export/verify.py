@@ -6,37 +6,35 @@ trained model, on real rows; and whether the runtimes that are installed here sa
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from textclf.dataset import load_dataset
-from textclf.errors import ModelError, RunError, VerificationError
+from textclf.classify.classifier import Classifier
+from textclf.data.dataset import load_dataset
+from textclf.errors import ModelError, VerificationError
 from textclf.export.answers import RowsResult, answer_problems, classify_table
-from textclf.export.consumers import installed_consumers, run_consumer
+from textclf.export.apps import installed_consumers, run_consumer
 from textclf.export.hard_texts import hard_texts
-from textclf.export.metadata import load_model, read_metadata
-from textclf.export.model import export_classifier
-from textclf.export.structure import structure_problems
+from textclf.export.parity import UNDECIDED_MARGIN, Verification, verify_export
 from textclf.export.trained_run import TrainedRun, load_trained_run
-from textclf.export.verification import UNDECIDED_MARGIN, Verification, verify_export
-from textclf.files import link_target, replace_file
-from textclf.model_path import model_path_of
-from textclf.predictor import Classifier
-from textclf.run_folder import is_run
+from textclf.files.model_path import model_path_of
+from textclf.tflite.checks import structure_problems
+from textclf.tflite.metadata import load_model
 from textclf.tflite.model_file import TfliteModel
 
 MAX_CONSUMER_DIFFERENCE = 1e-3
+
 # Of 8- and 4-bit weights, runtimes of another build round the inputs of products in other ways: they lie apart by about
 # a tenth of what either is from float weights, and on few texts further.
 MAX_ROUNDING_DIFFERENCE = 0.05
+
 MAX_TEXTS_ROUNDED_FURTHER = 0.01
-_MODEL = "model.tflite"
+
+MODEL = "model.tflite"
 
 
 @dataclass(frozen=True)
@@ -89,94 +87,6 @@ class VerificationReport:
         return "\n".join(lines)
 
 
-def export_run(
-    folder: Path, overrides: Sequence[str] = (), output: Path | None = None, *, force: bool = False
-) -> tuple[Path, VerificationReport]:
-    """Writes a finished run's model in another form, verified, and returns its path and the report.
-
-    The path is by default model-<quantization>.tflite in the run. In a run without a model, because no form of it had
-    passed, it is model.tflite; then the run's metrics, report and model card tell of this file from now on. With `force`
-    an earlier model of textclf is replaced, with its mode kept and links followed, but neither the run's own model.tflite
-    nor any other file. Raises VerificationError, with nothing written, for a file that is not what was trained, and
-    RunError for an output that exists already or cannot be written.
-    """
-    run = load_trained_run(folder, overrides)
-    form = run.recipe.export
-    suffix = "-task-library" if form.compatibility == "task-library" else ""
-    own_model = folder / _MODEL
-    withheld = not own_model.exists()
-    path = output or (own_model if withheld else folder / f"model-{form.quantization}{suffix}.tflite")
-    target = _checked_output(path, force=force)
-    unverified = target.with_name(f".{target.name}.unverified")
-    report = VerificationReport(str(path))
-    try:
-        # Whether anything can be written there is asked before the work, not after it.
-        with _output_errors(path):
-            unverified.write_bytes(b"")
-        rows = None
-        if form.quantization == "int4":
-            rows = run.encode(run.dataset().train.texts)
-        content = export_classifier(
-            run.recipe, run.weights(), run.labels, run.checkpoint.vocabulary, reject_below=run.reject_below, rows=rows
-        )
-        with _output_errors(path):
-            unverified.write_bytes(content)
-        classifier = Classifier(unverified)
-        _compare_with_run(report, classifier, run, None)
-        if report.problems:
-            raise VerificationError(f"{path}: not written: {report.problems[0]}")
-        with _output_errors(path):
-            replace_file(unverified, target)
-    finally:
-        unverified.unlink(missing_ok=True)
-    if withheld and target == link_target(own_model) and report.parity is not None:
-        from textclf.export.late_model import tell_of_model
-
-        tell_of_model(run, path, report.parity)
-    return path, report
-
-
-def _checked_output(path: Path, *, force: bool) -> Path:
-    """Where the file is really written; raises RunError where it may not be."""
-    choose = "choose another output (-o)"
-    try:
-        target = link_target(path)
-        if not target.parent.is_dir():
-            raise RunError(f"{path}: there is no folder {target.parent}; make it, or {choose}")
-        if not os.path.lexists(target):
-            return target
-        if target.is_dir():
-            raise RunError(f"{path}: is a folder; name the file to write in it with output (-o)")
-        if not target.is_file():
-            raise RunError(f"{path}: is not a regular file; {choose}")
-        if target.name == _MODEL and is_run(target.parent):
-            raise RunError(
-                f"{path}: is a run's own model, which its metrics, report and model card tell of; {choose}, or train again"
-            )
-        if not _is_model_of_ours(target):
-            raise RunError(f"{path}: exists already and is not a model of textclf, so it is not replaced; {choose}")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); {choose}") from error
-    if not force:
-        raise RunError(f"{path}: exists already; {choose}, or replace it with force=True (--force)")
-    return target
-
-
-def _is_model_of_ours(path: Path) -> bool:
-    try:
-        return (read_metadata(path).settings or {}).get("vocabulary_sha256") is not None
-    except ModelError:
-        return False
-
-
-@contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another output (-o)") from error
-
-
 def verify_model(
     model: Path, data: Path | None = None, run: Path | None = None, consumers: Sequence[str] | None = None
 ) -> VerificationReport:
@@ -205,7 +115,7 @@ def verify_model(
         return report
     texts: list[tuple[str, ...]] = []
     if trained is not None:
-        _compare_with_run(report, classifier, trained, data)
+        compare_with_run(report, classifier, trained, data)
     elif data is not None:
         report.rows, problems, texts = classify_table(classifier, graph, data)
         report.problems += problems
@@ -214,7 +124,7 @@ def verify_model(
     return report
 
 
-def _compare_with_run(report: VerificationReport, classifier: Classifier, run: TrainedRun, data: Path | None) -> None:
+def compare_with_run(report: VerificationReport, classifier: Classifier, run: TrainedRun, data: Path | None) -> None:
     if classifier.labels != run.labels:
         report.problems.append(f"the labels are {classifier.labels}, but {run.folder} was trained on {run.labels}")
         return

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from textclf.dataset import Dataset
+from textclf.data.examples import Dataset
+from textclf.data.findings.finding import named
+from textclf.data.tables.table import shown_path
+from textclf.data.tokens.wordpiece import share_of_different_rows
 from textclf.errors import DataError, RecipeError
-from textclf.findings import named
-from textclf.recipe import Recipe
-from textclf.tables import shown_path
-from textclf.tokenizer import share_of_different_rows
+from textclf.recipe.settings import Recipe
 
 
 def check_data(recipe: Recipe, dataset: Dataset, vocabulary: Sequence[str]) -> list[str]:

@@ -18,29 +18,30 @@ from typing import Any
 
 import numpy as np
 
+from textclf.classify.classifier import Classifier
+from textclf.classify.metrics import evaluate
+from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.encoders.average_words import WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats.textclf_format import write_encoder
+from textclf.encoders.prepare import PreparedData
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EngineError, TextclfError
-from textclf.evaluation import evaluate
-from textclf.export.inference_graph import Quantization
-from textclf.export.metadata import write_metadata
-from textclf.export.model import model_settings
-from textclf.fitting import PreparedData, SeedResult, epoch_entry, epoch_line, quality, seeds_of
+from textclf.export.writing import model_settings
 from textclf.model_maker.data_checks import check_data
 from textclf.model_maker.environment import Environment, require_environment, worker_command
 from textclf.model_maker.hub_module import VARIABLE_PREFIX
 from textclf.model_maker.job import prepare_job
 from textclf.model_maker.process import LOG, how_it_ended, last_words, run_process, tail
 from textclf.model_maker.words import WORD_DELIMITERS, ModelMakerWords
-from textclf.predictor import Classifier
-from textclf.progress import Bar, Progress
-from textclf.recipe import Recipe
-from textclf.run_folder import RunFolder, RunLog, save_state
+from textclf.recipe.settings import Recipe
+from textclf.terminal.progress import Bar, Progress
+from textclf.tflite.graph.mobilebert import Quantization
+from textclf.tflite.metadata import write_metadata
 from textclf.tflite.model_file import TfliteModel
-from textclf.tokenizer import Tokenizer
-from textclf.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
+from textclf.training.loop import SeedResult, epoch_entry, epoch_line, quality, seeds_of
+from textclf.training.run_folder import RunFolder, RunLog, save_state
+from textclf.training.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
 
 # What each phase of the worker is called while it lasts.
 _PHASES = {
@@ -58,7 +59,7 @@ _SMALLEST = np.finfo(np.float32).tiny
 
 @dataclass
 class ModelMakerTraining:
-    """A finished training by Model Maker; see `textclf.trainer.Training`. `probabilities` are the winner's by split."""
+    """A finished training by Model Maker; see `textclf.runs.engines.Training`. `probabilities` are the winner's by split."""
 
     recipe: Recipe
     data: PreparedData

@@ -29,11 +29,11 @@ from typing import Any
 
 from filelock import Timeout
 
-from textclf.encoders.cache import cache_folder, is_offline
+from textclf.encoders.sources.cache import cache_folder, is_offline
 from textclf.errors import EngineError
-from textclf.files import locked, write_text
+from textclf.files.writing import locked, write_text
 from textclf.model_maker.process import LOG, how_it_ended, last_words, run_process
-from textclf.progress import Progress
+from textclf.terminal.progress import Progress
 
 PYTHON = "3.9"
 FACTS = "textclf.json"

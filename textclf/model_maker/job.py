@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from textclf.dataset import Dataset, Split
+from textclf.data.examples import Dataset, Split
 from textclf.encoders.average_words import WordVectors
 from textclf.encoders.trainable import AnyEncoder
-from textclf.recipe import Recipe
+from textclf.recipe.settings import Recipe
 
 
 def prepare_job(folder: Path, recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, seed: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from textclf.word_tokenizer import WordTokenizer
+from textclf.data.tokens.words import WordTokenizer
 
 WORD_DELIMITERS = r"[^\w\']+"
 """The pattern in the metadata of Model Maker's models."""

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from textclf.errors import ModelError
-from textclf.export import metadata_schema
-from textclf.export.flat_table import DamagedFlatbufferError, FlatTable
-from textclf.export.packed_files import EXPORT_AGAIN, PackedFiles
-from textclf.tflite import schema
+from textclf.tflite import metadata_schema, schema
+from textclf.tflite.flatbuffer import DamagedFlatbufferError, FlatTable
+from textclf.tflite.packed_files import EXPORT_AGAIN, PackedFiles
 
 # LiteRT addresses 2 GB inside a flatbuffer; what lies behind it is not much larger.
 _LARGEST_FILE = 4 << 30

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from textclf.errors import ModelError
-from textclf.export.packed_files import EXPORT_AGAIN
-from textclf.values import quoted
+from textclf.recipe.values import quoted
+from textclf.tflite.packed_files import EXPORT_AGAIN
 
 SETTINGS_FILE = "textclf.json"
 SETTINGS_VERSION = 1

@@ -15,7 +15,7 @@ from textclf.encoders.formats import hugging_face, textclf_format, tf1_checkpoin
 from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.vocabulary import Vocabulary
 from textclf.errors import EncoderError
-from textclf.terminal import printable
+from textclf.terminal.door import printable
 
 
 class Format(Protocol):

@@ -135,3 +135,19 @@ def _read_float32(stored: StoredArray, file: Path) -> np.ndarray:
             " is damaged or its training diverged, get the encoder again"
         )
     return array
+
+
+# A diagonal this many times larger than anything else in its column decides the column's scale.
+_DOMINANT = 2.0
+
+
+def dominant_diagonal(kernel: np.ndarray) -> np.ndarray | None:
+    """The diagonal of a square kernel [inputs, outputs] that is near a scaled identity, else None.
+
+    Eight bits that reach up to such a diagonal leave next to nothing for the rest of each column.
+    """
+    if kernel.shape[0] != kernel.shape[1]:
+        return None
+    diagonal = np.diag(kernel)
+    rest = np.abs(kernel - np.diag(diagonal)).max(axis=0)
+    return diagonal.copy() if np.median(np.abs(diagonal) / np.maximum(rest, 1e-30)) > _DOMINANT else None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from textclf.data.tokens.vocabulary import checked_pieces, read_vocabulary
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats.arrays import RawArray, StoredArray, read_weights
 from textclf.encoders.formats.configuration import make_config, read_json, shown
@@ -19,7 +20,6 @@ from textclf.encoders.formats.pytorch_file import index_pytorch
 from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary, is_lower_cased
 from textclf.errors import EncoderError
-from textclf.tokenizer import checked_pieces, read_vocabulary
 
 NAME = "hugging_face"
 HOLDS = "config.json of model_type mobilebert with model.safetensors (or shards), pytorch_model.bin or tf_model.h5"

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from textclf.encoders.archive import ShortReads
 from textclf.encoders.formats.arrays import RawArray, numpy_type
+from textclf.encoders.sources.archive import ShortReads
 from textclf.errors import EncoderError
 
 # torch/serialization.py: what the older form begins with, as pickles of a number each.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from textclf.data.tokens.vocabulary import read_vocabulary
 from textclf.encoders.checkpoint import MaskConvention
 from textclf.encoders.formats.protobuf import (
     ProtobufError,
@@ -23,7 +24,6 @@ from textclf.encoders.formats.protobuf import (
 )
 from textclf.encoders.formats.vocabulary import Vocabulary, is_lower_cased
 from textclf.errors import EncoderError
-from textclf.tokenizer import read_vocabulary
 
 FILE = "saved_model.pb"
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"

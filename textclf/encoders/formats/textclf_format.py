@@ -15,16 +15,15 @@ from typing import Literal
 
 import numpy as np
 
+from textclf.data.tokens.vocabulary import read_vocabulary
 from textclf.encoders.average_words import FORMAT as AVERAGE_WORDS
 from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
-from textclf.encoders.formats.arrays import RawArray, StoredArray, read_weights
+from textclf.encoders.formats.arrays import RawArray, StoredArray, dominant_diagonal, read_weights
 from textclf.encoders.formats.configuration import make_config, read_json, shown
 from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary
-from textclf.encoders.quantization import dominant_diagonal
 from textclf.errors import EncoderError
-from textclf.tokenizer import read_vocabulary
 
 NAME = "textclf"
 HOLDS = 'config.json with "format": "textclf-encoder", encoder.safetensors and vocab.txt, or a run folder of ours'

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from textclf.data.tokens.vocabulary import read_vocabulary
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig
 from textclf.encoders.formats.arrays import read_weights
 from textclf.encoders.formats.configuration import make_config, read_json
@@ -14,7 +15,6 @@ from textclf.encoders.formats.tensorflow_checkpoint import data_bytes, index_che
 from textclf.encoders.formats.tensorflow_names import original_arrays
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary, is_lower_cased
 from textclf.errors import EncoderError
-from textclf.tokenizer import read_vocabulary
 
 NAME = "tf1_checkpoint"
 HOLDS = "bert_config.json, vocab.txt and *.ckpt.index with *.ckpt.data-*"

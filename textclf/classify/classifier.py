@@ -1,0 +1,537 @@
+"""A finished `.tflite` text classifier → labels for texts, on LiteRT alone: no TensorFlow, no training code.
+
+Everything that is needed lies in the file: labels, vocabulary, tokenizer, names of inputs and outputs. It is read once.
+Texts of similar length share an interpreter's shape, each core runs its own interpreter, and equal texts are classified
+once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import WeakSet
+
+import numpy as np
+
+from textclf.data.tokens.encoded import Encoded, Overflow, TextTokenizer, pad
+from textclf.data.tokens.wordpiece import Tokenizer
+from textclf.data.tokens.words import WordTokenizer
+from textclf.errors import ArgumentError, DataError, EncoderError, ModelError
+from textclf.files.model_path import model_path_of
+from textclf.tflite.metadata import ModelMetadata, load_model, read_metadata
+
+if TYPE_CHECKING:
+    import pandas as pd
+from textclf.classify.interpreters import (
+    MAKING_AN_INTERPRETER,
+    Runner,
+    check_model_runs,
+    check_understood,
+    usable_cores,
+)
+from textclf.classify.texts import (
+    NO_TEXT,
+    check_frame,
+    check_is_frame,
+    checked_rows,
+    column_names,
+    has_text,
+    text_cells,
+)
+
+# Of the full-size model with eight-bit weights a resize costs 1.7 ms and a token 0.13 ms (2-core AVX-512 server, one
+# thread). With the time of every length that was measured there, steps of 1, 2, 4 and 8 tokens come to 3.31, 3.35, 3.50
+# and 3.81 ms a text of sms_spam and banking77, resizes included, in calls of 4096 texts, and to 4.00, 3.83, 3.82 and
+# 4.01 ms in calls of 64.
+_LENGTH_STEP = 2
+
+# Few enough that cores which share a length end together, enough that handing them out costs nothing.
+_ROWS_A_TASK = 32
+
+# Texts under way at once: enough that no core waits for the tokenizer, few enough that memory stays flat.
+_CALL_TEXTS = 4096
+
+_CALLS_UNDER_WAY = 3
+
+# Bytes of results that are remembered for texts that come again, and what one costs besides its probabilities.
+_MEMORY_FOR_KNOWN = 32 << 20
+
+_BYTES_AN_ENTRY = 300
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable label, its probability, and the probability of every label.
+
+    Where that probability is below the bound, the text is `rejected` and `label` is the model's label for "none of
+    these", or "". A text that gets no label at all has the reason in `error`, the score 0 and no `scores`.
+    """
+
+    label: str
+    score: float
+    scores: Mapping[str, float]
+    rejected: bool = False
+    error: str = ""
+
+
+class Choice(NamedTuple):
+    """What a row of probabilities comes to: the label that is given, the most probable label's index, and whether its
+    probability was too low."""
+
+    label: str
+    best: int
+    rejected: bool
+
+
+class Classifier:
+    """A text classifier read from a `.tflite` file, or from the folder of a run; several threads may use it at once.
+
+    The file is read once, here: later changes of the file or of the current directory do not matter. A forked process
+    may use its copy, and a pickled classifier carries the model. `num_threads` texts are classified in parallel, by
+    default one for each core that this process may use. Raises ModelError for a file that is not a text classifier with
+    TFLite metadata and BERT's inputs or a regex tokenizer's.
+    """
+
+    def __init__(self, model_path: str | Path, num_threads: int | None = None) -> None:
+        if num_threads is not None and num_threads < 1:
+            raise ArgumentError(f"num_threads is {num_threads}, expected 1 or more")
+        path = model_path_of(model_path)
+        self._open(str(path), Path(os.path.abspath(path)), load_model(path)[1], num_threads or usable_cores())
+
+    def _open(self, name: str, path: Path, content: bytes, num_threads: int) -> None:
+        self.name = name
+        """The path as it was given, for messages."""
+        self.path = path
+        self._content = content
+        self.metadata: ModelMetadata = read_metadata(content, name)
+        check_understood(name, self.metadata)
+        check_model_runs(name, content, self.metadata)
+        self.labels = list(self.metadata.labels)
+        settings = self.metadata.settings or {}
+        self.text_columns = tuple(settings.get("text", ()))
+        self.label_column: str | None = settings.get("label")
+        self.overflow: Overflow = settings.get("overflow", "head")
+        self.reject_below: float = settings.get("reject_below", 0.0)
+        self.reject_label: str = settings.get("reject_label", "")
+        try:
+            self.tokenizer = _tokenizer(self.metadata)
+        except EncoderError as error:
+            raise ModelError(f"{name}: {error}") from error
+        self._resizable = self.metadata.resizable
+        self.num_threads = num_threads
+        self._closed = False
+        self._workers = _Workers(num_threads, self._new_runner, len(self.labels))
+        # The first interpreter is made now, so that a model that cannot run is refused here.
+        with self._workers.runner() as runner:
+            self.max_length = runner.max_length
+        _CLASSIFIERS.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with the model's bytes: a copy is the same model wherever, and whenever, it is opened."""
+        return _reopened, (type(self), self.name, self.path, self._content, self.num_threads)
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the model's file, as it was read."""
+        return hashlib.sha256(self._content).hexdigest()
+
+    def classify(self, texts: Iterable[str | Sequence[str]], *, reject_below: float | None = None) -> list[Prediction]:
+        """A prediction for each text; a text is a string, or two strings for a model of sentence pairs.
+
+        `texts` is any iterable of them. A text that is empty or white space gets no label, as in `classify_file`.
+        `reject_below` (0 to 1) is the bound below which a label is withheld, by default the model's. Raises DataError
+        for what is no text, with its position, and ModelError where the model's output is not a number.
+        """
+        bound = self._bound(reject_below)
+        rows = self._checked(texts)
+        filled = [position for position, row in enumerate(rows) if has_text(row)]
+        probabilities = self._all_probabilities([rows[position] for position in filled], filled)
+        predictions = [Prediction("", 0.0, {}, error=f"empty: {NO_TEXT}")] * len(rows)
+        for position, choice, row in zip(filled, self.choose(probabilities, bound), probabilities, strict=True):
+            scores = dict(zip(self.labels, row.tolist(), strict=True))
+            predictions[position] = Prediction(choice.label, float(row[choice.best]), scores, choice.rejected)
+        return predictions
+
+    def classify_frame(
+        self,
+        frame: pd.DataFrame,
+        text_columns: str | Sequence[str] = (),
+        *,
+        scores: bool = False,
+        reject_below: float | None = None,
+        column_prefix: str = "",
+    ) -> pd.DataFrame:
+        """A copy of a frame with the columns predicted_label and predicted_score, with `scores` also `score:<label>`.
+
+        The texts are in `text_columns`, by default the columns that the model was trained on. A row without text gets
+        a missing label and score, a row below the bound (`reject_below`, by default the model's) the model's label for
+        "none of these", or a missing one. `column_prefix` is put before the names of the new columns. Raises DataError
+        for columns that are not there or would be replaced, and for cells that are neither text nor missing.
+        """
+        bound = self._bound(reject_below)
+        check_is_frame(frame)
+        columns = column_names(text_columns) or self.text_columns
+        if self.text_columns and len(columns) != len(self.text_columns):
+            raise DataError(
+                f"text_columns names {' and '.join(columns)}, but the model was trained on "
+                f"{' and '.join(self.text_columns)}; name {'one column' if len(self.text_columns) == 1 else 'two'}"
+            )
+        added = ["predicted_label", "predicted_score", *(f"score:{label}" for label in self.labels if scores)]
+        check_frame(list(frame.columns), columns, [column_prefix + name for name in added])
+        rows = self._checked(zip(*(text_cells(frame, column) for column in columns), strict=True))
+        filled = [position for position, row in enumerate(rows) if has_text(row)]
+        probabilities = np.full((len(rows), len(self.labels)), np.nan, np.float32)
+        probabilities[filled] = self._all_probabilities([rows[position] for position in filled], filled)
+        labels: list[str | None] = [None] * len(rows)
+        for position, choice in zip(filled, self.choose(probabilities[filled], bound), strict=True):
+            labels[position] = choice.label or None
+        values: dict[str, Any] = {"predicted_label": labels, "predicted_score": probabilities.max(axis=1)}
+        if scores:
+            values.update({f"score:{label}": probabilities[:, index] for index, label in enumerate(self.labels)})
+        return frame.assign(**{column_prefix + name: value for name, value in values.items()})
+
+    def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Texts as tuples of one or two strings → probabilities float32 [texts, labels].
+
+        Raises DataError as `classify`, and ModelError where the model's output is not a number.
+        """
+        rows = self._checked(texts)
+        return self._all_probabilities(rows, range(len(rows)))
+
+    def probabilities_at_full_length(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """As `probabilities`, each text padded to `max_length` as other runtimes do it, which rounds 8 bits otherwise."""
+        rows = self._checked(texts)
+        encoded = self.tokenizer.encode(rows, self.max_length, self.overflow)
+        result = self._run(self._open_workers(), encoded, np.arange(len(rows)), self.max_length)
+        return self._checked_numbers(result, range(len(rows)))
+
+    def choose(self, probabilities: np.ndarray, reject_below: float | None = None) -> list[Choice]:
+        """What each row of probabilities comes to: the one place where the bound is applied."""
+        bound = self.reject_below if reject_below is None else reject_below
+        best = probabilities.argmax(axis=1)
+        # Written so that no comparison with a value that is not a number lets a label pass.
+        rejected = ~(probabilities[np.arange(len(best)), best] >= bound)
+        return [
+            Choice(self.reject_label if is_rejected else self.labels[index], index, is_rejected)
+            for index, is_rejected in zip(best.tolist(), rejected.tolist(), strict=True)
+        ]
+
+    def submit(self, texts: Sequence[tuple[str, ...]]) -> Pending:
+        """Starts to classify texts and returns at once what will hold their probabilities.
+
+        They are tokenised before this returns; the interpreters' threads do the rest. Raises DataError as `classify`.
+        """
+        return self._submit(self._checked(texts))
+
+    def close(self) -> None:
+        """Ends the threads without waiting for them and gives up what has not begun; later calls raise RuntimeError."""
+        workers = self._workers
+        with workers.lock:
+            self._closed = True
+            workers.close()
+
+    @property
+    def seconds_in_interpreters(self) -> float:
+        """The time spent inside LiteRT so far, summed over the interpreters of this process."""
+        return sum(runner.seconds for runner in self._workers.runners)
+
+    def _checked(self, texts: Iterable[str | Sequence[str]]) -> list[tuple[str, ...]]:
+        self._open_workers()
+        widths = {len(self.text_columns)} if self.text_columns else {1} if self.tokenizer.kind == "regex" else {1, 2}
+        return checked_rows(texts, widths, " and ".join(self.text_columns))
+
+    def _bound(self, reject_below: float | None) -> float:
+        if reject_below is None:
+            return self.reject_below
+        if not 0.0 <= reject_below <= 1.0:
+            raise ArgumentError(f"reject_below is {reject_below}; give a probability from 0 to 1")
+        return reject_below
+
+    def _all_probabilities(self, rows: Sequence[tuple[str, ...]], positions: Sequence[int]) -> np.ndarray:
+        """`positions` are the rows' positions among the texts that were given, for messages."""
+        results: list[np.ndarray] = [np.zeros((0, len(self.labels)), np.float32)]
+        under_way: deque[Pending] = deque()
+        try:
+            for start in range(0, len(rows), _CALL_TEXTS):
+                under_way.append(self._submit(rows[start : start + _CALL_TEXTS]))
+                if len(under_way) == _CALLS_UNDER_WAY:
+                    results.append(under_way.popleft().result())
+            while under_way:
+                results.append(under_way.popleft().result())
+        except BaseException:
+            for pending in under_way:
+                pending.cancel()
+            raise
+        return self._checked_numbers(np.concatenate(results), positions)
+
+    def _checked_numbers(self, probabilities: np.ndarray, positions: Sequence[int]) -> np.ndarray:
+        bad = np.flatnonzero(~are_numbers(probabilities))
+        if len(bad):
+            raise ModelError(
+                f"{self.name}: the model's output for texts[{positions[bad[0]]}] {NOT_A_NUMBER} "
+                f"({len(bad):,} of {len(probabilities):,} texts); the model is damaged or its training diverged: "
+                "train or export it again"
+            )
+        return probabilities
+
+    def _submit(self, rows: Sequence[tuple[str, ...]]) -> Pending:
+        encoded = self.tokenizer.encode(rows, self.max_length, self.overflow)
+        keys = _keys(encoded)
+        places: dict[bytes, _Place | None] = {}
+        fresh: list[int] = []
+        workers = self._workers
+        with workers.lock:
+            self._open_workers()
+            for row, key in enumerate(keys):
+                if key not in places:
+                    places[key] = workers.known.get(key)
+                    if places[key] is None:
+                        fresh.append(row)
+            for numbers, length in self._tasks(encoded, fresh):
+                future = workers.pool.submit(self._run, workers, encoded, numbers, length)
+                for position, row in enumerate(numbers.tolist()):
+                    places[keys[row]] = workers.known[keys[row]] = future, position
+        own = [keys[row] for row in fresh]
+        return Pending(self, workers, encoded, keys, own, cast("dict[bytes, _Place]", places))
+
+    def _open_workers(self) -> _Workers:
+        if self._closed:
+            raise RuntimeError(f"{self.name}: this Classifier is closed; open the model again with Classifier(…)")
+        return self._workers
+
+    def _start_anew(self) -> None:
+        """In a forked process: the threads stayed behind, and locks may be held by them for ever."""
+        # Kept, not freed: interpreters that ran at the moment of the fork are in no state to be taken apart.
+        _LEFT_BEHIND.append(self._workers)
+        self._workers = _Workers(self.num_threads, self._new_runner, len(self.labels))
+        if isinstance(self.tokenizer, WordTokenizer):  # its regular expressions hold locks, too
+            self.tokenizer = _tokenizer(self.metadata)
+
+    def _new_runner(self) -> Runner:
+        return Runner(self.name, self._content, self.metadata)
+
+    def _tasks(self, encoded: Encoded, rows: Sequence[int]) -> Iterator[tuple[np.ndarray, int]]:
+        """The rows in groups of one padded length, the longest first, so that the cores end together."""
+        numbers = np.asarray(rows, np.int64)
+        lengths = self._padded(encoded.lengths[numbers])
+        for length in np.unique(lengths)[::-1].tolist():
+            group = numbers[lengths == length]
+            for begin in range(0, len(group), _ROWS_A_TASK):
+                yield group[begin : begin + _ROWS_A_TASK], length
+
+    def _padded(self, lengths: np.ndarray) -> np.ndarray:
+        """The lengths to which rows of so many ids are padded. It depends on the row alone, and so do its results.
+
+        One [PAD] at least follows the last token, whose trigram reads it, as it does at `max_length`.
+        """
+        if not self._resizable:
+            return np.full_like(lengths, self.max_length)
+        return np.minimum(self.max_length, -(-(lengths + 1) // _LENGTH_STEP) * _LENGTH_STEP)
+
+    def _run(self, workers: _Workers, encoded: Encoded, rows: np.ndarray, length: int) -> np.ndarray:
+        """Rows of an Encoded at one length → probabilities float32 [rows, labels]."""
+        arrays = pad(encoded, rows, length)
+        results = [np.zeros((0, len(self.labels)), np.float32)]
+        with workers.runner() as runner:
+            results += [runner.run(*(array[row : row + 1] for array in arrays)) for row in range(len(rows))]
+        return np.concatenate(results)
+
+
+def _reopened(kind: type[Classifier], name: str, path: Path, content: bytes, num_threads: int) -> Classifier:
+    classifier = kind.__new__(kind)
+    classifier._open(name, path, content, num_threads)
+    return classifier
+
+
+# Where the probabilities of a text are: as bytes of float32, or still in row i of what a task will return.
+_Place = bytes | tuple[Future[np.ndarray], int]
+
+
+class Pending:
+    """Texts on their way through the interpreters."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        workers: _Workers,
+        encoded: Encoded,
+        keys: Sequence[bytes],
+        own: Sequence[bytes],
+        places: Mapping[bytes, _Place],
+    ) -> None:
+        self._classifier = classifier
+        self._workers = workers
+        self._encoded = encoded
+        self._keys = keys
+        self._own = own
+        self._places = places
+        self.truncated: np.ndarray = encoded.truncated
+        """bool [texts]: of which texts only the first pieces were read."""
+
+    def result(self) -> np.ndarray:
+        """Waits for the probabilities, float32 [texts, labels]. Raises RuntimeError when the classifier was closed."""
+        try:
+            values = {key: self._value(key, place) for key, place in self._places.items()}
+        except BaseException:
+            self.cancel()
+            raise
+        self._workers.settle({key: values[key] for key in self._own})
+        result = np.empty((len(self._keys), len(self._classifier.labels)), np.float32)
+        for row, key in enumerate(self._keys):
+            result[row] = values[key]
+        return result
+
+    def cancel(self) -> None:
+        """Gives up what has not begun."""
+        if not self._is_here():
+            return
+        for key in self._own:
+            place = self._places[key]
+            if isinstance(place, tuple):
+                place[0].cancel()
+        self._workers.settle(dict.fromkeys(self._own))
+
+    def _is_here(self) -> bool:
+        """False in a process that was forked after this was begun: what it waits for will never come there."""
+        return self._workers is self._classifier._workers
+
+    def _value(self, key: bytes, place: _Place) -> np.ndarray:
+        if isinstance(place, bytes):
+            return np.frombuffer(place, np.float32)
+        future, position = place
+        if self._is_here():
+            try:
+                return future.result()[position]
+            except CancelledError:
+                self._classifier._open_workers()
+                if key in self._own:
+                    raise
+        # Another caller had begun this text and gave up, or another process has it.
+        row = np.array([self._keys.index(key)])
+        length = int(self._classifier._padded(self._encoded.lengths[row])[0])
+        return self._classifier._run(self._classifier._open_workers(), self._encoded, row, length)[0]
+
+
+class _Known(OrderedDict[bytes, _Place]):
+    """Results of texts seen before, at most `capacity`; the one unused for longest goes first."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self._capacity = capacity
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        if key not in self:
+            return default
+        self.move_to_end(key)
+        return self[key]
+
+    def __setitem__(self, key: bytes, place: _Place) -> None:
+        super().__setitem__(key, place)
+        if len(self) > self._capacity:
+            self.popitem(last=False)
+
+
+class _Workers:
+    """What belongs to one process alone: threads, interpreters, a lock, and the results that are remembered."""
+
+    def __init__(self, num_threads: int, new_runner: Callable[[], Runner], label_count: int) -> None:
+        self.lock = threading.Lock()
+        self.pool = ThreadPoolExecutor(num_threads, thread_name_prefix="textclf")
+        self.known = _Known(_MEMORY_FOR_KNOWN // (_BYTES_AN_ENTRY + 4 * label_count))
+        self.runners: list[Runner] = []
+        self._idle: SimpleQueue[Runner] = SimpleQueue()
+        self._new_runner = new_runner
+
+    @contextmanager
+    def runner(self) -> Iterator[Runner]:
+        """A runner that nobody else uses meanwhile."""
+        try:
+            runner = self._idle.get_nowait()
+        except Empty:
+            with MAKING_AN_INTERPRETER:
+                runner = self._new_runner()
+            self.runners.append(runner)
+        try:
+            yield runner
+        finally:
+            self._idle.put(runner)
+
+    def settle(self, values: Mapping[bytes, np.ndarray | None]) -> None:
+        """Puts results into the memory in place of the tasks that brought them; None forgets them."""
+        with self.lock:
+            for key, value in values.items():
+                if value is None:
+                    self.known.pop(key, None)
+                elif key in self.known:
+                    self.known[key] = value.tobytes()
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.known.clear()
+
+
+# --- Forked processes ------------------------------------------------------------------------------------------------
+_CLASSIFIERS: WeakSet[Classifier] = WeakSet()
+
+_LEFT_BEHIND: list[_Workers] = []
+
+
+def _start_anew_after_fork() -> None:
+    MAKING_AN_INTERPRETER.release()
+    if "re2" in sys.modules:  # compiled patterns are shared by all that ask for the same one
+        sys.modules["re2"].purge()
+    for classifier in list(_CLASSIFIERS):
+        classifier._start_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=MAKING_AN_INTERPRETER.acquire,
+        after_in_parent=MAKING_AN_INTERPRETER.release,
+        after_in_child=_start_anew_after_fork,
+    )
+
+# --- What is given ---------------------------------------------------------------------------------------------------
+NOT_A_NUMBER = "is not a number (NaN or infinity)"
+
+
+def are_numbers(probabilities: np.ndarray) -> np.ndarray:
+    """bool [rows]: which rows hold numbers only."""
+    return np.isfinite(probabilities).all(axis=1)
+
+
+def _keys(encoded: Encoded) -> list[bytes]:
+    """Something short for each row that is equal where ids and segments are."""
+    content = encoded.flat_ids.tobytes()
+    ends = (encoded.offsets * encoded.flat_ids.itemsize).tolist()
+    firsts = encoded.first_lengths.tolist()
+    return [
+        hashlib.blake2b(content[begin:end] + first.to_bytes(4, "little"), digest_size=16).digest()
+        for begin, end, first in zip(ends, ends[1:], firsts, strict=False)
+    ]
+
+
+# --- What can be understood ------------------------------------------------------------------------------------------
+def _tokenizer(metadata: ModelMetadata) -> TextTokenizer:
+    if metadata.tokenizer == "regex":
+        return WordTokenizer(metadata.vocabulary, metadata.delimiter_pattern or "")
+    return Tokenizer(metadata.vocabulary, (metadata.settings or {}).get("tokenizer", "device"))

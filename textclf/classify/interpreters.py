@@ -1,0 +1,142 @@
+"""LiteRT interpreters for one model: the model's bytes in, a runner that fits the length of each row out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from textclf.errors import ModelError
+from textclf.recipe.values import quoted
+from textclf.terminal.native_log import start_litert
+from textclf.tflite.metadata import ModelMetadata
+from textclf.tflite.model_file import TfliteModel
+from textclf.tflite.packed_files import EXPORT_AGAIN
+from textclf.tflite.trial.probe import check_runnable
+
+if TYPE_CHECKING:
+    pass
+
+_INPUTS = ("ids", "mask", "segment_ids")
+
+
+class Runner:
+    """One interpreter on one core, resized to the length of what it is given."""
+
+    def __init__(self, name: str, content: bytes, metadata: ModelMetadata) -> None:
+        start_litert()
+        try:
+            # The interpreter reads the weights from these bytes, which all interpreters share.
+            self._interpreter = Interpreter(model_content=content, num_threads=1)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{name}: LiteRT cannot run this model: {str(error).strip()}; {EXPORT_AGAIN}") from error
+        inputs = self._interpreter.get_input_details()
+        output = self._interpreter.get_output_details()[_output_position(metadata)]
+        _check_tensors(name, metadata, inputs, output)
+        # Of a regex tokenizer's model, the one input takes the ids.
+        names = metadata.input_names if metadata.tokenizer == "regex" else _INPUTS
+        self._inputs = [inputs[metadata.input_names.index(name)]["index"] for name in names]
+        self._output = output["index"]
+        self._name = name
+        self.max_length = self._length = int(inputs[0]["shape"][1])
+        self.seconds = 0.0
+
+    def run(self, input_ids: np.ndarray, input_mask: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
+        """int32 [1, length] three times → probabilities float32 [1, labels]."""
+        begun = time.perf_counter()
+        length = input_ids.shape[1]
+        try:
+            if length != self._length:
+                for tensor in self._inputs:
+                    self._interpreter.resize_tensor_input(tensor, [1, length], strict=False)
+                self._interpreter.allocate_tensors()
+                self._length = length
+            for tensor, values in zip(self._inputs, (input_ids, input_mask, segment_ids), strict=False):
+                self._interpreter.set_tensor(tensor, values)
+            self._interpreter.invoke()
+            probabilities = self._interpreter.get_tensor(self._output)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{self._name}: LiteRT cannot run this model: {str(error).strip()}; {EXPORT_AGAIN}"
+            ) from error
+        self.seconds += time.perf_counter() - begun
+        return probabilities
+
+
+# Held while the process is forked: LiteRT takes locks of its own where it makes an interpreter.
+MAKING_AN_INTERPRETER = threading.RLock()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_understood(name: str, metadata: ModelMetadata) -> None:
+    """Raises ModelError unless the metadata describe a BERT text classifier, or one of words."""
+    found = [f"the inputs {', '.join(map(repr, metadata.input_names)) or '(none)'}"]
+    found.append(f"the tokenizer {metadata.tokenizer}" if metadata.tokenizer else "no tokenizer")
+    found.append(f"{len(metadata.labels)} labels" if metadata.labels else "no labels")
+    of_bert = sorted(metadata.input_names) == sorted(_INPUTS) and metadata.tokenizer == "bert"
+    of_words = len(metadata.input_names) == 1 and metadata.tokenizer == "regex"
+    if not ((of_bert or of_words) and metadata.labels):
+        raise ModelError(
+            f"{name}: its metadata name {', '.join(found)}; expected a BERT text classifier: the inputs "
+            f"{', '.join(map(repr, _INPUTS))}, the tokenizer bert and a list of labels, or one input and the tokenizer regex"
+        )
+    repeated = [label for label, count in Counter(metadata.labels).items() if count > 1]
+    if repeated:
+        raise ModelError(
+            f"{name}: {len(metadata.labels)} labels, of which {quoted(repeated[0])} occurs more than once, so the answers "
+            f"could not be told apart; {EXPORT_AGAIN}"
+        )
+    empty = [number for number, label in enumerate(metadata.labels, 1) if not label.strip()]
+    if empty:
+        raise ModelError(
+            f"{name}: label {empty[0]} of {len(metadata.labels)} is empty, so an answer could not be told from none; "
+            f"{EXPORT_AGAIN}"
+        )
+
+
+def check_model_runs(name: str, content: bytes, metadata: ModelMetadata) -> None:
+    """Raises ModelError for a model that would harm this process: nobody vouches for a file, whatever it says."""
+    largest_ids = [
+        len(metadata.vocabulary) - 1 if given in ("ids", "input_text") else 1 for given in metadata.input_names
+    ]
+    if metadata.tokenizer == "regex":
+        largest_ids = [len(metadata.vocabulary) - 1]
+    check_runnable(TfliteModel(content, name), largest_ids, resizable=metadata.resizable)
+
+
+def _output_position(metadata: ModelMetadata) -> int:
+    names = metadata.output_names
+    return names.index("probability") if "probability" in names else 0
+
+
+def _check_tensors(
+    name: str, metadata: ModelMetadata, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]
+) -> None:
+    """Raises ModelError unless the graph takes one text of a fixed length and gives a float for each label."""
+    shapes = {tuple(tensor["shape"].tolist()) for tensor in inputs}
+    [shape, *others] = sorted(shapes)
+    fixed = all(tensor["shape_signature"][-1] > 0 for tensor in inputs)
+    if others or len(shape) != 2 or shape[0] != 1 or not fixed or any(t["dtype"] is not np.int32 for t in inputs):
+        described = ", ".join(
+            f"{input_name} {np.dtype(tensor['dtype']).name} {tensor['shape_signature'].tolist()}"
+            for input_name, tensor in zip(metadata.input_names, inputs, strict=True)
+        )
+        raise ModelError(f"{name}: its inputs are {described}; expected int32 [1, length] with one fixed length")
+    if output["dtype"] is not np.float32 or output["shape"].tolist() != [1, len(metadata.labels)]:
+        raise ModelError(
+            f"{name}: has {len(metadata.labels)} labels, but its output is {np.dtype(output['dtype']).name} "
+            f"{output['shape'].tolist()}; expected float32 [1, {len(metadata.labels)}]"
+        )

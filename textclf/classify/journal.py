@@ -1,0 +1,495 @@
+"""The output of a job that may be killed: written under a hidden name beside its place, renamed when it is complete.
+
+A journal beside it records up to where it is safely on disk, with a hash of what was written. After a kill the output is
+truncated to that place and continued, so that it ends with the bytes of a job that was never disturbed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from filelock import FileLock, Timeout
+
+from textclf.classify.rows import Tally
+from textclf.data.tables.files import STANDARD_STREAM, check_form, compress_file, compression_of, is_pipe
+from textclf.data.tables.other_formats import binary_format
+from textclf.errors import RunError
+from textclf.files.writing import link_target, replace_file, sync_folder
+from textclf.terminal.door import standard_output
+
+# How much work a killed job loses at most.
+_SECONDS_BETWEEN_COMMITS = 2.0
+
+# 1: journals without the fields `version` and `output_digest`.
+_VERSION = 2
+
+# A journal holds counts, at most one for each pair of labels.
+_LARGEST_JOURNAL = 1 << 27
+
+_HIDDEN_ENDINGS = ("unfinished", "packed", "journal", "journal.part", "lock")
+
+# A lock whose file another process deletes at this moment is taken again; one that is held is not waited for.
+_SECONDS_FOR_LOCK = 0.2
+
+_PIECE = 1 << 20
+
+# Settings of version 1 that decide nothing.
+_NO_SETTINGS = ("text_wanted_by",)
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How far a job has come: `digest` is of the rows that were read, `tally` counts them."""
+
+    digest: str
+    seconds: float
+    tally: Tally
+
+    @property
+    def rows_read(self) -> int:
+        """Blank lines included."""
+        return self.tally.rows + self.tally.blank_lines
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"digest": self.digest, "seconds": self.seconds, "tally": self.tally.as_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> JobState:
+        """Raises ValueError for what `as_dict` has not written."""
+        if not isinstance(values, dict) or not isinstance(values.get("digest"), str):
+            raise ValueError("no state")
+        seconds = values.get("seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+            raise ValueError("no time")
+        return cls(values["digest"], seconds, Tally.from_dict(values.get("tally")))
+
+
+class Output(Protocol):
+    """What a job writes to. `committed` is the state that it continues from, None at its start."""
+
+    committed: JobState | None
+    complete: bool
+    resumable: bool
+
+    def write(self, content: bytes) -> None: ...
+
+    def commit(self, state: JobState) -> None:
+        """What has been written so far is what `state` describes; it is put on disk once in a while."""
+
+    def keep(self) -> int:
+        """Puts the last state on disk, if it is not there already; returns how many rows a resumed job need not do."""
+
+    def finish(self, state: JobState) -> None:
+        """Nothing more will be written."""
+
+
+@contextmanager
+def open_output(
+    target: str,
+    *,
+    settings: Mapping[str, Any],
+    force: bool,
+    resume: bool,
+    model: Path | None = None,
+    inputs: Sequence[str] = (),
+) -> Iterator[Output]:
+    """An output that this process alone writes.
+
+    `settings` are all that decides what is written, as JSON values; a job is resumed only with the same. `-` is standard
+    output; pipes and character devices are written directly. A link is followed. `model` and `inputs` are what the job
+    reads. Raises RunError when the output exists and `force` was not given, when it is the model or no table, when an
+    unfinished job is found and neither `force` nor `resume` says what to do with it, when it is of other settings, while
+    another process writes it, and when it cannot be written.
+    """
+    if target == STANDARD_STREAM or is_pipe(target):
+        if resume:
+            raise RunError(f"{target}: only an output that is a file can be resumed; leave out --resume")
+        with _direct_output(target) as direct:
+            yield direct
+        return
+    path = link_target(Path(target))
+    _check_place(target, path)
+    _check_reads(target, path, model, inputs)
+    if force:
+        _check_replaceable(target, path)
+    with _locked(target, path):
+        output = UnfinishedOutput(path, settings, force=force, resume=resume)
+        try:
+            yield output
+        finally:
+            output.close()
+
+
+def _check_place(target: str, path: Path) -> None:
+    if path.is_dir():
+        raise RunError(f"{target}: is a folder; name the file to write in it")
+    if path.is_symlink():
+        raise RunError(f"{target}: is a link that leads back to itself; name another output")
+    if path.exists() and not path.is_file():
+        raise RunError(f"{target}: is a disk or a socket, not a file; name another output")
+    if not path.parent.is_dir():
+        raise RunError(f"{target}: there is no folder {path.parent}; create it, or write somewhere else")
+    if path.name.startswith(".") and path.name.endswith(tuple(f".{ending}" for ending in _HIDDEN_ENDINGS)):
+        raise RunError(f"{target}: jobs keep their unfinished work under such names; name another output")
+    check_form(target)
+    check_form(path)
+
+
+def _check_reads(target: str, path: Path, model: Path | None, inputs: Sequence[str]) -> None:
+    if model is not None and _is_same(path, model):
+        raise RunError(f"{target}: is the model itself; name another output")
+    reads: list[str | Path] = [*inputs, *([model] if model is not None else [])]
+    for hidden in (_hidden(path, ending) for ending in _HIDDEN_ENDINGS):
+        if any(_is_same(hidden, read) for read in reads):
+            raise RunError(
+                f"{target}: the job would keep its unfinished work in {hidden}, which it also reads; "
+                "rename that file, or name another output"
+            )
+
+
+def _is_same(path: Path, other: str | Path) -> bool:
+    with suppress(OSError, ValueError):
+        return os.path.samefile(path, other)
+    return False
+
+
+def _check_replaceable(target: str, path: Path) -> None:
+    """An output that is to be replaced is a table, or packed as its name says: anything else was named by mistake."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(_message(target, error)) from error
+    packed = compression_of(path)
+    found = binary_format(start)
+    what = found[0] if found is not None and not (packed and packed in found[0]) else None
+    if what is None and start[4:8] == b"TFL3":
+        what = "a TFLite model"
+    if what is None and packed is None and b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0")):
+        what = "binary data"
+    if what is not None:
+        raise RunError(
+            f"{target}: force (--force) replaces tables only, but this file is {what}; delete it yourself, or name "
+            "another output"
+        )
+
+
+def _hidden(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{ending}")
+
+
+@contextmanager
+def _locked(target: str, path: Path) -> Iterator[None]:
+    lock = FileLock(_hidden(path, "lock"), timeout=_SECONDS_FOR_LOCK)
+    try:
+        with _writing(target):
+            lock.acquire()
+    except Timeout:
+        raise RunError(f"{target}: another process is writing this file; wait for it, or name another output") from None
+    try:
+        yield
+    finally:
+        # Deleted while it is held: whoever waits for it sees that its file is gone, and takes a new one.
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+@contextmanager
+def _writing(target: object) -> Iterator[None]:
+    """Failures to write the output, and nothing else, become messages about it."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as error:
+        raise RunError(_message(target, error)) from error
+
+
+def _message(target: object, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{target}: the disk is full; free some space and continue with resume=True (--resume): nothing that was "
+            "done is lost"
+        )
+    return f"{target}: cannot be written ({error.strerror or error}); check the folder, or name another output"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the journal of an interrupted job holds. `output_digest` is of the output's first `size` bytes."""
+
+    settings: dict[str, Any]
+    replace: bool
+    size: int
+    complete: bool
+    state: JobState
+    output_digest: str | None
+    version: int = _VERSION
+
+
+def _read_entry(target: Path, journal: Path) -> _Entry | None:
+    """None where there is no journal; raises RunError for one that is damaged or of a newer version."""
+    damaged = RunError(
+        f"{journal}: the journal of an interrupted job, but it is damaged; start again with force=True (--force)"
+    )
+    try:
+        if not stat.S_ISREG(os.lstat(journal).st_mode) or os.path.getsize(journal) > _LARGEST_JOURNAL:
+            raise damaged
+        values = json.loads(journal.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"{journal}: cannot be read ({error.strerror or error}); check its permissions") from error
+    except (ValueError, RecursionError):
+        raise damaged from None
+    if not isinstance(values, dict):
+        raise damaged
+    version = values.get("version", 1)
+    if isinstance(version, int) and version > _VERSION:
+        raise RunError(
+            f"{target}: an interrupted job of a newer textclf was found (journal version {version}, this one knows "
+            f"{_VERSION}); continue it there, or start again with force=True (--force)"
+        )
+    try:
+        return _entry_of(values)
+    except (ValueError, KeyError):
+        raise damaged from None
+
+
+def _entry_of(values: Mapping[str, Any]) -> _Entry:
+    version, size, digest = values.get("version", 1), values["size"], values.get("output_digest")
+    fits = (
+        version in (1, _VERSION)
+        and isinstance(values["settings"], dict)
+        and isinstance(size, int)
+        and size >= 0
+        and isinstance(values["complete"], bool)
+        and isinstance(values["replace"], bool)
+        and (isinstance(digest, str) or (digest is None and version == 1))
+    )
+    if not fits:
+        raise ValueError("no entry")
+    state = JobState.from_dict(values["state"])
+    return _Entry(values["settings"], values["replace"], size, values["complete"], state, digest, version)
+
+
+class UnfinishedOutput:
+    """A file to be, with its journal."""
+
+    def __init__(self, target: Path, settings: Mapping[str, Any], *, force: bool, resume: bool) -> None:
+        self._target = target
+        self._path = _hidden(target, "unfinished")
+        self._packed = _hidden(target, "packed")
+        self._journal = _hidden(target, "journal")
+        self._settings = json.loads(json.dumps(settings))
+        self._last_commit = 0.0
+        self._file: BinaryIO | None = None
+        self._replace = force
+        self._size = 0
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._last: _Entry | None = None
+        self._on_disk: _Entry | None = None
+        self.committed: JobState | None = None
+        self.resumable = True
+        self.complete = False
+        entry = None if force else _read_entry(target, self._journal)
+        if entry is not None and not resume:
+            raise RunError(
+                f"{target}: a job that was interrupted after {entry.state.tally.rows:,} rows was found; "
+                "continue it with resume=True (--resume), or start again with force=True (--force)"
+            )
+        with _writing(target):
+            if entry is not None:
+                self._resume(entry)
+            elif target.exists() and not force:
+                finished = "; there is nothing to resume" if resume else ""
+                raise RunError(
+                    f"{target}: exists already{finished}; name another output, or replace it with force=True (--force)"
+                )
+            else:
+                self._begin()
+
+    def write(self, content: bytes) -> None:
+        assert self._file is not None
+        with _writing(self._target):
+            self._file.write(content)
+            self._file.flush()
+        self._size += len(content)
+        self._digest.update(content)
+
+    def commit(self, state: JobState) -> None:
+        self._last = self._entry(state, complete=False)
+        if time.monotonic() - self._last_commit >= _SECONDS_BETWEEN_COMMITS:
+            self.keep()
+
+    def keep(self) -> int:
+        if self._last is not None and self._last is not self._on_disk and self._file and not self._file.closed:
+            with _writing(self._target):
+                os.fsync(self._file.fileno())
+                self._write_entry(self._last)
+            self._last_commit = time.monotonic()
+        kept = self._last.state if self._last is not None else self.committed
+        return kept.tally.rows if kept is not None else 0
+
+    def finish(self, state: JobState) -> None:
+        with _writing(self._target):
+            if self._file is not None:
+                os.fsync(self._file.fileno())
+                self._write_entry(self._entry(state, complete=True))
+                self._file.close()
+            compression = compression_of(self._target)
+            if compression is not None and self._path.exists():
+                # The packed file counts only once the plain one is gone: it may be half of what a kill left behind.
+                self._create(self._packed).close()
+                compress_file(self._path, self._packed, compression)
+                self._path.unlink()
+            ready = self._path if compression is None else self._packed
+            if ready.exists():
+                if self._target.exists() and not self._replace:
+                    raise RunError(
+                        f"{self._target}: was created by somebody else meanwhile; move it away and use resume=True "
+                        "(--resume)"
+                    )
+                replace_file(ready, self._target)
+                sync_folder(self._target.parent)
+            self._journal.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Leaves what is needed to continue, and nothing where there is nothing to continue from."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+        if not self._journal.exists():
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        self._journal.unlink(missing_ok=True)
+        self._packed.unlink(missing_ok=True)
+        self._file = self._create(self._path)
+
+    def _create(self, path: Path) -> BinaryIO:
+        """A new file, never one that a link leads to, that is as private as the one that it will replace."""
+        path.unlink(missing_ok=True)
+        private = stat.S_IMODE(self._target.stat().st_mode) if self._target.exists() else 0o666
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        return os.fdopen(os.open(path, flags, private | stat.S_IWUSR), "wb")
+
+    def _resume(self, entry: _Entry) -> None:
+        changed = sorted(
+            key
+            for key in {*entry.settings, *self._settings}.difference(_NO_SETTINGS)
+            if entry.settings.get(key) != self._settings.get(key)
+        )
+        if changed:
+            raise RunError(
+                f"{self._target}: the interrupted job was started with other settings ({', '.join(changed)}); "
+                "use the same ones, or start again with force=True (--force)"
+            )
+        unfinished = self._path.exists() or self._packed.exists()
+        if self._target.exists() and unfinished and not entry.replace:
+            raise RunError(f"{self._target}: exists already; move it away, or start again with force=True (--force)")
+        self._replace = entry.replace
+        self.committed = entry.state
+        self.complete = entry.complete
+        if self.complete and not unfinished:
+            if not self._target.exists():
+                raise self._altered("is gone")
+            return
+        if self.complete and not self._path.exists():
+            return
+        if self._path.is_symlink() or not self._path.is_file() or self._path.stat().st_size < entry.size:
+            raise self._altered("is damaged")
+        self._file = self._path.open("r+b")
+        self._check_kept(self._file, entry)
+        self._file.truncate(entry.size)
+        self._file.seek(entry.size)
+        if self.complete:
+            self._file.close()
+            self._file = None
+
+    def _check_kept(self, file: BinaryIO, entry: _Entry) -> None:
+        """Reads over what an interrupted job has written, and makes sure that nobody has changed it since."""
+        while self._size < entry.size and (piece := file.read(min(_PIECE, entry.size - self._size))):
+            self._size += len(piece)
+            self._digest.update(piece)
+        if entry.output_digest is not None and self._digest.hexdigest() != entry.output_digest:
+            file.close()
+            raise self._altered("was changed since it was interrupted")
+
+    def _altered(self, what: str) -> RunError:
+        return RunError(f"{self._path}: the interrupted job's output {what}; start again with force=True (--force)")
+
+    def _entry(self, state: JobState, *, complete: bool) -> _Entry:
+        return _Entry(self._settings, self._replace, self._size, complete, state, self._digest.hexdigest())
+
+    def _write_entry(self, entry: _Entry) -> None:
+        temporary = _hidden(self._target, "journal.part")
+        with self._create(temporary) as file:
+            file.write(json.dumps({**vars(entry), "state": entry.state.as_dict()}).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._journal)
+        sync_folder(self._journal.parent)
+        self._on_disk = entry
+
+
+class DirectOutput:
+    """Standard output, a pipe or a device: what is written is gone, and nothing can be resumed."""
+
+    def __init__(self, name: str, stream: BinaryIO) -> None:
+        self._name = name
+        self._stream = stream
+        self.committed: JobState | None = None
+        self.resumable = False
+        self.complete = False
+
+    def write(self, content: bytes) -> None:
+        try:
+            self._stream.write(content)
+            self._stream.flush()
+        except BrokenPipeError:  # the reader has seen enough
+            raise
+        except OSError as error:
+            raise RunError(
+                f"{self._name}: cannot be written ({error.strerror or error}); name another output"
+            ) from error
+
+    def commit(self, state: JobState) -> None:
+        pass
+
+    def keep(self) -> int:
+        return 0
+
+    def finish(self, state: JobState) -> None:
+        pass
+
+
+@contextmanager
+def _direct_output(target: str) -> Iterator[DirectOutput]:
+    if target == STANDARD_STREAM:
+        yield DirectOutput("standard output", standard_output())
+        return
+    try:
+        stream = open(target, "wb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written ({error.strerror or error}); name another output") from error
+    try:
+        yield DirectOutput(target, stream)
+    finally:
+        with suppress(OSError):  # what could not be written was reported by the write
+            stream.close()

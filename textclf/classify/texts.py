@@ -1,0 +1,134 @@
+"""What may be given to a `Classifier` as texts: checked values in, rows of strings or an error with the position out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, cast
+
+from textclf.errors import DataError
+from textclf.recipe.values import quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_TEXT = "has no text"
+"""Why a row whose texts are all empty or white space gets no label."""
+
+
+def has_text(row: Iterable[str]) -> bool:
+    """Whether a row has a text to classify; of a pair one side may be empty."""
+    return any(text.strip() for text in row)
+
+
+def column_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of columns as a tuple; one name may be given alone."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def checked_rows(texts: Iterable[str | Sequence[str]], widths: Set[int], columns: str) -> list[tuple[str, ...]]:
+    """Texts as tuples of strings. Raises DataError with the position of what is no text, or not as many as `widths`.
+
+    `columns` are the names of those that the model was trained on, "" where they are not known.
+    """
+    if isinstance(texts, str):
+        raise DataError(f"texts is one string, expected a list of texts; write [{shown_text(texts)}]")
+    if hasattr(texts, "columns"):
+        raise DataError(
+            f"texts is a {type(texts).__name__}, expected a list of texts; use classify_frame for a frame, or pass one "
+            "column of it"
+        )
+    if isinstance(texts, bytes | bytearray | Mapping | Set) or not hasattr(texts, "__iter__"):
+        raise DataError(f'texts is {described_value(texts)}, expected a list of texts such as ["where is my parcel"]')
+    try:
+        given = list(texts)
+    except TypeError:  # an array without dimensions
+        raise DataError(f"texts is {described_value(texts)}, expected a list of texts") from None
+    rows: list[tuple[str, ...]] = []
+    for position, row in enumerate(given):
+        is_plain = (
+            type(row) is tuple and len(row) in widths and all(type(text) is str and text.isascii() for text in row)
+        )
+        rows.append(cast("tuple[str, ...]", row) if is_plain else _checked_row(row, position, widths, columns))
+    return rows
+
+
+def _checked_row(given: object, position: int, widths: Set[int], columns: str) -> tuple[str, ...]:
+    row = (given,) if isinstance(given, str) else given
+    if not isinstance(row, tuple | list):
+        wanted = "a string" if widths == {1} else "two strings" if widths == {2} else "a string or two"
+        missing = "; leave it out, or pass an empty string" if _is_missing(given) else ""
+        raise DataError(f"texts[{position}] is {described_value(given)}, expected {wanted}{missing}")
+    for cell, text in enumerate(row):
+        where = f"texts[{position}]" if isinstance(given, str) else f"texts[{position}][{cell}]"
+        if not isinstance(text, str):
+            raise DataError(f"{where} is {described_value(text)}, expected a string")
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                half = ord(text[error.start])
+                raise DataError(
+                    f"{where} holds half of a character (U+{half:04X} at index {error.start}); decode the text again, "
+                    'or replace it with text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
+                ) from None
+    if len(row) not in widths:
+        count = {1: "one text", 2: "two texts"}.get(len(row), f"{len(row)} texts")
+        wanted = {1: "one text", 2: "two texts"}[min(widths)] if len(widths) == 1 else "one text or two"
+        trained = f"the model was trained on {columns}" if columns else f"the model reads {wanted}"
+        raise DataError(f"texts[{position}] has {count}, but {trained}; give {wanted} for each row")
+    return tuple(row)
+
+
+def described_value(value: object) -> str:
+    """A value and its type, as messages show them."""
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    return f"a {kind}" if hasattr(value, "__len__") or callable(value) else f"{value!r:.60} ({kind})"
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ == "NAType"
+
+
+def shown_text(text: str) -> str:
+    return f'"{text if len(text) <= 40 else text[:39] + "…"}"'
+
+
+def check_is_frame(frame: object) -> None:
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not isinstance(frame, pandas.DataFrame):
+        raise DataError(
+            f"frame is {described_value(frame)}, expected a pandas DataFrame; use classify for a list of texts"
+        )
+
+
+def text_cells(frame: pd.DataFrame, column: str) -> list[str]:
+    """The texts of one column, "" for missing ones."""
+    values, missing = frame[column].tolist(), frame[column].isna().tolist()
+    for position, (value, is_missing) in enumerate(zip(values, missing, strict=True)):
+        if not is_missing and not isinstance(value, str):
+            raise DataError(
+                f"row {position} (index {frame.index[position]}) of column {quoted(column)} is {described_value(value)}, "
+                "expected text; convert the column with astype(str) if its values are meant as texts"
+            )
+    return ["" if is_missing else value for value, is_missing in zip(values, missing, strict=True)]
+
+
+def check_frame(existing: Sequence[object], columns: Sequence[str], added: Sequence[str]) -> None:
+    names = ", ".join(f"`{column}`" for column in existing)
+    if not columns:
+        raise DataError(
+            f"the model does not say which column holds its text; name it in text_columns, there are {names}"
+        )
+    for column in columns:
+        if existing.count(column) != 1:
+            raise DataError(
+                f"the frame has {existing.count(column)} columns `{column}`, expected one; there are {names}"
+            )
+    taken = [column for column in added if column in existing]
+    if taken:
+        raise DataError(
+            f"the frame has a column `{taken[0]}` already; rename or drop it, or give the new columns a column_prefix"
+        )

@@ -1,0 +1,50 @@
+"""The files that a model was trained on, as far as the run beside it records them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+_LARGEST_METRICS = 1 << 27
+
+_PIECE = 1 << 20
+
+
+def is_training_file(model: Path, data: str) -> bool:
+    """Whether a file is, byte for byte, the one that the rows of the training came from.
+
+    The run's `metrics.json` is looked for beside the model; without it nothing is known, and the answer is False.
+    """
+    trained = _training_hashes(model.parent / "metrics.json")
+    return bool(trained) and os.path.isfile(data) and _sha256(data) in trained
+
+
+def _training_hashes(path: Path) -> set[str]:
+    try:
+        if path.stat().st_size > _LARGEST_METRICS:
+            return set()
+        metrics = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return set()
+    files, train = _section(metrics, "files"), _section(_section(metrics, "recipe"), "dataset").get("train")
+    if not isinstance(train, str):
+        return set()
+    # A run that was moved has other folders, but the same names.
+    name = Path(train).name
+    return {digest for file, digest in files.items() if Path(file).name == name and isinstance(digest, str)}
+
+
+def _section(values: Any, key: str) -> dict[str, Any]:
+    section = values.get(key) if isinstance(values, dict) else None
+    return section if isinstance(section, dict) else {}
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

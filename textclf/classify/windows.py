@@ -1,0 +1,313 @@
+"""The inputs of a batch job as one sequence of windows: files in, chunks of rows with all that is needed to write them.
+
+Which rows stand in which window depends on the inputs alone, so that a resumed job meets the same windows again.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from textclf.classify.rows import TableLayout, extended
+from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, open_input, plain_suffix
+from textclf.data.tables.table import Dialect, Row, Table, open_table
+from textclf.errors import DataError
+
+# Windows begin small, so that results come at once, and grow to where a change of the interpreters' shape costs little.
+_FIRST_WINDOW_ROWS = 64
+
+_WINDOW_ROWS = 4096
+
+_WINDOW_CHARACTERS = 1 << 22
+
+# Of an input whose rows arrive over time: the pause (seconds) that ends a window, and how long rows wait for others.
+_PAUSE = 0.05
+
+_LONGEST_WAIT = 0.3
+
+# How a file that begins with such a mark is written again.
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark begins alike
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+# Encodings that would put a mark before every window.
+_WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How inputs are read: columns by name, `label_column` only where it is to be compared.
+
+    `text_wanted_by` says in messages where the names of the text columns come from. Without a `delimiter` it is found.
+    """
+
+    text_columns: tuple[str, ...]
+    text_wanted_by: str
+    label_column: str | None = None
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some rows of one input, in order.
+
+    `header` is what is written before them in the output: empty but for the first window, which has no rows. `digest` is
+    of everything read up to the window's end, `position` the bytes of the input files read by then. `is_last_for_now`:
+    the next row has not arrived yet, so that these should not wait for it.
+    """
+
+    number: int
+    name: str
+    rows: Sequence[Row]
+    layout: TableLayout
+    codec: str
+    header: bytes
+    digest: str
+    position: int
+    is_last_for_now: bool = False
+
+
+def read_windows(
+    paths: Sequence[str],
+    options: TableOptions,
+    *,
+    target: str = "",
+    added: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    rows_done: int = 0,
+) -> Iterator[Window]:
+    """The rows of all inputs. `added` are the columns that the output `target` will have besides, `labels` their values.
+
+    After `rows_done` rows a window ends: so many were done by an earlier run. Raises DataError for what cannot be read,
+    for inputs that do not fit together, and for columns that are there already.
+    """
+    columns = _columns_of_all(paths, options, target)
+    digest = hashlib.blake2b(digest_size=16)
+    number = position = rows_read = 0
+    first: _Opened | None = None
+    for path in paths:
+        with open_input(path) as file, _opened(file, options, target) as opened:
+            if first is None:
+                opened.append_columns(columns)
+                _check_added(opened, added, labels)
+                digest.update(opened.header_row())
+                yield Window(0, file.name, (), opened.layout, opened.codec, opened.header(added), digest.hexdigest(), 0)
+                first = opened
+            layout = opened.layout_like(first)
+            for rows, is_last_for_now in _grouped(opened.table, number, rows_done - rows_read):
+                number += 1
+                rows_read += len(rows)
+                digest.update(b"".join(map(_digestible, rows)))
+                place = position + file.position
+                yield Window(
+                    number, file.name, rows, layout, first.codec, b"", digest.hexdigest(), place, is_last_for_now
+                )
+            position += file.position
+
+
+def _columns_of_all(paths: Sequence[str], options: TableOptions, target: str) -> list[str]:
+    """The columns of the output's rows: the first input's, then what others have besides; none if there is one input.
+
+    Raises DataError now rather than hours later for a file that does not fit to the first. Pipes can be read only once,
+    so that they must have the columns of the files.
+    """
+    files = [path for path in paths if path != STANDARD_STREAM and not is_pipe(path)]
+    first: _Opened | None = None
+    for path in files if len(paths) > 1 else ():
+        with open_input(path) as file, _opened(file, options, target) as opened:
+            if first is None:
+                first = opened
+            elif len(files) == len(paths):
+                first.append_columns(opened.table.columns)
+            opened.layout_like(first)
+    return first.columns if first is not None else []
+
+
+def encoded(text: str, codec: str) -> bytes:
+    """Text as bytes; bytes that could not be decoded become themselves again."""
+    try:
+        return text.encode(codec, "surrogateescape")
+    except UnicodeEncodeError:
+        # Only what is no text in its own encoding comes here, and it is marked as an error already.
+        return text.encode(codec, "replace")
+
+
+def _digestible(row: Row) -> bytes:
+    return row.raw.encode("utf-8", "surrogatepass")
+
+
+def _grouped(table: Table, windows_before: int, rows_done: int) -> Iterator[tuple[list[Row], bool]]:
+    """The rows of windows, and whether the next row has not arrived."""
+    number = windows_before
+    rows: list[Row] = []
+    characters = 0
+    begun, is_live = 0.0, table.is_live
+    for rows_read, row in enumerate(table, start=1):
+        if is_live and not rows:
+            begun = time.monotonic()
+        rows.append(row)
+        characters += len(row.raw)
+        pauses = is_live and (table.waits(_PAUSE) or time.monotonic() - begun > _LONGEST_WAIT)
+        is_full = (
+            len(rows) >= min(_FIRST_WINDOW_ROWS << min(number, 16), _WINDOW_ROWS) or characters >= _WINDOW_CHARACTERS
+        )
+        if pauses or is_full or rows_read == rows_done:
+            yield rows, pauses
+            number += 1
+            rows, characters = [], 0
+    if rows:
+        yield rows, False
+
+
+@contextmanager
+def _opened(file: InputFile, options: TableOptions, target: str) -> Iterator[_Opened]:
+    table = open_table(file.stream, options.delimiter, options.encoding, _wanted(options), file.name, file.is_live)
+    try:
+        yield _Opened(table, file, options, target)
+    finally:
+        table.stop()
+
+
+class _Opened:
+    """One input's table, and how it is written again. `columns` are those of the output but for the added ones."""
+
+    def __init__(self, table: Table, file: InputFile, options: TableOptions, target: str) -> None:
+        self.table = table
+        self.mark, self.codec = _codec(table.encoding, file.start)
+        self.layout = _layout(table, options, target)
+        self.columns = list(table.columns)
+
+    def append_columns(self, names: Sequence[str]) -> None:
+        self.columns += [name for name in names if name not in self.columns]
+        self.layout = replace(self.layout, output_width=len(self.columns))
+
+    def header_row(self) -> bytes:
+        """What a resumed job compares."""
+        more = self.columns[len(self.table.columns) :]
+        return _digestible(self.table.header) + "".join(f"\n{name}" for name in more).encode("utf-8", "surrogatepass")
+
+    def header(self, added: Sequence[str]) -> bytes:
+        header = self.table.header
+        # A line `sep=;` before it is no row, but spreadsheets need it.
+        separator = f"sep={self.layout.target.delimiter}{self.layout.line_end}" if self.table.separator_line else ""
+        more = [*self.columns[len(self.table.columns) :], *added]
+        own_layout = replace(self.layout, output_width=self.layout.width)
+        text = separator + self.table.above_header + (extended(header, more, own_layout) if more else header.raw)
+        return self.mark + encoded(text, self.codec)
+
+    def layout_like(self, first: _Opened) -> TableLayout:
+        """The layout for writing behind the first table's rows; raises DataError where that cannot be."""
+        places = self._places(first)
+        if self.codec != first.codec:
+            raise DataError(
+                f"{self.table.name}: is {self.codec}, but {first.table.name} is {first.codec}; "
+                "inputs of one output need the same encoding: convert one, or classify it alone"
+            )
+        return replace(
+            self.layout,
+            target=first.layout.target,
+            line_end=first.layout.line_end,
+            output_width=len(first.columns),
+            places=None if places == tuple(range(len(places))) else places,
+        )
+
+    def _places(self, first: _Opened) -> tuple[int, ...]:
+        """Where this table's columns are in the output. One of the inputs may have more columns than another."""
+        own = self.table.columns
+        if own == first.table.columns:
+            return tuple(range(len(own)))
+        places = tuple(first.columns.index(name) for name in own if name in first.columns)
+        common = [place for place in places if place < len(first.table.columns)]
+        repeated = len(set(own)) < len(own) or len(set(first.columns)) < len(first.columns)
+        if len(places) < len(own) or repeated or not common or common != sorted(common):
+            raise DataError(
+                f"{self.table.name}: has the columns {_names(self.table)}, but {first.table.name} has "
+                f"{_names(first.table)}; inputs of one output need columns in the same order (files, but not pipes, may "
+                "have some more than others)"
+            )
+        return places
+
+
+def _wanted(options: TableOptions) -> list[str]:
+    return [*options.text_columns, *([options.label_column] if options.label_column else [])]
+
+
+def _codec(encoding: str, start: bytes) -> tuple[bytes, str]:
+    """The byte order mark of an output and the encoding of what follows it."""
+    for mark, codec in _BYTE_ORDER_MARKS:
+        if start.startswith(mark):
+            return mark, codec
+    name = codecs.lookup(encoding).name
+    return b"", _WITHOUT_MARK.get(name, name)
+
+
+def _layout(table: Table, options: TableOptions, target: str) -> TableLayout:
+    if not options.text_columns:
+        raise DataError(
+            f"{table.name}: the model does not say which column holds its text; name it in text_columns (--text), "
+            f"there are {_names(table)}"
+        )
+    label_column = options.label_column
+    header = table.header.raw
+    return TableLayout(
+        source=table.dialect,
+        target=_target_dialect(table, options.delimiter, plain_suffix(target)),
+        width=len(table.columns),
+        text_columns=tuple(table.column(name, options.text_wanted_by) for name in options.text_columns),
+        label_column=None
+        if label_column is None
+        else table.column(label_column, "the true label, label_column (--label)"),
+        line_end=header[len(header.rstrip("\r\n")) :] or "\n",
+        output_width=len(table.columns),
+        name=table.name,
+    )
+
+
+def _target_dialect(table: Table, given: str | None, suffix: str) -> Dialect:
+    """As the table is written, unless the output's name says otherwise or the table has no delimiter of its own."""
+    own = table.dialect
+    if suffix == ".tsv":
+        delimiter = "\t"
+    elif (len(table.columns) == 1 and given is None) or (suffix == ".csv" and own.delimiter == "\t"):
+        delimiter = ","
+    else:
+        delimiter = own.delimiter
+    return own if delimiter == own.delimiter else Dialect(delimiter)
+
+
+def _check_added(opened: _Opened, added: Sequence[str], labels: Sequence[str]) -> None:
+    table = opened.table
+    taken = [name for name in added if name in opened.columns]
+    if taken:
+        raise DataError(
+            f"{table.name}: has a column `{taken[0]}` already; put a prefix before the added columns with "
+            "column_prefix (--prefix), or rename or remove that one"
+        )
+    for name in added:
+        try:
+            name.encode(opened.codec)
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{table.name}: is {opened.codec}, in which the column `{name}` cannot be written; convert it to UTF-8"
+            ) from None
+    for label in labels:
+        try:
+            label.encode(opened.codec)
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{table.name}: is {opened.codec}, in which the label `{label}` cannot be written; convert it to UTF-8"
+            ) from None
+
+
+def _names(table: Table) -> str:
+    shown = ", ".join(f"`{column}`" for column in table.columns[:20])
+    return f"{shown} and {len(table.columns) - 20} more" if len(table.columns) > 20 else shown

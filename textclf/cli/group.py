@@ -1,0 +1,102 @@
+"""The command group: help, versions and interruptions that print through the one door."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from textclf import __version__
+from textclf.terminal.door import write_result
+
+
+class InterruptedError(Exception):
+    """Ctrl-C, with the one line that is printed for it."""
+
+
+class _Command(click.Command):
+    """A command that says, when it is interrupted, how to continue."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptedError(_after_interruption(ctx)) from None
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        return _through_the_door(super().get_help_option(ctx))
+
+
+class _Group(click.Group):
+    command_class = _Command
+    group_class = type
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        return _through_the_door(super().get_help_option(ctx))
+
+
+def _through_the_door(option: click.Option | None) -> click.Option | None:
+    """The option --help, printing as everything does."""
+
+    def show_help(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+        if wanted and not context.resilient_parsing:
+            write_result(context.get_help())
+            context.exit()
+
+    if option is not None:
+        option.callback = show_help
+    return option
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        write_result(f"textclf {__version__}")
+        context.exit()
+
+
+_UNFINISHED = "textclf.unfinished"
+"""Where a command notes, for the message after Ctrl-C, how to tell whether --resume has something to continue."""
+
+
+def _after_interruption(context: click.Context) -> str:
+    unfinished: Callable[[], bool] | None = context.meta.get(_UNFINISHED)
+    if unfinished is None:
+        return "Interrupted"
+    if not unfinished():
+        return "Interrupted before anything was saved; run the command again"
+    words = [word for word in context.obj if word != "--force"]
+    words += [] if "--resume" in words else ["--resume"]
+    return f"Interrupted; continue with: {shlex.join(['textclf', *words])}"
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Train a checked, labelled TFLite text classifier from a CSV and a short recipe, and classify CSV files with it."""
+
+
+def _forbid_network(context: click.Context, parameter: click.Parameter, forbidden: bool) -> None:
+    """Keeps the command, and nothing that runs after it in this process, from the network."""
+    if forbidden:
+        from textclf.encoders.sources.cache import offline
+
+        context.with_resource(offline())
+
+
+offline_option = click.option(
+    "--offline", is_flag=True, expose_value=False, callback=_forbid_network, help="Never use the network."
+)
+
+
+def continues_if(unfinished: Callable[[], bool]) -> None:
+    click.get_current_context().meta[_UNFINISHED] = unfinished

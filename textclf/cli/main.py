@@ -1,0 +1,106 @@
+"""Runs one command: every failure ends in one message and an exit code."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+import click
+
+from textclf.cli import model_maker, models, training  # noqa: F401 - their commands
+from textclf.cli.group import InterruptedError, cli
+from textclf.cli.usage import usage_message
+from textclf.errors import TextclfError
+from textclf.terminal import door as terminal
+from textclf.terminal.door import write_message
+
+DEBUG = "TEXTCLF_DEBUG"
+"""The environment variable that asks for the traceback of a fault in textclf itself."""
+
+
+# --- Running a command -----------------------------------------------------------------------------------------------
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits: 0 done, 2 a fault that the user can fix, 3 some rows have no label, 130 interrupted,
+    1 any other failure."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with terminal.surroundings():
+        if not faulthandler.is_enabled():
+            # A stream in memory has no number; then the system alone reports a crash.
+            with suppress(OSError, ValueError):
+                faulthandler.enable(2)
+        try:
+            code = _exit_code(words)
+        except BaseException:
+            code = 1
+            _report_fault()
+        try:
+            terminal.leave()
+        except BrokenPipeError:
+            code = code or 1
+        except TextclfError as error:
+            code = code or 2
+            write_message(f"Error: {error}")
+    sys.exit(code)
+
+
+def _exit_code(words: list[str]) -> int:
+    """Runs the command; every failure ends in one message."""
+    try:
+        ended = cli.main(args=words, prog_name="textclf", standalone_mode=False, obj=words)
+        return ended if isinstance(ended, int) else 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except TextclfError as error:
+        write_message(f"Error: {error}")
+        return 2
+    except click.ClickException as error:
+        write_message(f"Error: {usage_message(error, words)}")
+        return 2
+    except InterruptedError as error:
+        write_message(str(error))
+        return 130
+    except (KeyboardInterrupt, click.Abort):
+        write_message("Interrupted")
+        return 130
+    except BrokenPipeError:
+        terminal.forget_output()
+        return 1
+    except MemoryError:
+        write_message("Error: the memory is full; use smaller data, a smaller batch or fewer threads, or more memory")
+        return 1
+    except OSError as error:
+        code, message = _system_message(error)
+        write_message(f"Error: {message}")
+        return code
+
+
+def _report_fault() -> None:
+    """What nobody foresaw, in one line; the traceback only for who asks."""
+    kind, fault, trace = sys.exc_info()
+    assert kind is not None
+    last = traceback.extract_tb(trace)[-1] if trace else None
+    place = f" at {os.path.basename(last.filename)}:{last.lineno}" if last else ""
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        write_message(traceback.format_exc().rstrip())
+    said = " ".join(str(fault).split())
+    said = said if len(said) <= 300 else said[:299] + "…"
+    write_message(
+        f"Error: textclf failed in a way that it should not ({kind.__name__}: {said}{place}); "
+        f"set {DEBUG}=1 and run the command again to see the traceback, then report it"
+    )
+
+
+def _system_message(error: OSError) -> tuple[int, str]:
+    """The exit code and the message for a failure of the system that no module foresaw."""
+    try:
+        os.getcwd()
+    except OSError:
+        return 2, "the current folder does not exist any more; change to another one, then run the command again"
+    file = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    remedy = "check the path, its permissions and the space on the disk"
+    return 1, f"{file}{error.strerror or error}; {remedy}"

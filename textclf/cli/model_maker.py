@@ -1,0 +1,46 @@
+"""The commands about the real TFLite Model Maker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from textclf.cli.group import cli, offline_option
+from textclf.cli.options import PYTHON
+from textclf.terminal.door import json_text, write_result
+
+
+@cli.group("model-maker", short_help="Set up TFLite Model Maker as an engine.")
+def model_maker_group() -> None:
+    """Set up the real TFLite Model Maker as a training engine, in a separate environment."""
+
+
+@model_maker_group.command("setup", short_help="Make the environment (2.5 GB).")
+@click.option("--python", type=PYTHON, help="A Python 3.9 (default: found, or else downloaded).")
+@offline_option
+def model_maker_setup_command(python: Path | None) -> None:
+    """Make the environment for training.engine=model-maker: 2.5 GB in textclf's cache folder."""
+    from textclf.model_maker.environment import set_up
+
+    set_up(python)
+
+
+@model_maker_group.command("remove", short_help="Delete the environment.")
+def model_maker_remove_command() -> None:
+    """Delete the environment and everything that its set-up wrote."""
+    from textclf.model_maker.environment import place, remove
+
+    freed = remove()
+    text = f"{place()}: removed, {freed / 1e9:.1f} GB" if freed else "Model Maker is not set up: nothing to remove"
+    write_result(text, needed=False)
+
+
+@model_maker_group.command("status", short_help="Show whether it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def model_maker_status_command(as_json: bool) -> None:
+    """Show whether the environment exists, and what is in it."""
+    from textclf.model_maker.environment import status, status_text
+
+    found = status()
+    write_result(json_text(found) if as_json else status_text(found))

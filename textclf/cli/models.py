@@ -1,0 +1,242 @@
+"""The commands about finished models and encoders: classify, evaluate, inspect, verify, encoder."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from textclf.cli.group import cli, offline_option
+from textclf.cli.options import (
+    COLUMN,
+    DATA,
+    DATA_PATH,
+    DELIMITER,
+    ENCODING,
+    MODEL,
+    PROBABILITY,
+    RUN,
+    checked_text_columns,
+)
+from textclf.errors import DataError, EncoderError
+from textclf.terminal.door import json_text, printable, write_message, write_result
+from textclf.terminal.native_log import load_tensorflow
+
+
+@cli.command("classify", short_help="Classify tables, or one text.")
+@click.argument("model", type=MODEL)
+@click.argument("inputs", metavar="[INPUT]...", nargs=-1, type=DATA)
+@click.option("-o", "--output", help="File to write, compressed if it ends in .gz or .zst; - for standard output.")
+@click.option(
+    "--text",
+    "text_columns",
+    multiple=True,
+    type=COLUMN,
+    callback=checked_text_columns,
+    metavar="COLUMN",
+    help="Column with the text; twice for a sentence pair.",
+)
+@click.option(
+    "--text-input", multiple=True, metavar="TEXT", help="Classify this text instead; twice for a sentence pair."
+)
+@click.option("--scores", is_flag=True, help="Add the probability of every label.")
+@click.option("--top-k", type=click.IntRange(min=1), default=1, metavar="K", help="Add the K most probable labels.")
+@click.option(
+    "--reject-below",
+    type=PROBABILITY,
+    metavar="P",
+    help="Write no label, or the model's reject label, where the most probable label has a probability below P "
+    "(default: the bound that training chose, if it chose one).",
+)
+@click.option("--where-label", is_flag=True, help="Compare with the true labels in the input.")
+@click.option(
+    "--label", "label_column", type=COLUMN, metavar="COLUMN", help="Column with the true label, for --where-label."
+)
+@click.option("--delimiter", type=DELIMITER, metavar="CHARACTER", help="What separates the fields (default: detected).")
+@click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Text encoding of the input.")
+@click.option("--prefix", "column_prefix", default="", help="Put this before the names of the added columns.")
+@click.option("--strict", is_flag=True, help="Stop at the first row that cannot be classified.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of parallel interpreters (default: one per core).",
+)
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted job.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.pass_context
+def classify_command(
+    context: click.Context,
+    model: Path,
+    inputs: tuple[str, ...],
+    text_input: tuple[str, ...],
+    output: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Classify the rows of tables, or one text.
+
+    MODEL is a .tflite file or the folder of a run. INPUT is a CSV or TSV file, plain or compressed with gzip, zstd,
+    bzip2 or xz, a pattern such as 'logs/*.csv.gz', or - for standard input. The output has all columns and rows of the
+    input in the same order, and the new columns predicted_label, predicted_score and error.
+
+    Exit code 3: the job is complete, but some rows have no label; their column error says why.
+    """
+    if bool(text_input) == bool(inputs):
+        raise click.UsageError("give either INPUT with -o OUTPUT, or --text-input")
+    if text_input:
+        _refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
+        _classify_text(model, text_input, options, as_json)
+        return
+    if output is None:
+        raise click.UsageError("-o OUTPUT is missing; write -o - for standard output")
+    if options["force"] and options["resume"]:
+        raise click.UsageError("--force starts again and --resume continues: use one of the two")
+    options["num_threads"] = options.pop("threads")
+    with _stopped_by_signals():
+        from textclf.classify.job import classify_file
+
+        summary = classify_file(model, inputs, output, quiet=False, **options)
+    text = json_text(summary.as_dict()) if as_json else summary.as_text()
+    if output == "-":  # there the rows are
+        write_message(text)
+    else:
+        write_result(text, needed=as_json)
+    if summary.errors:
+        sys.exit(3)
+
+
+def _refuse_others(context: click.Context, option: str, used: Sequence[str]) -> None:
+    """Options that are given and would have no effect are an error."""
+    source = click.core.ParameterSource.COMMANDLINE
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name not in used and context.get_parameter_source(name) is source:
+            raise click.UsageError(f"{parameter.opts[0]} has no effect with {option}; leave it out")
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a job with one line that says how to continue; the exit codes are those of a shell."""
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    received: list[int] = []
+    replaced = None
+    if threading.current_thread() is threading.main_thread():
+        replaced = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        write_message(f"Error: {interrupt or 'interrupted before the first row'}")
+        sys.exit(128 + (received[0] if received else signal.SIGINT))
+    finally:
+        if replaced is not None:
+            signal.signal(signal.SIGTERM, replaced)
+
+
+def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
+    from textclf.classify.classifier import Classifier
+
+    with Classifier(model, num_threads=1) as classifier:
+        [prediction] = classifier.classify([text_input], reject_below=options["reject_below"])
+    if prediction.error:
+        raise DataError(f"--text-input: {prediction.error.partition(': ')[2]}; give a text to classify")
+    ranked = sorted(prediction.scores.items(), key=lambda item: -item[1])
+    most_probable = ranked[0][0]
+    ranked[0] = (prediction.label, prediction.score)
+    shown = ranked if options["scores"] else ranked[: options["top_k"]]
+    if as_json:
+        labels = [{"label": label, "score": score} for label, score in shown]
+        write_result(json_text({"labels": labels, "rejected": prediction.rejected}))
+        return
+    for label, score in shown:
+        write_result(f"{printable(label) or '(no label)'}\t{score:.4f}")
+    if prediction.rejected:
+        write_message(f"The text is too uncertain for the label {most_probable}.")
+
+
+@cli.command("evaluate", short_help="Measure MODEL on labelled rows.")
+@click.argument("model", type=MODEL)
+@click.argument("data", type=DATA)
+@click.option(
+    "--text",
+    "text_columns",
+    multiple=True,
+    type=COLUMN,
+    callback=checked_text_columns,
+    metavar="COLUMN",
+    help="Column with the text; twice for a sentence pair.",
+)
+@click.option("--label", "label_column", type=COLUMN, metavar="COLUMN", help="Column with the true label.")
+@click.option("--delimiter", type=DELIMITER, metavar="CHARACTER", help="What separates the fields (default: detected).")
+@click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Text encoding of the data.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
+    """Measure MODEL on the labelled rows of DATA, a table as for classify."""
+    from textclf.classify.job import evaluate_file
+    from textclf.runs.report import metrics_text
+
+    metrics = evaluate_file(model, data, quiet=False, **options)
+    write_result(json_text(metrics.as_dict()) if as_json else metrics_text(metrics))
+
+
+@cli.command("inspect", short_help="Show what a MODEL contains.")
+@click.argument("model", type=MODEL)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def inspect_command(model: Path, as_json: bool) -> None:
+    """Show what a .tflite MODEL contains: labels, tokenizer, inputs and outputs, tensor types, size."""
+    from textclf.tflite.inspection import inspect_model
+
+    inspection = inspect_model(model)
+    write_result(json_text(inspection.as_dict()) if as_json else inspection.as_text())
+
+
+@cli.command("encoder", short_help="Show what an encoder is.")
+@click.argument("source")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--check", "golden", is_flag=True, help="Compare with the published values of google/mobilebert-uncased.")
+@offline_option
+def encoder_command(source: str, as_json: bool, golden: bool) -> None:
+    """Show what an encoder is. SOURCE: builtin, a folder, an archive, a URL, tfhub:…, kaggle:… or hf:…"""
+    if golden:
+        load_tensorflow()
+    from textclf.encoders.description import checked_description, format_description
+
+    description = checked_description(source, golden=golden)
+    write_result(json_text(description) if as_json else format_description(description))
+    if golden and description["golden_check"]["passed"] is False:
+        raise EncoderError(
+            f"{source}: {description['golden_check']['message']}; get the encoder again from where it is published"
+        )
+
+
+@cli.command("verify", short_help="Check a MODEL and the installed runtimes.")
+@click.argument("model", type=MODEL)
+@click.argument("data", required=False, type=DATA_PATH)
+@click.option("--run", type=RUN, help="Folder of the run that trained it, to compare with.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bool) -> None:
+    """Check a .tflite MODEL: its structure, the trained model's answers, and the runtimes that are installed.
+
+    With --run, the rows of DATA are compared with the trained model (default: its validation and test rows). Without it,
+    they are classified, by the installed runtimes too, and their labels, if any, give the accuracy. Exit code 2: a check
+    failed.
+    """
+    if run is not None:
+        load_tensorflow()
+    from textclf.export.verify import verify_model
+
+    report = verify_model(model, data, run)
+    write_result(json_text(report.as_dict()) if as_json else report.as_text())
+    if report.problems:
+        sys.exit(2)

@@ -1,0 +1,103 @@
+"""Values of arguments and options, checked as the recipe's keys of the same meaning are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from textclf.files.kinds import check_is_data, check_is_recipe, model_path, run_path
+from textclf.recipe.values import checked_delimiter, checked_encoding
+
+
+# --- Arguments and options -------------------------------------------------------------------------------------------
+class _Checked(click.ParamType):
+    """A value that a function of the library checks: its ValueError follows the name of the option."""
+
+    def __init__(self, name: str, check: Callable[[Any], Any]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._check(value)
+        except ValueError as error:
+            name = param.opts[0] if param is not None and param.param_type_name == "option" else self.name
+            raise click.UsageError(f"{name} {error}", ctx) from None
+
+
+def _checked_path(value: str | os.PathLike[str]) -> Path:
+    if not os.fspath(value).strip():
+        raise ValueError("has no value; write a path")
+    if "\0" in os.fspath(value):
+        raise ValueError("holds a NUL character, which no path can; write a path")
+    return Path(value)
+
+
+def _checked_program(value: str) -> Path:
+    if not _checked_path(value).is_file():
+        raise ValueError(f"is `{value}`, where there is no file; write the path of a Python 3.9")
+    return Path(value)
+
+
+def _checked_recipe(value: str) -> str:
+    check_is_recipe(_checked_path(value))
+    return value
+
+
+def _checked_data(value: str) -> str:
+    if value != "-":
+        check_is_data(_checked_path(value))
+    return value
+
+
+def _checked_column(value: str) -> str:
+    if not value.strip():
+        raise ValueError("has no value; write the name of a column")
+    return value
+
+
+def _checked_probability(value: Any) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:  # so is NaN
+        raise ValueError(f"is `{value}`, but must be a number from 0 to 1")
+    return number
+
+
+PATH = _Checked("PATH", _checked_path)
+
+RECIPE = _Checked("RECIPE", _checked_recipe)
+
+MODEL = _Checked("MODEL", lambda value: model_path(_checked_path(value)))
+
+RUN = _Checked("RUN", lambda value: run_path(_checked_path(value)))
+
+DATA = _Checked("DATA", _checked_data)
+
+DATA_PATH = _Checked("DATA", lambda value: Path(_checked_data(value)))
+
+PYTHON = _Checked("PATH", _checked_program)
+
+COLUMN = _Checked("COLUMN", _checked_column)
+
+PROBABILITY = _Checked("P", _checked_probability)
+
+DELIMITER = _Checked("CHARACTER", checked_delimiter)
+
+ENCODING = _Checked("ENCODING", checked_encoding)
+
+
+def checked_text_columns(
+    context: click.Context, parameter: click.Parameter, columns: tuple[str, ...]
+) -> tuple[str, ...]:
+    if len(columns) > 2:
+        raise click.UsageError(f"--text is given {len(columns)} times; name one column, or two for a sentence pair")
+    if len(columns) == 2 and columns[0] == columns[1]:
+        raise click.UsageError(f"--text names the column `{columns[0]}` twice; name two columns, or one")
+    return columns

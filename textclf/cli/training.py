@@ -1,0 +1,136 @@
+"""The commands about recipes and runs: train, check, export, compare."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from textclf.cli.group import cli, continues_if, offline_option
+from textclf.cli.options import PATH, RECIPE, RUN
+from textclf.recipe.values import ENGINES
+from textclf.terminal.door import json_text, write_message, write_result
+from textclf.terminal.native_log import load_tensorflow
+
+
+# --- The commands ----------------------------------------------------------------------------------------------------
+@cli.command("train", short_help="Train RECIPE, export and verify the model.")
+@click.argument("recipe", type=RECIPE)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--run-dir", type=PATH, help="Folder to write (default: runs/<name>).")
+@click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option("--engine", type=click.Choice(ENGINES), help="Override the recipe's training.engine.")
+@offline_option
+def train_command(
+    recipe: str, overrides: tuple[str, ...], run_dir: Path | None, force: bool, resume: bool, engine: str | None
+) -> None:
+    """Train RECIPE, export the model, verify it and measure it.
+
+    KEY=VALUE changes a setting of the recipe, for example training.epochs=5. Exit code 3: the run is complete, but
+    model.tflite is not in the form that the recipe asks for, which did not pass its checks.
+    """
+    if force and resume:
+        raise click.UsageError("--force starts again and --resume continues: use one of the two")
+    from textclf.recipe.reading import load_recipe
+
+    loaded = load_recipe(recipe, (*overrides, f"training.engine={engine}") if engine else overrides)
+    if loaded.training.engine == "native":
+        continues_if(lambda: _has_saved_state(run_dir or Path("runs") / loaded.name))
+    from textclf.terminal.progress import Progress
+
+    with Progress().during("Starting TensorFlow"):
+        load_tensorflow()
+        from textclf.runs.train import train
+
+    run = train(loaded, run_dir, force=force, resume=resume)
+    write_result(f"Done in {run.metrics['seconds']:.0f} s → {run.dir}", needed=False)
+    write_result(
+        f"Classify with: textclf classify {shlex.quote(str(run.model_path))} INPUT.csv -o OUTPUT.csv", needed=False
+    )
+    if run.metrics["export"].get("refused"):
+        # The model is in another form than the recipe asks for.
+        sys.exit(3)
+
+
+def _has_saved_state(target: Path) -> bool:
+    from textclf.training.run_folder import RunFolder
+
+    return RunFolder(target).last_state.is_file()
+
+
+@cli.command("check", short_help="Check RECIPE and its data.")
+@click.argument("recipe", type=RECIPE)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@offline_option
+def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check RECIPE and its data without training.
+
+    KEY=VALUE changes a setting of the recipe, for example dataset.label=queue.
+    """
+    from textclf.runs.check import check
+
+    report = check(recipe, overrides)
+    write_result(json_text(report.as_dict()) if as_json else report.as_text())
+
+
+@cli.command("export", short_help="Write a run's model in another form.")
+@click.argument("run", type=RUN)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-o", "--output", type=PATH, help="File to write (default: in the run's folder).")
+@click.option("--force", is_flag=True, help="Replace the output if it exists.")
+def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, force: bool) -> None:
+    """Write the model of a finished RUN in another form, without training, and compare it with the trained model.
+
+    KEY=VALUE changes how it is written, for example quantization=float16 or compatibility=task-library.
+    """
+    load_tensorflow()
+    from textclf.runs.export import export_run
+
+    _, report = export_run(run, overrides, output, force=force)
+    write_result(report.as_text(), needed=False)
+
+
+@cli.command("compare", short_help="Train with several engines and compare.")
+@click.argument("recipe", type=RECIPE)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--engines", default=",".join(ENGINES), show_default=True, help="Engines, separated by commas.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of trainings per engine."
+)
+@click.option("-o", "--output", type=PATH, help="Folder to write (default: runs/<name>-compared).")
+@click.option("--force", is_flag=True, help="Replace the folder if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@offline_option
+def compare_command(
+    recipe: str,
+    overrides: tuple[str, ...],
+    engines: str,
+    seeds: int,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train RECIPE with several engines on the same split and encoder, and show their results side by side.
+
+    For each training: time to the first step, examples per second, peak memory, accuracy, time of the export, size,
+    latency, and the predictions that quantisation changed. Run nothing else on the machine meanwhile.
+    """
+    names = list(dict.fromkeys(name.strip() for name in engines.split(",")))
+    if unknown := [name for name in names if name not in ENGINES]:
+        raise click.UsageError(f"--engines: {unknown[0] or engines!r} is no engine; choose from {', '.join(ENGINES)}")
+    from textclf.recipe.reading import load_recipe
+
+    recipes = {name: load_recipe(recipe, (*overrides, f"training.engine={name}")) for name in names}
+    load_tensorflow()
+    from textclf.runs.compare import compare
+
+    first = recipes[names[0]]
+    chosen = [first.training.seed + number for number in range(seeds)]
+    folder = output or Path("runs") / f"{first.name}-compared"
+    comparison = compare(recipes, chosen, folder, force=force)
+    write_result(json_text(comparison.as_dict()) if as_json else comparison.as_text())
+    write_message(f"Written to {folder}: comparison.md, comparison.json and the runs")

@@ -1,0 +1,58 @@
+"""Wrong usage: what click reports in, a message that says what to write instead out."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from textclf.files.kinds import kind_of
+
+# --- Wrong usage -----------------------------------------------------------------------------------------------------
+_TAKES_SETTINGS = {
+    "train": "train RECIPE",
+    "check": "check RECIPE",
+    "compare": "compare RECIPE",
+    "export": "export RUN",
+}
+
+
+def usage_message(error: click.ClickException, words: list[str]) -> str:
+    """Click's message, with what this program takes instead."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    message = (
+        message[:1].lower() + message[1:] if message.startswith(("No ", "Missing ", "Got ", "Invalid ")) else message
+    )
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "textclf"
+    if isinstance(error, click.NoSuchOption) and (remedy := _setting_for(error.option_name, context, words)):
+        return f"no such option: {error.option_name}; {remedy}"
+    if isinstance(error, click.UsageError) and message.startswith("no such command") and words:
+        kind = kind_of(words[0])
+        if kind in ("recipe", "run", "model"):
+            usual = {"recipe": "train", "run": "inspect", "model": "inspect"}[kind]
+            return f"{message}; to {usual} it: textclf {usual} {words[0]}"
+    if message.startswith("missing argument 'RECIPE'"):
+        return f"{message}; for example: {command} my_recipe.yaml. See {command} --help"
+    return message if ";" in message else f"{message}; see {command} --help"
+
+
+def _setting_for(option: str, context: click.Context | None, words: list[str]) -> str | None:
+    """How to write what was given as an option and is a setting of the recipe."""
+    from textclf.recipe.reading import OTHER_NAMES, setting_named
+
+    name = option.lstrip("-").replace("-", "_")
+    key = OTHER_NAMES.get(name.lower()) or setting_named(name)
+    command = context.info_name if context else None
+    if key is None or "." not in key:
+        return None
+    if command not in _TAKES_SETTINGS:
+        return f"{key} is a setting of the recipe: textclf train RECIPE {key}=VALUE"
+    given = next((word for word in words if word.split("=")[0] == option), option)
+    after = words[words.index(given) + 1 :] if given in words else []
+    value = given.partition("=")[2] or (after[0] if after and not after[0].startswith("-") else "VALUE")
+    return (
+        f"settings are written KEY=VALUE: textclf {_TAKES_SETTINGS[command]} {shlex.join([f'{key}={value}'])}"
+        if value != "VALUE"
+        else f"settings are written KEY=VALUE: textclf {_TAKES_SETTINGS[command]} {key}=VALUE"
+    )

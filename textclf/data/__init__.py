@@ -1,0 +1,1 @@
+"""From a table to rows of token ids. Nothing here imports TensorFlow."""

@@ -1,0 +1,193 @@
+"""Labelled examples: the dataset part of a recipe in, checked splits out, with everything odd about the data counted.
+
+What makes the data unusable stops with one DataError that lists all of it: files that cannot be read, missing columns,
+rows with faults, empty or unknown labels, fewer than two labels. The rest becomes a `Finding` and is shown.
+Rows with an empty text belong to the rest: they teach nothing and exports are full of them, so an error would only make
+people delete them by hand; they are left out and counted. An empty label stops: the row was meant to teach something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from textclf.data.examples import Dataset, Examples
+from textclf.data.findings.finding import listed, named, visible
+from textclf.data.findings.label_lists import flag_columns, flag_columns_message
+from textclf.data.findings.label_spellings import (
+    not_writable,
+    other_spellings,
+)
+from textclf.data.findings.of_examples import (
+    findings_of_file,
+    findings_of_labels,
+    findings_of_leaks,
+    findings_of_splits,
+    findings_of_table,
+)
+from textclf.data.reading import FileReader, encoding_errors
+from textclf.data.splits import make_splits
+from textclf.data.tables.files import open_input
+from textclf.data.tables.table import Table, open_table
+from textclf.data.tokens.row_keys import Reading, as_written
+from textclf.errors import DataError
+from textclf.recipe.settings import DatasetSettings
+
+
+def load_dataset(settings: DatasetSettings, seed: int, reading: Reading = as_written) -> Dataset:
+    """Read, check and split the data.
+
+    Labels are `settings.labels`, or those of the training file in plain string order (so "10" comes before "9").
+    Shares are set aside from the training file stratified by label. `reading` decides which rows are equal: what a model
+    reads alike always stays on one side, so that no split holds a text of another, and duplicates, contradictions and
+    rows of one file in another are found by it. `load_recipe_data` passes the reading of a recipe's model.
+    Which side a text is on depends on the seed and the text alone as far as the shares allow: reordering the file changes
+    nothing, and adding rows moves few.
+
+    Raises DataError with every problem that stops, one a line.
+    """
+    errors: list[str] = []
+    files = {"train": settings.train, "validation": settings.validation, "test": settings.test}
+    paths = {name: path for name, path in files.items() if isinstance(path, Path)}
+    readers: list[FileReader] = []
+    read = {name: _read_examples(name, path, settings, errors, readers) for name, path in paths.items()}
+    errors += encoding_errors(readers)
+    examples = {name: one for name, one in read.items() if one is not None}
+    labels = _labels(settings, examples, errors)
+    if errors:
+        raise DataError("\n".join(errors))
+    keys = {name: reading(one.texts) for name, one in examples.items()}
+    findings = [finding for one in examples.values() for finding in findings_of_table(one)]
+    findings += [finding for name, one in examples.items() for finding in findings_of_file(one, keys[name], settings)]
+    findings += findings_of_labels(examples["train"], labels, settings)
+    findings += findings_of_leaks(examples, keys)
+    splits = make_splits(settings, seed, labels, examples, keys["train"])
+    if not splits["validation"].rows:
+        raise DataError(
+            f"{examples['train'].shown}: no label has two texts that the model reads differently, so none can be set "
+            "aside for validation; add rows, or set dataset.validation to a file"
+        )
+    findings += findings_of_splits(splits, labels)
+    digests = {path: _sha256(path) for path in paths.values()}
+    return Dataset(list(labels), splits["train"], splits["validation"], splits.get("test"), findings, digests)
+
+
+def _read_examples(
+    name: str, path: Path, settings: DatasetSettings, errors: list[str], readers: list[FileReader]
+) -> Examples | None:
+    """The rows of a file; None, and at least one more error or rows in another encoding, when they cannot be used."""
+    examples = Examples(name, path)
+    before = len(errors)
+    wanted = (*settings.text, settings.label)
+    try:
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise DataError(f"{examples.shown}: not a regular file, but it is read more than once; save it to a file")
+        with open_input(examples.shown) as file:
+            table = open_table(file.stream, settings.delimiter, settings.encoding, wanted, examples.shown)
+            columns = _columns(table, settings, errors)
+            if len(columns) == len(wanted):
+                reader = FileReader(table, path, f"dataset.{name}")
+                readers.append(reader)
+                errors += _collect(examples, reader, columns)
+            elif flags := flag_columns(path, settings):
+                errors[-1] += f". In this file {flag_columns_message(flags)}"
+    except DataError as error:
+        errors.append(str(error))
+    return examples if len(errors) == before else None
+
+
+def _columns(table: Table, settings: DatasetSettings, errors: list[str]) -> list[int]:
+    columns = []
+    for name, key in (*((name, "dataset.text") for name in settings.text), (settings.label, "dataset.label")):
+        try:
+            columns.append(table.column(name, key))
+        except DataError as error:
+            errors.append(str(error))
+    return columns
+
+
+def _collect(examples: Examples, reader: FileReader, columns: Sequence[int]) -> list[str]:
+    """Fill the examples from a table whose last named column is the label; returns what stops."""
+    unlabelled: list[int] = []
+    not_held: dict[str, list[tuple[int, str]]] = {}
+    text_columns, label_column = columns[:-1], columns[-1]
+    for row in reader:
+        texts = tuple(row.fields[column] for column in text_columns)
+        label = row.fields[label_column]
+        if not any(text.strip() for text in texts):
+            examples.left_out.append(row.number)
+        elif not label.strip():
+            unlabelled.append(row.number)
+        elif (problem := not_writable(label)) is not None:
+            not_held.setdefault(problem, []).append((row.number, label))
+        else:
+            examples.texts.append(texts)
+            examples.labels.append(label)
+            examples.rows.append(row.number)
+    examples.notes.extend(reader.notes(examples.labels, examples.texts, examples.rows))
+    errors = reader.errors()
+    if unlabelled:
+        errors.append(
+            f"{reader.name}: no label in {listed(unlabelled)}, and rows without a label cannot be used; fill in the labels, "
+            "or save the labelled rows to a file of their own and train on that"
+        )
+    for problem, found in not_held.items():
+        errors.append(
+            f"{reader.name}: the label {visible(found[0][1])} in {listed([row for row, _ in found])} {problem}, but a "
+            "model's label file holds one label on each line; remove the character from the label"
+        )
+    if not examples.rows and not errors and reader.undecodable is None:
+        what = "no row has a text" if examples.left_out else "no rows below the header"
+        errors.append(f"{reader.name}: {what}; add rows with a text and a label")
+    return errors
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+# --- Labels ----------------------------------------------------------------------------------------------------------
+def _labels(settings: DatasetSettings, examples: dict[str, Examples], errors: list[str]) -> Sequence[str]:
+    """The labels of the model, in order; what is wrong with the labels of the files goes to the errors."""
+    train = examples.get("train")
+    labels = settings.labels or (sorted(set(train.labels)) if train else ())
+    errors += [
+        f"dataset.labels: the label {visible(label)} {problem}, but a model's label file holds one label on each line; "
+        "remove the character from the label"
+        for label in settings.labels or ()
+        if (problem := not_writable(label)) is not None
+    ]
+    if train and len(set(train.labels)) == 1:
+        errors.append(
+            f"{train.shown}: every row has the label {visible(train.labels[0])}, but a classifier needs two labels or more; "
+            "add rows with another label, or set dataset.label to another column"
+        )
+    if labels:
+        known = set(labels)
+        errors += [
+            _unknown_labels(one, unknown, labels, settings)
+            for one in examples.values()
+            if (
+                unknown := [(label, row) for label, row in zip(one.labels, one.rows, strict=True) if label not in known]
+            )
+        ]
+    return labels
+
+
+def _unknown_labels(
+    examples: Examples, unknown: Sequence[tuple[str, int]], labels: Sequence[str], settings: DatasetSettings
+) -> str:
+    names, rows = sorted({label for label, _ in unknown}), [row for _, row in unknown]
+    source = "dataset.labels" if settings.labels else "the labels in the training file"
+    message = f"{examples.shown}: {named(names)} in {listed(rows)}, but {source} are {named(labels)}"
+    meant = other_spellings(names, labels)
+    if meant:
+        pairs = [f"{visible(label)} is perhaps {visible(known)}" for label, known in list(meant.items())[:3]]
+        return f"{message}; {', '.join(pairs)}: write each label alike in all files"
+    return f"{message}; correct the rows, or {'add the label there' if settings.labels else 'add such rows there'}"

@@ -1,0 +1,69 @@
+"""What a dataset consists of: labelled examples, splits, and findings about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from textclf.data.findings.finding import Finding
+from textclf.data.tables.table import Note, shown_path
+from textclf.data.tokens.row_keys import Texts
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split, in the order of their file.
+
+    `texts` has one or two strings a row, `labels` int32 [rows] indices into `Dataset.labels`, `rows` spreadsheet row
+    numbers of `file` (the header is row 1).
+    """
+
+    name: str
+    texts: list[Texts]
+    labels: np.ndarray
+    rows: list[int]
+    file: Path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Checked data: all labels in the order of the model's outputs, the splits, what was noticed, and the SHA-256 of
+    every file that was read."""
+
+    labels: list[str]
+    train: Split
+    validation: Split
+    test: Split | None
+    findings: list[Finding]
+    files: dict[Path, str]
+
+    @property
+    def splits(self) -> list[Split]:
+        """Those that there are, in the order train, validation, test."""
+        return [self.train, *self.held_out]
+
+    @property
+    def held_out(self) -> list[Split]:
+        """The splits that are not trained on."""
+        return [self.validation] if self.test is None else [self.validation, self.test]
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Examples:
+    """The rows of one file that have texts; labels still as text. `left_out` are the rows with an empty text, `notes` what
+    was read otherwise than it is written."""
+
+    name: str
+    file: Path
+    texts: list[Texts] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def shown(self) -> str:
+        return shown_path(self.file)

@@ -1,0 +1,137 @@
+"""Label columns that hold several labels a row: lists written into one cell, and one column of 0 and 1 for each label.
+
+One label a row is what textclf learns. A cell `billing; vip` is learned as a label of its own, so it must be pointed out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from textclf.data.findings.finding import Finding, of_rows, visible
+from textclf.data.tables.table import open_table
+from textclf.errors import DataError
+from textclf.recipe.settings import DatasetSettings
+
+_ONE_LABEL = "textclf learns one label per row"
+
+_LONGEST_LIST = 2000
+
+_ROWS_LOOKED_AT = 1000
+
+_FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
+
+_WRITTEN_LIST = re.compile(r"\s*(?:\[.*\]|\{.*\}|\((?=.*[,'\"]).*\)|(?:set|frozenset|array|list)\(.*\))\s*", re.DOTALL)
+
+_TAGS = re.compile(r"\s*(?:<[^<>]+>\s*){2,}|\s*(?:#[^\s#]+[\s,;]*){2,}|\s*(?:__label__\S+\s*){2,}")
+
+_SINGLE_TAG = re.compile(r"\s*(?:<[^<>]+>|__label__\S+)\s*")
+
+# Strong separators hardly occur within one label. With weak ones, all parts must be labels by themselves.
+_STRONG = (";", "|", ",", "，", "、", "；", "؛", "،", "\t", "||", "::", ">")
+
+_WEAK = (
+    "/",
+    "+",
+    "&",
+    " and ",
+    " und ",
+    " et ",
+    " y ",
+    " - ",
+    "-",
+    "_",
+    " ",
+    ".",
+    "\\",
+    "·",
+    "•",
+    ":",
+    "~",
+    "*",
+    "#",
+    "^",
+    "$",
+)
+
+
+def list_findings(file: str, labels: Sequence[str], rows: Sequence[int]) -> list[Finding]:
+    """A finding about labels that look like lists of labels."""
+    lists = list_like(list(dict.fromkeys(labels)))
+    if not lists:
+        return []
+    concerned = [row for row, label in zip(rows, labels, strict=True) if label in lists]
+    example = Counter(label for label in labels if label in lists).most_common(1)[0][0]
+    one = len(lists) == 1
+    message = (
+        f"{file}: {len(lists):,} label{' looks like a list' if one else 's look like lists'} of labels, for example "
+        f"{visible(example)}; {_ONE_LABEL}, so {'it' if one else 'each of them'} is learned as a label of its own. "
+        "Keep one label in each row, or train one model for each label (yes or no)"
+    )
+    return [of_rows("list_of_labels", message, concerned)]
+
+
+def list_like(labels: Sequence[str]) -> set[str]:
+    """Those of the labels that are several labels in one cell."""
+    short = [label for label in labels if len(label) <= _LONGEST_LIST]
+    written = {label for label in short if _WRITTEN_LIST.fullmatch(label)}
+    tags = {label for label in short if _TAGS.fullmatch(label)}
+    if tags:
+        tags |= {label for label in short if _SINGLE_TAG.fullmatch(label)}
+    found = written | tags
+    single = {label.strip().casefold() for label in short}
+    for separator in _STRONG:
+        found |= _joined(short, separator, lambda part, recurring: part in single or part in recurring, least=1)
+    for separator in _WEAK:
+        found |= _joined(short, separator, lambda part, _: part in single, least=2)
+    return found
+
+
+def _joined(labels: Sequence[str], separator: str, is_label: Callable[[str, set[str]], bool], least: int) -> set[str]:
+    """Labels of which all parts between separators are labels; none where fewer than `least` are so."""
+    parts_of = {label: parts for label in labels if separator in label and (parts := _parts(label, separator))}
+    counts = Counter(part for parts in parts_of.values() for part in set(parts))
+    recurring = {part for part, count in counts.items() if count > 1}
+    found = {label for label, parts in parts_of.items() if all(is_label(part, recurring) for part in parts)}
+    return found if len(found) >= least else set()
+
+
+def _parts(label: str, separator: str) -> list[str]:
+    """Two parts or more, each with a letter or digit; nothing where a separator makes no list."""
+    parts = [part.strip().casefold() for part in label.split(separator)]
+    parts = [part for part in parts if part]
+    if len(set(parts)) < 2 or not all(any(map(str.isalnum, part)) for part in parts):
+        return []
+    return parts
+
+
+def flag_columns(path: Path, settings: DatasetSettings) -> list[str]:
+    """The columns in which the first rows of a file hold 0 and 1 (or true and false) only, where there are two or more."""
+    columns: list[str] = []
+    with suppress(DataError, OSError), open_table(path, settings.delimiter, settings.encoding) as table:
+        values: list[set[str]] = [set() for _ in table.columns]
+        for row in islice(table, _ROWS_LOOKED_AT):
+            if row.fault is None:
+                for place, field in enumerate(row.fields[: len(values)]):
+                    values[place].add(field.strip().casefold())
+        columns = [name for name, own in zip(table.columns, values, strict=True) if own and own <= _FLAGS]
+    columns = [name for name in columns if name not in settings.text]
+    return columns if len(columns) > 1 else []
+
+
+def flag_columns_message(columns: Sequence[str]) -> str:
+    """What to say of one-hot or multi-label columns; follows a message about the label column."""
+    shown = ", ".join(visible(name) for name in columns[:5])
+    more = f" and {len(columns) - 5:,} more" if len(columns) > 5 else ""
+    return (
+        f"the columns {shown}{more} hold only 0 and 1, one column for each label; {_ONE_LABEL}, from one column: "
+        "add a column with the name of the label that is 1"
+    )
+
+
+def holds_flags_only(labels: Sequence[str]) -> bool:
+    return {label.strip().casefold() for label in labels} <= _FLAGS

@@ -1,0 +1,103 @@
+"""Which rows are held out: examples and fractions in, the split of each row out. Equal texts stay together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from textclf.data.examples import Examples, Split
+from textclf.data.tokens.row_keys import RowKeys, Texts
+from textclf.recipe.settings import DatasetSettings
+
+
+# --- Splits ----------------------------------------------------------------------------------------------------------
+def make_splits(
+    settings: DatasetSettings, seed: int, labels: Sequence[str], examples: dict[str, Examples], keys: RowKeys
+) -> dict[str, Split]:
+    train = examples["train"]
+    shares = {
+        name: share
+        for name, share in (("test", settings.test), ("validation", settings.validation))
+        if isinstance(share, float)
+    }
+    index_of = {label: index for index, label in enumerate(labels)}
+    side = set_aside(train.texts, [index_of[label] for label in train.labels], shares, seed, keys.keys)
+    splits: dict[str, Split] = {}
+    for name in ("train", "validation", "test"):
+        source = examples.get(name, train)
+        if name in examples or name in shares:
+            chosen = [index for index in range(len(source.rows)) if source is not train or side[index] == name]
+            splits[name] = Split(
+                name,
+                [source.texts[index] for index in chosen],
+                np.array([index_of[source.labels[index]] for index in chosen], np.int32),
+                [source.rows[index] for index in chosen],
+                source.file,
+            )
+    return splits
+
+
+def set_aside(
+    texts: Sequence[Texts],
+    labels: Sequence[int],
+    shares: dict[str, float],
+    seed: int,
+    keys: Sequence[Hashable] | None = None,
+) -> list[str]:
+    """The split of each row: "train", or a key of `shares`, which is served in its order.
+
+    Each share is taken from every label in proportion (rounded by largest remainders). Rows with equal `keys`, by default
+    the texts themselves, go together, under the label of the first. Every label with two different keys or more gives at
+    least one to the last share, every one with three or more to both; at least one stays in train.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(texts if keys is None else keys):
+        groups.setdefault(key, []).append(index)
+    # A group's place depends on the first of its texts in the order of the alphabet, wherever they are in the file.
+    order = {key: _shuffled_order(min(texts[index] for index in group), seed) for key, group in groups.items()}
+    strata: dict[int, list[list[int]]] = {}
+    for key in sorted(groups, key=order.__getitem__):
+        strata.setdefault(labels[groups[key][0]], []).append(groups[key])
+    sizes = {label: sum(map(len, strata[label])) for label in sorted(strata)}
+    side = ["train"] * len(texts)
+    for place, (name, share) in enumerate(shares.items()):
+        for label, quota in _quotas(sizes, share).items():
+            remaining = len(shares) - place  # one for train, one for each share that follows
+            taken, strata[label] = _take(strata[label], quota, keep=remaining)
+            for index in (index for group in taken for index in group):
+                side[index] = name
+    return side
+
+
+def _shuffled_order(texts: Texts, seed: int) -> bytes:
+    """A place in a random order that depends on the seed and the text only, on every machine and version."""
+    content = "\0".join(texts).encode("utf-8", errors="surrogatepass")
+    return hashlib.blake2b(content, digest_size=16, key=seed.to_bytes(8, "little")).digest()
+
+
+def _quotas(sizes: dict[int, int], share: float) -> dict[int, int]:
+    """Whole rows a label that add up to the share of all rows, by largest remainders (of equal ones the first)."""
+    quotas = {label: int(share * size) for label, size in sizes.items()}
+    missing = round(share * sum(sizes.values())) - sum(quotas.values())
+    by_remainder = sorted(sizes, key=lambda label: quotas[label] - share * sizes[label])
+    for label in by_remainder[: max(missing, 0)]:
+        quotas[label] += 1
+    return quotas
+
+
+def _take(groups: list[list[int]], quota: int, keep: int) -> tuple[list[list[int]], list[list[int]]]:
+    """The first groups that fit into `quota` rows, but one in any case, and the others, `keep` of them or more."""
+    allowed = len(groups) - keep
+    taken: list[list[int]] = []
+    left: list[list[int]] = []
+    for group in groups:
+        if len(taken) < allowed and len(group) <= quota:
+            taken.append(group)
+            quota -= len(group)
+        else:
+            left.append(group)
+    if not taken and allowed > 0:
+        taken.append(left.pop(min(range(len(left)), key=lambda place: len(left[place]))))
+    return taken, left

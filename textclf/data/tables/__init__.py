@@ -1,0 +1,1 @@
+"""Delimited text as people have it: files and streams in, rows out."""

@@ -1,0 +1,87 @@
+"""The names of a table's columns: which one is meant, and how messages show names that look alike."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Sequence
+
+_COLUMNS_SHOWN = 20
+
+_LONGEST_NAME = 40
+
+
+def plain_name(name: str) -> str:
+    """A name as columns are compared: white space around and inside it, line breaks included, counts as one space."""
+    return " ".join(name.split())
+
+
+def matching_columns(name: str, columns: Sequence[str]) -> list[int]:
+    """The indices of the columns that are called so: exactly, or else but for white space."""
+    exact = [index for index, column in enumerate(columns) if column == name]
+    return exact or [index for index, column in enumerate(columns) if plain_name(column) == plain_name(name)]
+
+
+def visible(name: str) -> str:
+    """A name as messages show it: shortened, with characters that cannot be seen written as `<U+200B>`."""
+    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return "".join(f"<U+{ord(character):04X}>" if _is_invisible(character) else character for character in short)
+
+
+def listed(columns: Sequence[str]) -> str:
+    """`id`, `text` and so on, for a message."""
+    shown = ", ".join(f"`{visible(column)}`" if column else "(no name)" for column in columns[:_COLUMNS_SHOWN])
+    more = len(columns) - _COLUMNS_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def meant_column(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
+    """The column that was probably meant, and how its name differs where that is hard to see (or nothing)."""
+    for column in columns:
+        if column.strip() and _folded(column) == _folded(name):
+            return column, _difference(name, column)
+    near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1)
+    found = [column for column in columns if near and column.lower() == near[0]]
+    return (found[0], "") if found else None
+
+
+def column_letter(index: int) -> str:
+    """A for the first column, AA after Z, as spreadsheets count."""
+    letters = ""
+    index += 1
+    while index:
+        index, letter = divmod(index - 1, 26)
+        letters = chr(ord("A") + letter) + letters
+    return letters
+
+
+def _is_invisible(character: str) -> bool:
+    return not character.isprintable() or (unicodedata.category(character) in ("Mn", "Me") and ord(character) >= 0xFE00)
+
+
+def _without_invisible(name: str) -> str:
+    return "".join(character for character in name if character.isspace() or not _is_invisible(character))
+
+
+def _folded(name: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", _without_invisible(name)).casefold().split())
+
+
+def _difference(name: str, column: str) -> str:
+    """What tells two names apart that look alike; the first difference that explains it."""
+    if (invisible := [c for c in column if _is_invisible(c) and not c.isspace()]) and invisible != [
+        c for c in name if _is_invisible(c) and not c.isspace()
+    ]:
+        called = unicodedata.name(invisible[0], "a control character")
+        code = f"U+{ord(invisible[0]):04X}"
+        return f"it holds the invisible character {code} ({called}); remove this character from the header"
+    if _without_invisible(name) != name:
+        return "the name that you gave holds an invisible character; write the name anew"
+    if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", column):
+        return "its accents are separate characters (Unicode NFD against NFC); copy the name from the file"
+    one, other = "".join(name.split()), "".join(column.split())
+    if one == other:
+        return "only the spaces differ"
+    if one.casefold() == other.casefold():
+        return "only the capitals differ"
+    return "the names look alike, but their characters differ; copy the name from the file"

@@ -1,0 +1,390 @@
+"""The files of a batch job: paths, patterns and `-` in, streams of plain bytes out, whatever they are packed with.
+
+A packed stream is detected by how it begins when reading, and by the output's name when writing.
+"""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import io
+import lzma
+import os
+import shutil
+import stat
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Protocol, cast
+
+from textclf.data.tables.table import open_table
+from textclf.errors import DataError, RunError
+from textclf.terminal.door import standard_input
+
+STANDARD_STREAM = "-"
+
+_START_BYTES = 6
+
+_GZIP_START = b"\x1f\x8b"
+
+_BZIP2_START = b"BZh"
+
+_XZ_START = b"\xfd7zXZ\x00"
+
+_ZSTD_START = b"\x28\xb5\x2f\xfd"
+
+# The last three bytes of a frame that holds no data, as pzstd and others put in front (RFC 8878, section 3.1.2).
+_ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
+
+_PACKED_PIECE = 1 << 16
+
+_PIECE = 1 << 20
+
+# What stands before damage in a packed stream is read up to this many bytes before it.
+_BUFFER = 1 << 16
+
+_GZIP_LEVEL = 6
+
+_ZSTD_LEVEL = 3
+
+# `xz -9` makes files that need 65 MB to be unpacked; a header may ask for 4 GB.
+_XZ_MEMORY = 1 << 28
+
+# Endings that promise a form which is not written.
+_OTHER_FORMS = (
+    ".bz2",
+    ".xz",
+    ".zip",
+    ".7z",
+    ".lz4",
+    ".br",
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".parquet",
+    ".feather",
+    ".json",
+    ".jsonl",
+)
+
+
+class DamagedInputError(DataError):
+    """A packed input that is damaged: rows before the place where it shows may be wrong already."""
+
+
+class InputFile:
+    """An open input: `stream` gives plain bytes, `start` the first four of them (fewer in a shorter file).
+
+    `is_live`: its rows may arrive over time, as those of a pipe do. Raises DataError when already the start cannot be
+    read.
+    """
+
+    def __init__(self, name: str, raw: BinaryIO) -> None:
+        self.name = name
+        self.is_live = _is_live(raw)
+        self._counted = _Counted(raw)
+        try:
+            start = self._counted.look_ahead(_START_BYTES)
+            self.stream = _buffered(_unpacked(name, start, self._counted) or self._counted)
+            self.start = self.stream.peek(4)[:4]
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error}); check the file, or make it again") from error
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file, as it is stored, that have been read."""
+        return self._counted.position
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[InputFile]:
+    """A file, or standard input for `-`. Raises DataError when it cannot be opened."""
+    if path == STANDARD_STREAM:
+        yield InputFile("standard input", standard_input())
+        return
+    try:
+        raw = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
+    except (OSError, ValueError):
+        with open_table(path):  # says what is the matter
+            pass
+        raise
+    with raw:
+        yield InputFile(path, cast("BinaryIO", raw))
+
+
+def _is_live(stream: BinaryIO) -> bool:
+    try:
+        return not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Paths as they are and patterns (`*`, `?`, `[…]`, `**`) as the sorted files that they match.
+
+    Raises DataError for a pattern that matches nothing, for standard input named twice, and for no input at all.
+    """
+    paths: list[str] = []
+    for given in (os.fspath(path) for path in inputs):
+        if given == STANDARD_STREAM or os.path.exists(given) or not glob.has_magic(given):
+            paths.append(given)
+            continue
+        matches = sorted(match for match in glob.glob(given, recursive=True) if not os.path.isdir(match))
+        if not matches:
+            raise DataError(f"{given}: the pattern matches no file; check the path")
+        paths += matches
+    if not paths:
+        raise DataError("there is no input; name one file or more, or - for standard input")
+    if paths.count(STANDARD_STREAM) > 1:
+        raise DataError("standard input (-) is named more than once; it can be read only once")
+    return paths
+
+
+def is_pipe(path: str) -> bool:
+    """Whether a path is a pipe or a character device: read only once, or written to directly."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def size_of_inputs(paths: Sequence[str]) -> int | None:
+    """Bytes in all files together; None when one of them has no size, as a pipe."""
+    total = 0
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        total += status.st_size
+    return total
+
+
+def compression_of(output: str | os.PathLike[str]) -> str | None:
+    """`gzip`, `zstd` or None, by the name of a file to write."""
+    return {".gz": "gzip", ".zst": "zstd"}.get(Path(output).suffix.lower())
+
+
+def plain_suffix(output: str | os.PathLike[str]) -> str:
+    """`.tsv` for `labels.tsv.gz`."""
+    path = Path(output)
+    return (Path(path.stem) if compression_of(path) else path).suffix.lower()
+
+
+def check_form(output: str | os.PathLike[str]) -> None:
+    """Raises RunError for an output whose name promises a form that is not written."""
+    suffix = Path(output).suffix.lower()
+    if suffix in _OTHER_FORMS:
+        raise RunError(
+            f"{output}: the output is delimited text, not {suffix}; name it .csv or .tsv, with .gz or .zst to compress it"
+        )
+
+
+def compress_file(source: Path, target: Path, compression: str) -> None:
+    """A whole file as one gzip member or zstd frame: many readers stop after the first. Equal sources, equal bytes."""
+    with source.open("rb") as plain, target.open("wb") as packed:
+        if compression == "gzip":
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, fileobj=packed, mtime=0) as writer:
+                shutil.copyfileobj(plain, cast("IO[bytes]", writer), _PIECE)
+        else:
+            _compress_as_zstd(plain, packed, source.stat().st_size)
+        packed.flush()
+        os.fsync(packed.fileno())
+
+
+def _compress_as_zstd(plain: BinaryIO, packed: BinaryIO, size: int) -> None:
+    from backports import zstd
+
+    options: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: _ZSTD_LEVEL,
+        zstd.CompressionParameter.checksum_flag: 1,
+    }
+    compressor = zstd.ZstdCompressor(options=options)
+    compressor.set_pledged_input_size(size)
+    while piece := plain.read(_PIECE):
+        packed.write(compressor.compress(piece))
+    packed.write(compressor.flush())
+
+
+def _buffered(raw: io.RawIOBase) -> io.BufferedReader:
+    return io.BufferedReader(raw, _BUFFER)
+
+
+def _unpacked(name: str, start: bytes, raw: io.RawIOBase) -> io.RawIOBase | None:
+    """The plain bytes of a packed stream, None for one that is not packed."""
+    if start.startswith(_GZIP_START):
+        return _Unzipped(name, _buffered(raw))
+    if start.startswith(_BZIP2_START) and start[3:4].isdigit():
+        return _Unpacked(name, "bzip2", _buffered(raw), bz2.BZ2Decompressor, OSError)
+    if start.startswith(_XZ_START):
+        return _Unpacked(name, "xz", _buffered(raw), _xz_decompressor, lzma.LZMAError)
+    if start.startswith(_ZSTD_START) or (start[1:4] == _ZSTD_SKIPPABLE and start[0] >> 4 == 5):
+        from backports import zstd
+
+        return _Unpacked(name, "zstd", _buffered(raw), zstd.ZstdDecompressor, zstd.ZstdError)
+    return None
+
+
+def _xz_decompressor() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+
+class _Counted(io.RawIOBase):
+    """A stream that is read, counted and never closed."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.position = 0
+        self._ahead = b""
+        # `readinto1` gives what is there; `readinto` of a pipe may wait until the buffer is full.
+        self._readinto = getattr(stream, "readinto1", None) or stream.readinto  # type: ignore[attr-defined]
+
+    def readable(self) -> bool:
+        return True
+
+    def look_ahead(self, size: int) -> bytes:
+        """The first bytes, fewer only in a shorter stream; they are read again."""
+        buffer = bytearray(size)
+        while len(self._ahead) < size and (count := self._readinto(buffer)):
+            self._ahead += buffer[:count]
+        self.position = len(self._ahead)
+        return self._ahead
+
+    def readinto(self, buffer: Any) -> int:
+        if self._ahead:
+            piece, self._ahead = self._ahead[: len(buffer)], self._ahead[len(buffer) :]
+            buffer[: len(piece)] = piece
+            return len(piece)
+        count = self._readinto(buffer) or 0
+        self.position += count
+        return count
+
+
+def _damaged(name: str, form: str, error: object) -> DamagedInputError:
+    return DamagedInputError(
+        f"{name}: the {form} stream is damaged ({error}), so none of its rows can be trusted; make or fetch the file again"
+    )
+
+
+def _followed(name: str, form: str) -> DataError:
+    return DataError(
+        f"{name}: something that is not {form} follows the {form} stream; remove what was appended to the file"
+    )
+
+
+def _ends_early(name: str, form: str) -> DataError:
+    return DataError(f"{name}: the {form} stream ends early; make or fetch the file again")
+
+
+class _WhatIsThere:
+    """A stream whose large reads do not wait for more than has arrived; small ones, of a header, are whole."""
+
+    _HEADER = 16
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        return self._stream.read(size) if size <= self._HEADER else self._stream.read1(size)
+
+
+class _Unzipped(io.RawIOBase):
+    """The plain bytes of a gzip stream of one member or several."""
+
+    def __init__(self, name: str, stream: io.BufferedReader) -> None:
+        self._name = name
+        self._stream = gzip.GzipFile(fileobj=cast("BinaryIO", _WhatIsThere(stream)))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            plain = self._stream.read1(len(buffer))
+            buffer[: len(plain)] = plain
+            return len(plain)
+        except EOFError:
+            raise _ends_early(self._name, "gzip") from None
+        except gzip.BadGzipFile as error:
+            if str(error).startswith("Not a gzipped file"):
+                raise _followed(self._name, "gzip") from None
+            raise _damaged(self._name, "gzip", error) from None
+        except zlib.error as error:
+            raise _damaged(self._name, "gzip", error) from None
+
+
+class _Decompressor(Protocol):
+    """What the decompressors of bz2, lzma and zstd have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+class _Unpacked(io.RawIOBase):
+    """The plain bytes of one packed stream or several in a row; never more than asked for are unpacked at once."""
+
+    def __init__(
+        self,
+        name: str,
+        form: str,
+        stream: io.BufferedReader,
+        new: Callable[[], _Decompressor],
+        error: type[Exception],
+    ) -> None:
+        self._name = name
+        self._form = form
+        self._stream = stream
+        self._new = new
+        self._error = error
+        self._unpacker = new()
+        self._is_first = True
+        self._has_given = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            packed = b""
+            if self._unpacker.eof:
+                packed = self._between_streams()
+                if not packed:
+                    return 0
+                self._unpacker, self._is_first, self._has_given = self._new(), False, False
+            elif self._unpacker.needs_input:
+                packed = self._stream.read1(_PACKED_PIECE)
+                if not packed:
+                    raise self._follows() or _ends_early(self._name, self._form)
+            plain = self._unpack(packed, len(buffer))
+            if plain:
+                self._has_given = True
+                buffer[: len(plain)] = plain
+                return len(plain)
+
+    def _between_streams(self) -> bytes:
+        packed = self._unpacker.unused_data or self._stream.read1(_PACKED_PIECE)
+        while self._form == "xz" and packed and not packed.strip(b"\0"):  # zeros may stand between and after streams
+            packed = self._stream.read1(_PACKED_PIECE)
+        return packed.lstrip(b"\0") if self._form == "xz" else packed
+
+    def _unpack(self, packed: bytes, size: int) -> bytes:
+        try:
+            return self._unpacker.decompress(packed, size)
+        except (self._error, EOFError) as error:
+            raise self._follows() or _damaged(self._name, self._form, error) from None
+
+    def _follows(self) -> DataError | None:
+        """Behind a whole stream, what gives nothing is no other stream."""
+        return None if self._is_first or self._has_given else _followed(self._name, self._form)

@@ -1,0 +1,1 @@
+"""Tokens exactly as devices make them: texts in, ids and batches out."""

@@ -1,0 +1,91 @@
+"""Token ids of many rows (`Encoded`), the arrays that a model reads, and what every tokenizer can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+Overflow = Literal["head", "tail", "head_tail"]
+"""Which pieces of a text that is too long are kept: the first, the last, or a quarter of the first and then the last."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Encoded rows, [CLS] and [SEP] included, one behind the other in one array.
+
+    Row i is `flat_ids[offsets[i]:offsets[i + 1]]`; its first `first_lengths[i]` ids ([CLS], the first text, [SEP]) are
+    segment 0, the rest segment 1. `truncated[i]` says whether pieces were cut off.
+    """
+
+    flat_ids: np.ndarray  # int32 [total]
+    offsets: np.ndarray  # int64 [rows + 1]
+    first_lengths: np.ndarray  # int32 [rows]
+    truncated: np.ndarray  # bool [rows]
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.truncated)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Ids in each row, int64 [rows]."""
+        return np.diff(self.offsets)
+
+
+def pad(
+    encoded: Encoded, indices: Sequence[int] | np.ndarray, length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows at `indices` as `(input_ids, input_mask, segment_ids)`, each int32 [len(indices), length].
+
+    Raises ValueError when a row is longer than `length`.
+    """
+    rows = np.asarray(indices, dtype=np.int64)
+    starts = encoded.offsets[rows]
+    lengths = encoded.offsets[rows + 1] - starts
+    if lengths.size and lengths.max() > length:
+        raise ValueError(f"a row of {lengths.max()} ids does not fit into {length}")
+    positions = np.arange(length)
+    filled = positions < lengths[:, None]
+    input_ids = np.full((len(rows), length), encoded.pad_id, dtype=np.int32)
+    input_ids[filled] = encoded.flat_ids[(starts[:, None] + positions)[filled]]
+    segment_ids = filled & (positions >= encoded.first_lengths[rows][:, None])
+    return input_ids, filled.astype(np.int32), segment_ids.astype(np.int32)
+
+
+class TextTokenizer(Protocol):
+    """What training and classifying ask of a tokenizer; `Tokenizer` and `WordTokenizer` are two."""
+
+    vocabulary: tuple[str, ...]
+    pad_id: int
+    unknown_id: int
+
+    @property
+    def kind(self) -> str: ...
+
+    def ids_added(self, texts: int) -> int: ...
+
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def encode(self, texts: Sequence[tuple[str, ...]], max_length: int, overflow: Overflow = "head") -> Encoded: ...
+
+
+def utf8(text: str) -> bytes:
+    """UTF-8 of a text, with U+FFFD for each lone surrogate (as browsers do; no device can be handed one)."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def kept_pieces(pieces: list[int], count: int, overflow: Overflow) -> list[int]:
+    """At most `count` of the pieces. A quarter of head before the tail as in Sun et al. 2019, section 5.3.1."""
+    if len(pieces) <= count:
+        return pieces
+    head = {"head": count, "tail": 0, "head_tail": count // 4}[overflow]
+    return pieces[:head] + pieces[len(pieces) - (count - head) :]

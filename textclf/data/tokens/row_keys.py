@@ -1,0 +1,77 @@
+"""What a model reads of a row: texts in, one key a row out, equal exactly where the model cannot tell two rows apart.
+
+Duplicates, contradictions, leaks and the groups that a split keeps together are found with these keys. Texts that differ
+in capitals or blanks only are the same to a model, and so are texts that differ only behind its last token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from textclf.data.tokens.encoded import Overflow, TextTokenizer
+from textclf.data.tokens.words import DELIMITER_PATTERN, device_splitter
+
+Texts = tuple[str, ...]
+
+# Rows that are tokenized at once: bounds the memory, whatever the size of the file.
+_BATCH = 4096
+
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class RowKeys:
+    """`keys` has one key a row; `unknown` tells which rows hold a word that the encoder does not know."""
+
+    keys: list[bytes]
+    unknown: list[bool]
+
+
+Reading = Callable[[Sequence[Texts]], RowKeys]
+
+
+def as_written(rows: Sequence[Texts]) -> RowKeys:
+    """Keys of the texts themselves, for callers that know of no model."""
+    return RowKeys([_digest("\0".join(row).encode("utf-8", "surrogatepass")) for row in rows], [False] * len(rows))
+
+
+def as_tokens(tokenizer: TextTokenizer, max_length: int, overflow: Overflow = "head") -> Reading:
+    """Keys of the token ids and segments, truncated as the model's input is."""
+
+    def read(rows: Sequence[Texts]) -> RowKeys:
+        keys: list[bytes] = []
+        unknown: list[bool] = []
+        for begin in range(0, len(rows), _BATCH):
+            encoded = tokenizer.encode(rows[begin : begin + _BATCH], max_length, overflow)
+            is_unknown = encoded.flat_ids == tokenizer.unknown_id
+            for row in range(len(encoded)):
+                place = slice(int(encoded.offsets[row]), int(encoded.offsets[row + 1]))
+                first_length = int(encoded.first_lengths[row]).to_bytes(4, "little")
+                keys.append(_digest(first_length + encoded.flat_ids[place].tobytes()))
+                unknown.append(bool(is_unknown[place].any()))
+        return RowKeys(keys, unknown)
+
+    return read
+
+
+def as_words(max_length: int, lowercase: bool) -> Reading:
+    """Keys for averaged words, whose vocabulary is not known before the split.
+
+    A mean does not depend on the order of the words, and punctuation is no word. `max_length` counts <START>.
+    """
+    split_words = device_splitter(DELIMITER_PATTERN)
+
+    def key(row: Texts) -> bytes:
+        words = [word for text in row for word in split_words(text)][: max_length - 1]
+        return _digest("\0".join(sorted(word.lower() if lowercase else word for word in words)).encode())
+
+    def read(rows: Sequence[Texts]) -> RowKeys:
+        return RowKeys([key(row) for row in rows], [False] * len(rows))
+
+    return read
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,179 @@
+"""The folder where fetched and unpacked encoders are kept, shared by all processes of a user.
+
+In: a name, and how to make what has that name. Out: a complete folder; one process makes it while others wait, and an
+unfinished one is never taken for complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from textclf.errors import EncoderError
+from textclf.files.writing import write_text
+
+_log = logging.getLogger(__name__)
+
+_TRUE = frozenset(("1", "true", "yes", "on"))
+
+_LONGEST_NAME = 120
+
+_HASH_DIGITS = 16
+
+_SECONDS_BEFORE_SAYING = 2
+
+
+def cache_folder() -> Path:
+    """`TEXTCLF_CACHE`, or `textclf` in `XDG_CACHE_HOME`, or `~/.cache/textclf`."""
+    if chosen := os.environ.get("TEXTCLF_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification says to ignore a relative path.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "textclf"
+
+
+_forbidden: ContextVar[bool] = ContextVar("_forbidden", default=False)
+
+
+@contextmanager
+def offline(forbidden: bool = True) -> Iterator[None]:
+    """Keeps the code inside from the network; with `forbidden` false nothing changes."""
+    token = _forbidden.set(forbidden or _forbidden.get())
+    try:
+        yield
+    finally:
+        _forbidden.reset(token)
+
+
+def is_offline() -> bool:
+    """Whether the network must not be touched: inside `offline`, or by the variable `TEXTCLF_OFFLINE`."""
+    return _forbidden.get() or os.environ.get("TEXTCLF_OFFLINE", "").lower() in _TRUE
+
+
+def offline_variables() -> dict[str, str]:
+    """The environment variables that keep a child process from the network where this one is kept from it."""
+    return {"TEXTCLF_OFFLINE": "1"} if is_offline() else {}
+
+
+def entry_name(readable: str, identity: str) -> str:
+    """A folder's name that people can read, made unique by a hash of what identifies its content."""
+    return f"{_slug(readable)}-{hashlib.sha256(identity.encode()).hexdigest()[:_HASH_DIGITS]}"
+
+
+def _slug(readable: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", readable).strip("-.")[:_LONGEST_NAME]
+
+
+def cached(name: str) -> Path | None:
+    """The complete folder of that name, if there is one."""
+    folder = cache_folder() / "encoders" / name
+    with _accessing(folder):
+        _refuse_link(folder)
+        return folder if folder.is_dir() else None
+
+
+def cached_versions(readable: str) -> list[str]:
+    """What followed `readable/` in the readable names of the complete folders."""
+    folder = cache_folder() / "encoders"
+    pattern = re.compile(rf"{re.escape(_slug(readable))}-(.+)-[0-9a-f]{{{_HASH_DIGITS}}}")
+    with _accessing(folder):
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return [match[1] for name in names if (match := pattern.fullmatch(name))]
+
+
+def make_cached(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of that name; if there is none, `make` fills an empty one that is then renamed to it.
+
+    Raises EncoderError where the cache cannot be written.
+    """
+    if found := cached(name):
+        return found
+    folder = cache_folder() / "encoders" / name
+    unfinished = folder.with_name(f".{name}.unfinished")
+    with _accessing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(folder.with_name(f".{name}.lock"), name):
+            if folder.is_dir():
+                return folder
+            # Only a process that was killed leaves one: the lock is ours.
+            _remove(unfinished)
+            unfinished.mkdir()
+            try:
+                make(unfinished)
+                unfinished.rename(folder)
+            finally:
+                _remove(unfinished)
+    return folder
+
+
+def remember(name: str, text: str) -> None:
+    """Keeps a line of text under a name that `entry_name` made."""
+    folder = cache_folder() / "names"
+    with _accessing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_link(folder / name)
+        write_text(folder / name, text)
+
+
+def remembered(name: str) -> str | None:
+    """What was kept under that name."""
+    file = cache_folder() / "names" / name
+    try:
+        return None if file.is_symlink() else file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def downloads_folder() -> Path:
+    """Where unfinished transfers wait to be continued; made where there is none."""
+    folder = cache_folder() / "downloads"
+    with _accessing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _remove(unfinished: Path) -> None:
+    if unfinished.is_symlink():
+        unfinished.unlink()
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _refuse_link(path: Path) -> None:
+    """Nothing in the cache is a link; through one that somebody else made, other folders would be read or written."""
+    if path.is_symlink():
+        raise EncoderError(f"{path}: is a symbolic link, which textclf never makes in its cache; remove it")
+
+
+@contextmanager
+def _lock(file: Path, name: str) -> Iterator[None]:
+    _refuse_link(file)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=_SECONDS_BEFORE_SAYING)
+    except Timeout:
+        _log.info("another process is fetching %s; waiting for it", name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _accessing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EncoderError(
+            f"{error.filename or folder}: cannot be written ({error.strerror or error}); make room, or set TEXTCLF_CACHE"
+            " to a folder that can be written"
+        ) from error

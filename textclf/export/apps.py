@@ -1,0 +1,234 @@
+"""The programs that apps classify with, run on a model and texts: what do they answer?
+
+Each runs in a process of its own, because a runtime that refuses a file may hang or end with a segmentation fault:
+MediaPipe's TextClassifier and the Task Library's BertNLClassifier or NLClassifier in a Python that has them, and
+MediaPipe's web version in a headless Chromium.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from textclf.errors import VerificationError
+from textclf.processes import end_of, ending, last_line
+from textclf.tflite.metadata import read_metadata
+
+CONSUMERS = ("mediapipe", "task-library", "browser")
+"""`mediapipe` and `task-library` are found in this Python; TEXTCLF_MEDIAPIPE_PYTHON and TEXTCLF_TASK_LIBRARY_PYTHON name
+another. `browser` needs Chromium (TEXTCLF_CHROMIUM names another) and TEXTCLF_TASKS_TEXT, the folder of the npm package
+@mediapipe/tasks-text."""
+
+_LIMIT_SECONDS = 600
+
+# Of 2,000 texts and 10,000 labels.
+_LONGEST_ANSWER = 1 << 30
+
+_SHOWN_ERROR = 500
+
+_SHOWN_LABELS = 20
+
+_MODULES = {"mediapipe": "mediapipe", "task-library": "tflite_support"}
+
+_INTERPRETERS = {"mediapipe": "TEXTCLF_MEDIAPIPE_PYTHON", "task-library": "TEXTCLF_TASK_LIBRARY_PYTHON"}
+
+# Scripts for Python 3.9 and later: they read [model, texts, whether it is split into words] as JSON and print a list of
+# {label: probability}.
+_SCRIPTS = {
+    "mediapipe": """
+import json, sys
+from mediapipe.tasks.python import BaseOptions, text
+model, texts, _ = json.load(sys.stdin)
+options = text.TextClassifierOptions(base_options=BaseOptions(model_asset_path=model))
+with text.TextClassifier.create_from_options(options) as classifier:
+    results = [classifier.classify(line).classifications[0].categories for line in texts]
+print("\\n" + json.dumps([{c.category_name: c.score for c in categories} for categories in results]))
+""",
+    "task-library": """
+import json, sys
+from tflite_support.task import text
+model, texts, words = json.load(sys.stdin)
+classifier = (text.NLClassifier if words else text.BertNLClassifier).create_from_file(model)
+results = [classifier.classify(line).classifications[0].categories for line in texts]
+print("\\n" + json.dumps([{c.category_name: c.score for c in categories} for categories in results]))
+""",
+}
+
+_PAGE = """<!doctype html><meta charset="utf-8"><pre id="result"></pre><script type="module">
+const show = (value) => { document.title = "done"; fetch("/result", {method: "POST", body: JSON.stringify(value)}); };
+try {
+  const {FilesetResolver, TextClassifier} = await import("/package/text_bundle.mjs");
+  const files = await FilesetResolver.forTextTasks("/package/wasm");
+  const classifier = await TextClassifier.createFromOptions(files, {baseOptions: {modelAssetPath: "/model.tflite"}});
+  const texts = await (await fetch("/texts.json")).json();
+  show(texts.map((line) => Object.fromEntries(
+    classifier.classify(line).classifications[0].categories.map((c) => [c.categoryName, c.score]))));
+} catch (error) { show({error: String(error)}); }
+</script>"""
+
+
+def installed_consumers() -> list[str]:
+    """Which of CONSUMERS can be run here."""
+    return [name for name in CONSUMERS if (_chromium() and _package() if name == "browser" else _interpreter(name))]
+
+
+def run_consumer(name: str, model: Path, labels: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+    """Probabilities float32 [texts, labels]; raises VerificationError where the program refuses the model."""
+    answers = _run_browser(model, texts) if name == "browser" else _run_python(name, model, texts)
+    for answer in answers:
+        if set(answer) != set(labels):
+            raise VerificationError(f"{name} answers with the labels {_some(answer)}, expected {_some(labels)}")
+    return np.array([[answer[label] for label in labels] for answer in answers], np.float32)
+
+
+def _some(labels: Iterable[str]) -> str:
+    ordered = sorted(labels)
+    return ", ".join(ordered[:_SHOWN_LABELS]) + (" and more" if len(ordered) > _SHOWN_LABELS else "")
+
+
+def _interpreter(name: str) -> str | None:
+    """A Python that has the consumer's module, or None."""
+    named = os.environ.get(_INTERPRETERS[name])
+    if named:
+        return named
+    from importlib.util import find_spec
+
+    return sys.executable if find_spec(_MODULES[name]) else None
+
+
+def _run_python(name: str, model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]:
+    interpreter = _interpreter(name)
+    if interpreter is None:
+        raise VerificationError(f"{name} is not installed; install {_MODULES[name]}, or set {_INTERPRETERS[name]}")
+    order = json.dumps([str(model.resolve()), list(texts), read_metadata(model).tokenizer == "regex"])
+    # Whatever such a program prints goes to the disk, and only the end of it is read.
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.run(
+                [interpreter, "-c", _SCRIPTS[name]],
+                input=order.encode(),
+                stdout=answer,
+                stderr=said,
+                timeout=_LIMIT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise VerificationError(f"{name} did not come to an end in {_LIMIT_SECONDS} s{_quoted(said)}") from error
+        except OSError as error:
+            raise VerificationError(
+                f"{name}: {interpreter} cannot be started ({error.strerror}); set {_INTERPRETERS[name]} to a Python that has it"
+            ) from error
+        if process.returncode:
+            raise VerificationError(
+                f"{name} refuses the model: it ended with {ending(process.returncode)}{_quoted(said)}"
+            )
+        return _checked_answers(name, last_line(end_of(answer, _LONGEST_ANSWER)), texts)
+
+
+def _quoted(said: IO[bytes]) -> str:
+    """The last line that a program said, to be put behind a message."""
+    words = last_line(end_of(said))
+    return f": {words}" if words else " and said nothing"
+
+
+def _checked_answers(name: str, line: str, texts: Sequence[str]) -> list[Mapping[str, float]]:
+    """The answers of a program to texts; raises VerificationError for what are none."""
+    try:
+        answers = json.loads(line)
+    except (ValueError, RecursionError):
+        answers = None
+    if isinstance(answers, dict) and isinstance(answers.get("error"), str):
+        raise VerificationError(f"{name} refuses the model: {answers['error'][:_SHOWN_ERROR]}")
+    if (
+        not isinstance(answers, list)
+        or len(answers) != len(texts)
+        or not all(isinstance(answer, dict) for answer in answers)
+        or not all(isinstance(score, int | float) for answer in answers for score in answer.values())
+    ):
+        raise VerificationError(
+            f"{name} answered {line[:_SHOWN_ERROR]!r}, expected probabilities of {len(texts)} texts"
+        )
+    return answers
+
+
+def _chromium() -> str | None:
+    return os.environ.get("TEXTCLF_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def _package() -> str | None:
+    folder = os.environ.get("TEXTCLF_TASKS_TEXT")
+    return folder if folder and Path(folder, "text_bundle.mjs").is_file() else None
+
+
+class _Pages(http.server.BaseHTTPRequestHandler):
+    """Serves the page, the package, the model and the texts, and takes the answers."""
+
+    def __init__(
+        self, files: Mapping[str, bytes], package: Path, answers: list[str], done: threading.Event, *rest: Any
+    ):
+        self._files, self._package, self._answers, self._done = files, package, answers, done
+        super().__init__(*rest)
+
+    def do_GET(self) -> None:
+        content = self._files.get(self.path)
+        file = (self._package / self.path.removeprefix("/package/")).resolve()
+        if content is None and file.is_file() and self._package.resolve() in file.parents:
+            content = file.read_bytes()
+        self.send_response(404 if content is None else 200)
+        suffixes = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm", "/": "text/html"}
+        kind = next(
+            (kind for suffix, kind in suffixes.items() if self.path.endswith(suffix)), "application/octet-stream"
+        )
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def do_POST(self) -> None:
+        size = self.headers.get("Content-Length", "")
+        if not (size.isascii() and size.isdecimal() and len(size) <= 10 and int(size) <= _LONGEST_ANSWER):
+            self.send_error(400)
+            return
+        self._answers.append(self.rfile.read(int(size)).decode(errors="replace"))
+        self.send_response(204)
+        self.end_headers()
+        self._done.set()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing is said of requests."""
+
+
+def _run_browser(model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]:
+    chromium, package = _chromium(), _package()
+    if chromium is None or package is None:
+        raise VerificationError("browser: needs Chromium and, in TEXTCLF_TASKS_TEXT, the package @mediapipe/tasks-text")
+    files = {"/": _PAGE.encode(), "/model.tflite": model.read_bytes(), "/texts.json": json.dumps(list(texts)).encode()}
+    answers: list[str] = []
+    done = threading.Event()
+    handler = functools.partial(_Pages, files, Path(package), answers, done)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, tempfile.TemporaryDirectory() as profile:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        address = f"http://127.0.0.1:{server.server_port}/"
+        browser = subprocess.Popen([*command, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            done.wait(_LIMIT_SECONDS)
+        finally:
+            browser.terminate()
+            browser.wait()
+            server.shutdown()
+    if not answers:
+        raise VerificationError(f"browser did not come to an end in {_LIMIT_SECONDS} s")
+    return _checked_answers("browser", answers[0], texts)

@@ -1,0 +1,227 @@
+"""What a person gives to a command or a function as RECIPE, MODEL, RUN or data, recognised by what it really is.
+
+In comes a path; out goes the kind of the file, or an error that names the kind and the command that takes it.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from textclf.errors import ModelError, RecipeError, RunError, TextclfError
+from textclf.files.model_path import MODEL_FILE, model_path_of
+
+Kind = Literal["url", "missing", "folder", "run", "model", "table", "json", "archive", "recipe", "other"]
+
+# A `Path` of an address has one slash; one letter before the colon is a drive of Windows.
+_WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+_SAMPLE = 1 << 16
+
+_TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst")
+
+_DELIMITERS = ",;\t|"
+
+_RECIPE = "recipe.yaml"
+
+_TEXT_COLUMN = "text message review sentence body content description comment question title tweet utterance".split()
+
+_LABEL_COLUMN = "label labels category class target intent sentiment topic queue mood tag type rating".split()
+
+
+def is_web_address(given: str | os.PathLike[str]) -> bool:
+    """Whether this is an address such as `https://…`, `s3://…` or `file://…` and no path."""
+    return bool(_WEB_ADDRESS.match(os.fspath(given)))
+
+
+def web_address_message(given: str) -> str:
+    """What to do with an address where a file is wanted; follows the name of the key or argument."""
+    if given.startswith("file:"):
+        return f"is the address `{given}`; write the path without `file://`"
+    return f"is the web address `{given}`; download it first, then write the path of the file"
+
+
+def kind_of(given: str | os.PathLike[str]) -> Kind:
+    """What a path leads to, by its first bytes and its name; nothing is read from pipes and devices."""
+    text = os.fspath(given)
+    if is_web_address(text) and not os.path.exists(text):
+        return "url"
+    try:
+        path = Path(text)
+        if path.is_dir():
+            return "run" if (path / "metrics.json").is_file() or (path / MODEL_FILE).is_file() else "folder"
+        if not path.exists():
+            return "missing"
+        if not path.is_file():
+            return "other"
+        with path.open("rb") as file:
+            start = file.read(_SAMPLE)
+    except (OSError, ValueError):
+        return "missing"
+    return _kind_of_content(text.lower(), start)
+
+
+def _kind_of_content(name: str, start: bytes) -> Kind:
+    if start[4:8] == b"TFL3" or name.endswith(".tflite"):
+        return "model"
+    if name.endswith((".yaml", ".yml")):
+        return "recipe"
+    if name.endswith(_TABLE_ENDINGS):
+        return "table"
+    if start[:2] in (b"PK", b"\x1f\x8b") or start[:4] == b"\x28\xb5\x2f\xfd":
+        return "archive"
+    if start.lstrip()[:1] == b"[" or name.endswith((".jsonl", ".ndjson")):
+        return "json"
+    if start.lstrip()[:1] == b"{":  # a recipe may be written as JSON
+        return "other"
+    return "table" if _columns(start) else "other"
+
+
+def columns_of(path: str | os.PathLike[str]) -> list[str]:
+    """The names in the first row of a table, as well as a glance can tell; an empty list where there are none."""
+    try:
+        with open(path, "rb") as file:
+            return _columns(file.read(_SAMPLE)) or []
+    except (OSError, ValueError):
+        return []
+
+
+def _columns(start: bytes) -> list[str] | None:
+    """The header of what looks like delimited text: its first rows have the same number of fields, two or more."""
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = start[: len(start) // 2 * 2].decode("utf-16", "replace")
+    else:
+        text = start.decode("utf-8-sig", "replace")
+    if "\0" in text:
+        return None
+    lines = text.splitlines()[:20]
+    for delimiter in _DELIMITERS:
+        if not lines or delimiter not in lines[0]:
+            continue
+        try:
+            rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        except csv.Error:
+            continue
+        if len(rows[0]) > 1 and (len(rows) == 1 or len(rows[1]) == len(rows[0])):
+            return [name.strip() for name in rows[0]]
+    return None
+
+
+# --- A recipe --------------------------------------------------------------------------------------------------------
+def not_a_recipe(given: str | os.PathLike[str]) -> str | None:
+    """Why this cannot be the recipe, and what to do, to follow its name; None where it may be one."""
+    text = os.fspath(given)
+    kind = kind_of(text)
+    if kind == "url":
+        return "this is a web address; download the recipe first, then name the file"
+    if kind == "missing" and "=" in text:
+        return (
+            "there is no such file. If this is a setting, name the recipe before it, for example "
+            f"`textclf train recipe.yaml {text}`"
+        )
+    if kind == "run":
+        inside = Path(text) / _RECIPE
+        found = f"; to train it again, name its recipe: {inside}" if inside.is_file() else "; name a recipe instead"
+        return f"this is the folder of a run{found}"
+    if kind == "model":
+        beside = Path(text).with_name(_RECIPE)
+        found = f"; the recipe that trained it is {beside}" if beside.is_file() else "; name a recipe, a YAML file"
+        return f"this is a model, not a recipe{found}. To look at a model: textclf inspect {text}"
+    if kind == "table":
+        return _table_instead_of_recipe(text)
+    if kind == "json":
+        return "this is a list of JSON records, not a recipe; convert it to CSV and name that in a recipe"
+    if kind == "archive":
+        return "this is compressed, not a recipe; unpack it, or name a recipe, a YAML file"
+    return None
+
+
+def _table_instead_of_recipe(path: str) -> str:
+    columns = columns_of(path)
+    if not columns:
+        return "this is a table, not a recipe; name it in a recipe: " + _minimal_recipe(path, "text", "label")
+    text = _column(columns, _TEXT_COLUMN, 0)
+    label = _column([name for name in columns if name != text] or columns, _LABEL_COLUMN, -1)
+    shown = ", ".join(f"`{name}`" for name in columns[:20]) + (", …" if len(columns) > 20 else "")
+    return (
+        f"this is a table, not a recipe; its columns are {shown}.\nWrite a recipe beside it, for example "
+        f"{Path(path).with_suffix('.yaml').name}, check the two columns, and name the recipe instead:\n\n"
+        + _minimal_recipe(path, text, label)
+    )
+
+
+def _column(columns: list[str], usual: list[str], otherwise: int) -> str:
+    lower = {name.lower(): name for name in reversed(columns)}
+    for word in usual:
+        if word in lower:
+            return lower[word]
+    near = [name for word in usual for name in difflib.get_close_matches(word, lower, n=1, cutoff=0.85)]
+    return lower[near[0]] if near else columns[otherwise]
+
+
+def _minimal_recipe(path: str, text: str, label: str) -> str:
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(path).name.split(".")[0]).strip("-").lower() or "my-classifier"
+    return (
+        f"  name: {stem}\n  dataset:\n    train: {_yaml(Path(path).name)}\n"
+        f"    text: {_yaml(text)}\n    label: {_yaml(label)}\n"
+    )
+
+
+def _yaml(value: str) -> str:
+    """Text as a value in YAML, in quotes where it needs them."""
+    plain = re.fullmatch(r"[\w][\w ./-]*", value) and not value.endswith(" ")
+    return value if plain else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def check_is_recipe(given: str | os.PathLike[str]) -> None:
+    """Raises RecipeError for anything that is plainly something else."""
+    if reason := not_a_recipe(given):
+        raise RecipeError(f"{os.fspath(given)}: {reason}")
+
+
+# --- A model and a run -----------------------------------------------------------------------------------------------
+def model_path(given: str | os.PathLike[str]) -> Path:
+    """The `.tflite` file that is meant: the path itself, or the model in the folder of a run. Raises ModelError."""
+    text, kind = os.fspath(given), kind_of(given)
+    reasons = {
+        "url": "this is a web address; download the model first, then name the file",
+        "recipe": "this is a recipe, not a model; train it first (textclf train), then name model.tflite in its run",
+        "table": "this is a table, not a model; name the model first, then the data",
+        "json": "this is JSON, not a model; name a .tflite file",
+    }
+    if kind in reasons:
+        raise ModelError(f"{text}: {reasons[kind]}")
+    return model_path_of(text)
+
+
+def run_path(given: str | os.PathLike[str]) -> Path:
+    """The folder of a run: the path itself, or the folder of the model that is named. Raises RunError."""
+    text, kind = os.fspath(given), kind_of(given)
+    if kind == "model" and (Path(text).parent / "metrics.json").is_file():
+        return Path(text).parent
+    reasons = {
+        "url": "this is a web address; name the folder of a run",
+        "model": "this is a model without its run; name the folder that `textclf train` wrote",
+        "recipe": "this is a recipe; name the folder of the run that it trained, such as runs/NAME",
+        "table": "this is a table; name the folder of a run, such as runs/NAME",
+    }
+    if kind in reasons:
+        raise RunError(f"{text}: {reasons[kind]}")
+    return Path(text)
+
+
+def check_is_data(given: str | os.PathLike[str]) -> None:
+    """Raises a TextclfError for what is plainly no table: an address, a model, a recipe, the folder of a run."""
+    text, kind = os.fspath(given), kind_of(given)
+    reasons = {
+        "url": "this is a web address; download it first, then name the file",
+        "model": "this is a model, not a table; name the model first, then the data",
+        "recipe": "this is a recipe, not a table; name a CSV file",
+        "run": "this is the folder of a run, not a table; name a CSV file",
+    }
+    if kind in reasons:
+        raise TextclfError(f"{text}: {reasons[kind]}")

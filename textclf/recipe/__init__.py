@@ -1,0 +1,1 @@
+"""What a recipe may say: a YAML file and overrides → a checked `Recipe`, or every problem with its line and column."""

@@ -1,0 +1,201 @@
+"""The rules between settings of a recipe: a checked shape in, every breach with the key that it concerns out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from textclf.recipe.settings import AVERAGE_WORDS_DEFAULTS, AVERAGE_WORDS_ONLY, Recipe
+from textclf.recipe.values import suggestion
+
+
+# --- The rules between values ----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Breach:
+    """A broken rule: the keys it concerns (the first is where it is reported) and the message."""
+
+    keys: tuple[str, ...]
+    message: str
+
+
+def label_is_not_a_text_column(recipe: Recipe) -> Iterator[Breach]:
+    """The label column is not among the text columns: a model that reads the answer learns nothing else."""
+    if recipe.dataset.label in recipe.dataset.text:
+        yield Breach(
+            ("dataset.label", "dataset.text"),
+            f"dataset.label and dataset.text are both the column `{recipe.dataset.label}`; name two different columns",
+        )
+
+
+def text_columns_differ(recipe: Recipe) -> Iterator[Breach]:
+    """The two columns of a sentence pair are two columns."""
+    text = recipe.dataset.text
+    if len(text) == 2 and text[0] == text[1]:
+        yield Breach(
+            ("dataset.text",),
+            f"dataset.text names the column `{text[0]}` twice; name two columns, or one for single texts",
+        )
+
+
+def splits_are_different_files(recipe: Recipe) -> Iterator[Breach]:
+    """No file serves two splits: results measured on rows that were trained on say nothing."""
+    named = (("train", recipe.dataset.train), ("validation", recipe.dataset.validation), ("test", recipe.dataset.test))
+    files = [(split, file) for split, file in named if isinstance(file, Path)]
+    for index, (split, file) in enumerate(files):
+        for earlier, other in files[:index]:
+            if file == other:
+                yield Breach(
+                    (f"dataset.{split}", f"dataset.{earlier}"),
+                    f"dataset.{split} is the same file as dataset.{earlier} ({file}); "
+                    "name another file, or a share such as 0.1 to set rows aside",
+                )
+
+
+def shares_leave_rows_to_train_on(recipe: Recipe) -> Iterator[Breach]:
+    """The shares set aside for validation and test leave a fifth of the rows or more to train on."""
+    validation, test = recipe.dataset.validation, recipe.dataset.test
+    if isinstance(validation, float) and isinstance(test, float) and validation + test > 0.8:
+        yield Breach(
+            ("dataset.test", "dataset.validation"),
+            f"dataset.validation ({validation:g}) and dataset.test ({test:g}) set aside {validation + test:.0%} of the "
+            "rows, but must leave 20% to train on; lower one of them",
+        )
+
+
+def weighted_labels_exist(recipe: Recipe) -> Iterator[Breach]:
+    """Where the recipe lists the labels, class weights are given to these only."""
+    weights, labels = recipe.training.class_weights, recipe.dataset.labels
+    if isinstance(weights, dict) and labels is not None:
+        for label in weights:
+            if label not in labels:
+                yield Breach(
+                    ("training.class_weights", "dataset.labels"),
+                    f"training.class_weights names `{label}`, which is not in dataset.labels; "
+                    f"{suggestion(label, labels, 'correct it or remove it')}",
+                )
+
+
+def parts_of_a_batch_hold_rows(recipe: Recipe) -> Iterator[Breach]:
+    """No more parts than rows."""
+    training = recipe.training
+    if training.accumulate > training.batch_size:
+        yield Breach(
+            ("training.accumulate", "training.batch_size"),
+            f"training.accumulate ({training.accumulate}) is more than training.batch_size ({training.batch_size}); "
+            "batch_size counts all rows of a step, accumulate the parts in which they are computed",
+        )
+
+
+def four_bits_need_litert(recipe: Recipe) -> Iterator[Breach]:
+    """The Task Library's runtime knows no 4-bit weights."""
+    if recipe.export.quantization == "int4" and recipe.export.compatibility == "task-library":
+        yield Breach(
+            ("export.compatibility", "export.quantization"),
+            "export.compatibility is task-library, whose runtime knows no weights of 4 bits (export.quantization is "
+            "int4); choose quantization dynamic, or compatibility litert",
+        )
+
+
+def average_words_can_do_it(recipe: Recipe) -> Iterator[Breach]:
+    """Averaged words have no layers, read one text, and are split by the devices' regex tokenizer; the settings of their
+    own mean nothing to other encoders."""
+    if not recipe.averages_words:
+        for name in AVERAGE_WORDS_ONLY:
+            if getattr(recipe.encoder, name) is not None:
+                message = f"encoder.{name} belongs to encoder.source average-words alone; remove the line"
+                yield Breach((f"encoder.{name}", "encoder.source"), message)
+        return
+    refused = {
+        "encoder.tokenizer": (recipe.encoder.tokenizer == "bert", "bert", "the words of devices' regex tokenizer only"),
+        "dataset.text": (len(recipe.dataset.text) == 2, "two columns", "single texts only; name one column"),
+        "training.freeze": (
+            recipe.training.freeze != "none",
+            recipe.training.freeze,
+            "no layers, so nothing to freeze",
+        ),
+        "training.precision": (recipe.training.precision == "bfloat16", "bfloat16", "float32 only"),
+        "export.quantization": (
+            recipe.export.quantization == "int4",
+            "int4",
+            "weights of 8 bits or more; choose dynamic, float16 or none",
+        ),
+    }
+    for key, (broken, value, has) in refused.items():
+        if broken:
+            yield Breach((key, "encoder.source"), f"{key} is {value}, but encoder.source average-words has {has}")
+
+
+_MODEL_MAKER_REASONS = {
+    "training.accumulate": "computes every step in one part",
+    "training.warmup": "always warms up for a tenth of the steps",
+    "training.weight_decay": "always decays weights by 0.01",
+    "training.label_smoothing": "knows no label smoothing",
+    "training.class_weights": "weights all rows alike",
+    "training.clip_norm": "always clips gradients to the norm 1",
+    "training.freeze": "trains the whole encoder",
+    "training.early_stopping": "always trains for all epochs",
+    "encoder.overflow": "always keeps the head of a text",
+}
+"""Settings for which Model Maker has no counterpart: any value but the default is refused."""
+
+
+def model_maker_can_do_it(recipe: Recipe) -> Iterator[Breach]:
+    """With the engine model-maker, no setting asks for what Model Maker cannot do."""
+    if recipe.training.engine != "model-maker":
+        return
+    remedy = "remove the line, or train with training.engine native"
+    for key, reason in _MODEL_MAKER_REASONS.items():
+        section, name = key.split(".")
+        settings = getattr(recipe, section)
+        value = getattr(settings, name)
+        if value != type(settings).model_fields[name].default:
+            yield Breach(
+                (key, "training.engine"), f"{key} is {_shown_value(value)}, but Model Maker {reason}; {remedy}"
+            )
+    rate = recipe.training.learning_rate
+    if recipe.averages_words and rate != AVERAGE_WORDS_DEFAULTS["training"]["learning_rate"]:
+        yield Breach(
+            ("training.learning_rate", "training.engine"),
+            f"training.learning_rate is {rate:g}, but Model Maker always trains word vectors at 0.001; {remedy}",
+        )
+    if recipe.training.precision == "bfloat16":
+        yield Breach(
+            ("training.precision", "training.engine"),
+            f"training.precision is bfloat16, but Model Maker computes in float32; {remedy}",
+        )
+    if len(recipe.dataset.text) == 2:
+        yield Breach(
+            ("dataset.text", "training.engine"),
+            "dataset.text names two columns, but Model Maker reads single texts only; name one column, or train with "
+            "training.engine native",
+        )
+    if recipe.export.quantization == "int4":
+        yield Breach(
+            ("export.quantization", "training.engine"),
+            "export.quantization is int4, which Model Maker cannot write; choose dynamic, float16 or none",
+        )
+    for name, action in recipe.training.watchers:
+        if action == "stop" and name != "not_finite":
+            yield Breach(
+                (f"training.watchers.{name}", "training.engine"),
+                f"training.watchers.{name} is stop, but Model Maker exports the last epoch only, so it cannot end early; "
+                "choose warn, fail or ignore",
+            )
+
+
+def _shown_value(value: object) -> str:
+    return ", ".join(f"{key}: {one:g}" for key, one in value.items()) if isinstance(value, dict) else str(value)
+
+
+RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
+    label_is_not_a_text_column,
+    text_columns_differ,
+    splits_are_different_files,
+    shares_leave_rows_to_train_on,
+    weighted_labels_exist,
+    parts_of_a_batch_hold_rows,
+    four_bits_need_litert,
+    average_words_can_do_it,
+    model_maker_can_do_it,
+)

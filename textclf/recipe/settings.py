@@ -1,0 +1,472 @@
+"""Recipes: the settings of a training run. Takes YAML text and overrides, returns one validated, frozen `Recipe`.
+
+Two stages: the shape of every value (the models below), then each rule between values (`RULES`, one function each).
+All problems of a recipe are reported at once, each with its file, line and column, or with its override.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+
+from textclf.recipe.values import (
+    AVERAGE_WORDS,
+    Engine,
+    Written,
+    absolute_path,
+    checked_delimiter,
+    checked_encoding,
+    encoder_source,
+    file_or_share,
+    folder_name,
+    frozen_part,
+    known_precision,
+    label_column,
+    label_list,
+    length_in_tokens,
+    one_label,
+    several_seeds,
+    text_columns,
+    weights_of_labels,
+)
+
+# Editors read unquoted 1, yes and null as numbers and so on; here they are names all the same.
+_NAME_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
+
+_SHARE_OR_FILE_SCHEMA: list[dict[str, Any]] = [
+    {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
+    {"type": "string", "minLength": 1},
+]
+
+AbsolutePath = Annotated[Path, BeforeValidator(absolute_path), WithJsonSchema({"type": "string", "minLength": 1})]
+
+ColumnName = Annotated[str, Field(min_length=1)]
+
+Label = Annotated[str, BeforeValidator(one_label)]
+
+WatcherAction = Literal["ignore", "warn", "stop", "fail"]
+
+Columns = Annotated[
+    tuple[ColumnName, ...],
+    BeforeValidator(text_columns),
+    WithJsonSchema({"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA, "minItems": 1, "maxItems": 2}]}),
+]
+
+
+# --- The shape: sections ---------------------------------------------------------------------------------------------
+class Settings(BaseModel):
+    """A section of a recipe: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    has_short_form: ClassVar[bool] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_where_null_is_allowed(cls, values: object) -> object:
+        """`test:` with nothing behind it is None where the field may be None; elsewhere the written word is kept."""
+        if isinstance(values, Written) and values.is_null:
+            return {}
+        if not isinstance(values, dict):
+            return values
+        return {key: None if _means_none(cls, key, value) else value for key, value in values.items()}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A section that needs no key may be left empty; one with a short form may also be text."""
+        section = handler.resolve_ref_schema(handler(core_schema))
+        if "required" in section:
+            return section
+        return {"anyOf": [{"type": ["null", "string"] if cls.has_short_form else "null"}, section]}
+
+
+def _means_none(section: type[BaseModel], key: str, value: object) -> bool:
+    if not (isinstance(value, Written) and value.is_null and key in section.model_fields):
+        return False
+    return type(None) in typing.get_args(section.model_fields[key].annotation)
+
+
+class DatasetSettings(Settings):
+    """The files with the labelled rows, and how they are read."""
+
+    train: AbsolutePath = Field(
+        description="The CSV file with the training rows and a header row. The path is relative to the recipe.",
+        examples=["../datasets/support_tickets.csv"],
+    )
+    validation: Annotated[
+        float | Path, BeforeValidator(file_or_share), WithJsonSchema({"anyOf": _SHARE_OR_FILE_SCHEMA})
+    ] = Field(
+        default=0.1,
+        description="The rows on which the best epoch is chosen: a CSV file, or the share of the training rows to set aside "
+        "(above 0, at most 0.5).",
+    )
+    test: Annotated[
+        float | Path | None,
+        BeforeValidator(file_or_share),
+        WithJsonSchema({"anyOf": [*_SHARE_OR_FILE_SCHEMA, {"type": "null"}]}),
+    ] = Field(
+        default=None,
+        description="The rows on which the finished model is measured: a CSV file, a share of the training rows to set "
+        "aside, or null for no test.",
+    )
+    text: Columns = Field(
+        default=("text",),
+        description="The column with the text, or two columns `[question, answer]` for a sentence pair.",
+    )
+    label: Annotated[ColumnName, BeforeValidator(label_column), WithJsonSchema(_NAME_SCHEMA)] = Field(
+        default="label", description="The column with the label."
+    )
+    labels: Annotated[
+        tuple[Label, ...] | None,
+        BeforeValidator(label_list),
+        WithJsonSchema(
+            {"anyOf": [{"type": "array", "items": _NAME_SCHEMA, "minItems": 2, "uniqueItems": True}, {"type": "null"}]}
+        ),
+    ] = Field(
+        default=None,
+        description="All labels, in the order of the model's output; a row with any other label is an error. "
+        "null uses the labels of the training file in alphabetical order.",
+    )
+    delimiter: Annotated[
+        str | None,
+        BeforeValidator(checked_delimiter),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+    ] = Field(
+        default=None,
+        description="What separates the columns: one character, or tab, comma, semicolon or pipe. null detects it.",
+    )
+    encoding: Annotated[str, BeforeValidator(checked_encoding)] = Field(
+        default="utf-8",
+        description="The character encoding of the files as Python names it: utf-8, cp1252, latin-1, utf-16 and so on. "
+        "A byte order mark at the start of a file overrides this.",
+    )
+
+
+_AVERAGE_WORDS_WIDTH = 64
+
+AVERAGE_WORDS_DEFAULTS: dict[str, dict[str, Any]] = {
+    "encoder": {"max_length": 256, "words": 10_000, "width": _AVERAGE_WORDS_WIDTH, "lowercase": True},
+    "training": {"epochs": 30, "learning_rate": 5e-3, "dropout": 0.5, "precision": "float32"},
+    # Such a model runs in every runtime as it is.
+    "export": {"compatibility": "task-library"},
+}
+"""What differs from the defaults for MobileBERT, by section."""
+
+AVERAGE_WORDS_ONLY = ("words", "width", "lowercase")
+
+
+def _filled(values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with defaults where there is none, or nothing is written behind the key."""
+    written = {key: value for key, value in values.items() if not (value is None or _is_null(value))}
+    return {**values, **defaults, **written}
+
+
+def _is_null(value: object) -> bool:
+    return isinstance(value, Written) and value.is_null
+
+
+class EncoderSettings(Settings):
+    """The pre-trained encoder, and how its input is made from text."""
+
+    has_short_form = True
+
+    source: Annotated[str, BeforeValidator(encoder_source)] = Field(
+        default="builtin",
+        description="`builtin`, the path of a folder or archive (relative to the recipe), or a handle such as "
+        "`hf:google/mobilebert-uncased` or `tfhub:…`; or `average-words`, a fast and tiny baseline that averages word "
+        "vectors learned from the training rows alone. Write ./builtin for a folder of that name.",
+    )
+    max_length: Annotated[
+        int | str,
+        BeforeValidator(length_in_tokens),
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 8, "maximum": 512}, {"const": "auto"}]}),
+    ] = Field(
+        default=128,
+        description="The largest number of tokens per row, [CLS] and [SEP] included; longer rows are truncated. `auto` "
+        "uses the number that 99.5% of the training rows need. The default for average-words is 256.",
+    )
+    tokenizer: Literal["device", "bert"] = Field(
+        default="device",
+        description="`device` splits words exactly as MediaPipe and the TFLite Task Library do on a phone. `bert` splits "
+        "them as BERT's Python programs do, which also strip accents and lower-case letters beyond ASCII.",
+    )
+
+    @property
+    def fixed_length(self) -> int:
+        """`max_length` as a number; ValueError while it is still to be chosen from the data."""
+        return int(self.max_length)
+
+    overflow: Literal["head", "tail", "head_tail"] = Field(
+        default="head",
+        description="Which part of a text longer than max_length is kept: its `head`, its `tail`, or `head_tail` (a quarter "
+        "of the tokens from the start, the rest from the end). Device runtimes always keep the head.",
+    )
+
+    words: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="For average-words: the number of words that have a vector, the commonest of those that occur at least "
+        "twice (10000).",
+    )
+    width: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description=f"For average-words: the length of a word's vector ({_AVERAGE_WORDS_WIDTH}).",
+    )
+    lowercase: bool | None = Field(
+        default=None,
+        description="For average-words: whether the spellings `free`, `Free` and `FREE` share a vector (true). Devices do not "
+        "lower-case, so the model's vocabulary lists the spellings.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, values: object) -> object:
+        """`encoder: builtin` is short for `encoder: {source: builtin}`."""
+        if isinstance(values, str) and not (isinstance(values, Written) and values.is_null):
+            values = {"source": values}
+        if isinstance(values, dict) and values.get("source") == AVERAGE_WORDS:
+            return _filled(values, AVERAGE_WORDS_DEFAULTS["encoder"])
+        return values
+
+
+class WatcherSettings(Settings):
+    """What happens when a training goes wrong: warn and continue, stop and export the best epoch so far, or fail."""
+
+    not_finite: Literal["stop", "fail"] = Field(
+        default="stop",
+        description="When the loss is no longer a number. `stop` exports the best epoch so far, or fails if there is none.",
+    )
+    learning_rate: WatcherAction = Field(
+        default="warn",
+        description="When the loss rises well above the loss of guessing: the learning rate is too high.",
+    )
+    stuck: WatcherAction = Field(
+        default="warn", description="When after an epoch the loss is still the loss of guessing by the labels' shares."
+    )
+    one_class: WatcherAction = Field(
+        default="warn", description="When after an epoch every validation row gets the same label."
+    )
+    overfitting: WatcherAction = Field(
+        default="warn", description="When the validation loss rises for two epochs while the training loss falls."
+    )
+
+
+class TrainingSettings(Settings):
+    """How the classifier is fine-tuned."""
+
+    engine: Engine = Field(
+        default="native",
+        description="The engine that trains and exports: `native` is textclf's own; `model-maker` is the real TFLite Model "
+        "Maker 0.4.3 in a separate environment (`textclf model-maker setup`). Settings that it does not have are errors.",
+    )
+    epochs: int = Field(default=3, ge=1, le=10_000, description="How often each training row is used.")
+    batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows per step.")
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        le=65_536,
+        description="Gradient accumulation: split each batch into this many parts to save memory. At most batch_size.",
+    )
+    learning_rate: float = Field(
+        default=5e-5,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The highest learning rate, reached after the warm-up.",
+    )
+    warmup: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the steps in which the learning rate rises; after them it falls to 0.",
+    )
+    weight_decay: float = Field(
+        default=0.01, ge=0, lt=1, description="Decoupled weight decay; not applied to biases and normalisations."
+    )
+    dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the pooled features that is dropped before the last layer."
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each row's target that is spread evenly over all labels."
+    )
+    class_weights: Annotated[
+        str | dict[str, float] | None,
+        BeforeValidator(weights_of_labels),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"const": "balanced"},
+                    {"type": "object", "additionalProperties": {"type": "number", "exclusiveMinimum": 0}},
+                    {"type": "null"},
+                ]
+            }
+        ),
+    ] = Field(
+        default=None,
+        description="The weight of a row of each label: `balanced` gives all labels the same total weight; `{spam: 3}` counts "
+        "each row of spam three times and the rows of other labels once.",
+    )
+    clip_norm: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Gradients with a larger global norm are scaled down to this norm.",
+    )
+    head: Literal["fitted", "fresh"] = Field(
+        default="fitted",
+        description="How the dense layer on the encoder starts: `fitted` to the encoder's outputs for the training rows, which "
+        "keeps what the encoder learned before, or `fresh` with small random weights. Word vectors start fresh.",
+    )
+    freeze: Annotated[
+        int | str,
+        BeforeValidator(frozen_part),
+        WithJsonSchema({"anyOf": [{"enum": ["none", "embeddings"]}, {"type": "integer", "minimum": 1}]}),
+    ] = Field(
+        default="none",
+        description="The weights that are not trained: `none`, the `embeddings`, or, with a number, the embeddings and this many "
+        "of the lower layers.",
+    )
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(known_precision)] = Field(
+        default="auto",
+        description="The precision of matrix products in training. `auto` uses bfloat16 where the processor multiplies it in "
+        "hardware; weights, gradients and sums stay float32.",
+    )
+    early_stopping: int | None = Field(
+        default=None,
+        ge=1,
+        description="Ends the training after this many epochs without a better validation result. null: never.",
+    )
+    watchers: WatcherSettings = WatcherSettings()
+    calibrate: bool = Field(
+        default=True,
+        description="Fits a temperature to the validation rows, so that a probability matches how often the label is "
+        "right, and builds it into the model. The predicted labels do not change.",
+    )
+    reject_for_precision: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Chooses on the validation rows the probability below which no label is used, so that this share "
+        "of the used labels is right. null: every row gets a label.",
+    )
+    seed: int = Field(
+        default=1,
+        ge=0,
+        lt=2**32,
+        description="Fixes the splits, the order of rows, the initial weights and the dropout.",
+    )
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None,
+        BeforeValidator(several_seeds),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {
+                        "type": "array",
+                        "items": {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32},
+                        "minItems": 2,
+                        "uniqueItems": True,
+                    },
+                    {"type": "null"},
+                ]
+            }
+        ),
+    ] = Field(
+        default=None,
+        description="Trains once with each of these seeds on the same splits, reports mean and deviation, and exports "
+        "the training that is best on validation. null trains once, with `seed`.",
+    )
+
+    @property
+    def frozen_layers(self) -> int | None:
+        """How many of the lower layers stay as they are, the embeddings with them; None where nothing does."""
+        if self.freeze == "none":
+            return None
+        return 0 if self.freeze == "embeddings" else int(self.freeze)
+
+
+class ExportSettings(Settings):
+    """How the `.tflite` file is written."""
+
+    quantization: Literal["dynamic", "int4", "float16", "none"] = Field(
+        default="dynamic",
+        description="How weights are stored: `dynamic` as 8-bit integers (a quarter of the size, the fastest), `int4` as 4-bit "
+        "integers (an eighth, less exact), `float16` (half the size, nearly as exact as `none`), or `none` as float32.",
+    )
+    compatibility: Literal["litert", "task-library"] = Field(
+        default="litert",
+        description="`litert` runs in LiteRT and MediaPipe; `task-library` also runs in the Task Library 0.4.4 and other "
+        "runtimes of its age.",
+    )
+    max_changed_labels: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The largest share of the compared rows for which the exported model may clearly predict another label than "
+        "the trained one; above it the export fails. Default: 0.01, or 0.03 for int4.",
+    )
+    max_lost_accuracy: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The largest accuracy that the exported model may lose; above it the export fails. Default: 0.005, or "
+        "0.01 for int4.",
+    )
+    reject_label: str = Field(
+        default="",
+        description="What `textclf classify` writes in place of a label that is too uncertain "
+        "(training.reject_for_precision, or --reject-below). It may be one of the labels, such as `other`.",
+        examples=["other"],
+    )
+
+
+class Recipe(Settings):
+    """All settings of one training run."""
+
+    name: Annotated[str, BeforeValidator(folder_name)] = Field(
+        description="The name of the run; its folder is runs/<name>.", examples=["support-tickets"]
+    )
+    dataset: DatasetSettings
+    encoder: EncoderSettings = EncoderSettings()
+    training: TrainingSettings = TrainingSettings()
+    export: ExportSettings = ExportSettings()
+
+    @property
+    def averages_words(self) -> bool:
+        """Whether the encoder is `average-words`."""
+        return self.encoder.source == AVERAGE_WORDS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_encoder(cls, values: object) -> object:
+        """Averaged words, which know nothing before training, learn with other settings than a pre-trained encoder."""
+        if not isinstance(values, dict):
+            return values
+        encoder = values.get("encoder")
+        source = encoder.get("source") if isinstance(encoder, dict) else getattr(encoder, "source", encoder)
+        if source != AVERAGE_WORDS:
+            return values
+        filled = dict(values)
+        for name in ("training", "export"):
+            section = values.get(name)
+            if isinstance(section, Settings):
+                section = section.model_dump(exclude_unset=True)
+            if section is None or _is_null(section):
+                section = {}
+            if isinstance(section, dict):
+                filled[name] = _filled(section, AVERAGE_WORDS_DEFAULTS[name])
+        return filled

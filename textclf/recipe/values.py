@@ -1,0 +1,307 @@
+"""Values that a recipe and the command line both accept, checked once: a value as written in, the checked value out.
+
+Each check raises ValueError with a message that follows the name of the key, option or argument.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import encodings.aliases
+import math
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, get_args
+
+from textclf.files.kinds import is_web_address, web_address_message
+from textclf.terminal.door import printable
+
+Engine = Literal["native", "model-maker"]
+"""What trains and exports: the project itself, or Model Maker."""
+
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+AVERAGE_WORDS = "average-words"
+"""The encoder that is learned from the training rows alone; `AVERAGE_WORDS_DEFAULTS` are its defaults."""
+
+LARGEST_LENGTH = 512
+"""The largest number of tokens per row, whatever the encoder."""
+
+
+class Written(str):
+    """A value exactly as it is written in a recipe or an override, not yet typed.
+
+    YAML does not read `yes`, `1` and `null` as text; here the schema decides, so the words of the file are kept.
+    `is_null`: YAML reads this as null. Relative paths in it start at `folder`.
+    """
+
+    is_null: bool
+    folder: Path
+
+    @classmethod
+    def of(cls, text: str, is_null: bool, folder: Path) -> Written:
+        written = cls(text)
+        written.is_null = is_null
+        written.folder = folder
+        return written
+
+
+# --- The shape: values -----------------------------------------------------------------------------------------------
+def absolute_path(value: object) -> Path:
+    """Absolute: relative to the recipe or, for an override and in Python, to the current directory."""
+    if isinstance(value, list | tuple):
+        raise ValueError("is a list, but one file is read; join the files into one CSV with one header row")
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError("is not a path; write the path of a file, relative to the recipe")
+    if not str(value).strip():
+        raise ValueError("has no value; write the path of a file, relative to the recipe")
+    if "\0" in str(value):
+        raise ValueError("holds a NUL character, which no path can; write the path of a file")
+    if is_web_address(value) and not os.path.exists(value):
+        raise ValueError(web_address_message(str(value)))
+    folder = value.folder if isinstance(value, Written) else Path.cwd()
+    # The folder's own links are followed before `..` is applied, as the operating system does.
+    path = os.path.normpath(os.path.join(os.path.realpath(folder), os.path.expanduser(value)))
+    if not is_unicode(path):
+        raise ValueError(f"is {quoted(path)}, which is not UTF-8; rename the file or its folder")
+    return Path(path)
+
+
+def is_unicode(text: str) -> bool:
+    """False for text with bytes in it that the file system's encoding does not know: nothing can write them as UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def file_or_share(value: object) -> float | Path | None:
+    """A number is a share of the training rows, everything else a path."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if re.fullmatch(r"[\d.,]+ *%", value):
+            share = float(value[:-1].replace(",", ".")) / 100 if re.match(r"\d+([.,]\d+)? *%", value) else 0.0
+            example = share if 0 < share <= 0.5 else 0.1
+            raise ValueError(f"is the percentage `{value}`; write a share such as {example:g}, or the path of a file")
+        try:
+            value = float(value)
+        except ValueError:
+            return absolute_path(value)
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        if not 0 < value <= 0.5:
+            raise ValueError(
+                f"is the share {value:g}; write a share above 0 and at most 0.5, "
+                f"or a path (a file with this name is ./{value:g})"
+            )
+        return float(value)
+    if isinstance(value, os.PathLike | list | tuple):
+        return absolute_path(value)
+    raise ValueError("is neither a share nor a path; write a share such as 0.1, or the path of a file")
+
+
+def text_columns(value: object) -> object:
+    """One column name becomes a tuple of one."""
+    columns = (value,) if isinstance(value, str) else value
+    if isinstance(columns, list | tuple) and len(columns) > 2:
+        raise ValueError(
+            f"names {len(columns)} columns, but must be one column or two (a sentence pair); "
+            "join columns into one in the CSV, or choose two"
+        )
+    if not isinstance(columns, list | tuple) or len(columns) not in (1, 2):
+        raise ValueError("must be one column or two; write `message`, or `[question, answer]` for a sentence pair")
+    return tuple(columns)
+
+
+def label_column(value: object) -> object:
+    """Several label columns are what a table with one column of 0 and 1 for each label has."""
+    if isinstance(value, list | tuple):
+        raise ValueError(
+            "is a list of columns, but textclf learns one label per row, from one column; name that column, or train one "
+            "model for each of these columns"
+        )
+    return value
+
+
+def label_list(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list such as `[ham, spam]`; without this line the labels are taken from the data")
+    labels = [str(label) for label in value]
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ValueError(f"names `{repeated[0]}` twice; keep one of them")
+    if len(labels) < 2:
+        raise ValueError(f"names {len(labels)} label; a classifier needs two or more")
+    return value
+
+
+def one_label(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is an empty label; give it a name or remove it")
+    if isinstance(value, str) and value.splitlines() != [value]:
+        raise ValueError("is a label with a line break, which a model's label file cannot hold; write it on one line")
+    return value
+
+
+def folder_name(value: object) -> object:
+    """A name becomes a folder, on any operating system."""
+    if not isinstance(value, str):
+        return value
+    reserved = re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", value, re.IGNORECASE)  # by Windows
+    if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_-])?", value) and not reserved:
+        return value
+    if not value:
+        raise ValueError("has no value; write for example `support-tickets`")
+    raise ValueError(
+        f"is {quoted(value)}, which is not safe as the name of a folder; "
+        f"use letters, digits, `-`, `_` and `.` (at most 80), for example `{folder_safe(value)}`"
+    )
+
+
+def folder_safe(text: str) -> str:
+    words = re.sub(r"[^A-Za-z0-9]+", "-", text)[:60].strip("-").lower()
+    return words if len(words) > 4 else f"{words}-classifier".lstrip("-")
+
+
+def encoder_source(value: object) -> str:
+    """`builtin`, `average-words`, handles such as `hf:…` and web addresses stay as they are; all else is a path."""
+    if isinstance(value, str) and re.match(rf"(builtin|{AVERAGE_WORDS})$|[A-Za-z][A-Za-z0-9+.-]+:", value):
+        return str(value)
+    return str(absolute_path(value))
+
+
+def length_in_tokens(value: object) -> object:
+    """The word `auto`, or a number of tokens."""
+    if value == "auto":
+        return "auto"
+    try:
+        length = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+    except ValueError:
+        length = None
+    if length is not None and 8 <= length <= LARGEST_LENGTH:
+        return length
+    wanted = "a whole number or auto" if length is None else "8 or more" if length < 8 else f"{LARGEST_LENGTH} or less"
+    raise ValueError(f"is {quoted(value)}, but must be {wanted}; correct it or remove the line")
+
+
+def weights_of_labels(value: object) -> object:
+    """The word `balanced`, or a weight for each of some labels."""
+    if value is None or value == "balanced":
+        return value
+    example = "write `balanced`, or a weight for each label such as `{spam: 3}`"
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"is {quoted(value)}, not weights; {example}")
+    weights = {}
+    for label, weight in value.items():
+        try:
+            number = float(weight)
+        except (TypeError, ValueError):
+            raise ValueError(f"gives `{label}` the weight {quoted(weight)}, not a number; {example}") from None
+        if not 0 < number < math.inf:
+            raise ValueError(f"gives `{label}` the weight {number:g}; write a finite number above 0")
+        weights[str(label)] = number
+    return weights
+
+
+def frozen_part(value: object) -> object:
+    """`none`, `embeddings`, or a number of layers."""
+    if value in ("none", "embeddings"):
+        return str(value)
+    try:
+        layers = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        layers = 0
+    if isinstance(value, bool) or layers < 1 or str(layers) != str(value):
+        raise ValueError(
+            f"is {quoted(value)}; write none, embeddings, or the number of lower layers to freeze, such as 12"
+        )
+    return layers
+
+
+def several_seeds(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        raise ValueError("must be a list of two or more seeds such as `[1, 2, 3]`; for one, write `seed: 1`")
+    if len({str(seed) for seed in value}) < len(value):
+        raise ValueError("names a seed twice; the second training would only repeat the first")
+    return value
+
+
+def known_precision(value: object) -> object:
+    if value in ("float16", "fp16", "half", "mixed_float16"):
+        raise ValueError(
+            f"is {quoted(value)}, in which MobileBERT cannot be trained: its states reach 1e7 and float16 ends at "
+            "65504; write auto, float32 or bfloat16"
+        )
+    return value
+
+
+def suggestion(word: str, choices: Iterable[str], otherwise: str) -> str:
+    near = nearest(word, choices)
+    return f"did you mean `{near}`?" if near else otherwise
+
+
+DELIMITER_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "ctrl-a": "\1", r"\x01": "\1"}
+"""Words for delimiters that are awkward to write in YAML or in a shell."""
+
+LONGEST_DELIMITER = 5
+
+_NO_DELIMITERS = frozenset("\"'\r\n\0\ufeff\ufdd0")
+
+_NOT_OF_FILES = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "charmap", "undefined"})
+"""Codecs of Python that turn text into bytes, but of which no file is made."""
+
+COMMON_ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
+
+
+def checked_delimiter(value: object) -> object:
+    """A character or a few, such as `||`, or one of the words of DELIMITER_NAMES → the characters; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = DELIMITER_NAMES.get(value.lower(), value)
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_DELIMITER and not any(map(_is_no_delimiter, value)):
+        return value
+    what = "has no value" if value == "" else f"is {quoted(value)}, not a delimiter"
+    raise ValueError(
+        f"{what}; write one character in quotes (or a few, such as `||`), or one of the words tab, comma, semicolon, pipe"
+    )
+
+
+def _is_no_delimiter(character: str) -> bool:
+    return character.isalnum() or character in _NO_DELIMITERS
+
+
+def checked_encoding(value: object) -> str:
+    """The name of a text encoding that Python knows."""
+    name = str(value)
+    try:
+        if codecs.lookup(name).name in _NOT_OF_FILES:
+            raise LookupError
+        "a".encode(name)  # refuses codecs that are no text encodings, such as rot13
+        codecs.getincrementaldecoder(name)
+        return name
+    except (LookupError, ValueError):  # ValueError: a name with a NUL character, and the codec "undefined"
+        known = {alias.replace("_", "-") for alias in encodings.aliases.aliases.values()}
+        near = nearest(name, COMMON_ENCODINGS) or nearest(name, known)
+        remedy = f"did you mean `{near}`?" if near else f"usual ones are {', '.join(COMMON_ENCODINGS)}"
+        raise ValueError(f"is {quoted(name)}, not a text encoding that Python knows; {remedy}") from None
+
+
+def quoted(value: object) -> str:
+    """A value as messages show it, shortened."""
+    if isinstance(value, dict):
+        return "a section"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = printable(str(value)[:61])
+    return f"`{text if len(text) <= 60 else text[:59] + '…'}`"
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that is spelt most like the word, capitals, hyphens and underscores aside."""
+    plain = {choice.lower().replace("-", "_"): choice for choice in choices}
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), plain, n=1)
+    return plain[near[0]] if near else None

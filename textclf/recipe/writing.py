@@ -1,0 +1,66 @@
+"""A recipe as YAML and the JSON Schema for editors."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from textclf.recipe.settings import AVERAGE_WORDS_ONLY, Recipe
+from textclf.recipe.yaml_text import OTHER_SPACES, TYPOGRAPHIC_QUOTES
+
+
+def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
+    """The recipe as YAML with all defaults written out; `load_recipe` gives an equal recipe.
+
+    Paths are absolute or, for a recipe that is written into the folder `relative_to`, relative to it where the two share
+    more than the root: so the folders around them may be moved together, and their names are told to nobody.
+    """
+    values = recipe.model_dump(mode="json")
+    if relative_to is not None:
+        for section, name in (
+            ("dataset", "train"),
+            ("dataset", "validation"),
+            ("dataset", "test"),
+            ("encoder", "source"),
+        ):
+            values[section][name] = _relative_path(values[section][name], relative_to)
+    if len(recipe.dataset.text) == 1:
+        values["dataset"]["text"] = recipe.dataset.text[0]
+    if not recipe.averages_words:
+        for name in AVERAGE_WORDS_ONLY:
+            del values["encoder"][name]
+    header = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
+    return header + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts text in quotes that `load_recipe` would take for a slip without them."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        odd = re.search(rf"^[{TYPOGRAPHIC_QUOTES}]|[{OTHER_SPACES}]", data)
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if odd else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def _relative_path(value: Any, folder: Path) -> Any:
+    if not isinstance(value, str) or not os.path.isabs(value):
+        return value
+    try:
+        shared = os.path.commonpath([value, folder])
+        relative = Path(os.path.relpath(value, folder)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return value
+    if Path(shared) == Path(Path(value).anchor):
+        return value
+    return relative if relative.startswith("..") else f"./{relative}"
+
+
+def recipe_json_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, for editors; published as docs/recipe.schema.json."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}

@@ -1,0 +1,73 @@
+"""`textclf check`: reports what is wrong with a recipe and its data, without training and without TensorFlow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textclf.data.examples import Dataset
+from textclf.data.findings.finding import Finding, visible
+from textclf.data.findings.of_tokens import token_findings
+from textclf.encoders.prepare import load_recipe_data, prepare
+from textclf.model_maker.data_checks import check_data
+from textclf.recipe.reading import load_recipe
+from textclf.training.class_weights import label_weights
+
+_SHOWN_LABELS = 20
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found: `rows` by split and label, and everything odd about the data."""
+
+    name: str
+    recipe: str
+    labels: list[str]
+    rows: dict[str, dict[str, int]]
+    findings: list[Finding]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """Lines for a terminal."""
+        splits = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in self.rows.items())
+        lines = [f"{self.recipe}: the recipe is valid", f"Rows: {splits}", f"Labels: {len(self.labels):,}"]
+        shown = {label: visible(label).strip("`") for label in self.labels[:_SHOWN_LABELS]}
+        width = max(map(len, shown.values()))
+        for label, name in shown.items():
+            counts = ", ".join(f"{counts[label]:,} {split}" for split, counts in self.rows.items())
+            lines.append(f"  {name:<{width}}  {counts}")
+        if len(self.labels) > _SHOWN_LABELS:
+            lines.append(f"  … and {len(self.labels) - _SHOWN_LABELS:,} more")
+        for severity in ("warning", "note"):
+            lines += [f"{severity.capitalize()}: {one}" for one in self.findings if one.severity == severity]
+        return "\n".join(lines if self.findings else [*lines, "No problems found in the data."])
+
+
+def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport:
+    """Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary."""
+    recipe = load_recipe(recipe_path, overrides)
+    recipe, dataset = load_recipe_data(recipe)
+    tokenizer = prepare(recipe, dataset).tokenizer
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
+    label_weights(recipe.training.class_weights, dataset.labels, counts)
+    encoder = recipe.encoder
+    findings = [*dataset.findings, *token_findings(dataset, tokenizer, encoder.fixed_length, encoder.source)]
+    if recipe.training.engine == "model-maker":
+        told = check_data(recipe, dataset, tokenizer.vocabulary)
+        findings += [Finding("model_maker", message, len(dataset.train.rows), severity="note") for message in told]
+    return CheckReport(recipe.name, str(recipe_path), list(dataset.labels), _rows(dataset), findings)
+
+
+def _rows(dataset: Dataset) -> dict[str, dict[str, int]]:
+    rows = {}
+    for split in dataset.splits:
+        counts = Counter(split.labels.tolist())
+        rows[split.name] = {label: counts[index] for index, label in enumerate(dataset.labels)}
+    return rows

@@ -1,0 +1,136 @@
+"""`textclf export`: a finished run in, its model in another form out, compared with the trained model first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from textclf.classify.classifier import Classifier
+from textclf.classify.metrics import evaluate
+from textclf.errors import ModelError, RunError, VerificationError
+from textclf.export.parity import Verification
+from textclf.export.trained_run import TrainedRun, load_trained_run
+from textclf.export.verify import MODEL, VerificationReport, compare_with_run
+from textclf.export.writing import export_classifier
+from textclf.files.writing import link_target, replace_file
+from textclf.runs.pages import WITHHELD, write_pages
+from textclf.runs.report import worst_mistakes
+from textclf.tflite.metadata import read_metadata
+from textclf.training.calibration import calibration_error, measure_rejection
+from textclf.training.run_folder import is_run, read_metrics
+
+
+def export_run(
+    folder: Path, overrides: Sequence[str] = (), output: Path | None = None, *, force: bool = False
+) -> tuple[Path, VerificationReport]:
+    """Writes a finished run's model in another form, verified, and returns its path and the report.
+
+    The path is by default model-<quantization>.tflite in the run. In a run without a model, because no form of it had
+    passed, it is model.tflite; then the run's metrics, report and model card tell of this file from now on. With `force`
+    an earlier model of textclf is replaced, with its mode kept and links followed, but neither the run's own model.tflite
+    nor any other file. Raises VerificationError, with nothing written, for a file that is not what was trained, and
+    RunError for an output that exists already or cannot be written.
+    """
+    run = load_trained_run(folder, overrides)
+    form = run.recipe.export
+    suffix = "-task-library" if form.compatibility == "task-library" else ""
+    own_model = folder / MODEL
+    withheld = not own_model.exists()
+    path = output or (own_model if withheld else folder / f"model-{form.quantization}{suffix}.tflite")
+    target = _checked_output(path, force=force)
+    unverified = target.with_name(f".{target.name}.unverified")
+    report = VerificationReport(str(path))
+    try:
+        # Whether anything can be written there is asked before the work, not after it.
+        with _output_errors(path):
+            unverified.write_bytes(b"")
+        rows = None
+        if form.quantization == "int4":
+            rows = run.encode(run.dataset().train.texts)
+        content = export_classifier(
+            run.recipe, run.weights(), run.labels, run.checkpoint.vocabulary, reject_below=run.reject_below, rows=rows
+        )
+        with _output_errors(path):
+            unverified.write_bytes(content)
+        classifier = Classifier(unverified)
+        compare_with_run(report, classifier, run, None)
+        if report.problems:
+            raise VerificationError(f"{path}: not written: {report.problems[0]}")
+        with _output_errors(path):
+            replace_file(unverified, target)
+    finally:
+        unverified.unlink(missing_ok=True)
+    if withheld and target == link_target(own_model) and report.parity is not None:
+        tell_of_model(run, path, report.parity)
+    return path, report
+
+
+def _checked_output(path: Path, *, force: bool) -> Path:
+    """Where the file is really written; raises RunError where it may not be."""
+    choose = "choose another output (-o)"
+    try:
+        target = link_target(path)
+        if not target.parent.is_dir():
+            raise RunError(f"{path}: there is no folder {target.parent}; make it, or {choose}")
+        if not os.path.lexists(target):
+            return target
+        if target.is_dir():
+            raise RunError(f"{path}: is a folder; name the file to write in it with output (-o)")
+        if not target.is_file():
+            raise RunError(f"{path}: is not a regular file; {choose}")
+        if target.name == MODEL and is_run(target.parent):
+            raise RunError(
+                f"{path}: is a run's own model, which its metrics, report and model card tell of; {choose}, or train again"
+            )
+        if not _is_model_of_ours(target):
+            raise RunError(f"{path}: exists already and is not a model of textclf, so it is not replaced; {choose}")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); {choose}") from error
+    if not force:
+        raise RunError(f"{path}: exists already; {choose}, or replace it with force=True (--force)")
+    return target
+
+
+def _is_model_of_ours(path: Path) -> bool:
+    try:
+        return (read_metadata(path).settings or {}).get("vocabulary_sha256") is not None
+    except ModelError:
+        return False
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another output (-o)") from error
+
+
+def tell_of_model(run: TrainedRun, model: Path, verification: Verification) -> None:
+    """Measures the run's new `model` and writes the run's metrics, report and model card anew."""
+    metrics = read_metrics(run.folder)
+    dataset = run.dataset()
+    classifier = Classifier(model)
+    for split in dataset.held_out:
+        probabilities = classifier.probabilities(split.texts)
+        metrics[split.name] = evaluate(probabilities, split.labels, run.labels).as_dict()
+        errors = metrics["calibration"]["expected_calibration_error"][split.name]
+        errors["exported"] = calibration_error(probabilities, split.labels)
+        if run.reject_below is not None:
+            rejection = measure_rejection(probabilities, split.labels, run.reject_below)
+            metrics["rejection"][split.name] = asdict(rejection)
+    metrics["export"] = {
+        **metrics["export"],
+        "withheld": None,
+        "quantization": run.recipe.export.quantization,
+        "bytes": model.stat().st_size,
+        **asdict(verification),
+    }
+    for name in ("findings", "warnings"):
+        metrics[name] = [text for text in metrics[name] if not text.startswith(WITHHELD)]
+    if verification.doubt is not None:
+        metrics["warnings"].append(verification.doubt)
+    write_pages(run.folder, metrics, worst_mistakes(split, probabilities, run.labels))

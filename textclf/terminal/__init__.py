@@ -1,0 +1,1 @@
+"""Everything that a person sees on a terminal goes through here."""

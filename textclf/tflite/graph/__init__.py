@@ -1,0 +1,1 @@
+"""Trained weights → the operations and constants of a `.tflite` graph."""

@@ -1,0 +1,119 @@
+"""What a `.tflite` file holds, for people: labels, tokenizer, inputs and outputs, tensor types counted, size."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from textclf.errors import ModelError
+from textclf.files.model_path import model_path_of
+from textclf.tflite.metadata import load_model, metadata_of
+from textclf.tflite.model_file import Operator, Tensor, TfliteModel
+
+_SHOWN_LABELS = 12
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """An input or output: its name in the graph and in the metadata, its type, its shape."""
+
+    name: str
+    metadata_name: str | None
+    type: str
+    shape: list[int]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """`weight_types` and `weight_bytes` count the stored tensors by type, `operators` the operations with versions."""
+
+    file: str
+    bytes: int
+    name: str | None
+    description: str | None
+    labels: list[str]
+    tokenizer: str
+    vocabulary_size: int
+    max_length: int
+    inputs: list[TensorFacts]
+    outputs: list[TensorFacts]
+    weight_types: dict[str, int]
+    weight_bytes: dict[str, int]
+    operators: dict[str, int]
+    associated_files: list[str]
+    settings: dict[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """Aligned lines for a terminal."""
+        labels = ", ".join(self.labels[:_SHOWN_LABELS])
+        if len(self.labels) > _SHOWN_LABELS:
+            labels += f", … ({len(self.labels) - _SHOWN_LABELS} more)"
+        lines = [
+            ("file", f"{self.file}, {self.bytes / 1e6:.2f} MB"),
+            ("name", self.name or "none"),
+            ("labels", f"{len(self.labels)}: {labels}"),
+            ("max_length", f"{self.max_length} tokens"),
+            ("tokenizer", f"{self.tokenizer}, {self.vocabulary_size} pieces"),
+            *[("input", _tensor_text(tensor)) for tensor in self.inputs],
+            *[("output", _tensor_text(tensor)) for tensor in self.outputs],
+            *[
+                ("weights", f"{count} of type {kind}, {self.weight_bytes[kind] / 1e6:.2f} MB")
+                for kind, count in self.weight_types.items()
+            ],
+            ("operators", ", ".join(f"{name} ×{count}" for name, count in self.operators.items())),
+            ("files inside", ", ".join(self.associated_files) or "none"),
+        ]
+        return "\n".join(f"{key:<13} {value}" for key, value in lines)
+
+
+def inspect_model(path: Path) -> Inspection:
+    """Reads a model's structure and metadata; raises ModelError for a file that is no text classifier in TFLite form."""
+    path = model_path_of(path)
+    source, content = load_model(path)
+    model = TfliteModel(content, source)
+    metadata = metadata_of(model)
+    types: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for tensor in model.tensors:
+        if tensor.span is not None:
+            types[tensor.type.name] += 1
+            sizes[tensor.type.name] += tensor.span[1]
+    operators = Counter(_operator_name(operator) for operator in model.operators)
+    inputs = [_facts(tensor, name) for tensor, name in zip(model.inputs, metadata.input_names, strict=True)]
+    outputs = [_facts(tensor, name) for tensor, name in zip(model.outputs, metadata.output_names, strict=True)]
+    if not inputs or not inputs[0].shape:
+        raise ModelError(f"{path}: the model has no input of a known shape; expected a text classifier")
+    return Inspection(
+        file=str(path),
+        bytes=len(content),
+        name=metadata.name,
+        description=metadata.description,
+        labels=list(metadata.labels),
+        tokenizer=str((metadata.settings or {}).get("tokenizer", metadata.tokenizer)),
+        vocabulary_size=len(metadata.vocabulary),
+        max_length=inputs[0].shape[-1],
+        inputs=inputs,
+        outputs=outputs,
+        weight_types=dict(types.most_common()),
+        weight_bytes=dict(sizes),
+        operators=dict(operators.most_common()),
+        associated_files=list(metadata.files),
+        settings=metadata.settings,
+    )
+
+
+def _facts(tensor: Tensor, metadata_name: str | None) -> TensorFacts:
+    return TensorFacts(tensor.name, metadata_name, tensor.type.name, list(tensor.shape))
+
+
+def _tensor_text(tensor: TensorFacts) -> str:
+    return f"{tensor.metadata_name or 'unnamed'} ({tensor.name}): {tensor.type} {tensor.shape}"
+
+
+def _operator_name(operator: Operator) -> str:
+    return operator.name if operator.custom else f"{operator.name} v{operator.version}"

@@ -1,0 +1,1 @@
+"""Learning: token ids and an encoder in, trained weights and a history out."""

@@ -1,0 +1,70 @@
+"""In which precision dense layers are multiplied in training: the recipe's word in, a matrix product out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import tensorflow as tf
+
+from textclf.encoders.mobilebert import Product, bfloat16_product
+from textclf.errors import RunError
+
+# What /proc/cpuinfo calls the instructions that multiply bfloat16.
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+# NVIDIA's Ampere, the first with bfloat16 tensor cores.
+_BFLOAT16_CAPABILITY = (8, 0)
+
+
+def chosen_precision(wanted: Literal["auto", "float32", "bfloat16"]) -> Literal["float32", "bfloat16"]:
+    """What `auto` means on this machine: bfloat16 where hardware multiplies it."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if _multiplies_bfloat16() else "float32"
+
+
+def matrix_product(precision: Literal["float32", "bfloat16"]) -> Product:
+    """Evaluation and export always use float32; this is for training steps."""
+    return bfloat16_product if precision == "bfloat16" else tf.matmul
+
+
+def _multiplies_bfloat16() -> bool:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]
+        return all(capability is not None and capability >= _BFLOAT16_CAPABILITY for capability in capabilities)
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return False
+    return not _BFLOAT16_FLAGS.isdisjoint(flags)
+
+
+def distribution_strategy() -> tf.distribute.Strategy:
+    """TensorFlow's default for one GPU or none; a copy of the model on each where there are several."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return mirrored([gpu.name for gpu in gpus]) if len(gpus) > 1 else tf.distribute.get_strategy()
+
+
+def mirrored(devices: list[str]) -> tf.distribute.Strategy:
+    """One replica on each device. Copies meet in a fixed order, so that two runs give the same weights."""
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
+
+
+_used_in: int | None = None
+
+
+def use_tensorflow(what: str) -> None:
+    """To be called before TensorFlow computes anything; `what` is a verb such as train.
+
+    Raises RunError in a process that was forked after TensorFlow had been used in its parent.
+    """
+    global _used_in
+    if _used_in is not None and _used_in != os.getpid():
+        raise RunError(
+            f"this process was forked from one that had used TensorFlow, in which it cannot {what}: it would wait for ever; "
+            'start it as a new process, with subprocess or multiprocessing.get_context("spawn")'
+        )
+    _used_in = os.getpid()

@@ -1,0 +1,125 @@
+"""The end of memory, foreseen and named: a recipe and an encoder's size in, a warning or an error that tells what to change.
+
+Where TensorFlow or a library beneath it gives up by ending the process, nothing can be caught; hence the look ahead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from textclf.encoders.checkpoint import MobileBertConfig
+from textclf.errors import TrainingError
+from textclf.recipe.settings import Recipe
+from textclf.training.run_folder import RunFolder
+
+# What Python, TensorFlow and its thread pools take before anything is trained.
+_BYTES_OF_THE_PROGRAM = 900e6
+
+# The weights as read, as variables, their gradients, two moments of each, and the copy that is written to disk.
+_COPIES_OF_WEIGHTS = 6
+
+# Activations of a step: measured at the published size, 24 layers of width 512 with four networks of 512.
+_BYTES_A_TOKEN, _PUBLISHED_LAYERS, _PUBLISHED_WIDTH = 0.65e6, 24, 512 + 4 * 512
+
+# How libraries say that memory ended, where they raise an error of another name.
+_SIGNS = re.compile(
+    r"OOM when allocating|out of memory|OUT_OF_MEMORY|bad_alloc|Dst tensor is not initialized|RESOURCE_EXHAUSTED|"
+    r"[Cc]annot allocate memory|[Ff]ailed to allocate"
+)
+
+
+@contextmanager
+def memory_errors(recipe: Recipe, folder: RunFolder, doing: str) -> Iterator[None]:
+    """Turns the end of memory, however a library tells of it, into a TrainingError; `doing` is what went on."""
+    try:
+        yield
+    except Exception as error:
+        if not is_end_of_memory(error):
+            raise
+        saved = (
+            "The last saved step is kept: free memory and continue with --resume, or change"
+            if folder.last_state.is_file()
+            else "Free memory, or change"
+        )
+        raise TrainingError(f"the memory ended while {doing}. {saved} the recipe: {remedy(recipe)}") from error
+
+
+def is_end_of_memory(error: BaseException) -> bool:
+    """True for MemoryError, TensorFlow's ResourceExhaustedError, and what other libraries raise in their place."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return True
+    native = isinstance(error, RuntimeError | OSError) or hasattr(error, "error_code")
+    return native and _SIGNS.search(str(error)) is not None
+
+
+def remedy(recipe: Recipe) -> str:
+    """What makes a step smaller, with the present values."""
+    training, length = recipe.training, recipe.encoder.max_length
+    return (
+        f"lower training.batch_size (now {training.batch_size}) or encoder.max_length (now {length}), or raise "
+        f"training.accumulate (now {training.accumulate}, at most batch_size), which computes the same batch in more parts"
+    )
+
+
+def training_bytes(config: MobileBertConfig, weights: int, tokens: int, measured_tokens: int, length: int) -> float:
+    """About how much memory a training takes: `weights` numbers, steps whose largest part has `tokens` tokens, and
+    measurements between them of up to `measured_tokens` at once, in rows of `length`."""
+    width = config.hidden_size + config.num_feedforward_networks * config.intermediate_size
+    share = config.num_hidden_layers / _PUBLISHED_LAYERS * width / _PUBLISHED_WIDTH
+    # Nothing is kept for a gradient: some states, and the scores of one layer before, with and after the softmax.
+    measured = 4 * (4 * config.hidden_size + 3 * config.num_attention_heads * length) * measured_tokens
+    step = _BYTES_A_TOKEN * share * tokens
+    return _BYTES_OF_THE_PROGRAM + 4 * weights * _COPIES_OF_WEIGHTS + max(step, measured)
+
+
+def prepare_linear_algebra() -> None:
+    """Lets numpy's library take its working memory while there is some: where it gets none, it ends the process."""
+    square = np.ones((512, 512), np.float32)
+    np.linalg.eigvalsh(square @ square)
+
+
+def shortage(needed: float, recipe: Recipe) -> str | None:
+    """The warning where this process can have less memory than it will need; None where it can, or nobody knows."""
+    available = available_bytes()
+    if available is None or needed <= available:
+        return None
+    return (
+        f"this training needs about {needed / 1e9:.1f} GB of memory, but this process can have only "
+        f"{available / 1e9:.1f} GB, so the system may end it without a word: {remedy(recipe)}"
+    )
+
+
+def available_bytes() -> float | None:
+    """What this process can have in all, what it has included: the least of the machine's free memory, the limit of its
+    control group (containers), and its limit of addresses (ulimit -v). None where the system tells none of them."""
+    found: list[float] = []
+    own = _numbers("/proc/self/status")
+    resident, addresses = own.get("VmRSS", 0), own.get("VmSize", 0)
+    if (free := _numbers("/proc/meminfo").get("MemAvailable")) is not None:
+        found.append(free + resident)
+    with suppress(OSError, ValueError):
+        found.append(float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            # Addresses that thread pools reserve and hardly use count against this limit: about every second one.
+            found.append((limit - addresses) / 2 + resident)
+    return min(found, default=None)
+
+
+def _numbers(path: str) -> dict[str, int]:
+    """Bytes by name from one of the system's tables of `name: number kB`; empty where there is none."""
+    if not os.path.exists(path):
+        return {}
+    with suppress(OSError):
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        return {name: 1024 * int(number) for name, number in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+    return {}
