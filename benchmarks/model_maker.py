@@ -20,7 +20,7 @@ from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.sources.locate import load_vocabulary
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import ENGINES
-from textclf.runs.compare import compare
+from textclf.runs.comparison.engines import compare_engines
 
 
 def write_random_encoder(folder: Path, layers: int) -> Path:
@@ -58,7 +58,7 @@ def main() -> None:
             )
             for engine in ENGINES
         }
-        comparison = compare(recipes, list(range(1, arguments.seeds + 1)), arguments.out, force=True)
+        comparison = compare_engines(recipes, list(range(1, arguments.seeds + 1)), arguments.out, force=True)
     print(comparison.as_markdown())
 
 

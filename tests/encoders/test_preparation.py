@@ -20,7 +20,7 @@ from textclf.errors import EncoderError
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.runs.check import check
-from textclf.runs.compare import _with_split
+from textclf.runs.comparison.engines import _with_split
 from textclf.runs.train import train
 
 LONG = " ".join(["good"] * 300)

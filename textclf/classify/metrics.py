@@ -110,6 +110,35 @@ def accuracy_interval(metrics: Metrics) -> tuple[float, float]:
     return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
 
 
+def accuracy_difference_interval(rows: int, gained: int, lost: int) -> tuple[float, float]:
+    """The 95 % confidence interval of the difference of two accuracies on the same rows, in -1..1.
+
+    `gained` rows are right with the second model only, `lost` rows with the first only. Wald's interval for paired
+    proportions with half a row added to each of the four cells (Agresti and Min, Statistics in Medicine 24, 2005,
+    p. 729-740), which also holds for few rows.
+    """
+    gained_more, lost_more, all_rows = gained + 0.5, lost + 0.5, rows + 2
+    middle = (gained_more - lost_more) / all_rows
+    reach = 1.959964 * math.sqrt(gained_more + lost_more - (gained_more - lost_more) ** 2 / all_rows) / all_rows
+    return max(-1.0, middle - reach), min(1.0, middle + reach)
+
+
+def mcnemar_p_value(gained: int, lost: int) -> float:
+    """The two-sided p-value of McNemar's exact test, in 0..1: how probable a split at least as uneven is by chance.
+
+    `gained` rows are right with the second model only, `lost` rows with the first only. If the models were equally good,
+    each of these rows would be either with probability 1/2, so `lost` would be binomially distributed (McNemar,
+    Psychometrika 12, 1947, p. 153-157, with this distribution itself in place of its approximation by chi-squared).
+    """
+    rows, fewer = gained + lost, min(gained, lost)
+    # In logarithms, since the numbers of ways have thousands of digits.
+    logarithms = (
+        math.lgamma(rows + 1) - math.lgamma(count + 1) - math.lgamma(rows - count + 1) - rows * math.log(2)
+        for count in range(fewer + 1)
+    )
+    return min(1.0, 2 * math.fsum(map(math.exp, logarithms)))
+
+
 def guessing_warning(metrics: Metrics, split: str) -> str | None:
     """Says that a model is not better than its commonest label, where it is not; `split` names the measured rows."""
     commonest = max(metrics.per_label, key=lambda label: label.support)

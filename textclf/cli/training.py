@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from textclf.cli.group import cli, continues_if, offline_option
-from textclf.cli.options import PATH, RECIPE, RUN
+from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN
 from textclf.recipe.values import ENGINES
-from textclf.terminal.door import json_text, write_message, write_result
+from textclf.terminal.door import json_text, write_result
 from textclf.terminal.native_log import load_tensorflow
 
 
@@ -94,43 +95,57 @@ def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, f
     write_result(report.as_text(), needed=False)
 
 
-@cli.command("compare", short_help="Train with several engines and compare.")
-@click.argument("recipe", type=RECIPE)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--engines", default=",".join(ENGINES), show_default=True, help="Engines, separated by commas.")
+@cli.command("compare", short_help="Compare runs, recipes or engines.")
+@click.argument("items", nargs=-1, required=True, metavar="RUN|RECIPE... [KEY=VALUE]...")
+@click.option(
+    "--data", type=DATA_PATH, metavar="FILE", help="Labelled rows to measure on (default: the first run's test split)."
+)
+@click.option("--engines", help=f"Engines that train one RECIPE, separated by commas (default: {','.join(ENGINES)}).")
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of trainings per engine."
 )
-@click.option("-o", "--output", type=PATH, help="Folder to write (default: runs/<name>-compared).")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    help="Folder to write (default: runs/<name>-compared if a recipe is trained, none if only runs are compared).",
+)
 @click.option("--force", is_flag=True, help="Replace the folder if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @offline_option
 def compare_command(
-    recipe: str,
-    overrides: tuple[str, ...],
-    engines: str,
+    items: tuple[str, ...],
+    data: Path | None,
+    engines: str | None,
     seeds: int,
     output: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Train RECIPE with several engines on the same split and encoder, and show their results side by side.
+    """Compare the models of finished runs, and of recipes, which are trained first.
 
-    For each training: time to the first step, examples per second, peak memory, accuracy, time of the export, size,
-    latency, and the predictions that quantisation changed. Run nothing else on the machine meanwhile.
+    All models are run on the same rows. For each run: accuracy, macro-F1, loss and size. For each run against the first:
+    the difference of the accuracies with its confidence interval, whether it is significant (McNemar's exact test), the
+    differences per label, and the rows that get different labels. KEY=VALUE changes a setting of the recipes.
+
+    One RECIPE alone is trained with several engines on the same split and encoder. For each training: time to the first
+    step, examples per second, peak memory, accuracy, time of the export, size, latency, and the predictions that
+    quantisation changed. Run nothing else on the machine meanwhile.
     """
-    names = list(dict.fromkeys(name.strip() for name in engines.split(",")))
-    if unknown := [name for name in names if name not in ENGINES]:
+    compared, overrides = _items_and_overrides(items)
+    names = None if engines is None else [name.strip() for name in engines.split(",")]
+    if unknown := [name for name in names or () if name not in ENGINES]:
         raise click.UsageError(f"--engines: {unknown[0] or engines!r} is no engine; choose from {', '.join(ENGINES)}")
-    from textclf.recipe.reading import load_recipe
-
-    recipes = {name: load_recipe(recipe, (*overrides, f"training.engine={name}")) for name in names}
-    load_tensorflow()
     from textclf.runs.compare import compare
 
-    first = recipes[names[0]]
-    chosen = [first.training.seed + number for number in range(seeds)]
-    folder = output or Path("runs") / f"{first.name}-compared"
-    comparison = compare(recipes, chosen, folder, force=force)
+    comparison = compare(compared, output, overrides=overrides, data=data, engines=names, seeds=seeds, force=force)
     write_result(json_text(comparison.as_dict()) if as_json else comparison.as_text())
-    write_message(f"Written to {folder}: comparison.md, comparison.json and the runs")
+
+
+def _items_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Runs and recipes, and the settings that follow them. A path may hold an equals sign."""
+    overrides = [word for word in words[1:] if "=" in word and not Path(word).exists()]
+    items = [word for word in words if word not in overrides]
+    for item in items:
+        PATH.convert(item, None, None)
+    return items, overrides

@@ -70,8 +70,22 @@ def load_dataset(settings: DatasetSettings, seed: int, reading: Reading = as_wri
             "aside for validation; add rows, or set dataset.validation to a file"
         )
     findings += findings_of_splits(splits, labels)
-    digests = {path: _sha256(path) for path in paths.values()}
+    digests = {path: sha256_of(path) for path in paths.values()}
     return Dataset(list(labels), splits["train"], splits["validation"], splits.get("test"), findings, digests)
+
+
+def load_examples(settings: DatasetSettings, path: Path) -> Examples:
+    """The labelled rows of one file, with the columns of `settings`; rows with an empty text are left out.
+
+    Raises DataError with every problem, one a line.
+    """
+    errors: list[str] = []
+    readers: list[FileReader] = []
+    examples = _read_examples("test", path, settings, errors, readers)
+    errors += encoding_errors(readers)
+    if errors or examples is None:
+        raise DataError("\n".join(errors))
+    return examples
 
 
 def _read_examples(
@@ -144,7 +158,8 @@ def _collect(examples: Examples, reader: FileReader, columns: Sequence[int]) -> 
     return errors
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The hash of a file, as `Dataset.files` and a run's metrics have it."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):

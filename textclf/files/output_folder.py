@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +95,17 @@ class OutputFolder:
                 f"{self.target}: holds what textclf did not write, so it is not replaced: {_shown(place, foreign)}; "
                 f"move it to another place, or choose another {kind.argument}"
             )
+
+    def check_apart_from(self, inputs: Iterable[Path]) -> None:
+        """Raises RunError where something that is read lies in the folder that would be replaced."""
+        name = self.kind.name
+        for path in inputs:
+            for place in (self.place, self.path, self.replaced):
+                if inside(path, place):
+                    raise RunError(
+                        f"{self.target}: {path} is read by this {name} and lies in the folder that the {name} would "
+                        f"replace; move it to another place, or choose another {self.kind.argument}"
+                    )
 
     def is_complete(self) -> bool:
         """Whether the unfinished folder only has to be moved to its place."""

@@ -263,7 +263,7 @@ def template(name: str, *, escape: bool) -> Template:
         size=_size,
         duration=_duration,
         rows=lambda count: f"{count:,}",
-        markdown=_markdown,
+        markdown=markdown_text,
     )
     return environment.from_string(
         resources.files("textclf.runs").joinpath("templates").joinpath(name).read_text("utf-8")
@@ -314,7 +314,7 @@ def _grid(metrics: Metrics) -> list[tuple[LabelMetrics, list[tuple[int, float]]]
     ]
 
 
-def _markdown(text: object) -> str:
+def markdown_text(text: object) -> str:
     """Text of the user's as Markdown that shows it as it is, also within a table or at the start of a line."""
     visible = printable(" ".join(str(text).split()))
     escaped = re.sub(r"([\\`*_{}\[\]<>#|~&!$@])", r"\\\1", visible)

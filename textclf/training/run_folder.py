@@ -22,7 +22,6 @@ from textclf.files.output_folder import (
     OutputFolder,
     Say,
     disk_errors,
-    inside,
     open_place,
     read_json,
     readable_errors,
@@ -146,16 +145,6 @@ class RunFolder(OutputFolder):
     def begin(self) -> None:
         super().begin()
         (self.path / "checkpoints").mkdir()
-
-    def check_apart_from(self, inputs: Iterable[Path]) -> None:
-        """Raises RunError where something that is read lies in the folder that would be replaced."""
-        for path in inputs:
-            for place in (self.place, self.path, self.replaced):
-                if inside(path, place):
-                    raise RunError(
-                        f"{self.target}: {path} is read by this run and lies in the folder that the run would replace; "
-                        f"move it to another place, or choose another {self.kind.argument}"
-                    )
 
     def remedy(self) -> str:
         """How to go on after an error."""

@@ -15,8 +15,10 @@ from textclf.export.writing import export_classifier
 from textclf.files.output_folder import foreign_entries
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
-from textclf.runs import compare as comparison
-from textclf.runs.compare import Comparison, Measurement, compare
+from textclf.runs.comparison import engines as comparison
+from textclf.runs.comparison.engines import Comparison, Measurement
+from textclf.runs.comparison.engines import compare_engines as compare
+from textclf.runs.comparison.folder import COMPARISON
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.weights import ClassifierWeights
 
@@ -185,7 +187,7 @@ def test_the_whole_comparison_runs_and_its_folder_can_be_moved_and_replaced(
     again = load_recipe(folder / measured["run"] / "recipe.yaml")
     assert again.dataset.train == folder / "data" / "train.csv"
     recipes = {"native": again}
-    assert not foreign_entries(folder, comparison.COMPARISON.entries)
+    assert not foreign_entries(folder, COMPARISON.entries)
     missing = again.dataset.model_copy(update={"train": tmp_path / "missing.csv"})
     with pytest.raises(DataError):
         compare(

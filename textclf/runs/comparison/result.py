@@ -1,0 +1,264 @@
+"""What a comparison of runs found: numbers and rows, as text for a terminal, Markdown, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textclf.classify.metrics import (
+    Metrics,
+    accuracy_difference_interval,
+    accuracy_interval,
+    mcnemar_p_value,
+)
+from textclf.files.writing import write_text
+from textclf.runs.report import markdown_text
+from textclf.terminal.tables import text_table
+
+_SIGNIFICANT = 0.05
+
+# What is shown of long lists in a terminal; the files have all of it.
+_SHOWN_LABELS = 10
+
+_SHOWN_ROWS = 5
+
+_SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """One run: its numbers on the compared rows, the bytes of its model, its encoder and how many rows it was trained on."""
+
+    name: str
+    metrics: Metrics
+    bytes: int
+    encoder: str
+    training_rows: int
+
+    def as_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        values["metrics"] = {**self.metrics.as_dict(), "accuracy_interval": list(accuracy_interval(self.metrics))}
+        return values
+
+
+@dataclass(frozen=True)
+class LabelDifference:
+    """By how much the second run's recall and F1 of a label are higher, in -1..1; `support` rows have the label."""
+
+    label: str
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class PairDifference:
+    """The run `second` against the run `first`.
+
+    `accuracy` is by how much the second's is higher, in -1..1, with its 95 % confidence `interval`. `gained` rows are
+    right with the second only, `lost` rows with the first only; `p_value` is that of McNemar's exact test. The runs give
+    different labels to `disagreeing_rows`. `labels` are sorted by the size of the difference, the largest first.
+    """
+
+    first: str
+    second: str
+    accuracy: float
+    interval: tuple[float, float]
+    gained: int
+    lost: int
+    p_value: float
+    disagreeing_rows: int
+    labels: list[LabelDifference]
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether chance alone would make a difference of this size in less than one of twenty comparisons."""
+        return self.p_value < _SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A row that not all runs give the same label: its number as a spreadsheet counts, its text, its true label, and the
+    label that each run gives, in the order of the runs."""
+
+    row: int
+    text: str
+    label: str
+    given: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Runs measured on the same `rows` rows, which `measured_on` describes."""
+
+    measured_on: str
+    rows: int
+    warnings: list[str]
+    models: list[ComparedModel]
+    pairs: list[PairDifference]
+    disagreements: list[Disagreement]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All numbers; the rows on which the runs disagree are counted only."""
+        return {
+            "kind": "runs",
+            "measured_on": self.measured_on,
+            "rows": self.rows,
+            "warnings": self.warnings,
+            "runs": [model.as_dict() for model in self.models],
+            "pairs": [asdict(pair) for pair in self.pairs],
+            "disagreeing_rows": len(self.disagreements),
+        }
+
+    def table(self) -> list[list[str]]:
+        """The first line is the header: what is measured, then one column for each run."""
+        models = self.models
+        intervals = [accuracy_interval(model.metrics) for model in models]
+        return [
+            ["", *(model.name for model in models)],
+            ["accuracy", *(f"{100 * model.metrics.accuracy:.1f} %" for model in models)],
+            ["95 % confidence interval", *(f"{100 * low:.1f}–{100 * high:.1f} %" for low, high in intervals)],
+            ["macro-F1", *(f"{100 * model.metrics.macro_f1:.1f} %" for model in models)],
+            ["loss", *(f"{model.metrics.loss:.4f}" for model in models)],
+            ["model.tflite", *(f"{model.bytes / 1e6:.2f} MB" for model in models)],
+            ["encoder", *(model.encoder for model in models)],
+            ["training rows", *(f"{model.training_rows:,}" for model in models)],
+        ]
+
+    def as_text(self) -> str:
+        header, *lines = self.table()
+        parts = [f"Measured on {self.measured_on}.", text_table(header, lines)]
+        parts += [_pair_text(pair, self.rows) for pair in self.pairs]
+        if self.disagreements:
+            parts.append(self._disagreements_text())
+        return "\n\n".join(parts)
+
+    def _disagreements_text(self) -> str:
+        shown = self.disagreements[:_SHOWN_ROWS]
+        names = [model.name for model in self.models]
+        table = text_table(
+            ["row", "text", "true label", *names],
+            [[f"{one.row}", _shortened(one.text, _SHOWN_CHARACTERS), one.label, *one.given] for one in shown],
+            left_columns=3 + len(names),
+        )
+        count = len(self.disagreements)
+        more = f", the first {len(shown)}" if count > len(shown) else ""
+        return f"Rows with different labels: {count:,} of {self.rows:,}{more}\n{table}"
+
+    def as_markdown(self) -> str:
+        header, *lines = self.table()
+        names = [model.name for model in self.models]
+        parts = [
+            f"# {' and '.join(map(markdown_text, names))}",
+            f"Measured on {markdown_text(self.measured_on)}.",
+            *(f"**Warning:** {markdown_text(warning)}" for warning in self.warnings),
+            _markdown_table([header[0] or "measured", *header[1:]], lines),
+        ]
+        for pair in self.pairs:
+            parts += [
+                f"## {markdown_text(pair.second)} against {markdown_text(pair.first)}",
+                markdown_text(_verdict(pair, self.rows)),
+                _markdown_table(_LABEL_HEADER, [_label_line(label) for label in pair.labels]),
+            ]
+        if len(self.models) > 1:
+            parts.append(f"The runs disagree on {len(self.disagreements):,} of {self.rows:,} rows: disagreements.csv.")
+        return "\n\n".join(parts) + "\n"
+
+    def write_disagreements(self, path: Path) -> None:
+        """One line for each row on which the runs disagree."""
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["row", "text", "true label", *(model.name for model in self.models)])
+            writer.writerows([one.row, one.text, one.label, *one.given] for one in self.disagreements)
+
+    def write(self, folder: Path, json: str) -> None:
+        """Writes comparison.md, comparison.json with the text `json`, and disagreements.csv."""
+        self.write_disagreements(folder / "disagreements.csv")
+        write_text(folder / "comparison.json", json)
+        write_text(folder / "comparison.md", self.as_markdown())
+
+
+# --- Two runs --------------------------------------------------------------------------------------------------------
+def difference_of(
+    first: ComparedModel, second: ComparedModel, given: tuple[np.ndarray, np.ndarray], truth: np.ndarray
+) -> PairDifference:
+    """`given` are the label indices int [rows] that the two runs give, `truth` the true ones."""
+    is_right, is_second_right = (labels == truth for labels in given)
+    gained, lost = int((is_second_right & ~is_right).sum()), int((is_right & ~is_second_right).sum())
+    labels = [
+        LabelDifference(one.label, other.recall - one.recall, other.f1 - one.f1, one.support)
+        for one, other in zip(first.metrics.per_label, second.metrics.per_label, strict=True)
+    ]
+    return PairDifference(
+        first=first.name,
+        second=second.name,
+        accuracy=(gained - lost) / len(truth),
+        interval=accuracy_difference_interval(len(truth), gained, lost),
+        gained=gained,
+        lost=lost,
+        p_value=mcnemar_p_value(gained, lost),
+        disagreeing_rows=int((given[0] != given[1]).sum()),
+        labels=sorted(labels, key=lambda label: (-abs(label.f1), -abs(label.recall))),
+    )
+
+
+# --- Words for people ------------------------------------------------------------------------------------------------
+_LABEL_HEADER = ("label", "recall", "F1", "rows")
+
+
+def _pair_text(pair: PairDifference, rows: int) -> str:
+    changed = [label for label in pair.labels if label.f1 or label.recall]
+    text = _verdict(pair, rows)
+    if changed:
+        text += "\n" + text_table(_LABEL_HEADER, [_label_line(label) for label in changed[:_SHOWN_LABELS]])
+    if len(changed) > _SHOWN_LABELS:
+        text += f"\nand {len(changed) - _SHOWN_LABELS:,} labels with smaller differences"
+    return text
+
+
+def _verdict(pair: PairDifference, rows: int) -> str:
+    low, high = pair.interval
+    judged = "significant" if pair.is_significant else "not significant, so it may be chance"
+    p_value = "p < 0.001" if pair.p_value < 0.001 else f"p = {pair.p_value:.3f}"
+    return (
+        f"{pair.second} against {pair.first}: accuracy {_points(pair.accuracy)} points "
+        f"(95 % confidence interval: {_points(low)} to {_points(high)}).\n"
+        f"Right with {pair.second} only: {pair.gained:,} rows; right with {pair.first} only: {pair.lost:,} rows; "
+        f"different labels: {pair.disagreeing_rows:,} of {rows:,} rows.\n"
+        f"McNemar's exact test: {p_value}; at the 5 % level the difference is {judged}."
+    )
+
+
+def _label_line(label: LabelDifference) -> list[str]:
+    return [label.label, _points(label.recall), _points(label.f1), f"{label.support:,}"]
+
+
+def _points(difference: float) -> str:
+    rounded = round(100 * difference, 1)
+    return f"{rounded:+.1f}" if rounded else "0.0"
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def one_line(texts: Sequence[str], limit: int = 200) -> str:
+    """The texts of a row on one line, at most `limit` characters."""
+    return _shortened(" | ".join(" ".join(text.split()) for text in texts), limit)
+
+
+def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [[_markdown_cell(cell) for cell in line] for line in (header, *lines)]
+    rows.insert(1, ["---", *["---:"] * (len(header) - 1)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _markdown_cell(text: str) -> str:
+    """Numbers of our own stay as they are; the rest may come from the data."""
+    return text if re.fullmatch(r"[+-]?\d[\d.,–]*(?: %| MB)?", text) else markdown_text(text)

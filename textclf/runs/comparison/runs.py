@@ -1,0 +1,294 @@
+"""Finished runs → their models measured on the same rows: which is better, where, and is the difference more than chance?
+
+The models run on LiteRT, so no TensorFlow is needed. A comparison is fair only on rows that no run, or every run, was
+trained on, so the training rows of each run are looked up in its data files, whose hashes are in its metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textclf.classify.classifier import Classifier
+from textclf.classify.metrics import evaluate
+from textclf.data.dataset import load_examples, sha256_of
+from textclf.data.examples import Dataset, Split
+from textclf.data.findings.finding import named
+from textclf.data.tokens.row_keys import Reading
+from textclf.encoders.prepare import load_recipe_data, reading_of
+from textclf.errors import ArgumentError, DataError, RunError, TextclfError
+from textclf.recipe.reading import load_recipe
+from textclf.recipe.settings import Recipe
+from textclf.runs.comparison.result import (
+    ComparedModel,
+    Disagreement,
+    RunComparison,
+    difference_of,
+    one_line,
+)
+from textclf.training.run_folder import read_metrics
+
+
+@dataclass(frozen=True)
+class _FinishedRun:
+    """A run's model, and from its folder the recipe and the numbers of the training."""
+
+    name: str
+    recipe: Recipe
+    metrics: dict[str, Any]
+    classifier: Classifier
+
+    @property
+    def reading(self) -> Reading:
+        """Which rows its model cannot tell apart."""
+        return reading_of(self.recipe, self.classifier.tokenizer)
+
+    @property
+    def data_files(self) -> list[Path]:
+        settings = self.recipe.dataset
+        return [path for path in (settings.train, settings.validation, settings.test) if isinstance(path, Path)]
+
+    def dataset(self) -> Dataset:
+        """The rows it was trained on and measured on, split as they were then.
+
+        Raises DataError where a data file is missing, or is not the one that the run has read.
+        """
+        recorded = {(Path(name).name, digest) for name, digest in self.metrics.get("files", {}).items()}
+        for path in self.data_files:
+            if not path.is_file():
+                raise DataError(f"{path}: the data file of the run {self.name} is missing")
+            if (path.name, sha256_of(path)) not in recorded:
+                raise DataError(f"{path}: the file has changed since the run {self.name} was trained on it")
+        _, dataset = load_recipe_data(self.recipe, self.classifier.tokenizer)
+        return dataset
+
+
+def compare_runs(folders: Sequence[Path], data: Path | None = None) -> RunComparison:
+    """Measures the models of finished runs on the same rows.
+
+    The rows are those of the first run's test split, or of its validation split where it has no test, or of the file
+    `data`, which needs the columns of the first run's recipe. Rows that only some of the runs were trained on are left
+    out. Raises RunError for runs with other labels or columns and where no row is left, DataError for data that cannot
+    be read or has changed, and ModelError for a run without a model.
+    """
+    with ExitStack() as stack:
+        runs = _open_runs(folders, stack)
+        datasets, warnings = _datasets(runs, needed=data is None)
+        measured = _first_split(datasets[0]) if data is None else _labelled_rows(runs[0], data)
+        if data is None:
+            warnings += _warnings_about_splits(runs, datasets, measured)
+        kept, found = _fair_rows(runs, datasets, measured)
+        measured_on = _description(measured, kept, runs[0].name if data is None else None)
+        return _compare(runs, _selected(measured, kept), measured_on, [*warnings, *found])
+
+
+def check_runs(folders: Sequence[Path]) -> None:
+    """Raises as `compare_runs` where finished runs cannot be compared, whatever the rows."""
+    with ExitStack() as stack:
+        _open_runs(folders, stack)
+
+
+# --- The runs --------------------------------------------------------------------------------------------------------
+def _open_runs(folders: Sequence[Path], stack: ExitStack) -> list[_FinishedRun]:
+    """The runs with their models, which the stack closes."""
+    runs = [
+        _FinishedRun(
+            name=name,
+            metrics=read_metrics(folder),
+            classifier=stack.enter_context(Classifier(folder)),
+            recipe=load_recipe(folder / "recipe.yaml"),
+        )
+        for folder, name in zip(folders, _unique_names(folders), strict=True)
+    ]
+    _check_comparable(runs)
+    return runs
+
+
+def _unique_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many of the folders around them as tell them apart. Raises ArgumentError for one that
+    is given twice."""
+    places = [folder.resolve() for folder in folders]
+    names: list[str] = []
+    for index, place in enumerate(places):
+        if place in places[:index]:
+            raise ArgumentError(f"{folders[index]}: this run is named twice; name each run once")
+    for depth in range(1, max((len(place.parts) for place in places), default=0) + 1):
+        names = ["/".join(place.parts[-depth:]) for place in places]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _check_comparable(runs: Sequence[_FinishedRun]) -> None:
+    first = runs[0]
+    for other in runs[1:]:
+        ours, theirs = first.classifier.labels, other.classifier.labels
+        if set(ours) != set(theirs):
+            only = [
+                f"only {run.name} has {named(sorted(more))}"
+                for run, more in ((first, set(ours) - set(theirs)), (other, set(theirs) - set(ours)))
+                if more
+            ]
+            raise RunError(
+                f"{other.name}: its labels are not those of {first.name}: {'; '.join(only)}; compare runs that have the same "
+                "labels, or set dataset.labels in both recipes and train again"
+            )
+        if first.recipe.dataset.text != other.recipe.dataset.text:
+            columns = [" and ".join(run.recipe.dataset.text) for run in (other, first)]
+            raise RunError(
+                f"{other.name}: reads the text of {columns[0]}, but {first.name} reads {columns[1]}; compare runs that "
+                "have the same dataset.text"
+            )
+
+
+def _datasets(runs: Sequence[_FinishedRun], *, needed: bool) -> tuple[list[Dataset | None], list[str]]:
+    """The data of each run, None where it cannot be read; then a warning says so. Where the rows of the first run are
+    `needed`, it is an error."""
+    datasets: list[Dataset | None] = []
+    warnings = []
+    for run in runs:
+        try:
+            datasets.append(run.dataset())
+        except TextclfError as error:
+            if needed and run is runs[0]:
+                raise DataError(
+                    f"{error}; restore the file, or name other labelled rows with data= (--data FILE)"
+                ) from error
+            datasets.append(None)
+            warnings.append(
+                f"{error}. Some of the measured rows may be its training rows, which would make the comparison unfair; "
+                "restore the file, or measure on rows that no run was trained on"
+            )
+    return datasets, warnings
+
+
+# --- The rows --------------------------------------------------------------------------------------------------------
+def _first_split(dataset: Dataset | None) -> Split:
+    assert dataset is not None, "the data of the first run is needed"
+    return dataset.test or dataset.validation
+
+
+def _labelled_rows(run: _FinishedRun, data: Path) -> Split:
+    """All rows of a file that have a text."""
+    examples = load_examples(run.recipe.dataset, data)
+    index_of = {label: index for index, label in enumerate(run.classifier.labels)}
+    if unknown := sorted(set(examples.labels) - index_of.keys()):
+        raise DataError(
+            f"{data}: has labels that the runs do not know: {named(unknown)}; correct or remove these rows. The runs know "
+            f"{named(run.classifier.labels)}"
+        )
+    truth = np.array([index_of[label] for label in examples.labels], np.int32)
+    return Split("data", examples.texts, truth, examples.rows, data)
+
+
+def _description(split: Split, kept: np.ndarray, run: str | None) -> str:
+    used = f"{len(kept):,}" if kept.all() else f"{int(kept.sum()):,} of {len(kept):,}"
+    return f"{used} rows of {split.file.name}" + (f", the {split.name} split of {run}" if run is not None else "")
+
+
+def _warnings_about_splits(
+    runs: Sequence[_FinishedRun], datasets: Sequence[Dataset | None], measured: Split
+) -> list[str]:
+    warnings = []
+    if measured.name == "validation":
+        warnings.append(
+            f"{runs[0].name} has no test split. Its validation rows also chose its best epoch, so its results on them are "
+            "slightly optimistic; set dataset.test, or name other labelled rows with data= (--data FILE)"
+        )
+    for run, dataset in zip(runs[1:], datasets[1:], strict=True):
+        if dataset is not None and sorted(_first_split(dataset).texts) != sorted(measured.texts):
+            warnings.append(
+                f"{run.name} was measured on other rows after its training (its own {_first_split(dataset).name} split), so "
+                "its numbers here differ from those in its report"
+            )
+    return warnings
+
+
+def _fair_rows(
+    runs: Sequence[_FinishedRun], datasets: Sequence[Dataset | None], measured: Split
+) -> tuple[np.ndarray, list[str]]:
+    """Which of the measured rows are used, bool [rows], and warnings about the others."""
+    rows = len(measured.rows)
+    trained_on = {
+        run.name: _rows_trained_on(run, dataset, measured)
+        for run, dataset in zip(runs, datasets, strict=True)
+        if dataset is not None
+    }
+    by_any, by_all = np.zeros(rows, bool), np.full(rows, bool(trained_on))
+    for its_rows in trained_on.values():
+        by_any |= its_rows
+        by_all &= its_rows
+    unfair = by_any & ~by_all
+    warnings = []
+    if unfair.any():
+        counts = {name: int((its_rows & unfair).sum()) for name, its_rows in trained_on.items()}
+        whose = " and ".join(f"{name} ({count:,})" for name, count in counts.items() if count)
+        what = f"{int(unfair.sum()):,} of {rows:,} rows are training rows of {whose}, but not of every run"
+        if unfair.all():
+            raise RunError(
+                f"{what}, so no row is left for a fair comparison; train all runs on the same split, or name labelled rows "
+                "that no run was trained on with data= (--data FILE)"
+            )
+        warnings.append(
+            f"{what}. They are left out, because they would make the comparison unfair; to use all rows, train all runs on "
+            "the same split"
+        )
+    if by_all.any():
+        warnings.append(
+            f"{int(by_all.sum()):,} of {rows:,} rows are training rows of every run, so the accuracies are too high; "
+            "measure on rows that no run was trained on"
+        )
+    return ~unfair, warnings
+
+
+def _rows_trained_on(run: _FinishedRun, dataset: Dataset, measured: Split) -> np.ndarray:
+    """Which of the measured rows the run's model cannot tell from one of its training rows, bool [rows]."""
+    reading = run.reading
+    training = set(reading(dataset.train.texts).keys)
+    return np.array([key in training for key in reading(measured.texts).keys], bool)
+
+
+def _selected(split: Split, kept: np.ndarray) -> Split:
+    numbers = np.flatnonzero(kept).tolist()
+    return Split(
+        split.name, [split.texts[i] for i in numbers], split.labels[kept], [split.rows[i] for i in numbers], split.file
+    )
+
+
+# --- The comparison --------------------------------------------------------------------------------------------------
+def _compare(runs: Sequence[_FinishedRun], split: Split, measured_on: str, warnings: list[str]) -> RunComparison:
+    labels = runs[0].classifier.labels
+    models, given = [], []
+    for run in runs:
+        order = [run.classifier.labels.index(label) for label in labels]
+        probabilities = run.classifier.probabilities(split.texts)[:, order]
+        given.append(probabilities.argmax(axis=1))
+        models.append(
+            ComparedModel(
+                name=run.name,
+                metrics=evaluate(probabilities, split.labels, labels),
+                bytes=run.classifier.path.stat().st_size,
+                encoder=str(run.metrics["encoder"]["source"]),
+                training_rows=run.metrics["rows"]["train"],
+            )
+        )
+    pairs = [
+        difference_of(models[0], model, (given[0], theirs), split.labels)
+        for model, theirs in zip(models[1:], given[1:], strict=True)
+    ]
+    answers = np.stack(given, axis=1)
+    disagreements = [
+        Disagreement(
+            row=split.rows[index],
+            text=one_line(split.texts[index]),
+            label=labels[split.labels[index]],
+            given=tuple(labels[label] for label in answers[index]),
+        )
+        for index in np.flatnonzero((answers != answers[:, :1]).any(axis=1)).tolist()
+    ]
+    return RunComparison(measured_on, len(split.rows), warnings, models, pairs, disagreements)
