@@ -331,3 +331,19 @@ def test_recipes_are_trained_first_and_compared_with_runs(place: Path, capfd: py
     assert (again.training.seed, again.dataset.train) == (2, place / "train.csv")
     metrics = json.loads((output / "runs" / "1-words" / "metrics.json").read_text())
     assert metrics["test"]["accuracy"] == values["runs"][0]["metrics"]["accuracy"]
+
+
+def test_arguments_that_do_not_fit_together_are_told_before_anything_is_trained(place: Path) -> None:
+    recipe = load_recipe("recipe.yaml")
+    smoothed = load_recipe("recipe.yaml", ["training.label_smoothing=0.1"])
+    for items, options, error, message in (
+        ([], {}, ArgumentError, "items is empty"),
+        (recipe, {"engines": ["fast"]}, ArgumentError, "'fast' is no engine; choose from native, model-maker"),
+        (recipe, {"data": "test.csv"}, ArgumentError, r"data \(--data\) is for comparing runs or several recipes"),
+        (recipe, {"overrides": ["training.epochs=2"]}, ArgumentError, "pass it to load_recipe instead"),
+        ([recipe, "recipe.yaml"], {"seeds": 2}, ArgumentError, r"seeds \(--seeds\) is for one recipe alone"),
+        (smoothed, {"engines": ["model-maker"]}, RecipeError, r"training\.label_smoothing is 0\.1, but Model Maker"),
+    ):
+        with pytest.raises(error, match=message):
+            compare(items, quiet=True, **options)  # type: ignore[arg-type]
+    assert not (place / "runs").exists()
