@@ -128,8 +128,8 @@ def test_a_named_encoding_is_read_and_written(model, tmp_path, expected):
 
 
 def test_rows_keep_their_order_over_many_windows(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_windows, "_FIRST_WINDOW_ROWS", 2)
-    monkeypatch.setattr(batch_windows, "_WINDOW_ROWS", 16)
+    monkeypatch.setattr(batch_windows, "FIRST_WINDOW_ROWS", 2)
+    monkeypatch.setattr(batch_windows, "WINDOW_ROWS", 16)
     source = write_rows(tmp_path / "input.csv", 400)
     summary = classify_file(model, source, tmp_path / "output.csv", num_threads=2)
     rows = read(tmp_path / "output.csv")
@@ -256,7 +256,7 @@ def test_a_row_that_is_too_long_for_memory_is_cut_and_says_so(model, tmp_path, m
 
 
 def test_strict_stops_at_the_first_bad_row_and_goes_on_once_it_is_mended(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_windows, "_FIRST_WINDOW_ROWS", 2)
+    monkeypatch.setattr(batch_windows, "FIRST_WINDOW_ROWS", 2)
     source, output = tmp_path / "input.csv", tmp_path / "output.csv"
     source.write_text("id,text\n1,good\n2,bad\n3,film\n4,\n5,food\n")
     with pytest.raises(DataError, match=r"row 5 has no text; correct it.*the 2 rows before it are done.*--resume"):
@@ -460,9 +460,9 @@ def test_a_killed_job_is_resumed_to_the_bytes_of_an_undisturbed_one(model, tmp_p
 @pytest.fixture
 def interrupted(model, tmp_path, monkeypatch) -> Path:
     """The output of a job that stopped inside a window, as by a power cut."""
-    monkeypatch.setattr(batch_windows, "_FIRST_WINDOW_ROWS", 8)
-    monkeypatch.setattr(batch_windows, "_WINDOW_ROWS", 8)
-    monkeypatch.setattr(batch_journal, "_SECONDS_BETWEEN_COMMITS", 0.0)
+    monkeypatch.setattr(batch_windows, "FIRST_WINDOW_ROWS", 8)
+    monkeypatch.setattr(batch_windows, "WINDOW_ROWS", 8)
+    monkeypatch.setattr(batch_journal, "SECONDS_BETWEEN_COMMITS", 0.0)
     source = write_rows(tmp_path / "input.csv", 100)
     output = tmp_path / "output.csv"
     write_bytes = batch_journal.UnfinishedOutput.write

@@ -85,7 +85,7 @@ def test_damage_anywhere_never_passes_as_data(tmp_path, form):
 
 
 def test_a_checksum_that_fails_says_that_the_rows_cannot_be_trusted(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_journal, "_SECONDS_BETWEEN_COMMITS", 0.0)
+    monkeypatch.setattr(batch_journal, "SECONDS_BETWEEN_COMMITS", 0.0)
     packed = bytearray(gzip.compress(write_rows(tmp_path / "plain.csv", 9000).read_bytes(), 0))
     packed[len(packed) // 20] ^= 1
     source = write(tmp_path / "input.csv.gz", bytes(packed))
@@ -190,8 +190,8 @@ def test_a_job_on_a_pipe_is_resumed_however_its_rows_arrive(model, tmp_path, mon
         write_bytes(self, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch_windows, "_FIRST_WINDOW_ROWS", 7)
-        patch.setattr(batch_windows, "_WINDOW_ROWS", 7)
+        patch.setattr(batch_windows, "FIRST_WINDOW_ROWS", 7)
+        patch.setattr(batch_windows, "WINDOW_ROWS", 7)
         patch.setattr(batch_journal.UnfinishedOutput, "write", write_or_stop)
         with pytest.raises(KeyboardInterrupt):
             job()

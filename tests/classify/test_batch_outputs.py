@@ -36,8 +36,8 @@ def source(tmp_path) -> Path:
 
 def stop_after(monkeypatch, model: Path, source: Path, output: Path, windows: int) -> None:
     """Interrupts a job after it has written some windows of eight rows."""
-    monkeypatch.setattr(batch_windows, "_FIRST_WINDOW_ROWS", 8)
-    monkeypatch.setattr(batch_windows, "_WINDOW_ROWS", 8)
+    monkeypatch.setattr(batch_windows, "FIRST_WINDOW_ROWS", 8)
+    monkeypatch.setattr(batch_windows, "WINDOW_ROWS", 8)
     write_bytes = batch_journal.UnfinishedOutput.write
     written: list[bytes] = []
 

@@ -137,7 +137,7 @@ def test_results_are_forgotten_when_there_are_too_many(classifier, monkeypatch, 
 
 
 def test_more_texts_than_go_at_once_come_back_in_order(classifier, monkeypatch):
-    monkeypatch.setattr("textclf.classify.classifier._CALL_TEXTS", 3)
+    monkeypatch.setattr("textclf.classify.classifier.CALL_TEXTS", 3)
     texts = [(f"film {number}",) for number in range(20)]
     together = classifier.probabilities(texts)
     alone = np.concatenate([classifier.probabilities([text]) for text in texts])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests.tiny import ids_of
-from textclf.data.tokens import words as word_tokenizer
 from textclf.data.tokens.encoded import pad
 from textclf.data.tokens.words import DELIMITER_PATTERN, WordTokenizer, device_splitter
 from textclf.errors import EncoderError
@@ -136,10 +135,9 @@ def test_patterns_that_would_backtrack_take_no_time(pattern):
     assert time.thread_time() - begun < 1
 
 
-def test_a_pattern_that_reads_the_whole_rest_for_each_delimiter_is_given_up(monkeypatch):
-    monkeypatch.setattr(word_tokenizer, "_SECONDS_A_TEXT", 0.05)
-    split = device_splitter("x[^y]*y|x")
-    with pytest.raises(EncoderError, match="needs more than 0 s for a text of 100,000 bytes"):
+def test_a_pattern_that_reads_the_whole_rest_for_each_delimiter_is_given_up():
+    split = device_splitter("x[^y]*y|x", seconds_a_text=0.05)
+    with pytest.raises(EncoderError, match=r"needs more than 0\.05 s for a text of 100,000 bytes"):
         split("x" * 100_000)
 
 

@@ -294,7 +294,7 @@ def test_a_dead_proxy_is_named_as_the_cause(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_server_that_falls_silent_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TIMEOUTS", (0.2, 0.2))
+    monkeypatch.setattr(module, "TIMEOUTS", (0.2, 0.2))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sockets: list[socket.socket] = []
 

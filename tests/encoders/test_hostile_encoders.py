@@ -157,7 +157,7 @@ def test_a_library_that_dies_or_hangs_over_an_hdf5_file_is_an_answer(
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setattr(hdf5_file.sys, "executable", str(program))
-        monkeypatch.setattr(hdf5_file, "_LEAST_TIME", 0.5)
+        monkeypatch.setattr(hdf5_file, "LEAST_TIME", 0.5)
         with pytest.raises(EncoderError, match=message):
             read_encoder(tmp_path)
 

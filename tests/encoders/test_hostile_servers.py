@@ -150,8 +150,8 @@ SLOW = {
 
 @pytest.mark.parametrize("what", SLOW)
 def test_a_server_that_drips_is_given_up(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SECONDS_FOR_HEADERS", 0.5)
-    monkeypatch.setattr(module, "_SECONDS_A_CHUNK", 0.5)
+    monkeypatch.setattr(module, "SECONDS_FOR_HEADERS", 0.5)
+    monkeypatch.setattr(module, "SECONDS_A_CHUNK", 0.5)
     begun = time.monotonic()
     for url in dripping(SLOW[what]):
         with pytest.raises(EncoderError, match="the server is too slow: it sends less than 1 kB a second"):
@@ -160,8 +160,8 @@ def test_a_server_that_drips_is_given_up(what: str, tmp_path: Path, monkeypatch:
 
 
 def test_a_hub_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SECONDS_FOR_HEADERS", 0.5)
-    monkeypatch.setattr(module, "_SECONDS_A_CHUNK", 0.5)
+    monkeypatch.setattr(module, "SECONDS_FOR_HEADERS", 0.5)
+    monkeypatch.setattr(module, "SECONDS_A_CHUNK", 0.5)
     for url in dripping(SLOW["headers"]):
         monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setenv("KAGGLE_API_ENDPOINT", url)
@@ -173,7 +173,7 @@ def test_a_hub_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_transfer_ends_at_the_latest_when_its_time_is_over(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LONGEST_TRANSFER", 1.0)
+    monkeypatch.setattr(module, "LONGEST_TRANSFER", 1.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: time.sleep(0.05), time=time.time))
 
     def cut(request: Request) -> Answer:

@@ -42,7 +42,7 @@ def behave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     environment = Environment(tmp_path, Path(sys.executable), "", {}, 0.0, 0)
     for module in ("textclf.model_maker.engine", "textclf.runs.train"):
         monkeypatch.setattr(f"{module}.require_environment", lambda: environment)
-    monkeypatch.setattr("textclf.model_maker.process._SECONDS_TO_END", 0.3)
+    monkeypatch.setattr("textclf.model_maker.process.SECONDS_TO_END", 0.3)
     monkeypatch.setattr(job, "_write_encoder", lambda *_: {"encoder": "mobilebert", "learning_rate": 1.0})
     monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
 

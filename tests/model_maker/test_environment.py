@@ -52,7 +52,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     uv.chmod(uv.stat().st_mode | stat.S_IXUSR)
     calls = tmp_path / "calls"
     monkeypatch.setattr(environment, "_check_machine", lambda: str(uv))
-    monkeypatch.setattr("textclf.model_maker.process._SECONDS_TO_END", 0.5)
+    monkeypatch.setattr("textclf.model_maker.process.SECONDS_TO_END", 0.5)
     monkeypatch.setenv("TEXTCLF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "no-pyenv"))
     monkeypatch.setenv("FAKE_UV_CALLS", str(calls))

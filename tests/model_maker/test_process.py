@@ -54,7 +54,7 @@ def test_what_the_process_wrote_last_is_looked_at_after_its_end(tmp_path: Path) 
 def test_a_deaf_process_and_its_child_are_ended_when_looking_on_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textclf.model_maker.process._SECONDS_TO_END", 0.3)
+    monkeypatch.setattr("textclf.model_maker.process.SECONDS_TO_END", 0.3)
     script = (
         f"import subprocess, sys, os\nchild = subprocess.Popen([sys.executable, '-c', {_DEAF!r}])\n"
         f"open('pids', 'w').write(f'{{os.getpid()}} {{child.pid}}')\n{_DEAF}"

@@ -60,7 +60,7 @@ _LENGTH_STEP = 2
 _ROWS_A_TASK = 32
 
 # Texts under way at once: enough that no core waits for the tokenizer, few enough that memory stays flat.
-_CALL_TEXTS = 4096
+CALL_TEXTS = 4096
 
 _CALLS_UNDER_WAY = 3
 
@@ -271,8 +271,8 @@ class Classifier:
         results: list[np.ndarray] = [np.zeros((0, len(self.labels)), np.float32)]
         under_way: deque[Pending] = deque()
         try:
-            for start in range(0, len(rows), _CALL_TEXTS):
-                under_way.append(self._submit(rows[start : start + _CALL_TEXTS]))
+            for start in range(0, len(rows), CALL_TEXTS):
+                under_way.append(self._submit(rows[start : start + CALL_TEXTS]))
                 if len(under_way) == _CALLS_UNDER_WAY:
                     results.append(under_way.popleft().result())
             while under_way:

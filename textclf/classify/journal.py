@@ -29,7 +29,7 @@ from textclf.files.writing import link_target, replace_file, sync_folder
 from textclf.terminal.door import standard_output
 
 # How much work a killed job loses at most.
-_SECONDS_BETWEEN_COMMITS = 2.0
+SECONDS_BETWEEN_COMMITS = 2.0
 
 # 1: journals without the fields `version` and `output_digest`.
 _VERSION = 2
@@ -333,7 +333,7 @@ class UnfinishedOutput:
 
     def commit(self, state: JobState) -> None:
         self._last = self._entry(state, complete=False)
-        if time.monotonic() - self._last_commit >= _SECONDS_BETWEEN_COMMITS:
+        if time.monotonic() - self._last_commit >= SECONDS_BETWEEN_COMMITS:
             self.keep()
 
     def keep(self) -> int:

@@ -18,9 +18,9 @@ from textclf.data.tables.table import Dialect, Row, Table, open_table
 from textclf.errors import DataError
 
 # Windows begin small, so that results come at once, and grow to where a change of the interpreters' shape costs little.
-_FIRST_WINDOW_ROWS = 64
+FIRST_WINDOW_ROWS = 64
 
-_WINDOW_ROWS = 4096
+WINDOW_ROWS = 4096
 
 _WINDOW_CHARACTERS = 1 << 22
 
@@ -158,7 +158,7 @@ def _grouped(table: Table, windows_before: int, rows_done: int) -> Iterator[tupl
         characters += len(row.raw)
         pauses = is_live and (table.waits(_PAUSE) or time.monotonic() - begun > _LONGEST_WAIT)
         is_full = (
-            len(rows) >= min(_FIRST_WINDOW_ROWS << min(number, 16), _WINDOW_ROWS) or characters >= _WINDOW_CHARACTERS
+            len(rows) >= min(FIRST_WINDOW_ROWS << min(number, 16), WINDOW_ROWS) or characters >= _WINDOW_CHARACTERS
         )
         if pauses or is_full or rows_read == rows_done:
             yield rows, pauses

@@ -20,7 +20,7 @@ from typing import Any
 
 LOG = "worker.log"
 _SECONDS_BETWEEN_LOOKS = 0.1
-_SECONDS_TO_END = 5.0
+SECONDS_TO_END = 5.0
 _LAST_LINES = 15
 _LONGEST_LINE = 400
 
@@ -88,7 +88,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
-        for _ in range(round(_SECONDS_TO_END / _SECONDS_BETWEEN_LOOKS)):
+        for _ in range(round(SECONDS_TO_END / _SECONDS_BETWEEN_LOOKS)):
             if _wait(process, _SECONDS_BETWEEN_LOOKS):
                 break
     process.wait()

@@ -31,6 +31,7 @@ from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
 from textclf.training.calibration import require_finite
 from textclf.training.class_weights import label_weights
+from textclf.training.first_states import first_fingerprint, is_split_as_first
 from textclf.training.hardware import chosen_precision, distribution_strategy, matrix_product
 from textclf.training.memory import prepare_linear_algebra, shortage, training_bytes
 from textclf.training.model import PooledClassifier
@@ -152,7 +153,7 @@ class _Fitting:
         progress: Progress,
         started: float,
     ) -> None:
-        self.recipe, self.settings, self.data = recipe, recipe.training, data
+        self.recipe, self.settings, self.data, self.checkpoint = recipe, recipe.training, data, checkpoint
         self.folder, self.progress, self.started = folder, progress, started
         self.seeds = seeds_of(recipe)
         self.train, self.labels = data.dataset.train, data.dataset.labels
@@ -431,15 +432,26 @@ class _Fitting:
         arrays.update({f"optimizer/{name}": array for name, array in self.optimizer.state().items()})
         return arrays
 
+    def _check_first_state(self, facts: Mapping[str, Any], again: str) -> None:
+        """A state of the first textclf is continued where its recipe, data, encoder and splits are those of now."""
+        older = f"{self.folder.target}: the interrupted run was saved by an older textclf"
+        if facts.get("fingerprint") != first_fingerprint(self.recipe, self.data, self.checkpoint):
+            raise RunError(
+                f"{older}, for another recipe, other data, another encoder or files in another folder (it compared their "
+                f"paths and all settings), so it cannot go on as the same run; undo the change, or {again}"
+            )
+        if not is_split_as_first(self.recipe, self.data):
+            raise RunError(
+                f"{older}, which split these rows differently (texts that the model reads as equal now stay together), so "
+                f"it cannot go on as the same run; resume it with that version, or {again}"
+            )
+
     def _restore(self) -> None:
         arrays, facts = load_state(self.folder.last_state)
         target, again = self.folder.target, "start it again with force=True (--force)"
         if "training" not in facts:
-            raise RunError(
-                f"{target}: the interrupted run was saved by an older textclf, so it cannot be resumed by this one; resume "
-                f"it with that version, or {again}"
-            )
-        if facts["training"] != self.fingerprint:
+            self._check_first_state(facts, again)
+        elif facts["training"] != self.fingerprint:
             raise RunError(
                 f"{target}: the recipe, the data or the encoder changed since the run was interrupted, in what training "
                 f"depends on, so it cannot go on as the same run; undo the change, or {again}"

@@ -109,25 +109,24 @@ _LONGEST_PATTERN = 10_000
 # Instructions of a compiled pattern, by which the time for a byte is bounded; the usual patterns have 20 to 50.
 _LARGEST_PROGRAM = 10_000
 
-_SECONDS_A_TEXT = 10.0
-
 _WORDS_BETWEEN_LOOKS = 256
 
 # Texts with every kind of place at which a pattern may match nothing: ends, lines, and the edges of words.
 _SAMPLES = ("", "a", " ", "a b", "a\nb", "\n", "é", "1.", "中文")
 
 
-def device_splitter(pattern: str) -> Callable[[str], list[str]]:
+def device_splitter(pattern: str, seconds_a_text: float = 10.0) -> Callable[[str], list[str]]:
     """What splits a text, up to its first NUL, into the words between delimiters, with the engine that runtimes use.
 
     Raises EncoderError for a pattern that the engine refuses, or that matches nothing somewhere: there runtimes never end.
+    The returned function raises it for a text that takes more than `seconds_a_text` of processor time.
     """
     if pattern == DELIMITER_PATTERN:
         return lambda text: [word for word in _OWN_DELIMITERS.split(_until_nul(text).decode()) if word]
     delimiters = _compiled(pattern)
     for sample in _SAMPLES:
-        _split(sample, pattern, delimiters)
-    return lambda text: _split(text, pattern, delimiters)
+        _split(sample, pattern, delimiters, seconds_a_text)
+    return lambda text: _split(text, pattern, delimiters, seconds_a_text)
 
 
 def _compiled(pattern: str) -> Any:
@@ -157,7 +156,7 @@ def _compiled(pattern: str) -> Any:
     return compiled
 
 
-def _split(text: str, pattern: str, delimiters: Any) -> list[str]:
+def _split(text: str, pattern: str, delimiters: Any, limit: float) -> list[str]:
     """As RE2::FindAndConsume does it: behind each delimiter, what is left is a text of its own."""
     content = _until_nul(text)
     left, words, begun, rounds = memoryview(content), [], time.thread_time(), 0
@@ -170,9 +169,9 @@ def _split(text: str, pattern: str, delimiters: Any) -> list[str]:
         words.append(bytes(left[:start]))
         left = left[found.end() :]
         rounds += 1
-        if rounds % _WORDS_BETWEEN_LOOKS == 0 and time.thread_time() - begun > _SECONDS_A_TEXT:
+        if rounds % _WORDS_BETWEEN_LOOKS == 0 and time.thread_time() - begun > limit:
             raise EncoderError(
-                f"the delimiter pattern {quoted(pattern)} needs more than {_SECONDS_A_TEXT:.0f} s for a text of "
+                f"the delimiter pattern {quoted(pattern)} needs more than {limit:g} s for a text of "
                 f"{len(content):,} bytes; shorten the text"
             )
     words.append(bytes(left))

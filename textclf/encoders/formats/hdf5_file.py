@@ -22,7 +22,7 @@ from textclf.errors import EncoderError
 
 _BEGINNING = b"\x89HDF\r\n\x1a\n"
 # Seconds at least, and bytes of the file for each second more.
-_LEAST_TIME = 60.0
+LEAST_TIME = 60.0
 _BYTES_A_SECOND = 5_000_000
 # The copy is as large as the file, or as several such files where it is compressed.
 _MOST_TIMES_LARGER = 16
@@ -59,7 +59,7 @@ def _copy_guarded(file: Path, copy: Path) -> None:
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_LEAST_TIME + size / _BYTES_A_SECOND,
+            timeout=LEAST_TIME + size / _BYTES_A_SECOND,
             cwd=copy.parent,
             env={**os.environ, "PYTHONPATH": package},
         )

@@ -36,18 +36,18 @@ _MOST_FAILURES = 5
 
 _LONGEST_PAUSE = 60.0
 
-_TIMEOUTS = (10, 15)  # seconds to connect, and between two pieces of the answer
+TIMEOUTS = (10, 15)  # seconds to connect, and between two pieces of the answer
 
 # Seconds for all headers of an answer, and for each chunk of its body: slower than about 1 kB a second is no transfer.
-_SECONDS_FOR_HEADERS = 15.0
+SECONDS_FOR_HEADERS = 15.0
 
-_SECONDS_A_CHUNK = 12.0
+SECONDS_A_CHUNK = 12.0
 
 _CHUNK = 2**14
 
 _TOO_SLOW = "the server is too slow: it sends less than 1 kB a second"
 
-_LONGEST_TRANSFER = 6 * 3600.0
+LONGEST_TRANSFER = 6 * 3600.0
 
 # What an attempt must bring for the failures before it to be forgotten.
 _LEAST_PROGRESS = 2**14
@@ -152,7 +152,7 @@ def download(
     part = _Part(file, url)
     failures, farthest = 0, 0
     most = LARGEST_CONTENT if largest is None else largest
-    ends = monotonic() + _LONGEST_TRANSFER
+    ends = monotonic() + LONGEST_TRANSFER
     while True:
         try:
             _transfer(url, part, dict(headers or {}), name, digests, most, ends)
@@ -269,8 +269,8 @@ def _responses(session: Session, patience: Patience, url: str, headers: dict[str
     """The answers to a request: the redirects in their order, each checked before it is followed, then the last one."""
     responses: list[Response] = []
     while True:
-        patience.allow(_SECONDS_FOR_HEADERS)
-        response = session.get(url, headers=headers, stream=True, timeout=_TIMEOUTS, allow_redirects=False)
+        patience.allow(SECONDS_FOR_HEADERS)
+        response = session.get(url, headers=headers, stream=True, timeout=TIMEOUTS, allow_redirects=False)
         responses.append(response)
         target = session.get_redirect_target(response) if response.status_code in _REDIRECTS else None
         if target is None:
@@ -383,9 +383,9 @@ def _receive(response: Response, part: _Part, patience: Patience, name: str, lar
     report = _Report(name, part.length, part.size)
     with part.path.open("ab") as output:
         try:
-            patience.allow(_SECONDS_A_CHUNK)
+            patience.allow(SECONDS_A_CHUNK)
             while chunk := response.raw.read(_CHUNK, decode_content=False):
-                patience.allow(_SECONDS_A_CHUNK)
+                patience.allow(SECONDS_A_CHUNK)
                 output.write(chunk)
                 if output.tell() > largest:
                     raise _UnacceptableError(f"{name}: is longer than {largest:,} bytes; check the address")

@@ -1,0 +1,101 @@
+"""Saved states of the first textclf: whether a training that it began is the one that is asked for now.
+
+Its states have no version, and a fingerprint of more than training depends on: the whole recipe with absolute paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import yaml
+
+from textclf.data.splits import set_aside
+from textclf.encoders.description import fingerprint
+from textclf.encoders.prepare import PreparedData
+from textclf.encoders.trainable import AnyEncoder
+from textclf.recipe.settings import AVERAGE_WORDS_ONLY, Recipe
+
+_HEADER = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
+
+# The recipe's sections and keys in the order of that time, which the fingerprint depends on.
+_SECTIONS: dict[str, tuple[str, ...]] = {
+    "dataset": ("train", "validation", "test", "text", "label", "labels", "delimiter", "encoding"),
+    "encoder": ("source", "max_length", "tokenizer", "overflow", *AVERAGE_WORDS_ONLY),
+    "training": (
+        "engine",
+        "epochs",
+        "batch_size",
+        "accumulate",
+        "learning_rate",
+        "warmup",
+        "weight_decay",
+        "dropout",
+        "label_smoothing",
+        "class_weights",
+        "clip_norm",
+        "head",
+        "freeze",
+        "precision",
+        "early_stopping",
+        "watchers",
+        "calibrate",
+        "reject_for_precision",
+        "seed",
+        "seeds",
+    ),
+    "export": ("quantization", "compatibility", "max_changed_labels", "max_lost_accuracy", "reject_label"),
+}
+
+_WATCHERS = ("not_finite", "learning_rate", "stuck", "one_class", "overfitting")
+
+
+def first_fingerprint(recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder) -> str | None:
+    """What the first textclf saved for this training; None for a recipe that it could not have read."""
+    dumped = _first_dump(recipe)
+    if dumped is None:
+        return None
+    facts = [dumped, sorted(data.dataset.files.values()), fingerprint(checkpoint)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _first_dump(recipe: Recipe) -> str | None:
+    """The recipe as YAML, byte for byte as the first textclf wrote it."""
+    all_values = recipe.model_dump(mode="json")
+    values: dict[str, Any] = {"name": all_values["name"]}
+    for section, keys in _SECTIONS.items():
+        values[section] = {key: all_values[section][key] for key in keys}
+    watchers = all_values["training"]["watchers"]
+    values["training"]["watchers"] = {key: watchers[key] for key in _WATCHERS}
+    # Whatever has been added to recipes since then must be at its default.
+    if Recipe.model_validate(values) != recipe:
+        return None
+    if len(recipe.dataset.text) == 1:
+        values["dataset"]["text"] = recipe.dataset.text[0]
+    if not recipe.averages_words:
+        for key in AVERAGE_WORDS_ONLY:
+            del values["encoder"][key]
+    return _HEADER + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def is_split_as_first(recipe: Recipe, data: PreparedData) -> bool:
+    """Whether the rows are in the splits to which the first textclf assigned them.
+
+    It kept rows together whose texts are equal to the letter. Today these are rows that the model reads as equal, so
+    splits differ where texts differ in capitals, for example.
+    """
+    settings, train = recipe.dataset, data.dataset.train
+    shares = {
+        name: share
+        for name, share in (("test", settings.test), ("validation", settings.validation))
+        if isinstance(share, float)
+    }
+    rows = sorted(
+        (row, split.texts[place], int(split.labels[place]), split.name)
+        for split in data.dataset.splits
+        if split is train or split.name in shares
+        for place, row in enumerate(split.rows)
+    )
+    sides = set_aside([row[1] for row in rows], [row[2] for row in rows], shares, recipe.training.seed)
+    return sides == [row[3] for row in rows]
