@@ -18,7 +18,7 @@ from textclf.recipe.settings import Recipe
 from textclf.runs import compare as comparison
 from textclf.runs.compare import Comparison, Measurement, compare
 from textclf.terminal.progress import Progress
-from textclf.tflite.graph.weights import ClassifierWeights
+from textclf.tflite.graph.mobilebert import ClassifierWeights
 
 _ONE = Measurement(
     engine="native", seed=1, total=60.0, first_step=8.0, examples_per_second=12.0, peak_mib=1500.0, accuracy=0.9,
