@@ -96,8 +96,7 @@ def make_model(path: Path) -> None:
     """A MobileBERT of the published size with random weights: what it says is of no interest, how fast is."""
     from textclf.data.tokens.vocabulary import read_vocabulary
     from textclf.encoders.checkpoint import MobileBertConfig, expected_shapes
-    from textclf.tflite.graph.mobilebert import build_inference_graph
-    from textclf.tflite.graph.weights import ClassifierWeights
+    from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_graph
     from textclf.tflite.metadata import write_metadata
 
     numbers = np.random.default_rng(0)

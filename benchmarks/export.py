@@ -24,9 +24,8 @@ from ai_edge_litert.interpreter import Interpreter
 from textclf.data.tokens.encoded import Encoded
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes
 from textclf.tflite.graph.builder import GraphBuilder
-from textclf.tflite.graph.mobilebert import build_inference_graph
+from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_graph
 from textclf.tflite.graph.rounding import quantize_rows
-from textclf.tflite.graph.weights import ClassifierWeights
 
 FORMS = [
     ("none", "litert"),

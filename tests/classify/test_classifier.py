@@ -19,8 +19,7 @@ from textclf.classify.classifier import Classifier
 from textclf.data.tokens.encoded import pad
 from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.errors import DataError, ModelError
-from textclf.tflite.graph.mobilebert import build_inference_graph
-from textclf.tflite.graph.weights import ClassifierWeights
+from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_graph
 from textclf.tflite.metadata import write_metadata
 from textclf.tflite.trial.probe import trust
 

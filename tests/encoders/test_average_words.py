@@ -30,9 +30,8 @@ from textclf.recipe.reading import load_recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.export import export_run
 from textclf.tflite.checks import structure_problems
-from textclf.tflite.graph.average_words import build_average_words_graph
+from textclf.tflite.graph.average_words import AverageWordsWeights, build_average_words_graph
 from textclf.tflite.graph.builder import GraphBuilder
-from textclf.tflite.graph.weights import AverageWordsWeights
 from textclf.tflite.inspection import inspect_model
 from textclf.tflite.metadata import read_metadata, write_metadata
 from textclf.training.step import TrainingStep

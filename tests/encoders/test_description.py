@@ -14,7 +14,7 @@ from tests.command import run
 from tests.encoder_writers import write_hugging_face
 from tests.tiny import tiny_checkpoint
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes
-from textclf.encoders.description import describe, fingerprint, format_description, golden_check
+from textclf.encoders.description import describe, format_description, golden_check
 from textclf.encoders.formats import read_encoder
 
 PUBLISHED = np.array(
@@ -46,11 +46,11 @@ def test_the_published_size_has_the_published_number_of_parameters() -> None:
 def test_the_fingerprint_is_of_the_content_and_not_of_the_format(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint()
     write_hugging_face(tmp_path, checkpoint)
-    assert fingerprint(read_encoder(tmp_path)) == fingerprint(checkpoint)
+    assert read_encoder(tmp_path).fingerprint() == checkpoint.fingerprint()
     changed = replace(checkpoint, weights={name: array.copy() for name, array in checkpoint.weights.items()})
     changed.weights["embeddings/word_embeddings"][0, 0] += 1e-6
     others = (changed, replace(checkpoint, mask_convention="scaled"), replace(checkpoint, do_lower_case=False))
-    assert len({fingerprint(other) for other in (checkpoint, *others)}) == 4
+    assert len({other.fingerprint() for other in (checkpoint, *others)}) == 4
 
 
 def _published(states: np.ndarray) -> SimpleNamespace:
@@ -95,7 +95,7 @@ def test_the_command_prints_the_facts_of_any_form(tmp_path: Path, capsys: pytest
     facts = json.loads(capsys.readouterr().out)
     assert facts["source"] == facts["path"] == str(tmp_path)
     assert facts["format"] == "hugging_face"
-    assert facts["sha256"] == fingerprint(tiny_checkpoint())
+    assert facts["sha256"] == tiny_checkpoint().fingerprint()
     assert run("encoder", tmp_path, "--check") == 0
     assert "nothing to compare" in capsys.readouterr().out
 

@@ -111,7 +111,7 @@ WRITERS = {
 def test_every_form_tells_its_positions_and_segments_without_its_weights(form: str, tmp_path: Path) -> None:
     WRITERS[form](tmp_path / "encoder", tiny_checkpoint(max_position_embeddings=48, type_vocab_size=3))
     facts = read_facts(tmp_path / "encoder")
-    assert (facts.positions, facts.segments, facts.vocabulary.pieces) == (48, 3, VOCABULARY)
+    assert (facts.longest, facts.segments, facts.vocabulary.pieces) == (48, 3, VOCABULARY)
 
 
 def test_the_check_needs_no_tensorflow_whatever_the_form(tmp_path: Path) -> None:

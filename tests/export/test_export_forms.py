@@ -16,9 +16,8 @@ from textclf.data.tokens.encoded import Encoded, pad
 from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.errors import ModelError
 from textclf.tflite.checks import structure_problems
-from textclf.tflite.graph.mobilebert import build_inference_graph
+from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_graph
 from textclf.tflite.graph.rounding import quantize_rows, quantize_rows_to_4_bits
-from textclf.tflite.graph.weights import ClassifierWeights
 
 ARRAYS = token_arrays(8, LENGTH, padding=3)
 FORMS = [

@@ -19,7 +19,8 @@ from textclf.data.dataset import load_dataset
 from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.encoders.prepare import prepare_data
 from textclf.errors import DataError, EngineError, RecipeError, TextclfError
-from textclf.model_maker import engine, job
+from textclf.model_maker import engine
+from textclf.model_maker.encoders import MobileBertAtModelMaker
 from textclf.model_maker.engine import ModelMakerTraining, train_with_model_maker, with_temperature
 from textclf.model_maker.environment import Environment
 from textclf.recipe.reading import load_recipe
@@ -27,8 +28,7 @@ from textclf.recipe.settings import Recipe
 from textclf.runs.check import check
 from textclf.runs.train import train
 from textclf.terminal.progress import Progress
-from textclf.tflite.graph.mobilebert import build_inference_graph
-from textclf.tflite.graph.weights import ClassifierWeights
+from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_graph
 from textclf.training.run_folder import open_run_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Model Maker runs on Linux only")
@@ -43,7 +43,8 @@ def behave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     for module in ("textclf.model_maker.engine", "textclf.runs.train"):
         monkeypatch.setattr(f"{module}.require_environment", lambda: environment)
     monkeypatch.setattr("textclf.model_maker.process.SECONDS_TO_END", 0.3)
-    monkeypatch.setattr(job, "_write_encoder", lambda *_: {"encoder": "mobilebert", "learning_rate": 1.0})
+    entries = {"encoder": "mobilebert", "learning_rate": 1.0}
+    monkeypatch.setattr(MobileBertAtModelMaker, "write", lambda *_: entries)
     monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
 
     def say(behaviour: str) -> None:

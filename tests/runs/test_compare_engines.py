@@ -20,7 +20,7 @@ from textclf.runs.comparison.engines import Comparison, Measurement
 from textclf.runs.comparison.engines import compare_engines as compare
 from textclf.runs.comparison.folder import COMPARISON
 from textclf.terminal.progress import Progress
-from textclf.tflite.graph.weights import ClassifierWeights
+from textclf.tflite.graph.mobilebert import ClassifierWeights
 
 _ONE = Measurement(
     engine="native", seed=1, total=60.0, first_step=8.0, examples_per_second=12.0, peak_mib=1500.0, accuracy=0.9,

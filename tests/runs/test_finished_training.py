@@ -166,7 +166,7 @@ def test_probabilities_that_are_no_numbers_never_pass(trained, monkeypatch):
         probabilities[0, 0] = np.nan
         return probabilities
 
-    monkeypatch.setattr("textclf.trainer.Classifier.probabilities", with_nan)
+    monkeypatch.setattr("textclf.runs.exporting.Classifier.probabilities", with_nan)
     with pytest.raises(VerificationError, match=r"not written: the exported model returns .* not numbers for 2 of"):
         finish(trained)
 
@@ -204,7 +204,14 @@ def test_a_state_of_the_first_textclf_is_not_taken_for_changed_data(trained):
         finish(trained)
 
 
-@pytest.mark.parametrize("fails", ["write_encoder", "write_bytes", "write_pages"])
+@pytest.mark.parametrize(
+    "fails",
+    [
+        "textclf.encoders.formats.textclf_format.write_encoder",
+        "textclf.runs.exporting.write_bytes",
+        "textclf.runs.train.write_pages",
+    ],
+)
 def test_a_full_disk_after_the_training_costs_nothing_but_a_resume(trained, monkeypatch, fails):
     import errno
 
@@ -212,7 +219,7 @@ def test_a_full_disk_after_the_training_costs_nothing_but_a_resume(trained, monk
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"textclf.trainer.{fails}", full)
+        patch.setattr(fails, full)
         with pytest.raises(RunError, match=r"the disk is full; free some space, then continue with resume=True"):
             finish(trained)
     assert finish(trained).model_path.is_file()

@@ -11,8 +11,7 @@ from tests.tiny import tiny_checkpoint
 from textclf.classify.metrics import softmax
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.mobilebert import Encoder
-from textclf.tflite.graph.mobilebert import build_inference_graph
-from textclf.tflite.graph.weights import ClassifierWeights
+from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_graph
 
 LENGTH = 24
 VARIANTS = [

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import textclf
-from tests.tiny import tiny_config, write_recipe
+from tests.tiny import tiny_checkpoint, write_recipe
+from textclf.encoders.trainable import trainable
 from textclf.errors import TrainingError
 from textclf.training import memory
 from textclf.training.memory import available_bytes, memory_errors, shortage, training_bytes
@@ -75,10 +76,11 @@ def test_other_errors_pass_unchanged(recipe, tmp_path):
 
 
 def test_a_training_that_needs_more_than_there_is_is_a_warning_beforehand(recipe, monkeypatch):
-    needed = training_bytes(tiny_config(), 1_000_000, 1536, 64 * 32, 32)
+    encoder = trainable(tiny_checkpoint())
+    needed = training_bytes(1_000_000, encoder.activation_bytes(1536, 64 * 32, 32))
     assert 0.9e9 < needed < 1.1e9
     # Long texts, measured 64 at once, take more than a step of few tokens.
-    assert training_bytes(tiny_config(), 1_000_000, 1536, 64 * 512, 512) > needed + 0.5e9
+    assert training_bytes(1_000_000, encoder.activation_bytes(1536, 64 * 512, 512)) > needed + 0.5e9
     monkeypatch.setattr(memory, "available_bytes", lambda: 5e8)
     assert "needs about 0.9 GB of memory, but this process can have only 0.5 GB" in shortage(needed, recipe)
     monkeypatch.setattr(memory, "available_bytes", lambda: 2e9)

@@ -18,10 +18,9 @@ from textclf.encoders.average_words import VECTORS, AverageWordsConfig, WordVect
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.trainable import trainable
 from textclf.errors import EncoderError, ModelError, RecipeError, TrainingError
-from textclf.tflite.graph.average_words import build_average_words_graph
+from textclf.tflite.graph.average_words import AverageWordsWeights, build_average_words_graph
 from textclf.tflite.graph.mobilebert import build_inference_graph
 from textclf.tflite.graph.rounding import quantize_rows, quantize_rows_for_inputs, quantize_rows_to_4_bits
-from textclf.tflite.graph.weights import AverageWordsWeights
 from textclf.training.calibration import choose_temperature
 from textclf.training.class_weights import label_weights
 from textclf.training.head import fit_head

@@ -13,13 +13,18 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textclf.data.tokens.words import DELIMITER_PATTERN, SPECIAL_WORDS, device_splitter
+from textclf.data.tokens.words import DELIMITER_PATTERN, SPECIAL_WORDS, WordTokenizer, device_splitter
 from textclf.errors import EncoderError
+from textclf.recipe.settings import EncoderSettings
+
+if TYPE_CHECKING:
+    from textclf.encoders.trainable import TrainableEncoder
 
 SOURCE = "average-words"
 """What a recipe calls this encoder."""
@@ -44,7 +49,8 @@ class AverageWordsConfig:
 @dataclass(frozen=True)
 class WordVectors:
     """An encoder of averaged words. `rows` int32 [spellings] tells which vector each entry of `vocabulary` has;
-    `weights` holds the vectors, float32 [words, width], or nothing before training."""
+    `weights` holds the vectors, float32 [words, width], or nothing before training. See `AnyEncoder` for what the methods
+    answer."""
 
     config: AverageWordsConfig
     vocabulary: list[str]
@@ -53,12 +59,46 @@ class WordVectors:
     path: Path
     format: str = FORMAT
 
+    @property
+    def longest(self) -> None:
+        return None
+
+    @property
+    def segments(self) -> int:
+        return 1
+
+    @property
+    def width(self) -> int:
+        return self.config.width
+
+    @property
+    def layers(self) -> int:
+        return 0
+
+    @property
+    def summary(self) -> str:
+        return f"average of {self.config.words:,} word vectors"
+
+    def tokenizer(self, settings: EncoderSettings) -> WordTokenizer:
+        return WordTokenizer(self.vocabulary)
+
     def fingerprint(self) -> str:
-        """SHA-256 over everything that makes this encoder."""
         digest = hashlib.sha256(repr((asdict(self.config), self.vocabulary)).encode())
         for array in (self.rows, *self.weights.values()):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    def with_weights(self, weights: dict[str, np.ndarray]) -> WordVectors:
+        return replace(self, weights=weights)
+
+    def write(self, folder: Path) -> None:
+        write_word_vectors(folder, self)
+
+    def trainable(self) -> TrainableEncoder:
+        # TensorFlow takes seconds to load, and only training needs it.
+        from textclf.encoders.trainable import TrainableAverageWords
+
+        return TrainableAverageWords(self)
 
 
 def find_words(texts: Iterable[str], words: int, width: int, lowercase: bool) -> WordVectors:

@@ -5,11 +5,18 @@ The names are those of the original checkpoint without its prefix `bert/`; kerne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from textclf.data.tokens.wordpiece import Tokenizer
+from textclf.recipe.settings import EncoderSettings
+
+if TYPE_CHECKING:
+    from textclf.encoders.trainable import TrainableEncoder
 
 MaskConvention = Literal["additive", "scaled"]
 """How padding is kept out of attention: `additive` is scores - 10000·(1 - mask), which the published encoders were
@@ -39,7 +46,7 @@ class MobileBertConfig:
 
 @dataclass(frozen=True)
 class EncoderCheckpoint:
-    """What a format reader returns.
+    """A MobileBERT, as a format reader returns it; see `AnyEncoder` for what its methods answer.
 
     `weights` holds float32 arrays by canonical name (see `expected_shapes`); `path` is the folder or file that was read.
     """
@@ -51,6 +58,53 @@ class EncoderCheckpoint:
     mask_convention: MaskConvention
     format: str
     path: Path
+
+    @property
+    def longest(self) -> int:
+        return self.config.max_position_embeddings
+
+    @property
+    def segments(self) -> int:
+        return self.config.type_vocab_size
+
+    @property
+    def width(self) -> int:
+        return self.config.hidden_size
+
+    @property
+    def layers(self) -> int:
+        return self.config.num_hidden_layers
+
+    @property
+    def summary(self) -> str:
+        return f"{self.layers}-layer encoder ({self.format})"
+
+    def tokenizer(self, settings: EncoderSettings) -> Tokenizer:
+        return Tokenizer(self.vocabulary, settings.tokenizer, self.do_lower_case)
+
+    def fingerprint(self) -> str:
+        facts = (asdict(self.config), self.mask_convention, self.do_lower_case, self.vocabulary)
+        digest = hashlib.sha256(repr(facts).encode())
+        for name in sorted(self.weights):
+            array = self.weights[name]
+            digest.update(f"{name}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array, "<f4").data)
+        return digest.hexdigest()
+
+    def with_weights(self, weights: dict[str, np.ndarray]) -> EncoderCheckpoint:
+        return replace(self, weights=weights)
+
+    def write(self, folder: Path) -> None:
+        # Every format makes checkpoints and so imports this module.
+        from textclf.encoders.formats.textclf_format import write_encoder
+
+        write_encoder(folder, self)
+
+    def trainable(self) -> TrainableEncoder:
+        # TensorFlow takes seconds to load, and only training needs it.
+        from textclf.encoders.trainable import TrainableMobileBert
+
+        return TrainableMobileBert(self)
 
 
 def expected_shapes(config: MobileBertConfig) -> dict[str, tuple[int, ...]]:

@@ -5,13 +5,11 @@ In: a loaded checkpoint or encoder. Out: plain values, ready for JSON or for a t
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from textclf.encoders.average_words import WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig
 from textclf.encoders.sources.locate import load_checkpoint
 
@@ -58,21 +56,8 @@ def describe(checkpoint: EncoderCheckpoint) -> dict[str, Any]:
         "configuration": asdict(checkpoint.config),
         "vocabulary": {"pieces": len(checkpoint.vocabulary), "do_lower_case": checkpoint.do_lower_case},
         "mask_convention": checkpoint.mask_convention,
-        "sha256": fingerprint(checkpoint),
+        "sha256": checkpoint.fingerprint(),
     }
-
-
-def fingerprint(checkpoint: EncoderCheckpoint | WordVectors) -> str:
-    """SHA-256 over configuration, weights and vocabulary: the same for the same encoder in every format."""
-    if isinstance(checkpoint, WordVectors):
-        return checkpoint.fingerprint()
-    facts = (asdict(checkpoint.config), checkpoint.mask_convention, checkpoint.do_lower_case, checkpoint.vocabulary)
-    digest = hashlib.sha256(repr(facts).encode())
-    for name in sorted(checkpoint.weights):
-        array = checkpoint.weights[name]
-        digest.update(f"{name}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array, "<f4").data)
-    return digest.hexdigest()
 
 
 def format_description(description: dict[str, Any]) -> str:

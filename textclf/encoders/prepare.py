@@ -1,14 +1,11 @@
-"""A recipe and its data → the encoder, its tokenizer, and the recipe with a length that fits; no TensorFlow needed.
+"""A recipe and its data → the tokenizer, the recipe with a length that fits, and token ids; no TensorFlow needed.
 
-Averaged words are found in the training rows; every other encoder is loaded from where the recipe says. Training, the
-check and the comparison prepare a recipe here, so that all three accept the same ones.
+Training, the check and the comparison prepare a recipe here, so that all three accept the same ones.
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -17,15 +14,11 @@ from textclf.data.examples import Dataset
 from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tokens.batching import Batch
 from textclf.data.tokens.encoded import Encoded, TextTokenizer, pad
-from textclf.data.tokens.row_keys import Reading, as_tokens, as_words
-from textclf.data.tokens.wordpiece import Tokenizer
-from textclf.data.tokens.words import WordTokenizer
-from textclf.encoders.average_words import WordVectors, find_words
-from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.encoders.formats.facts import EncoderFacts
-from textclf.encoders.sources.locate import load_checkpoint, load_facts
+from textclf.data.tokens.row_keys import Reading
+from textclf.encoders.interface import AnyEncoder, KnownEncoder
+from textclf.encoders.kinds import kind_of
 from textclf.errors import EncoderError
-from textclf.recipe.settings import EncoderSettings, Recipe
+from textclf.recipe.settings import Recipe
 from textclf.recipe.values import LARGEST_LENGTH
 
 
@@ -50,89 +43,39 @@ class Preparation:
     tokenizer: TextTokenizer
 
 
-@dataclass(frozen=True)
-class _Needs:
-    """What preparing a recipe needs to know of an encoder, however much of it was loaded."""
-
-    positions: int
-    segments: int
-    vocabulary: list[str]
-    do_lower_case: bool
-    path: Path
-
-
-def prepare(recipe: Recipe, dataset: Dataset, encoder: EncoderCheckpoint | WordVectors | None = None) -> Preparation:
+def prepare(recipe: Recipe, dataset: Dataset, encoder: AnyEncoder | None = None) -> Preparation:
     """Settles the length, and checks that the encoder can take it and the dataset's rows.
 
     Without `encoder` only its configuration and its vocabulary are read. Raises EncoderError for an encoder that cannot
     be found or read, for a vocabulary that the recipe's tokenizer cannot use, and for a length or rows that do not fit.
     """
-    if recipe.averages_words:
-        words = encoder if isinstance(encoder, WordVectors) else _words_of(recipe.encoder, dataset)
-        word_tokenizer = WordTokenizer(words.vocabulary)
-        return Preparation(settle_max_length(recipe, dataset, word_tokenizer), word_tokenizer)
-    needs = _needs_of(load_facts(recipe.encoder.source) if encoder is None else encoder)
-    tokenizer = Tokenizer(needs.vocabulary, recipe.encoder.tokenizer, needs.do_lower_case)
-    _check_rows(recipe, tokenizer, needs)
-    recipe = settle_max_length(recipe, dataset, tokenizer, min(LARGEST_LENGTH, needs.positions))
-    if recipe.encoder.fixed_length > needs.positions:
+    known: KnownEncoder = kind_of(recipe).facts(recipe.encoder, dataset) if encoder is None else encoder
+    tokenizer = known.tokenizer(recipe.encoder)
+    if known.longest is None:
+        return Preparation(settle_max_length(recipe, dataset, tokenizer), tokenizer)
+    _check_rows(recipe, tokenizer, known, known.longest)
+    recipe = settle_max_length(recipe, dataset, tokenizer, min(LARGEST_LENGTH, known.longest))
+    if recipe.encoder.fixed_length > known.longest:
         raise EncoderError(
-            f"encoder.max_length is {recipe.encoder.fixed_length}, but {needs.path} takes at most {needs.positions}"
+            f"encoder.max_length is {recipe.encoder.fixed_length}, but {known.path} takes at most {known.longest}"
             " tokens; lower encoder.max_length"
         )
     return Preparation(recipe, tokenizer)
 
 
-def encoder_of(recipe: Recipe, dataset: Dataset) -> EncoderCheckpoint | WordVectors:
-    """Raises EncoderError for one that cannot be found or read."""
-    if recipe.averages_words:
-        return _words_of(recipe.encoder, dataset)
-    return load_checkpoint(recipe.encoder.source)
-
-
-def tokenizer_of(recipe: Recipe, encoder: EncoderCheckpoint | WordVectors) -> TextTokenizer:
-    """Raises EncoderError for a vocabulary that the recipe's tokenizer cannot use."""
-    if isinstance(encoder, WordVectors):
-        return WordTokenizer(encoder.vocabulary)
-    return Tokenizer(encoder.vocabulary, recipe.encoder.tokenizer, encoder.do_lower_case)
-
-
-def _needs_of(encoder: EncoderCheckpoint | WordVectors | EncoderFacts) -> _Needs:
-    if isinstance(encoder, EncoderFacts):
-        vocabulary = encoder.vocabulary
-        return _Needs(encoder.positions, encoder.segments, vocabulary.pieces, vocabulary.do_lower_case, encoder.path)
-    assert isinstance(encoder, EncoderCheckpoint), "averaged words belong to a recipe that names them"
-    config = encoder.config
-    return _Needs(
-        config.max_position_embeddings,
-        config.type_vocab_size,
-        encoder.vocabulary,
-        encoder.do_lower_case,
-        encoder.path,
-    )
-
-
-def _check_rows(recipe: Recipe, tokenizer: TextTokenizer, needs: _Needs) -> None:
+def _check_rows(recipe: Recipe, tokenizer: TextTokenizer, known: KnownEncoder, longest: int) -> None:
     """Raises unless the encoder tells the texts of a row apart and has room for a token of each."""
     texts = len(recipe.dataset.text)
-    if texts > 1 and needs.segments < texts:
+    if texts > 1 and known.segments < texts:
         raise EncoderError(
-            f"{needs.path}: knows one segment only, but dataset.text names a pair of"
+            f"{known.path}: knows one segment only, but dataset.text names a pair of"
             " columns; use another encoder, or one column"
         )
     least = texts + tokenizer.ids_added(texts)
-    if needs.positions < least:
+    if longest < least:
         raise EncoderError(
-            f"{needs.path}: takes at most {needs.positions} tokens, and a row needs {least} at least; use another encoder"
+            f"{known.path}: takes at most {longest} tokens, and a row needs {least} at least; use another encoder"
         )
-
-
-def _words_of(settings: EncoderSettings, dataset: Dataset) -> WordVectors:
-    texts = (text for row in dataset.train.texts for text in row)
-    assert settings.words is not None
-    assert settings.width is not None
-    assert settings.lowercase is not None
-    return find_words(texts, settings.words, settings.width, settings.lowercase)
 
 
 def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> Reading:
@@ -141,22 +84,8 @@ def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> Readin
     Without a `tokenizer` it is loaded, without the encoder's weights, when the first rows are read: what is wrong with
     the data is known before an encoder is fetched. The reading raises EncoderError if there is no such tokenizer.
     """
-    encoder = recipe.encoder
-    max_length = LARGEST_LENGTH if encoder.max_length == "auto" else encoder.fixed_length
-    if recipe.averages_words:
-        return as_words(max_length, lowercase=encoder.lowercase is not False)
-
-    @functools.cache
-    def read_tokens() -> Reading:
-        if tokenizer is not None:
-            return as_tokens(tokenizer, max_length, encoder.overflow)
-        facts = load_facts(encoder.source)
-        own = Tokenizer(facts.vocabulary.pieces, encoder.tokenizer, facts.vocabulary.do_lower_case)
-        # A length that the encoder cannot take, or no row can have, is reported when the recipe is prepared.
-        shortest = 1 + 2 * len(recipe.dataset.text)
-        return as_tokens(own, min(max_length, max(facts.positions, shortest)), encoder.overflow)
-
-    return lambda rows: read_tokens()(rows)
+    max_length = LARGEST_LENGTH if recipe.encoder.max_length == "auto" else recipe.encoder.fixed_length
+    return kind_of(recipe).reading(recipe, max_length, tokenizer)
 
 
 def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:

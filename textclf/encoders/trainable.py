@@ -13,22 +13,20 @@ import tensorflow as tf
 
 from textclf.encoders.average_words import VECTORS, WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import Dropout, Product, encode_pooled, stack_weights, unstack_weights
 from textclf.errors import EncoderError
-
-AnyEncoder = EncoderCheckpoint | WordVectors
 
 # Before training. Any size does: the classifier standardises features, and the learning rate was chosen for this one.
 _VECTOR_DEVIATION = 1.0
 
+# Activations of a step: measured at the published size, 24 layers of width 512 with four networks of 512.
+_BYTES_A_TOKEN, _PUBLISHED_LAYERS, _PUBLISHED_WIDTH = 0.65e6, 24, 512 + 4 * 512
+
 
 class TrainableEncoder(Protocol):
-    """`width` of the pooled output; `layers` that can be frozen from below; `attention_dropout` that training applies;
-    `summary` names the encoder in a line of the log."""
+    """`attention_dropout` is what training applies."""
 
-    summary: str
-    width: int
-    layers: int
     attention_dropout: float
 
     @property
@@ -52,15 +50,16 @@ class TrainableEncoder(Protocol):
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The variables' arrays by the checkpoint's names."""
 
+    def activation_bytes(self, tokens: int, measured_tokens: int, length: int) -> float | None:
+        """About how much memory a step takes, beside the weights, whose largest part has `tokens` tokens, or a measurement
+        between steps of up to `measured_tokens` at once, in rows of `length`; None where it is too little to count."""
+
 
 class TrainableMobileBert:
     """MobileBERT: the first token of the last layer."""
 
     def __init__(self, checkpoint: EncoderCheckpoint) -> None:
         self.checkpoint = checkpoint
-        self.summary = f"{checkpoint.config.num_hidden_layers}-layer encoder ({checkpoint.format})"
-        self.width = checkpoint.config.hidden_size
-        self.layers = checkpoint.config.num_hidden_layers
         self.attention_dropout = checkpoint.config.attention_probs_dropout_prob
 
     def fresh(self, seed: int) -> dict[str, np.ndarray]:
@@ -91,15 +90,20 @@ class TrainableMobileBert:
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return unstack_weights(self.checkpoint.config, arrays)
 
+    def activation_bytes(self, tokens: int, measured_tokens: int, length: int) -> float | None:
+        config = self.checkpoint.config
+        width = config.hidden_size + config.num_feedforward_networks * config.intermediate_size
+        share = config.num_hidden_layers / _PUBLISHED_LAYERS * width / _PUBLISHED_WIDTH
+        # Nothing is kept for a gradient: some states, and the scores of one layer before, with and after the softmax.
+        measured = 4 * (4 * config.hidden_size + 3 * config.num_attention_heads * length) * measured_tokens
+        return max(_BYTES_A_TOKEN * share * tokens, measured)
+
 
 class TrainableAverageWords:
     """The mean of the vectors of <START> and the words; <PAD> does not count."""
 
     def __init__(self, checkpoint: WordVectors) -> None:
         self.checkpoint = checkpoint
-        self.summary = f"average of {checkpoint.config.words:,} word vectors"
-        self.width = checkpoint.config.width
-        self.layers = 0
         self.attention_dropout = 0.0
 
     def fresh(self, seed: int) -> dict[str, np.ndarray]:
@@ -126,6 +130,9 @@ class TrainableAverageWords:
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(arrays)
 
+    def activation_bytes(self, tokens: int, measured_tokens: int, length: int) -> float | None:
+        return None
+
 
 def trainable(checkpoint: AnyEncoder) -> TrainableEncoder:
     """The encoder as training uses it; raises EncoderError for weights that are NaN or infinite."""
@@ -136,4 +143,4 @@ def trainable(checkpoint: AnyEncoder) -> TrainableEncoder:
                 f"{checkpoint.path}: {bad:,} of the {array.size:,} numbers of `{name}` are NaN or infinite, so nothing can be "
                 "computed with this encoder; get it again from where it is published, or use another encoder"
             )
-    return TrainableAverageWords(checkpoint) if isinstance(checkpoint, WordVectors) else TrainableMobileBert(checkpoint)
+    return checkpoint.trainable()

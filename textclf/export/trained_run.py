@@ -14,10 +14,9 @@ import numpy as np
 from textclf.classify.metrics import softmax
 from textclf.data.examples import Dataset
 from textclf.data.tokens.encoded import Encoded, pad
-from textclf.encoders.average_words import WordVectors, read_word_vectors
-from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.encoders.formats import textclf_format
-from textclf.encoders.prepare import load_recipe_data, tokenizer_of
+from textclf.encoders.interface import AnyEncoder
+from textclf.encoders.kinds import kind_of
+from textclf.encoders.prepare import load_recipe_data
 from textclf.errors import RecipeError, RunError
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
@@ -34,7 +33,7 @@ class TrainedRun:
 
     folder: Path
     recipe: Recipe
-    checkpoint: EncoderCheckpoint | WordVectors
+    checkpoint: AnyEncoder
     labels: list[str]
     head: dict[str, np.ndarray]
     reject_below: float | None
@@ -45,13 +44,13 @@ class TrainedRun:
 
     def dataset(self) -> Dataset:
         """The rows that it was trained on and measured on, split as they were then."""
-        _, dataset = load_recipe_data(self.recipe, tokenizer_of(self.recipe, self.checkpoint))
+        _, dataset = load_recipe_data(self.recipe, self.checkpoint.tokenizer(self.recipe.encoder))
         return dataset
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
         """Texts as the model reads them."""
         encoder = self.recipe.encoder
-        return tokenizer_of(self.recipe, self.checkpoint).encode(texts, encoder.fixed_length, encoder.overflow)
+        return self.checkpoint.tokenizer(self.recipe.encoder).encode(texts, encoder.fixed_length, encoder.overflow)
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """What the trained model says, float32 [texts, labels]; computed by TensorFlow from the unfolded weights."""
@@ -100,7 +99,7 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         ) from error
     recipe = load_recipe(folder / "recipe.yaml", [_export_setting(override) for override in overrides])
     head, _ = load_state(best / "head.safetensors")
-    checkpoint = read_word_vectors(best) if recipe.averages_words else textclf_format.read(best)
+    checkpoint = kind_of(recipe).read(best)
     _check_head(best / "head.safetensors", head, checkpoint, len(labels))
     return TrainedRun(folder, recipe, checkpoint, labels, head, _reject_below(folder))
 
@@ -116,11 +115,9 @@ def _reject_below(folder: Path) -> float | None:
     return (read_metadata(folder / "model.tflite").settings or {}).get("reject_below")
 
 
-def _check_head(
-    path: Path, head: dict[str, np.ndarray], checkpoint: EncoderCheckpoint | WordVectors, labels: int
-) -> None:
+def _check_head(path: Path, head: dict[str, np.ndarray], checkpoint: AnyEncoder, labels: int) -> None:
     """Raises RunError where the head's arrays do not fit the encoder and the labels, or hold NaN."""
-    width = checkpoint.config.width if isinstance(checkpoint, WordVectors) else checkpoint.config.hidden_size
+    width = checkpoint.width
     shapes = {
         "head/kernel": (width, labels), "head/bias": (labels,), "features/mean": (width,), "features/scale": (width,)
     }  # fmt: skip

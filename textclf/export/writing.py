@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from textclf.data.tokens.encoded import Encoded
 from textclf.data.tokens.vocabulary import vocabulary_hash
-from textclf.data.tokens.words import DELIMITER_PATTERN
+from textclf.encoders.kinds import kind_of
 from textclf.errors import VerificationError
 from textclf.recipe.settings import Recipe
 from textclf.tflite.checks import structure_problems
-from textclf.tflite.graph.average_words import WordQuantization, build_average_words_graph
-from textclf.tflite.graph.mobilebert import build_inference_graph
-from textclf.tflite.graph.weights import AverageWordsWeights, InferenceWeights
+from textclf.tflite.graph.weights import InferenceWeights
 from textclf.tflite.metadata import write_metadata
 from textclf.tflite.settings import SETTINGS_VERSION
 from textclf.tflite.trial.probe import trust
@@ -24,7 +22,7 @@ def model_settings(recipe: Recipe, vocabulary: Sequence[str], reject_below: floa
     encoder, export = recipe.encoder, recipe.export
     return {
         "version": SETTINGS_VERSION,
-        "tokenizer": "regex" if recipe.averages_words else encoder.tokenizer,
+        "tokenizer": kind_of(recipe).tokenizer_name(encoder),
         "text": list(recipe.dataset.text),
         "label": recipe.dataset.label,
         "overflow": encoder.overflow,
@@ -52,19 +50,13 @@ def export_classifier(
     and ModelError for what cannot be written.
     """
     export = recipe.export
-    if isinstance(weights, AverageWordsWeights):
-        form = cast(WordQuantization, export.quantization)
-        graph = build_average_words_graph(weights, recipe.encoder.fixed_length, form)
-    else:
-        graph = build_inference_graph(
-            weights, recipe.encoder.fixed_length, export.quantization, export.compatibility, rows
-        )
+    graph = weights.graph(recipe.encoder.fixed_length, export.quantization, export.compatibility, rows)
     content = write_metadata(
         graph,
         name=recipe.name,
         labels=labels,
         vocabulary=vocabulary,
-        delimiter_pattern=DELIMITER_PATTERN if recipe.averages_words else None,
+        delimiter_pattern=kind_of(recipe).delimiter_pattern,
         settings=model_settings(recipe, vocabulary, reject_below),
     )
     problems = structure_problems(content, compatibility=export.compatibility, vocabulary=vocabulary)

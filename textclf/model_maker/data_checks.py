@@ -9,8 +9,8 @@ import numpy as np
 from textclf.data.examples import Dataset
 from textclf.data.findings.finding import named
 from textclf.data.tables.table import shown_path
-from textclf.data.tokens.wordpiece import share_of_different_rows
 from textclf.errors import DataError, RecipeError
+from textclf.model_maker.encoders import at_model_maker
 from textclf.recipe.settings import Recipe
 
 
@@ -39,21 +39,4 @@ def check_data(recipe: Recipe, dataset: Dataset, vocabulary: Sequence[str]) -> l
             f"Model Maker trains on whole batches in the same order in each epoch, so {left} of {rows} training rows are "
             "never used (the seed decides which ones)"
         )
-    if recipe.averages_words:
-        told.append(
-            "Model Maker trains word vectors with RMSprop and the learning rate 0.001 and does not use "
-            "training.learning_rate and training.weight_decay; where words are lower-cased, words with capitals are unknown "
-            "to the model on phones"
-        )
-    elif recipe.encoder.tokenizer == "device" and (different := _split_differently(dataset, vocabulary)):
-        told.append(
-            "Model Maker trains with BERT's own tokenizer, which removes accents and lower-cases letters beyond ASCII. Phones "
-            f"split {different:,} of {rows:,} training texts differently, and so does textclf with encoder.tokenizer device; "
-            "set encoder.tokenizer to bert to split them here as in training"
-        )
-    return told
-
-
-def _split_differently(dataset: Dataset, vocabulary: Sequence[str]) -> int:
-    texts = [text for row in dataset.train.texts for text in row]
-    return round(share_of_different_rows(vocabulary, texts) * len(texts))
+    return [*told, *at_model_maker(recipe).findings(recipe, dataset, vocabulary)]

@@ -12,7 +12,7 @@ import shutil
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,22 @@ import numpy as np
 
 from textclf.classify.classifier import Classifier
 from textclf.classify.metrics import evaluate
-from textclf.data.tokens.wordpiece import Tokenizer
-from textclf.encoders.average_words import WordVectors
-from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.encoders.formats.textclf_format import write_encoder
+from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
-from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EngineError, TextclfError
 from textclf.export.writing import model_settings
 from textclf.model_maker.data_checks import check_data
+from textclf.model_maker.encoders import at_model_maker
 from textclf.model_maker.environment import Environment, require_environment, worker_command
-from textclf.model_maker.hub_module import VARIABLE_PREFIX
 from textclf.model_maker.job import prepare_job
 from textclf.model_maker.process import LOG, how_it_ended, last_words, run_process, tail
-from textclf.model_maker.words import WORD_DELIMITERS, ModelMakerWords
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Bar, Progress
 from textclf.tflite.graph.mobilebert import Quantization
 from textclf.tflite.metadata import write_metadata
 from textclf.tflite.model_file import TfliteModel
 from textclf.training.loop import SeedResult, epoch_entry, epoch_line, quality, seeds_of
-from textclf.training.run_folder import RunFolder, RunLog, save_state
+from textclf.training.run_folder import RunFolder, RunLog
 from textclf.training.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
 
 # What each phase of the worker is called while it lasts.
@@ -88,7 +83,7 @@ class ModelMakerTraining:
             name=self.recipe.name,
             labels=self.data.dataset.labels,
             vocabulary=self.vocabulary,
-            delimiter_pattern=WORD_DELIMITERS if self.recipe.averages_words else None,
+            delimiter_pattern=at_model_maker(self.recipe).delimiter_pattern,
             settings={
                 "engine": "model-maker",
                 # Shapes are constants in Model Maker's graphs.
@@ -101,33 +96,16 @@ class ModelMakerTraining:
         if self.recipe.encoder.tokenizer == "bert":
             return predictor
         twin = Classifier(predictor.path)
-        if isinstance(self.checkpoint, WordVectors):
-            twin.tokenizer = ModelMakerWords(self.vocabulary, self.checkpoint.config.lowercase)
-        else:
-            twin.tokenizer = Tokenizer(self.vocabulary, "bert", self.checkpoint.do_lower_case)
+        twin.tokenizer = at_model_maker(self.recipe).tokenizer(self.vocabulary, self.checkpoint)
         return twin
 
     def keep(self, folder: RunFolder, temperature: float) -> None:
-        if not isinstance(self.checkpoint, WordVectors):
-            self._keep_encoder(folder, self.checkpoint, temperature)
+        best = folder.path / "checkpoints" / "best"
+        at_model_maker(self.recipe).keep(best, self.checkpoint, self.weights, temperature)
         folder.keep_log_of(self.winner.seed, len(self.results))
 
     def leave(self) -> None:
         shutil.rmtree(self.work)
-
-    def _keep_encoder(self, folder: RunFolder, checkpoint: EncoderCheckpoint, temperature: float) -> None:
-        """As a training of our own leaves it, so that the model can be compared and exported again."""
-        best = folder.path / "checkpoints" / "best"
-        named = {name.removeprefix(VARIABLE_PREFIX): array for name, array in self.weights.items()}
-        write_encoder(best, replace(checkpoint, weights={name: named[name] for name in checkpoint.weights}))
-        width = checkpoint.config.hidden_size
-        head = {
-            "head/kernel": self.weights["output/kernel"] / temperature,
-            "head/bias": self.weights["output/bias"] / temperature,
-            "features/mean": np.zeros(width),
-            "features/scale": np.ones(width),
-        }
-        save_state(best / "head.safetensors", {name: array.astype(np.float32) for name, array in head.items()}, {})
 
 
 def train_with_model_maker(
@@ -189,8 +167,7 @@ def _train_seed(
     place.mkdir()
     log = RunLog(folder.log_of(seed, seed_count), keep_steps=0)
     try:
-        layers = 0 if isinstance(checkpoint, WordVectors) else checkpoint.config.num_hidden_layers
-        watch = _Watch(recipe, data, layers, place, log, progress, seed)
+        watch = _Watch(recipe, data, checkpoint.layers, place, log, progress, seed)
         prepare_job(place, recipe, data.dataset, checkpoint, seed)
         result = _run_worker(place, environment, watch)
         return _gather(recipe, data, checkpoint, work, place, result, watch, warnings, seed)
@@ -278,7 +255,7 @@ def _gather(
         results=[winner],
         winner=winner,
         probabilities=probabilities,
-        vocabulary=_vocabulary(place, checkpoint),
+        vocabulary=at_model_maker(recipe).vocabulary(place, checkpoint),
         model=(place / "model.tflite").read_bytes(),
         weights=weights,
         facts={
@@ -289,14 +266,6 @@ def _gather(
         },
         work=work,
     )
-
-
-def _vocabulary(place: Path, checkpoint: AnyEncoder) -> Sequence[str]:
-    """The encoder's pieces or, of averaged words, those that Model Maker found; its file has `word id` lines in order."""
-    if not isinstance(checkpoint, WordVectors):
-        return checkpoint.vocabulary
-    lines = (place / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    return [line.rpartition(" ")[0] for line in lines]
 
 
 class _Watch:

@@ -11,13 +11,12 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from textclf.data.examples import Dataset, Split
-from textclf.encoders.average_words import WordVectors
-from textclf.encoders.trainable import AnyEncoder
+from textclf.encoders.interface import AnyEncoder
+from textclf.model_maker.encoders import at_model_maker
 from textclf.recipe.settings import Recipe
 
 
@@ -38,7 +37,7 @@ def prepare_job(folder: Path, recipe: Recipe, dataset: Dataset, checkpoint: AnyE
         "batch_size": recipe.training.batch_size,
         "max_length": recipe.encoder.fixed_length,
         "dropout": recipe.training.dropout,
-        **_write_encoder(folder / "encoder", recipe, checkpoint),
+        **at_model_maker(recipe).write(folder / "encoder", recipe, checkpoint),
         "started": time.time(),
     }
     (folder / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
@@ -62,23 +61,3 @@ def _write_rows(path: Path, split: Split, order: np.ndarray | None) -> None:
 def _encodable(text: str) -> str:
     """Without halves of characters, which no file in UTF-8 can hold."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _write_encoder(folder: Path, recipe: Recipe, checkpoint: AnyEncoder) -> dict[str, Any]:
-    if isinstance(checkpoint, WordVectors):
-        # Model Maker finds its words by itself, in the same rows.
-        encoder = recipe.encoder
-        return {
-            "encoder": "average-words",
-            "words": encoder.words,
-            "width": encoder.width,
-            "lower_case": encoder.lowercase,
-        }
-    from textclf.model_maker.hub_module import write_hub_module
-
-    write_hub_module(folder, checkpoint)
-    return {
-        "encoder": "mobilebert",
-        "learning_rate": recipe.training.learning_rate,
-        "lower_case": checkpoint.do_lower_case,
-    }

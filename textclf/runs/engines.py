@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from textclf.classify.classifier import Classifier
-from textclf.encoders.average_words import WordVectors, write_word_vectors
-from textclf.encoders.formats.textclf_format import write_encoder
+from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
-from textclf.encoders.trainable import AnyEncoder
 from textclf.export.writing import export_classifier
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
@@ -77,7 +75,7 @@ class _NativeTraining:
 
     def export(self, temperature: float, reject_below: float | None, form: Quantization) -> bytes:
         classifier = self.fitted.classifier
-        trained = replace(self.checkpoint, weights=classifier.encoder_weights())
+        trained = self.checkpoint.with_weights(classifier.encoder_weights())
         return export_classifier(
             self.recipe.model_copy(update={"export": self.recipe.export.model_copy(update={"quantization": form})}),
             inference_weights(trained, _cooled(classifier.head(), temperature)),
@@ -119,10 +117,7 @@ def _keep_best(checkpoint: AnyEncoder, fitted: Fitted, folder: RunFolder, temper
     """What the exported file is made from, as an encoder that other recipes can start from, and its head beside it."""
     classifier = fitted.classifier
     best = folder.path / "checkpoints" / "best"
-    if isinstance(checkpoint, WordVectors):
-        write_word_vectors(best, replace(checkpoint, weights=classifier.encoder_weights()))
-    else:
-        write_encoder(best, replace(checkpoint, weights=classifier.encoder_weights()))
+    checkpoint.with_weights(classifier.encoder_weights()).write(best)
     save_state(best / "head.safetensors", _cooled(classifier.head(), temperature), {})
     folder.keep_log_of(fitted.winner.seed, len(fitted.results))
 

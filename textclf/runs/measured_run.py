@@ -1,6 +1,6 @@
 """One training for `textclf compare`, alone in its process, so that time and memory are its own.
 
-    python -m textclf.model_maker.measured_run RECIPE RUN_FOLDER RESULT PARENT
+    python -m textclf.runs.measured_run RECIPE RUN_FOLDER RESULT PARENT
 
 Writes a run folder as `textclf train` does and, into RESULT, a JSON object with `peak_mib` and `export_seconds`.
 """

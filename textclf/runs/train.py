@@ -17,9 +17,9 @@ import numpy as np
 
 from textclf import __version__
 from textclf.classify.metrics import evaluate, result_warnings, softmax
-from textclf.encoders.description import fingerprint
-from textclf.encoders.prepare import PreparedData, encoder_of, load_recipe_data, prepare, prepare_data
-from textclf.encoders.trainable import AnyEncoder
+from textclf.encoders.interface import AnyEncoder
+from textclf.encoders.kinds import kind_of
+from textclf.encoders.prepare import PreparedData, load_recipe_data, prepare, prepare_data
 from textclf.errors import RunError, VerificationError
 from textclf.files.writing import write_text
 from textclf.model_maker.environment import require_environment
@@ -96,7 +96,7 @@ def train(
             return _finished_run(target, folder.finished)
         with progress.during("Reading the data"):
             recipe, dataset = load_recipe_data(recipe)
-        checkpoint = encoder_of(recipe, dataset)
+        checkpoint = kind_of(recipe).load(recipe.encoder, dataset)
         _check_space(folder, checkpoint)
         tokenizer = prepare(recipe, dataset, checkpoint).tokenizer
         with progress.during("Splitting the texts into tokens"):
@@ -206,7 +206,7 @@ def _finish(
         "encoder": {
             "source": _without_folders(recipe.encoder.source),
             "format": checkpoint.format,
-            "sha256": fingerprint(checkpoint),
+            "sha256": checkpoint.fingerprint(),
             **asdict(checkpoint.config),
         },
         "rows": {split.name: len(split.rows) for split in dataset.splits},

@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from textclf.data.splits import set_aside
-from textclf.encoders.description import fingerprint
 from textclf.encoders.prepare import PreparedData
 from textclf.encoders.trainable import AnyEncoder
 from textclf.recipe.settings import AVERAGE_WORDS_ONLY, Recipe
@@ -56,7 +55,7 @@ def first_fingerprint(recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder
     dumped = _first_dump(recipe)
     if dumped is None:
         return None
-    facts = [dumped, sorted(data.dataset.files.values()), fingerprint(checkpoint)]
+    facts = [dumped, sorted(data.dataset.files.values()), checkpoint.fingerprint()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

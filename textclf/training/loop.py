@@ -21,11 +21,8 @@ import tensorflow as tf
 
 from textclf.classify.metrics import Metrics, evaluate, softmax
 from textclf.data.tokens.batching import Batch, evaluation_batches, padded_length, part_count, training_batches
-from textclf.encoders.average_words import WordVectors
-from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.encoders.description import fingerprint
+from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
-from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EncoderError, RunError, TrainingError
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
@@ -167,7 +164,7 @@ class _Fitting:
         self.strategy = distribution_strategy()
         with self.strategy.scope():
             self.classifier = PooledClassifier(checkpoint, len(self.labels), self.seeds[0])
-            layers = self.classifier.encoder.layers
+            layers = checkpoint.layers
             if frozen is not None and frozen > layers:
                 raise EncoderError(f"training.freeze is {frozen}, but {checkpoint.path} has {layers} layers; lower it")
             self.optimizer = AdamW(
@@ -184,10 +181,10 @@ class _Fitting:
         self.state = TrainingProgress()
         self.saved = time.monotonic()
         self._describe(checkpoint)
-        if not isinstance(checkpoint, WordVectors) and (warning := self._shortage(checkpoint)) is not None:
+        if (warning := self._shortage(checkpoint)) is not None:
             self.progress.say(f"Warning: {warning}")
 
-    def _shortage(self, checkpoint: EncoderCheckpoint) -> str | None:
+    def _shortage(self, checkpoint: AnyEncoder) -> str | None:
         """The warning where memory will probably not last; a step is as large as the longest texts make it."""
         batches = self._batches(self.seeds[0], 0)
         largest = max(batches, key=lambda batch: len(batch.rows) * batch.length)
@@ -197,7 +194,8 @@ class _Fitting:
             return None  # Steps and measurements take the GPU's memory, of which TensorFlow tells in time.
         rows = min(_EVALUATION_BATCH, max(len(encoded.lengths) for encoded in self.data.encoded.values()))
         length = max(int(encoded.lengths.max(initial=0)) for encoded in self.data.encoded.values())
-        return shortage(training_bytes(checkpoint.config, weights, tokens, rows * length, length), self.recipe)
+        activations = self.classifier.encoder.activation_bytes(tokens, rows * length, length)
+        return None if activations is None else shortage(training_bytes(weights, activations), self.recipe)
 
     def _describe(self, checkpoint: AnyEncoder) -> None:
         kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
@@ -205,7 +203,7 @@ class _Fitting:
         self.device = kind if replicas == 1 else f"{replicas} {kind}s"
         self.progress.say(
             f"Training on {len(self.train.rows)} rows, {len(self.labels)} labels: {self.settings.epochs} epochs of "
-            f"{self.steps_an_epoch} steps, {self.classifier.encoder.summary}, "
+            f"{self.steps_an_epoch} steps, {checkpoint.summary}, "
             f"{self.precision} products on {self.device}"
         )
 
@@ -238,7 +236,7 @@ class _Fitting:
             self.progress.say(f"Seed {self.seed} ({state.seed_index + 1} of {len(self.seeds)})")
         log = RunLog(self.folder.log_of(self.seed, len(self.seeds)), keep_steps=state.step)
         log.write("start", state.step, seed=self.seed, precision=self.precision, device=self.device)
-        if state.step == 0 and self.settings.head == "fitted" and self.classifier.encoder.layers:
+        if state.step == 0 and self.settings.head == "fitted" and self.classifier.layers:
             self._fit_head()
         try:
             while state.epoch < self.settings.epochs and state.stopped is None:
@@ -310,7 +308,7 @@ class _Fitting:
         """The rows of a step in parts, each padded no further than its own rows need."""
         parts = self.settings.accumulate
         # What averaged words need of memory is little.
-        if self.classifier.encoder.layers and not tf.config.list_physical_devices("GPU"):
+        if self.classifier.layers and not tf.config.list_physical_devices("GPU"):
             parts = max(parts, part_count(batch))
         for rows in np.array_split(batch.rows, min(parts, len(batch.rows))):
             length = padded_length(int(self.lengths[rows].max()), self.data.max_length)
@@ -321,7 +319,7 @@ class _Fitting:
         """What the encoder, before it is trained, makes of `measured_rows`: float32 [rows, width]."""
         if self._measured is None:
             rows = self.measured_rows
-            pooled = np.zeros((len(rows), self.classifier.encoder.width), np.float32)
+            pooled = np.zeros((len(rows), self.classifier.width), np.float32)
             with self.progress.during(f"Computing what the encoder makes of {len(rows):,} training rows"):
                 for batch in evaluation_batches(self.lengths[rows], _EVALUATION_BATCH, self.data.max_length):
                     arrays = self.data.batch("train", Batch(rows[batch.rows], batch.length))
@@ -520,7 +518,7 @@ def _fingerprint(recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder) -> 
         splits.append(data.dataset.test)
     settings = recipe.training.model_dump(mode="json", exclude=_NOT_TRAINING)
     digest = hashlib.sha256()
-    facts = [settings, data.max_length, list(data.dataset.labels), fingerprint(checkpoint)]
+    facts = [settings, data.max_length, list(data.dataset.labels), checkpoint.fingerprint()]
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for split in splits:
         encoded = data.encoded[split.name]

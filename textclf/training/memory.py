@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from textclf.encoders.checkpoint import MobileBertConfig
 from textclf.errors import TrainingError
 from textclf.recipe.settings import Recipe
 from textclf.training.run_folder import RunFolder
@@ -23,9 +22,6 @@ _BYTES_OF_THE_PROGRAM = 900e6
 
 # The weights as read, as variables, their gradients, two moments of each, and the copy that is written to disk.
 _COPIES_OF_WEIGHTS = 6
-
-# Activations of a step: measured at the published size, 24 layers of width 512 with four networks of 512.
-_BYTES_A_TOKEN, _PUBLISHED_LAYERS, _PUBLISHED_WIDTH = 0.65e6, 24, 512 + 4 * 512
 
 # How libraries say that memory ended, where they raise an error of another name.
 _SIGNS = re.compile(
@@ -67,15 +63,9 @@ def remedy(recipe: Recipe) -> str:
     )
 
 
-def training_bytes(config: MobileBertConfig, weights: int, tokens: int, measured_tokens: int, length: int) -> float:
-    """About how much memory a training takes: `weights` numbers, steps whose largest part has `tokens` tokens, and
-    measurements between them of up to `measured_tokens` at once, in rows of `length`."""
-    width = config.hidden_size + config.num_feedforward_networks * config.intermediate_size
-    share = config.num_hidden_layers / _PUBLISHED_LAYERS * width / _PUBLISHED_WIDTH
-    # Nothing is kept for a gradient: some states, and the scores of one layer before, with and after the softmax.
-    measured = 4 * (4 * config.hidden_size + 3 * config.num_attention_heads * length) * measured_tokens
-    step = _BYTES_A_TOKEN * share * tokens
-    return _BYTES_OF_THE_PROGRAM + 4 * weights * _COPIES_OF_WEIGHTS + max(step, measured)
+def training_bytes(weights: int, activations: float) -> float:
+    """About how much memory a training takes: of `weights` numbers and of the `activations` of a step, in bytes."""
+    return _BYTES_OF_THE_PROGRAM + 4 * weights * _COPIES_OF_WEIGHTS + activations
 
 
 def prepare_linear_algebra() -> None:

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import Dropout, Product
-from textclf.encoders.trainable import AnyEncoder, trainable
+from textclf.encoders.trainable import trainable
 from textclf.training.head import fit_head
 
 TokenArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -24,15 +25,15 @@ _INITIALIZER_RANGE = 0.02
 
 
 class PooledClassifier:
-    """The trainable classifier; `variables` are what the optimiser changes."""
+    """The trainable classifier; `variables` are what the optimiser changes, `width` and `layers` the encoder's."""
 
     def __init__(self, checkpoint: AnyEncoder, label_count: int, seed: int) -> None:
         self.encoder = trainable(checkpoint)
         self._label_count = label_count
-        width = self.encoder.width
+        self.width, self.layers = checkpoint.width, checkpoint.layers
         self.variables = {name: tf.Variable(array, name=name) for name, array in self._fresh(seed).items()}
-        self.feature_mean = tf.Variable(tf.zeros(width), trainable=False)
-        self.feature_scale = tf.Variable(tf.ones(width), trainable=False)
+        self.feature_mean = tf.Variable(tf.zeros(self.width), trainable=False)
+        self.feature_scale = tf.Variable(tf.ones(self.width), trainable=False)
         signature = [tf.TensorSpec([None, None], tf.int32)] * 3
         self._features = tf.function(self._pooled, input_signature=signature)
         self._logits = tf.function(self.logits, input_signature=signature)
@@ -45,7 +46,7 @@ class PooledClassifier:
     def _fresh(self, seed: int) -> dict[str, np.ndarray]:
         random = np.random.default_rng([seed, 1])
         # Truncated at two deviations, as the original's initialiser.
-        kernel = random.standard_normal((self.encoder.width, self._label_count))
+        kernel = random.standard_normal((self.width, self._label_count))
         while (outside := np.abs(kernel) > 2).any():
             kernel[outside] = random.standard_normal(outside.sum())
         arrays = self.encoder.fresh(seed)
@@ -67,7 +68,7 @@ class PooledClassifier:
         pooled = self._pooled(input_ids, input_mask, segment_ids, attention_dropout, product, frozen_layers)
         features = (pooled - self.feature_mean) * self.feature_scale
         if head_dropout is not None:
-            features = head_dropout(features, tf.constant(self.encoder.layers))
+            features = head_dropout(features, tf.constant(self.layers))
         return tf.matmul(features, self.variables["head/kernel"]) + self.variables["head/bias"]
 
     def pooled_outputs(self, arrays: TokenArrays) -> np.ndarray:

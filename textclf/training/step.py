@@ -84,7 +84,7 @@ class TrainingStep:
 
     def _dropout_seed(self, seed: int, number: int, part: int) -> np.ndarray:
         # Each layer of each part of each step draws with a number of its own.
-        layers = self._classifier.encoder.layers + 1
+        layers = self._classifier.layers + 1
         block, place = divmod(part, _PARTS_A_BLOCK)
         wide = [seed + block * _BLOCK_DISTANCE, (number * _PARTS_A_BLOCK + place) * layers]
         return np.array(wide, np.uint64).astype(np.uint32).view(np.int32)
@@ -93,7 +93,7 @@ class TrainingStep:
         """The variables that a gradient reaches."""
         variables, frozen = self._classifier.variables, self._settings.frozen_layers
         below: tuple[str, ...] = ("embeddings/",) if frozen is not None else ()
-        if frozen is not None and frozen >= self._classifier.encoder.layers:
+        if frozen is not None and frozen >= self._classifier.layers:
             below += ("layers/",)
         return {name: variable for name, variable in variables.items() if not (below and name.startswith(below))}
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.encoders.formats.vocabulary import Vocabulary
+from textclf.recipe.settings import EncoderSettings
 
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """`positions` is the largest number of tokens that the encoder takes, `segments` how many texts it tells apart."""
+    """`longest` is the largest number of tokens that the encoder takes, `segments` how many texts it tells apart."""
 
-    positions: int
+    longest: int
     segments: int
     vocabulary: Vocabulary
     path: Path
+
+    def tokenizer(self, settings: EncoderSettings) -> Tokenizer:
+        """Raises EncoderError for a vocabulary that the tokenizer of these settings cannot use."""
+        return Tokenizer(self.vocabulary.pieces, settings.tokenizer, self.vocabulary.do_lower_case)

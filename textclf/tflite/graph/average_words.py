@@ -5,16 +5,38 @@ It uses operations that runtimes have known for years, and so runs in the Task L
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import numpy as np
 
+from textclf.data.tokens.encoded import Encoded
+from textclf.encoders.average_words import VECTORS, WordVectors
 from textclf.errors import ModelError
 from textclf.tflite.graph.builder import GraphBuilder
 from textclf.tflite.graph.rounding import quantize_rows, require_finite_weights
-from textclf.tflite.graph.weights import AverageWordsWeights
+from textclf.tflite.runtimes import Compatibility
 
 WordQuantization = Literal["none", "float16", "dynamic"]
+
+
+@dataclass(frozen=True)
+class AverageWordsWeights:
+    """A trained classifier: `vectors` float32 [words, width], `rows` int32 [spellings] (which vector a word id has), and
+    the head as probabilities are made from it, softmax(mean @ head_kernel + head_bias)."""
+
+    vectors: np.ndarray
+    rows: np.ndarray
+    head_kernel: np.ndarray
+    head_bias: np.ndarray
+
+    @classmethod
+    def of(cls, encoder: WordVectors, head_kernel: np.ndarray, head_bias: np.ndarray) -> AverageWordsWeights:
+        return cls(encoder.weights[VECTORS], encoder.rows, head_kernel, head_bias)
+
+    def graph(self, max_length: int, quantization: str, compatibility: Compatibility, rows: Encoded | None) -> bytes:
+        """The same for every runtime. A recipe of averaged words cannot ask for int4."""
+        return build_average_words_graph(self, max_length, cast(WordQuantization, quantization))
 
 
 def build_average_words_graph(weights: AverageWordsWeights, max_length: int, quantization: WordQuantization) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from textclf.data.tokens.encoded import Encoded
+from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
 from textclf.encoders.formats.arrays import dominant_diagonal
 from textclf.errors import ModelError
 from textclf.tflite.graph.builder import GraphBuilder
@@ -27,7 +28,6 @@ from textclf.tflite.graph.rounding import (
     quantize_rows_to_4_bits,
     require_finite_weights,
 )
-from textclf.tflite.graph.weights import ClassifierWeights
 from textclf.tflite.runtimes import Compatibility
 
 # How far the scales of a tensor's columns may lie apart: eight bits are shared by a row, and a column that is stored
@@ -49,6 +49,27 @@ computes with floats between products; of int8 and int4 weights it rounds each p
 _VERSION_SCALES = 12
 
 _VERSION_ONE_SCALE = 9
+
+
+@dataclass(frozen=True)
+class ClassifierWeights:
+    """A trained classifier: the encoder's arrays by checkpoint name, and the head as probabilities are made from it,
+    softmax(pooled_output @ head_kernel + head_bias); float32 [hidden, classes] and [classes]."""
+
+    config: MobileBertConfig
+    encoder: Mapping[str, np.ndarray]
+    mask_convention: MaskConvention
+    head_kernel: np.ndarray
+    head_bias: np.ndarray
+
+    @classmethod
+    def of(cls, encoder: EncoderCheckpoint, head_kernel: np.ndarray, head_bias: np.ndarray) -> ClassifierWeights:
+        return cls(encoder.config, encoder.weights, encoder.mask_convention, head_kernel, head_bias)
+
+    def graph(
+        self, max_length: int, quantization: Quantization, compatibility: Compatibility, rows: Encoded | None
+    ) -> bytes:
+        return build_inference_graph(self, max_length, quantization, compatibility, rows)
 
 
 @dataclass(frozen=True)

@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
-from textclf.encoders.average_words import VECTORS, WordVectors
-from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
+from textclf.data.tokens.encoded import Encoded
+from textclf.encoders.average_words import WordVectors
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.interface import AnyEncoder
+from textclf.tflite.graph.average_words import AverageWordsWeights
+from textclf.tflite.graph.mobilebert import ClassifierWeights, Quantization
+from textclf.tflite.runtimes import Compatibility
 
 
-@dataclass(frozen=True)
-class AverageWordsWeights:
-    """A trained classifier: `vectors` float32 [words, width], `rows` int32 [spellings] (which vector a word id has), and
-    the head as probabilities are made from it, softmax(mean @ head_kernel + head_bias)."""
+class InferenceWeights(Protocol):
+    """A trained classifier, ready to be written."""
 
-    vectors: np.ndarray
-    rows: np.ndarray
-    head_kernel: np.ndarray
-    head_bias: np.ndarray
-
-
-@dataclass(frozen=True)
-class ClassifierWeights:
-    """A trained classifier: the encoder's arrays by checkpoint name, and the head as probabilities are made from it,
-    softmax(pooled_output @ head_kernel + head_bias); float32 [hidden, classes] and [classes]."""
-
-    config: MobileBertConfig
-    encoder: Mapping[str, np.ndarray]
-    mask_convention: MaskConvention
-    head_kernel: np.ndarray
-    head_bias: np.ndarray
+    def graph(
+        self, max_length: int, quantization: Quantization, compatibility: Compatibility, rows: Encoded | None
+    ) -> bytes:
+        """A `.tflite` model without metadata, for texts of `max_length` ids and probabilities of each label; by `rows`,
+        texts like those that will be classified, int4 weights are rounded. Raises ModelError for what cannot be written.
+        """
 
 
-InferenceWeights = ClassifierWeights | AverageWordsWeights
-"""What a graph is written from."""
+class _WeightsOf(Protocol):
+    def of(self, encoder: Any, head_kernel: np.ndarray, head_bias: np.ndarray) -> InferenceWeights: ...
 
 
-def inference_weights(trained: EncoderCheckpoint | WordVectors, head: Mapping[str, np.ndarray]) -> InferenceWeights:
+# How the graph of each encoder is written; a further encoder adds a line.
+_WEIGHTS_OF: dict[type, _WeightsOf] = {EncoderCheckpoint: ClassifierWeights, WordVectors: AverageWordsWeights}
+
+
+def inference_weights(trained: AnyEncoder, head: Mapping[str, np.ndarray]) -> InferenceWeights:
     """A trained encoder and its head; the standardisation of features is folded into the head.
 
     `head` holds head/kernel [width, labels], head/bias [labels], features/mean and features/scale [width].
@@ -48,6 +45,4 @@ def inference_weights(trained: EncoderCheckpoint | WordVectors, head: Mapping[st
         scaled = head["head/kernel"].astype(np.float64) * head["features/scale"].astype(np.float64)[:, None]
         shifted = head["head/bias"] - head["features/mean"].astype(np.float64) @ scaled
         kernel, bias = scaled.astype(np.float32), shifted.astype(np.float32)
-    if isinstance(trained, WordVectors):
-        return AverageWordsWeights(trained.weights[VECTORS], trained.rows, kernel, bias)
-    return ClassifierWeights(trained.config, trained.weights, trained.mask_convention, kernel, bias)
+    return _WEIGHTS_OF[type(trained)].of(trained, kernel, bias)
