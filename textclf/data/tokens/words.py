@@ -1,4 +1,4 @@
-"""Whole words, exactly as the runtimes' regex tokenizer splits them: texts in, <START> and word ids out.
+"""Splits texts into words exactly as the runtimes' regex tokenizer does, and returns <START> and word ids.
 
 What the runtimes do was read from MediaPipe's and tflite-support's sources (`regex_tokenizer.cc`,
 `regex_preprocessor_calculator.cc`, `regex_preprocessor.cc`, `vocab_utils.cc`) and tried on mediapipe 1.2.2 and
@@ -31,7 +31,7 @@ SPECIAL_WORDS = (PAD, START, UNKNOWN)
 
 # White space, control characters, symbols and punctuation of ASCII, Latin-1, and the blocks of general, of Chinese and
 # of full-width punctuation. Both apostrophes stay inside words, as do currency signs above Latin-1. The usual
-# [^\w\']+ cuts a word at every letter outside ASCII.
+# [^\w\']+ splits a word at every letter outside ASCII.
 DELIMITER_PATTERN = (
     r"[\x{00}-\x{26}\x{28}-\x{2F}\x{3A}-\x{40}\x{5B}-\x{5E}\x{60}\x{7B}-\x{A9}\x{AB}-\x{B4}\x{B6}-\x{B9}\x{BB}-\x{BF}"
     r"\x{D7}\x{F7}\x{2000}-\x{2018}\x{201A}-\x{206F}\x{3000}-\x{3004}\x{3008}-\x{3020}\x{3030}\x{FEFF}"
@@ -43,7 +43,7 @@ class WordTokenizer:
     """Texts to ids of `vocabulary`, whose entry i has id i.
 
     Raises EncoderError for a vocabulary without <PAD> or <UNKNOWN>, and for a delimiter pattern that is no regular
-    expression of RE2, or that matches the empty text and would keep the runtimes busy for ever.
+    expression of RE2, or that matches the empty text and would never let the runtimes finish.
     """
 
     kind = "regex"
@@ -62,15 +62,15 @@ class WordTokenizer:
         self._split = device_splitter(delimiter_pattern)
 
     def ids_added(self, texts: int) -> int:
-        """How many ids `encode` puts around those of the words."""
+        """Returns how many ids `encode` puts around those of the words."""
         return len(self._start)
 
     def words(self, text: str) -> list[str]:
-        """The words of a text."""
+        """Returns the words of a text."""
         return self._split(text)
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """The word ids of each text, without <START> and not cut."""
+        """Returns the word ids of each text, without <START> and not truncated."""
         return list(self._iterate_pieces(texts))
 
     def encode(self, texts: Sequence[tuple[str, ...]], max_length: int, overflow: Overflow = "head") -> Encoded:
@@ -118,9 +118,11 @@ _SAMPLES = ("", "a", " ", "a b", "a\nb", "\n", "é", "1.", "中文")
 
 
 def device_splitter(pattern: str) -> Callable[[str], list[str]]:
-    """What splits a text, up to its first NUL, into the words between delimiters, with the engine that runtimes use.
+    """Returns what splits a text, up to its first NUL, into the words between delimiters, with the engine that runtimes
+    use.
 
-    Raises EncoderError for a pattern that the engine refuses, or that matches nothing somewhere: there runtimes never end.
+    Raises EncoderError for a pattern that the engine refuses, or that matches nothing somewhere: there runtimes never
+    end.
     """
     if pattern == DELIMITER_PATTERN:
         return lambda text: [word for word in _OWN_DELIMITERS.split(_until_nul(text).decode()) if word]
@@ -131,7 +133,7 @@ def device_splitter(pattern: str) -> Callable[[str], list[str]]:
 
 
 def _compiled(pattern: str) -> Any:
-    """An expression of RE2 with the options of tflite-support and MediaPipe: all defaults, in brackets of its own."""
+    """Returns an RE2 expression with the options of tflite-support and MediaPipe: all defaults, inside a group."""
     import re2
 
     if len(pattern) > _LONGEST_PATTERN:
@@ -176,7 +178,7 @@ def _split(text: str, pattern: str, delimiters: Any) -> list[str]:
                 f"{len(content):,} bytes; shorten the text"
             )
     words.append(bytes(left))
-    # Half of a character, which \C cuts off, is in no vocabulary.
+    # No vocabulary contains half of a character, which \C can split off.
     return [word.decode(errors="replace") for word in words if word]
 
 
