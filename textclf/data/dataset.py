@@ -134,7 +134,7 @@ def _collect(examples: Examples, reader: FileReader, columns: Sequence[int]) -> 
     if unlabelled:
         errors.append(
             f"{reader.name}: no label in {listed(unlabelled)}, and rows without a label cannot be used; fill in the labels, "
-            "or save the labelled rows to a file of their own and train on that"
+            "or save the labelled rows to a separate file and train on that file"
         )
     for problem, found in not_held.items():
         errors.append(

@@ -117,7 +117,7 @@ class FileReader:
             if lone and labels[index] in lone and all(len(t.split()) <= _WORDS_OF_A_TITLE for t in texts[index]):
                 message = (
                     f"row {rows[index]} has a label that no other row has, `{labels[index][:40]}`, and may be {what}; "
-                    "delete it if it is no data"
+                    "delete it if it is not data"
                 )
                 notes.append(self._note("first_row" if index == 0 else "last_row", message, [rows[index]]))
         return notes

@@ -61,7 +61,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     paths in the file start at the file's folder; in an override they start at the current directory, where a shell
     completes them. All paths of the result are absolute. This function does not check whether the files exist.
 
-    Raises RecipeError with every problem of the file and the overrides, one a line, sorted by position.
+    Raises RecipeError with every problem of the file and the overrides, one per line, sorted by position.
     """
     file = Path(path)
     if reason := not_a_recipe(path):
@@ -119,7 +119,7 @@ def _not_an_override_message(override: str) -> str:
 def _override_value(text: str) -> Any:
     """Reads the value of an override. Only brackets and quotes are YAML; other text is used unchanged, as in a shell.
 
-    Without this, `dataset.delimiter=,` and paths with `#` or `: ` would be YAML errors or be cut.
+    Without this, `dataset.delimiter=,` and paths with `#` or `: ` would be YAML errors or lose a part.
     """
     text = text.strip()
     if text[:1] not in ("[", "{", '"', "'"):

@@ -114,7 +114,7 @@ class _Differing:
         self._with_unknown += self._keys.unknown[place]
 
     def described(self) -> str:
-        """Follows a sentence about the rows; empty where all texts are the same to the letter."""
+        """Returns words that follow a sentence about the rows, or "" if all texts are identical."""
         if not self._rows:
             return ""
         unknown = (

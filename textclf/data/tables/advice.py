@@ -49,7 +49,7 @@ class FaultyRows:
         if headers := self._other_headers(table):
             return (
                 f"row {headers[0]} looks like the header of another table: tables with different columns were joined; "
-                "give them the same columns, then join them anew"
+                "give them the same columns, then join them again"
             )
         if len(self.first.fields) > columns:
             return self._remedy_for_long(table, rows)

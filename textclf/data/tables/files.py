@@ -392,5 +392,5 @@ class _Unpacked(io.RawIOBase):
             raise self._follows() or _damaged(self._name, self._form, error) from None
 
     def _follows(self) -> DataError | None:
-        """After a complete stream, bytes that decompress to nothing are not another stream."""
+        """Returns an error if bytes that are not another stream follow a complete stream."""
         return None if self._is_first or self._has_given else _followed(self._name, self._form)

@@ -297,10 +297,10 @@ def open_table(
     """Open a table: a path, or a binary stream that is read forwards only (and is left open).
 
     Without a `delimiter` the one of `,` `;` tab `|` is taken that gives the `wanted` columns, then the one that cuts
-    the rows most evenly; if none gives them, what stands beside their names in the header. The header is the first row
-    that is not blank, or one with the `wanted` columns below title lines. A byte order mark goes before `encoding`.
-    `name` stands for the table in messages. Of a `live` stream, whose rows arrive over time, all this is judged by what
-    arrives first.
+    the rows most evenly; if none does, the text between their names in the header. The header is the first row that is
+    not blank, or one with the `wanted` columns below title lines. A byte order mark goes before `encoding`. `name` is
+    the name of the table in messages. For a `live` stream, whose rows arrive over time, all this is detected from the
+    first rows that arrive.
 
     Raises DataError when the file cannot be opened, is empty, is not text, is in another format or plainly in another
     encoding, or has no readable header.
@@ -313,7 +313,7 @@ def open_table(
         feed = _open_feed(stream, encoding, name, live)
         lines, is_whole = feed.look_ahead(SAMPLE)
         given = re.fullmatch(r'\ufeff*"?sep=(.)"?[\r\n]*', next(iter(lines), ""), re.IGNORECASE)
-        if given:  # Excel's own way of naming the delimiter; the line is no row
+        if given:  # Excel's own way of naming the delimiter; the line is not a row
             feed.take_separator_line()
             lines, delimiter = lines[1:], delimiter or given[1]
         layout = find_layout(Sample(lines, is_whole), delimiter, wanted)
@@ -327,7 +327,7 @@ def open_table(
 
 
 def shown_path(path: Path) -> str:
-    """Returns a path as messages show it: relative to the current directory where it lies below."""
+    """Returns a path for messages: relative if it is inside the current directory."""
     with suppress(ValueError, OSError):
         return str(path.relative_to(Path.cwd()))
     return str(path)

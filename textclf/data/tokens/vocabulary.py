@@ -42,7 +42,7 @@ def parse_vocabulary(data: bytes, source: str) -> list[str]:
     """
     if len(data) > LARGEST_VOCABULARY:
         raise EncoderError(
-            f"{source}: is longer than {LARGEST_VOCABULARY:,} bytes, which is no vocabulary; restore the original one"
+            f"{source}: is longer than {LARGEST_VOCABULARY:,} bytes, so it is not a vocabulary; restore the original vocabulary"
         )
     if data.startswith(codecs.BOM_UTF8):
         raise EncoderError(
@@ -60,7 +60,7 @@ def parse_vocabulary(data: bytes, source: str) -> list[str]:
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     if "" in lines:
         raise EncoderError(
-            f"{source}:{lines.index('') + 1}: the line is empty; expected one entry a line, because devices skip "
+            f"{source}:{lines.index('') + 1}: the line is empty; expected one entry per line, because devices skip "
             "empty lines and would number the entries after it differently. Restore the original vocabulary"
         )
     return checked_pieces(lines, source)

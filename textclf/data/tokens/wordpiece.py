@@ -16,7 +16,7 @@ real and random texts, on mediapipe 1.2.2 and tflite-support 0.4.4 with a model 
 
 - the text ends at its first NUL; A-Z become a-z and nothing else is folded, stripped or normalised;
 - tab, line feed, form feed, carriage return and space separate words (vertical tab and the no-break space do not);
-- each ASCII symbol, Unicode punctuation mark and CJK ideograph is a word of its own;
+- each ASCII symbol, Unicode punctuation mark and CJK ideograph is a separate word;
 - a word of more than 100 bytes of UTF-8 is [UNK]; other words are split greedily, longest entry first, and are
   one [UNK] if some part of them is not in the vocabulary;
 - the first `max_length - 2` tokens are kept; positions after [SEP] have id 0.

@@ -6,7 +6,7 @@ tflite-support 0.4.4:
 
 - the text ends at its first NUL (in tflite-support 0.4.4 alone, a NUL separates words); nothing is folded,
   lower-cased or normalised;
-- what the delimiter pattern, a regular expression of RE2, matches is dropped, and what stands between is a word;
+- the matches of the delimiter pattern, a regular expression of RE2, are dropped, and the text between them is a word;
 - a word that is not in the vocabulary, letter by letter, has the id of <UNKNOWN>;
 - where the vocabulary has <START>, its id comes first; the first `max_length` ids are kept, the rest of the input is
   filled with the id of <PAD>.
@@ -42,7 +42,7 @@ DELIMITER_PATTERN = (
 class WordTokenizer:
     """Texts to ids of `vocabulary`, whose entry i has id i.
 
-    Raises EncoderError for a vocabulary without <PAD> or <UNKNOWN>, and for a delimiter pattern that is no regular
+    Raises EncoderError for a vocabulary without <PAD> or <UNKNOWN>, and for a delimiter pattern that is not a regular
     expression of RE2, or that matches the empty text and would never let the runtimes finish.
     """
 
@@ -160,7 +160,7 @@ def _compiled(pattern: str) -> Any:
 
 
 def _split(text: str, pattern: str, delimiters: Any) -> list[str]:
-    """As RE2::FindAndConsume does it: behind each delimiter, what is left is a text of its own."""
+    """Splits as RE2::FindAndConsume does: after each delimiter, the rest is a new text."""
     content = _until_nul(text)
     left, words, begun, rounds = memoryview(content), [], time.thread_time(), 0
     while (found := delimiters.search(left)) is not None:

@@ -1,4 +1,4 @@
-"""What a graph is written from: an encoder's weights and a head, with the features' standardisation folded in."""
+"""The weights for a graph: an encoder's weights and a head, with the features' standardisation folded in."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, Mobil
 
 @dataclass(frozen=True)
 class AverageWordsWeights:
-    """A trained classifier: `vectors` float32 [words, width], `rows` int32 [spellings] (which vector a word id has), and
-    the head as probabilities are made from it, softmax(mean @ head_kernel + head_bias)."""
+    """A trained classifier: `vectors` float32 [words, width], `rows` int32 [spellings] (which vector a word id has),
+    and the head as probabilities are made from it, softmax(mean @ head_kernel + head_bias)."""
 
     vectors: np.ndarray
     rows: np.ndarray
@@ -35,15 +35,15 @@ class ClassifierWeights:
 
 
 InferenceWeights = ClassifierWeights | AverageWordsWeights
-"""What a graph is written from."""
+"""The weights for a graph."""
 
 
 def inference_weights(trained: EncoderCheckpoint | WordVectors, head: Mapping[str, np.ndarray]) -> InferenceWeights:
-    """A trained encoder and its head; the standardisation of features is folded into the head.
+    """Returns a trained encoder and its head; the standardisation of features is folded into the head.
 
     `head` holds head/kernel [width, labels], head/bias [labels], features/mean and features/scale [width].
     """
-    # What overflows in float32 is named where the graph is written.
+    # The graph writer reports values that overflow in float32.
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = head["head/kernel"].astype(np.float64) * head["features/scale"].astype(np.float64)[:, None]
         shifted = head["head/bias"] - head["features/mean"].astype(np.float64) @ scaled
