@@ -1,4 +1,4 @@
-"""What is known of an encoder before its weights are read: enough to choose a length and to check a recipe against it."""
+"""Facts about an encoder before its weights are read: enough to choose a length and to check a recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textclf.encoders.formats.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """`positions` is the largest number of tokens that the encoder takes, `segments` how many texts it tells apart."""
+    """`positions` is the largest number of tokens that the encoder accepts, `segments` the number of texts in a row."""
 
     positions: int
     segments: int
