@@ -68,7 +68,7 @@ class OutputFolder:
         self.replaced = self.place.parent / f".{self.place.name}.replaced"
         self.may_replace = False
 
-    # --- What stands there ---------------------------------------------------------------------------------------
+    # --- The existing folder -------------------------------------------------------------------------------------
 
     def check_replaceable(self) -> None:
         """Raises RunError, which lists some of the foreign files, unless textclf wrote everything at the place."""
