@@ -1,4 +1,4 @@
-# Set-up and the two main jobs. `make quickstart` trains and classifies, `make test` passes the tests; each sets up what it needs.
+# Set-up and the main jobs. `make quickstart` trains and classifies; `make test` runs the tests. Each installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
 
-# The tests in which other programs classify with our files: MediaPipe, the Task Library (Python up to 3.11), a browser.
+# Runs the tests in which other programs classify with textclf's files: MediaPipe, the Task Library (Python up to 3.11), a browser.
 test-consumers: $(VENV)/installed-dev $(CONSUMERS)/installed
 	TEXTCLF_MEDIAPIPE_PYTHON=$(CURDIR)/$(CONSUMERS)/mediapipe/bin/python \
 	TEXTCLF_TASK_LIBRARY_PYTHON=$(CURDIR)/$(CONSUMERS)/task-library/bin/python \
@@ -43,7 +43,7 @@ $(CONSUMERS)/installed: Makefile
 	npm install --silent --prefix $(CONSUMERS) @mediapipe/tasks-text@1.0.1
 	touch $@
 
-# Renews the pinned versions; needs uv.
+# Updates the pinned versions. It needs uv.
 requirements:
 	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate pyproject.toml -o requirements.txt
 	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.txt

@@ -263,7 +263,7 @@ def test_lists_of_labels_are_reported_with_their_rows(load):  # noqa: F811
     assert (finding.count, finding.rows[:2]) == (30, (4, 7))
     assert finding.message.startswith(
         "train.csv: 1 label looks like a list of labels, for example `billing; vip`; textclf learns one label per row, so it "
-        "is learned as a label of its own."
+        "is learned as one label."
     )
 
 

@@ -253,7 +253,7 @@ def test_byte_order_marks_in_front_of_the_header_are_not_part_of_a_name(marks):
     [
         (
             "text\u200b,label",
-            "did you mean `text<U+200B>`? (it holds the invisible character U+200B (ZERO WIDTH SPACE)",
+            "did you mean `text<U+200B>`? (it contains the invisible character U+200B (ZERO WIDTH SPACE)",
         ),
         ("Text,label", "did you mean `Text`? (only the capitals differ)"),
         ("te xt,label", "did you mean `te xt`? (only the spaces differ)"),

@@ -218,7 +218,7 @@ def test_a_name_that_is_too_long_is_refused_and_shown_in_part(tmp_path: Path) ->
 @pytest.mark.parametrize("write", [write_tar, write_zip])
 def test_an_archive_that_grows_a_hundred_times_is_given_up_early(write: Callable[..., Path], tmp_path: Path) -> None:
     archive = write(tmp_path / "archive", {"zeros": bytes(70 * 2**20)})
-    with pytest.raises(EncoderError, match="unpacks to more than 67,108,864 bytes; that is no encoder"):
+    with pytest.raises(EncoderError, match="unpacks to more than 67,108,864 bytes; this is not an encoder"):
         extract(archive, tmp_path / "out")
 
 

@@ -270,7 +270,7 @@ def test_a_file_that_is_not_stored_as_it_says_is_found(finished):
     )
     problems = structure_problems(content)
     assert any("says quantization dynamic, but" in problem for problem in problems)
-    assert any("has 8 pieces, but the largest table 7 rows" in problem for problem in problems)
+    assert any("has 8 entries, but the largest table 7 rows" in problem for problem in problems)
     assert structure_problems(model) == []
 
 

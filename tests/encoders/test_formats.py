@@ -307,7 +307,7 @@ def test_a_vocabulary_of_another_length_is_refused(form: str, copy: Callable[[st
     with file.open("a") as stream:
         stream.write("onemore\n")
     rows = tiny_config().vocab_size
-    message = f"vocab.txt: holds {rows + 1} pieces, but the encoder's embedding table has {rows} rows"
+    message = f"vocab.txt: holds {rows + 1} entries, but the encoder's embedding table has {rows} rows"
     with pytest.raises(EncoderError, match=message):
         read_encoder(folder)
 
@@ -323,8 +323,8 @@ def test_a_missing_vocabulary_is_refused(form: str, copy: Callable[[str], Path])
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({0: "<pad>"}, r"lacks the special pieces \[PAD\]"),
-        ({7: "same", 9: "same"}, "vocab.txt:10: the piece 'same' stands in line 8 already"),
+        ({0: "<pad>"}, r"lacks the special tokens \[PAD\]"),
+        ({7: "same", 9: "same"}, "vocab.txt:10: the entry 'same' is already in line 8"),
     ],
 )
 def test_a_vocabulary_that_is_not_berts_is_refused(replaced: dict[int, str], message: str, tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_numbers_that_are_not_finite_are_counted(tmp_path: Path) -> None:
         (lambda text: text.replace(b"good\n", b"g" * 3_000_000 + b"\n"), "the entry has 3,000,000 characters"),
         (lambda text: text + b"x\n" * 20_000_000, r"vocab\.txt: is longer than 33,554,432 bytes"),
         (lambda text: text.replace(b"good", b"\xed\xa0\x80"), r"vocab\.txt:\d+: byte 0xed at offset \d+ is not UTF-8"),
-        (lambda text: text.replace(b"\n", b"\r"), r"vocab\.txt.*(characters|holds 1 pieces)"),
+        (lambda text: text.replace(b"\n", b"\r"), r"vocab\.txt.*(characters|holds 1 entries)"),
     ],
 )
 def test_a_vocabulary_that_devices_cannot_use_is_refused(

@@ -122,7 +122,7 @@ def test_4_bit_weights_are_rounded_by_states_that_are_large_and_hardly_vary(rows
 
 
 def test_4_bit_weights_for_the_task_library_are_refused():
-    with pytest.raises(ModelError, match="knows no 4-bit weights"):
+    with pytest.raises(ModelError, match="does not support 4-bit weights"):
         build_inference_graph(classifier_weights(tiny_checkpoint()), LENGTH, "int4", "task-library")
 
 

@@ -331,7 +331,7 @@ WRONG_FILES = [
         "2:1: `dataset.train` is missing; add under `dataset:` a line such as `train: ../datasets/support_tickets.csv`",
     ),
     ("name: a\ndataset: a.csv\n", "2:10: dataset is `a.csv`, but must be a section of indented `key: value` lines"),
-    (MINIMAL + "\ttest: b.csv\n", "4:1: a tab stands where YAML allows only spaces; indent with spaces"),
+    (MINIMAL + "\ttest: b.csv\n", "4:1: YAML does not allow a tab here; indent with spaces"),
     (MINIMAL + "   test: b.csv\n", "4:8: a second `:` or a wrong indentation; put the value in quotes, or align"),
     (MINIMAL + "  delimiter: ,\n", "4:14: not YAML: expected the node content, but found ','; put the value in quotes"),
     (MINIMAL + "  text: [a, b\n", "5:1: not YAML: "),
@@ -398,8 +398,14 @@ def test_a_file_that_may_not_be_read_is_reported(tmp_path):
 LOOK_ALIKES = [
     ("  label: Ticket #\n", '4:10: the value ends before ` #`, which is a comment in YAML; write "Ticket #" in quotes'),
     ("  label: Room #2\n", '4:10: the value ends before ` #2`, which is a comment in YAML; write "Room #2" in quotes'),
-    ("\u00a0 label: x\n", "4:1: the invisible character U+00A0 is no space to YAML; replace it by an ordinary space"),
-    ("  label:\u3000x\n", "4:9: the invisible character U+3000 is no space to YAML; replace it by an ordinary space"),
+    (
+        "\u00a0 label: x\n",
+        "4:1: the invisible character U+00A0 is not a space in YAML; replace it by an ordinary space",
+    ),
+    (
+        "  label:\u3000x\n",
+        "4:9: the invisible character U+3000 is not a space in YAML; replace it by an ordinary space",
+    ),
     ("  label: x\u200b\n", r"4:10: `x\u200b` begins or ends with an invisible character; remove it, or put"),
     ("  label: “x”\n", "4:10: `“x”` is in typographic quotation marks; use straight ones, or none"),
     ("  labels: [‘a’, b]\n", "4:12: `‘a’` is in typographic quotation marks; use straight ones, or none"),

@@ -318,7 +318,7 @@ BROKEN = {
     "no metadata": (tiny_model(), "a TFLite model without metadata"),
     "another metadata version": (described_model().replace(b"M001", b"M002", 1), "b'M002', expected b'M001'"),
     "cut in the graph": (described_model()[:900], "not a whole TFLite model"),
-    "cut in the archive": (described_model()[:-30], "packed behind the model are no files; the file may be cut off"),
+    "cut in the archive": (described_model()[:-30], "packed behind the model are no files; the file may be truncated"),
     "no vocabulary": (packed(labels_txt=b"a\nb\nc"), r"names vocab\.txt, but packed behind the model are labels\.txt"),
     "damaged vocabulary": (described_model().replace(b"good\nbad", b"gold\nbad"), "are damaged .*Bad CRC"),
     "labels in Latin-1": (packed(labels_txt=b"a\n\xfc", vocab_txt=b"x"), "not UTF-8 .byte 0xfc in line 2"),

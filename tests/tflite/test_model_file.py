@@ -180,7 +180,7 @@ DAMAGE: dict[str, tuple[Callable[[schema.ModelT], None], str]] = {
     "no output": (set_to("subgraphs.0.outputs", []), r"its outputs are the tensors \[\]"),
     "a kind of operation that is not there": (set_to("subgraphs.0.operators.0.opcodeIndex", 77), "is of kind 77 of"),
     "an unknown code": (set_to("operatorCodes.0.builtinCode", 5000), "the code 5000"),
-    "an operation of its own": (of_kind("CUSTOM"), r"\(TextDecoder\) is an operation of its own"),
+    "an operation of its own": (of_kind("CUSTOM"), r"\(TextDecoder\) is a custom operation"),
     "another graph that is called": (of_kind("IF"), "calls another graph"),
     "a table of the runtime": (of_kind("HASHTABLE_LOOKUP"), "needs texts or tables"),
     "options of another operation": (of_kind("TRANSPOSE"), "has 1 inputs; expected 2"),
@@ -287,7 +287,7 @@ def test_lists_that_share_their_bytes_are_given_up():
     builder.PrependUOffsetTRelativeSlot(0, vector, 0)
     builder.Finish(builder.EndObject(), b"TEST")
     root = FlatTable.root(bytes(builder.Output()), b"TEST")
-    with pytest.raises(DamagedFlatbufferError, match="share so many bytes"):
+    with pytest.raises(DamagedFlatbufferError, match="share too many bytes"):
         [item.text(3) for item in root.tables(0)]
 
 

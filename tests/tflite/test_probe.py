@@ -97,7 +97,7 @@ def test_a_user_without_a_home_folder_has_no_cache_and_is_served_all_the_same(so
 def test_a_model_that_never_ends_is_given_up(sound, monkeypatch):
     monkeypatch.setattr(probe, "_SECONDS", 1)
     monkeypatch.setattr(probe, "_START", f"print({probe.READY!r}, flush=True); import time; time.sleep(60)")
-    with pytest.raises(ModelError, match="its trial did not come to an end in 1 s"):
+    with pytest.raises(ModelError, match="its trial did not finish within 1 s"):
         checked(sound)
 
 
@@ -116,7 +116,7 @@ def test_where_no_process_can_be_started_the_check_alone_counts(cause, sound, mo
     else:
         monkeypatch.setattr(probe, "_START", "import sys; sys.exit('no LiteRT here')")
     checked(sound)
-    assert "runs without a trial in a process of its own" in caplog.text
+    assert "runs without a trial in a separate process" in caplog.text
 
 
 def test_ids_that_the_tables_do_not_have_are_found_in_the_trial(sound):

@@ -1,1 +1,1 @@
-"""Using a finished model: texts and tables in, labels out. Only LiteRT is needed."""
+"""Classifies texts and tables with a finished model. Only LiteRT is needed."""

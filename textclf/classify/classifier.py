@@ -1,8 +1,7 @@
-"""A finished `.tflite` text classifier → labels for texts, on LiteRT alone: no TensorFlow, no training code.
+"""Classifies texts with a finished `.tflite`. It needs only LiteRT, not TensorFlow or the training code.
 
-Everything that is needed lies in the file: labels, vocabulary, tokenizer, names of inputs and outputs. It is read once.
-Texts of similar length share an interpreter's shape, each core runs its own interpreter, and equal texts are classified
-once.
+The file contains everything: labels, vocabulary, tokenizer, names of inputs and outputs. It is read once. Texts of
+similar length share an interpreter's shape, each core runs a separate interpreter, and equal texts are classified once.
 """
 
 from __future__ import annotations
@@ -56,15 +55,15 @@ from textclf.classify.texts import (
 # 4.01 ms in calls of 64.
 _LENGTH_STEP = 2
 
-# Few enough that cores which share a length end together, enough that handing them out costs nothing.
+# Small enough that cores with texts of one length finish together, large enough that scheduling costs little.
 _ROWS_A_TASK = 32
 
-# Texts under way at once: enough that no core waits for the tokenizer, few enough that memory stays flat.
+# Texts in progress: enough that no core waits for the tokenizer, few enough that the memory is bounded.
 CALL_TEXTS = 4096
 
 _CALLS_UNDER_WAY = 3
 
-# Bytes of results that are remembered for texts that come again, and what one costs besides its probabilities.
+# The size in bytes of the cache of results for repeated texts, and the size of an entry without its probabilities.
 _MEMORY_FOR_KNOWN = 32 << 20
 
 _BYTES_AN_ENTRY = 300
@@ -74,8 +73,8 @@ _BYTES_AN_ENTRY = 300
 class Prediction:
     """The most probable label, its probability, and the probability of every label.
 
-    Where that probability is below the bound, the text is `rejected` and `label` is the model's label for "none of
-    these", or "". A text that gets no label at all has the reason in `error`, the score 0 and no `scores`.
+    If that probability is below the threshold, the text is `rejected` and `label` is the model's label for "none of
+    these", or "". If a text gets no label at all, `error` is the reason, the score is 0 and `scores` is empty.
     """
 
     label: str
@@ -86,7 +85,7 @@ class Prediction:
 
 
 class Choice(NamedTuple):
-    """What a row of probabilities comes to: the label that is given, the most probable label's index, and whether its
+    """The result of a row of probabilities: the returned label, the index of the most probable label, and whether its
     probability was too low."""
 
     label: str
@@ -95,12 +94,12 @@ class Choice(NamedTuple):
 
 
 class Classifier:
-    """A text classifier read from a `.tflite` file, or from the folder of a run; several threads may use it at once.
+    """A text classifier read from a `.tflite` file or from the folder of a run. Several threads may use it at once.
 
-    The file is read once, here: later changes of the file or of the current directory do not matter. A forked process
-    may use its copy, and a pickled classifier carries the model. `num_threads` texts are classified in parallel, by
-    default one for each core that this process may use. Raises ModelError for a file that is not a text classifier with
-    TFLite metadata and BERT's inputs or a regex tokenizer's.
+    The file is read once, when the classifier is made: later changes of the file or of the current directory have no
+    effect. A forked process may use its copy, and a pickled classifier includes the model. `num_threads` texts are
+    classified in parallel, by default one for each core that this process may use. Raises ModelError for a file that is
+    not a text classifier with TFLite metadata and BERT's inputs or a regex tokenizer's.
     """
 
     def __init__(self, model_path: str | Path, num_threads: int | None = None) -> None:
@@ -111,7 +110,7 @@ class Classifier:
 
     def _open(self, name: str, path: Path, content: bytes, num_threads: int) -> None:
         self.name = name
-        """The path as it was given, for messages."""
+        """The path that was passed, for messages."""
         self.path = path
         self._content = content
         self.metadata: ModelMetadata = read_metadata(content, name)
@@ -132,13 +131,13 @@ class Classifier:
         self.num_threads = num_threads
         self._closed = False
         self._workers = _Workers(num_threads, self._new_runner, len(self.labels))
-        # The first interpreter is made now, so that a model that cannot run is refused here.
+        # The first interpreter is made now, so that a model that cannot run raises an error here.
         with self._workers.runner() as runner:
             self.max_length = runner.max_length
         _CLASSIFIERS.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled with the model's bytes: a copy is the same model wherever, and whenever, it is opened."""
+        """Pickles the classifier with the model's bytes, so that a copy is the same model everywhere."""
         return _reopened, (type(self), self.name, self.path, self._content, self.num_threads)
 
     def __enter__(self) -> Classifier:
@@ -155,11 +154,12 @@ class Classifier:
         return hashlib.sha256(self._content).hexdigest()
 
     def classify(self, texts: Iterable[str | Sequence[str]], *, reject_below: float | None = None) -> list[Prediction]:
-        """A prediction for each text; a text is a string, or two strings for a model of sentence pairs.
+        """Returns a prediction for each text. A text is a string, or two strings for a model of sentence pairs.
 
-        `texts` is any iterable of them. A text that is empty or white space gets no label, as in `classify_file`.
-        `reject_below` (0 to 1) is the bound below which a label is withheld, by default the model's. Raises DataError
-        for what is no text, with its position, and ModelError where the model's output is not a number.
+        `texts` is any iterable of texts. An empty text, or one of white space only, gets no label, as in
+        `classify_file`. `reject_below` (0 to 1) is the threshold below which a label is withheld (default: the
+        model's). Raises DataError, with the position, for a value that is not a text, and ModelError if the model's
+        output is not a number.
         """
         bound = self._bound(reject_below)
         rows = self._checked(texts)
@@ -180,12 +180,13 @@ class Classifier:
         reject_below: float | None = None,
         column_prefix: str = "",
     ) -> pd.DataFrame:
-        """A copy of a frame with the columns predicted_label and predicted_score, with `scores` also `score:<label>`.
+        """Returns a copy of a frame with the columns predicted_label and predicted_score, with `scores` also
+        `score:<label>`.
 
-        The texts are in `text_columns`, by default the columns that the model was trained on. A row without text gets
-        a missing label and score, a row below the bound (`reject_below`, by default the model's) the model's label for
-        "none of these", or a missing one. `column_prefix` is put before the names of the new columns. Raises DataError
-        for columns that are not there or would be replaced, and for cells that are neither text nor missing.
+        The texts are in `text_columns`, by default the columns that the model was trained on. A row without text gets a
+        missing label and score. A row below the threshold (`reject_below`, default: the model's) gets the model's label
+        for "none of these", or a missing label. `column_prefix` is put before the names of the new columns. Raises
+        DataError for columns that are missing or would be replaced, and for cells that are neither text nor missing.
         """
         bound = self._bound(reject_below)
         check_is_frame(frame)
@@ -210,25 +211,26 @@ class Classifier:
         return frame.assign(**{column_prefix + name: value for name, value in values.items()})
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Texts as tuples of one or two strings → probabilities float32 [texts, labels].
+        """Takes texts as tuples of one or two strings and returns probabilities float32 [texts, labels].
 
-        Raises DataError as `classify`, and ModelError where the model's output is not a number.
+        Raises DataError as `classify` does, and ModelError if the model's output is not a number.
         """
         rows = self._checked(texts)
         return self._all_probabilities(rows, range(len(rows)))
 
     def probabilities_at_full_length(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """As `probabilities`, each text padded to `max_length` as other runtimes do it, which rounds 8 bits otherwise."""
+        """Does the same as `probabilities` with each text padded to `max_length`, as in other runtimes; 8-bit rounding
+        differs."""
         rows = self._checked(texts)
         encoded = self.tokenizer.encode(rows, self.max_length, self.overflow)
         result = self._run(self._open_workers(), encoded, np.arange(len(rows)), self.max_length)
         return self._checked_numbers(result, range(len(rows)))
 
     def choose(self, probabilities: np.ndarray, reject_below: float | None = None) -> list[Choice]:
-        """What each row of probabilities comes to: the one place where the bound is applied."""
+        """Returns the result of each row of probabilities. Only this function applies the threshold."""
         bound = self.reject_below if reject_below is None else reject_below
         best = probabilities.argmax(axis=1)
-        # Written so that no comparison with a value that is not a number lets a label pass.
+        # This form also rejects labels whose probability is not a number.
         rejected = ~(probabilities[np.arange(len(best)), best] >= bound)
         return [
             Choice(self.reject_label if is_rejected else self.labels[index], index, is_rejected)
@@ -236,14 +238,18 @@ class Classifier:
         ]
 
     def submit(self, texts: Sequence[tuple[str, ...]]) -> Pending:
-        """Starts to classify texts and returns at once what will hold their probabilities.
+        """Starts to classify texts and returns at once an object that will have their probabilities.
 
-        They are tokenised before this returns; the interpreters' threads do the rest. Raises DataError as `classify`.
+        The texts are tokenized before this returns; the interpreters' threads do the rest. Raises DataError as
+        `classify` does.
         """
         return self._submit(self._checked(texts))
 
     def close(self) -> None:
-        """Ends the threads without waiting for them and gives up what has not begun; later calls raise RuntimeError."""
+        """Ends the threads without waiting for them and cancels tasks that have not started.
+
+        Later calls raise RuntimeError.
+        """
         workers = self._workers
         with workers.lock:
             self._closed = True
@@ -267,7 +273,7 @@ class Classifier:
         return reject_below
 
     def _all_probabilities(self, rows: Sequence[tuple[str, ...]], positions: Sequence[int]) -> np.ndarray:
-        """`positions` are the rows' positions among the texts that were given, for messages."""
+        """`positions` are the positions of the rows in the caller's texts, for messages."""
         results: list[np.ndarray] = [np.zeros((0, len(self.labels)), np.float32)]
         under_way: deque[Pending] = deque()
         try:
@@ -319,18 +325,18 @@ class Classifier:
         return self._workers
 
     def _start_anew(self) -> None:
-        """In a forked process: the threads stayed behind, and locks may be held by them for ever."""
-        # Kept, not freed: interpreters that ran at the moment of the fork are in no state to be taken apart.
+        """Makes new workers in a forked process: the threads do not exist there, and their locks may be held forever."""
+        # Kept and not freed: interpreters that ran at the moment of the fork cannot be destroyed safely.
         _LEFT_BEHIND.append(self._workers)
         self._workers = _Workers(self.num_threads, self._new_runner, len(self.labels))
-        if isinstance(self.tokenizer, WordTokenizer):  # its regular expressions hold locks, too
+        if isinstance(self.tokenizer, WordTokenizer):  # its regular expressions have locks too
             self.tokenizer = _tokenizer(self.metadata)
 
     def _new_runner(self) -> Runner:
         return Runner(self.name, self._content, self.metadata)
 
     def _tasks(self, encoded: Encoded, rows: Sequence[int]) -> Iterator[tuple[np.ndarray, int]]:
-        """The rows in groups of one padded length, the longest first, so that the cores end together."""
+        """Yields the rows in groups of one padded length, the longest first, so that the cores finish together."""
         numbers = np.asarray(rows, np.int64)
         lengths = self._padded(encoded.lengths[numbers])
         for length in np.unique(lengths)[::-1].tolist():
@@ -339,16 +345,17 @@ class Classifier:
                 yield group[begin : begin + _ROWS_A_TASK], length
 
     def _padded(self, lengths: np.ndarray) -> np.ndarray:
-        """The lengths to which rows of so many ids are padded. It depends on the row alone, and so do its results.
+        """Returns the lengths to which rows of this many ids are padded. The length, and so the result, depends only on
+        the row.
 
-        One [PAD] at least follows the last token, whose trigram reads it, as it does at `max_length`.
+        At least one [PAD] follows the last token, as at `max_length`, because its trigram reads it.
         """
         if not self._resizable:
             return np.full_like(lengths, self.max_length)
         return np.minimum(self.max_length, -(-(lengths + 1) // _LENGTH_STEP) * _LENGTH_STEP)
 
     def _run(self, workers: _Workers, encoded: Encoded, rows: np.ndarray, length: int) -> np.ndarray:
-        """Rows of an Encoded at one length → probabilities float32 [rows, labels]."""
+        """Runs rows of an Encoded at one length and returns probabilities float32 [rows, labels]."""
         arrays = pad(encoded, rows, length)
         results = [np.zeros((0, len(self.labels)), np.float32)]
         with workers.runner() as runner:
@@ -362,12 +369,12 @@ def _reopened(kind: type[Classifier], name: str, path: Path, content: bytes, num
     return classifier
 
 
-# Where the probabilities of a text are: as bytes of float32, or still in row i of what a task will return.
+# The probabilities of a text: bytes of float32, or row i of the future result of a task.
 _Place = bytes | tuple[Future[np.ndarray], int]
 
 
 class Pending:
-    """Texts on their way through the interpreters."""
+    """Texts that are being classified."""
 
     def __init__(
         self,
@@ -385,10 +392,10 @@ class Pending:
         self._own = own
         self._places = places
         self.truncated: np.ndarray = encoded.truncated
-        """bool [texts]: of which texts only the first pieces were read."""
+        """bool [texts]: which texts were truncated."""
 
     def result(self) -> np.ndarray:
-        """Waits for the probabilities, float32 [texts, labels]. Raises RuntimeError when the classifier was closed."""
+        """Waits for the probabilities, float32 [texts, labels]. Raises RuntimeError if the classifier was closed."""
         try:
             values = {key: self._value(key, place) for key, place in self._places.items()}
         except BaseException:
@@ -401,7 +408,7 @@ class Pending:
         return result
 
     def cancel(self) -> None:
-        """Gives up what has not begun."""
+        """Cancels tasks that have not started."""
         if not self._is_here():
             return
         for key in self._own:
@@ -411,7 +418,7 @@ class Pending:
         self._workers.settle(dict.fromkeys(self._own))
 
     def _is_here(self) -> bool:
-        """False in a process that was forked after this was begun: what it waits for will never come there."""
+        """False in a process that was forked after this was started: the results will never arrive there."""
         return self._workers is self._classifier._workers
 
     def _value(self, key: bytes, place: _Place) -> np.ndarray:
@@ -425,14 +432,14 @@ class Pending:
                 self._classifier._open_workers()
                 if key in self._own:
                     raise
-        # Another caller had begun this text and gave up, or another process has it.
+        # Another caller started this text and cancelled it, or another process has it.
         row = np.array([self._keys.index(key)])
         length = int(self._classifier._padded(self._encoded.lengths[row])[0])
         return self._classifier._run(self._classifier._open_workers(), self._encoded, row, length)[0]
 
 
 class _Known(OrderedDict[bytes, _Place]):
-    """Results of texts seen before, at most `capacity`; the one unused for longest goes first."""
+    """A cache of results, at most `capacity`. The least recently used result is removed first."""
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
@@ -451,7 +458,7 @@ class _Known(OrderedDict[bytes, _Place]):
 
 
 class _Workers:
-    """What belongs to one process alone: threads, interpreters, a lock, and the results that are remembered."""
+    """The objects of one process: threads, interpreters, a lock, and the cache of results."""
 
     def __init__(self, num_threads: int, new_runner: Callable[[], Runner], label_count: int) -> None:
         self.lock = threading.Lock()
@@ -463,7 +470,7 @@ class _Workers:
 
     @contextmanager
     def runner(self) -> Iterator[Runner]:
-        """A runner that nobody else uses meanwhile."""
+        """Yields a runner that nobody else uses at the same time."""
         try:
             runner = self._idle.get_nowait()
         except Empty:
@@ -476,7 +483,7 @@ class _Workers:
             self._idle.put(runner)
 
     def settle(self, values: Mapping[bytes, np.ndarray | None]) -> None:
-        """Puts results into the memory in place of the tasks that brought them; None forgets them."""
+        """Replaces tasks in the cache by their results. None removes them."""
         with self.lock:
             for key, value in values.items():
                 if value is None:
@@ -497,7 +504,7 @@ _LEFT_BEHIND: list[_Workers] = []
 
 def _start_anew_after_fork() -> None:
     MAKING_AN_INTERPRETER.release()
-    if "re2" in sys.modules:  # compiled patterns are shared by all that ask for the same one
+    if "re2" in sys.modules:  # all users of the same pattern share the compiled pattern
         sys.modules["re2"].purge()
     for classifier in list(_CLASSIFIERS):
         classifier._start_anew()
@@ -510,17 +517,17 @@ if hasattr(os, "register_at_fork"):
         after_in_child=_start_anew_after_fork,
     )
 
-# --- What is given ---------------------------------------------------------------------------------------------------
+# --- Numbers and keys ------------------------------------------------------------------------------------------------
 NOT_A_NUMBER = "is not a number (NaN or infinity)"
 
 
 def are_numbers(probabilities: np.ndarray) -> np.ndarray:
-    """bool [rows]: which rows hold numbers only."""
+    """Returns bool [rows]: which rows contain only numbers."""
     return np.isfinite(probabilities).all(axis=1)
 
 
 def _keys(encoded: Encoded) -> list[bytes]:
-    """Something short for each row that is equal where ids and segments are."""
+    """Returns a short key for each row. Keys are equal if ids and segments are equal."""
     content = encoded.flat_ids.tobytes()
     ends = (encoded.offsets * encoded.flat_ids.itemsize).tolist()
     firsts = encoded.first_lengths.tolist()

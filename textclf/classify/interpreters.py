@@ -1,4 +1,4 @@
-"""LiteRT interpreters for one model: the model's bytes in, a runner that fits the length of each row out."""
+"""LiteRT interpreters of a model. A runner is made from the model's bytes and resizes to the length of each row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INPUTS = ("ids", "mask", "segment_ids")
 
 
 class Runner:
-    """One interpreter on one core, resized to the length of what it is given."""
+    """An interpreter on one core, which is resized to the length of its input."""
 
     def __init__(self, name: str, content: bytes, metadata: ModelMetadata) -> None:
         start_litert()
@@ -40,7 +40,7 @@ class Runner:
         inputs = self._interpreter.get_input_details()
         output = self._interpreter.get_output_details()[_output_position(metadata)]
         _check_tensors(name, metadata, inputs, output)
-        # Of a regex tokenizer's model, the one input takes the ids.
+        # The only input of a model with a regex tokenizer takes the ids.
         names = metadata.input_names if metadata.tokenizer == "regex" else _INPUTS
         self._inputs = [inputs[metadata.input_names.index(name)]["index"] for name in names]
         self._output = output["index"]
@@ -49,7 +49,7 @@ class Runner:
         self.seconds = 0.0
 
     def run(self, input_ids: np.ndarray, input_mask: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
-        """int32 [1, length] three times → probabilities float32 [1, labels]."""
+        """Takes three arrays int32 [1, length] and returns probabilities float32 [1, labels]."""
         begun = time.perf_counter()
         length = input_ids.shape[1]
         try:
@@ -70,12 +70,12 @@ class Runner:
         return probabilities
 
 
-# Held while the process is forked: LiteRT takes locks of its own where it makes an interpreter.
+# Held during a fork, because LiteRT holds internal locks while it makes an interpreter.
 MAKING_AN_INTERPRETER = threading.RLock()
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    """Returns the number of cores that this process may use. In a container this can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -97,7 +97,7 @@ def check_understood(name: str, metadata: ModelMetadata) -> None:
     if repeated:
         raise ModelError(
             f"{name}: {len(metadata.labels)} labels, of which {quoted(repeated[0])} occurs more than once, so the answers "
-            f"could not be told apart; {EXPORT_AGAIN}"
+            f"could not be distinguished; {EXPORT_AGAIN}"
         )
     empty = [number for number, label in enumerate(metadata.labels, 1) if not label.strip()]
     if empty:
@@ -108,7 +108,7 @@ def check_understood(name: str, metadata: ModelMetadata) -> None:
 
 
 def check_model_runs(name: str, content: bytes, metadata: ModelMetadata) -> None:
-    """Raises ModelError for a model that would harm this process: nobody vouches for a file, whatever it says."""
+    """Raises ModelError for a model that would harm this process. No file is trusted."""
     largest_ids = [
         len(metadata.vocabulary) - 1 if given in ("ids", "input_text") else 1 for given in metadata.input_names
     ]
@@ -125,7 +125,7 @@ def _output_position(metadata: ModelMetadata) -> int:
 def _check_tensors(
     name: str, metadata: ModelMetadata, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]
 ) -> None:
-    """Raises ModelError unless the graph takes one text of a fixed length and gives a float for each label."""
+    """Raises ModelError unless the graph takes one text of a fixed length and returns a float for each label."""
     shapes = {tuple(tensor["shape"].tolist()) for tensor in inputs}
     [shape, *others] = sorted(shapes)
     fixed = all(tensor["shape_signature"][-1] > 0 for tensor in inputs)

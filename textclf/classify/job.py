@@ -1,8 +1,7 @@
-"""Tables of any size → the same tables with labels: read, classified and written window by window, all at once.
+"""Adds labels to tables of any size. Reading, classifying and writing run in parallel, window by window.
 
-Order, every other column and the way in which they are written stay as they are; memory does not grow with the input;
-a job that is killed goes on where it stopped. What happens to a chunk of rows is in `batch_rows`, files and standard
-streams in `batch_files`, killing and resuming in `batch_journal`.
+The order of rows, every other column and the dialect are kept. Memory does not grow with the input. A killed job can be
+resumed. The module `rows` handles a chunk of rows, `windows` the inputs, and `journal` interruption and resuming.
 """
 
 from __future__ import annotations
@@ -45,20 +44,21 @@ from textclf.terminal.progress import Progress, RowsBar
 
 logger = logging.getLogger(__name__)
 
-# Windows that are read ahead of the one that is being written, so that no core waits.
+# The number of windows that are read ahead, so that no core waits.
 _WINDOWS_UNDER_WAY = 3
 
 
 @dataclass(frozen=True)
 class BatchSummary:
-    """What a job did.
+    """The summary of a job.
 
-    `rows` are the rows written, of which those in `errors` (by reason) got no label; `labels` counts the others by
-    label. `truncated` texts were longer than the model reads, `rejected` ones below the bound; `blank_lines` passed as
-    they were; `uneven_rows` lacked last cells that nobody needs, or had empty ones behind them. `seconds` of all runs of
-    the job, `rows_per_second` and `interpreter_share` (0 to 1, of the threads' time) of the last. `accuracy` (0 to 1)
-    and `confusion[i][j]`, rows of true label i with label j, where labels were present; `unknown_truths` rows had a label
-    that the model does not know, which `unknown_labels` describes.
+    `rows` is the number of written rows. `errors` counts, by reason, the rows without a label; `labels` counts the
+    others by label. `truncated` texts were longer than the model reads, and `rejected` texts were below the threshold.
+    `blank_lines` were written unchanged. `uneven_rows` lacked cells at the end that are not needed, or had additional
+    empty cells. `seconds` is the time of all runs of the job; `rows_per_second` and `interpreter_share` (0 to 1, of the
+    threads' time) are those of the last run. With true labels there are `accuracy` (0 to 1) and `confusion[i][j]`, the
+    rows of true label i with label j. `unknown_truths` rows had a true label that the model does not know;
+    `unknown_labels` describes these labels.
     """
 
     output: str
@@ -78,11 +78,11 @@ class BatchSummary:
     unknown_labels: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """What was measured, without what was not asked for."""
+        """Returns the results as a dictionary, without those that were not requested."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
     def as_text(self) -> str:
-        """For a person: what was done, and what was not."""
+        """Returns the summary for a person."""
         lines = [
             f"{self.output}: {sum(self.labels.values()):,} of {rows_text(self.rows)} classified in {self.seconds:.1f} s, "
             f"{self.rows_per_second:,.0f} rows per second"
@@ -112,7 +112,7 @@ class BatchSummary:
 
 
 class JobInterruptedError(KeyboardInterrupt):
-    """A job that was interrupted, as by Ctrl-C; the message says what was done and how to continue."""
+    """A job was interrupted, for example by Ctrl-C. The message says what was done and how to continue."""
 
 
 def classify_file(
@@ -135,17 +135,18 @@ def classify_file(
     resume: bool = False,
     quiet: bool = True,
 ) -> BatchSummary:
-    """Writes the rows of all inputs, one behind the other, with their labels to `output`.
+    """Writes the rows of all inputs, one input after the other, with their labels to `output`.
 
     Inputs are paths, patterns or `-` for standard input, plain or compressed with gzip, zstd, bzip2 or xz; an output is
-    compressed when its name ends in .gz or .zst, and `-` is standard output. Added are the columns `predicted_label`,
-    `predicted_score`, with `top_k` > 1 `predicted_label_2` and so on, with `scores` one `score:<label>` a label, and
-    `error`, all with `column_prefix` before their names: a row that cannot be classified keeps its place, gets an empty
-    label and the reason there. With `strict` there is no such column, and the first such row ends the job. A label whose
-    probability is lower than `reject_below`, by default the model's own bound, gives way to the model's label for "none
-    of these", or to none. `where_label` compares with the column of the true label, `label_column` or the one of the
-    training. With `resume` an interrupted job continues, and one that never began begins. Raises DataError for inputs
-    that cannot be read, RunError for an output that cannot be written, and JobInterruptedError, a KeyboardInterrupt.
+    compressed if its name ends in .gz or .zst, and `-` is standard output. The job adds the columns `predicted_label`,
+    `predicted_score` and `error`, with `top_k` > 1 also `predicted_label_2` and so on, and with `scores` one column
+    `score:<label>` for each label. `column_prefix` is put before these names. A row that cannot be classified keeps its
+    place, with an empty label and the reason in `error`. With `strict` there is no column `error`, and the first such
+    row stops the job. A label with a probability below `reject_below` (default: the model's threshold) is replaced by
+    the model's label for "none of these", or left empty. `where_label` compares with the true labels in `label_column`
+    (default: the label column of the training). `resume` continues an interrupted job, or starts a new one. Raises
+    DataError for inputs that cannot be read, RunError for an output that cannot be written, and JobInterruptedError, a
+    KeyboardInterrupt.
     """
     if not top_k >= 1:
         raise ArgumentError(f"top_k (--top-k) is {top_k}; give 1 or more")
@@ -190,7 +191,7 @@ def classify_file(
 def _settings(
     classifier: Classifier, paths: Sequence[str], tables: TableOptions, results: ResultOptions
 ) -> dict[str, Any]:
-    """All that decides what is written. What newer versions added is left out where it changes nothing."""
+    """Returns all settings that affect the output. Settings of newer versions are left out if they have no effect."""
     settings = {"inputs": list(paths), "model": classifier.sha256, **asdict(tables), **asdict(results)}
     del settings["text_wanted_by"]
     if not results.column_prefix:
@@ -200,7 +201,7 @@ def _settings(
 
 @dataclass(frozen=True)
 class FileMetrics(Metrics):
-    """The metrics of a file's rows, and how many rows were left out: without a text, or with an unknown label."""
+    """The metrics of a file's rows, and the numbers of rows that were left out: without text, or with an unknown label."""
 
     rows_without_text: int = 0
     rows_with_unknown_label: int = 0
@@ -216,7 +217,7 @@ def evaluate_file(
     encoding: str = "utf-8",
     quiet: bool = True,
 ) -> FileMetrics:
-    """The model's quality on the labelled rows of a table.
+    """Returns the model's quality on the labelled rows of a table.
 
     Rows without text are left out, as in training, as are rows with a label that the model does not know; a warning is
     logged for both, and for the file that the model was trained on. Raises DataError for a row that cannot be read, and
@@ -239,7 +240,7 @@ def evaluate_file(
 
 
 class _Evaluation:
-    """The rows of a table that can be measured, and what was left out."""
+    """The rows of a table that can be measured, and the rows that were left out."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.truth: list[int] = []
@@ -296,7 +297,7 @@ class _Evaluation:
 def _table_options(
     classifier: Classifier, text_columns: Sequence[str], label_column: str | None, delimiter: str | None, encoding: str
 ) -> TableOptions:
-    """`label_column`: None for the one of the training, "" for none at all. Raises DataError where it is not known."""
+    """`label_column`: None for the label column of the training, "" for none. Raises DataError if it is not known."""
     label = classifier.label_column if label_column is None else label_column or None
     if label_column is None and label is None:
         raise DataError(
@@ -329,7 +330,7 @@ def _checked(name: str, check: Callable[[object], Any], value: object) -> Any:
 
 # --- The job ---------------------------------------------------------------------------------------------------------
 class _Job:
-    """One run of a job: what it works with, and how far it has come."""
+    """A run of a job, with its settings and its progress."""
 
     def __init__(
         self,
@@ -372,7 +373,7 @@ class _Job:
 
     def _interrupted(self, kept: int) -> str:
         if not self._output.resumable:
-            return f"interrupted after {rows_text(self._tally.rows)}; an output that is no file cannot be resumed"
+            return f"interrupted after {rows_text(self._tally.rows)}; an output that is not a file cannot be resumed"
         return f"interrupted after {rows_text(kept)}; run the same command with --resume (resume=True) to continue"
 
     def summary(self, target: str) -> BatchSummary:
@@ -407,7 +408,7 @@ class _Job:
         )
 
     def _skip(self, state: JobState) -> None:
-        """Reads over what an earlier run has classified, and makes sure that it is the same."""
+        """Skips the rows that an earlier run has classified, and checks that they are unchanged."""
         read = 0
         for window in self._windows:
             read += len(window.rows)
@@ -433,7 +434,7 @@ class _Job:
         except DataError as error:
             problem = error
         if problem is None or not isinstance(problem, DamagedInputError):
-            # What was read before a problem is worth keeping: the job continues from there once it is solved.
+            # Rows before a problem are kept: the job can continue from there when it is solved.
             while under_way:
                 self._write(*under_way.popleft(), bar)
         if problem is not None:

@@ -1,7 +1,7 @@
-"""The output of a job that may be killed: written under a hidden name beside its place, renamed when it is complete.
+"""Writes the output of a job that may be killed: under a hidden name beside its place, renamed when it is complete.
 
-A journal beside it records up to where it is safely on disk, with a hash of what was written. After a kill the output is
-truncated to that place and continued, so that it ends with the bytes of a job that was never disturbed.
+A journal beside it records how much is safely on disk, with a hash of the output so far. After a kill, the output is
+truncated to that place and continued. The final bytes are the same as without the interruption.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from textclf.errors import RunError
 from textclf.files.writing import link_target, replace_file, sync_folder
 from textclf.terminal.door import standard_output
 
-# How much work a killed job loses at most.
+# The most work that a killed job can lose.
 SECONDS_BETWEEN_COMMITS = 2.0
 
 # 1: journals without the fields `version` and `output_digest`.
 _VERSION = 2
 
-# A journal holds counts, at most one for each pair of labels.
+# A journal contains counts, at most one for each pair of labels.
 _LARGEST_JOURNAL = 1 << 27
 
 _HIDDEN_ENDINGS = ("unfinished", "packed", "journal", "journal.part", "lock")
 
-# A lock whose file another process deletes at this moment is taken again; one that is held is not waited for.
+# If another process deletes the lock file at this moment, the lock is taken again. There is no waiting for a held lock.
 _SECONDS_FOR_LOCK = 0.2
 
 _PIECE = 1 << 20
 
-# Settings of version 1 that decide nothing.
+# Settings of version 1 that have no effect.
 _NO_SETTINGS = ("text_wanted_by",)
 
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job has come: `digest` is of the rows that were read, `tally` counts them."""
+    """The progress of a job: `digest` is the hash of the rows that were read, and `tally` counts them."""
 
     digest: str
     seconds: float
@@ -66,7 +66,7 @@ class JobState:
 
     @classmethod
     def from_dict(cls, values: Any) -> JobState:
-        """Raises ValueError for what `as_dict` has not written."""
+        """Raises ValueError for values that `as_dict` has not written."""
         if not isinstance(values, dict) or not isinstance(values.get("digest"), str):
             raise ValueError("no state")
         seconds = values.get("seconds")
@@ -76,7 +76,7 @@ class JobState:
 
 
 class Output(Protocol):
-    """What a job writes to. `committed` is the state that it continues from, None at its start."""
+    """The output of a job. `committed` is the state from which it continues, None at the start."""
 
     committed: JobState | None
     complete: bool
@@ -85,13 +85,13 @@ class Output(Protocol):
     def write(self, content: bytes) -> None: ...
 
     def commit(self, state: JobState) -> None:
-        """What has been written so far is what `state` describes; it is put on disk once in a while."""
+        """`state` describes the output so far. From time to time it is written to disk."""
 
     def keep(self) -> int:
-        """Puts the last state on disk, if it is not there already; returns how many rows a resumed job need not do."""
+        """Writes the last state to disk, if needed. Returns the number of rows that a resumed job can skip."""
 
     def finish(self, state: JobState) -> None:
-        """Nothing more will be written."""
+        """Ends the output."""
 
 
 @contextmanager
@@ -104,13 +104,13 @@ def open_output(
     model: Path | None = None,
     inputs: Sequence[str] = (),
 ) -> Iterator[Output]:
-    """An output that this process alone writes.
+    """Opens an output that only this process writes.
 
-    `settings` are all that decides what is written, as JSON values; a job is resumed only with the same. `-` is standard
-    output; pipes and character devices are written directly. A link is followed. `model` and `inputs` are what the job
-    reads. Raises RunError when the output exists and `force` was not given, when it is the model or no table, when an
-    unfinished job is found and neither `force` nor `resume` says what to do with it, when it is of other settings, while
-    another process writes it, and when it cannot be written.
+    `settings` are all settings that affect the output, as JSON values; a job can be resumed only with the same
+    settings. `-` is standard output; pipes and character devices are written directly. A link is followed. `model` and
+    `inputs` are what the job reads. Raises RunError when the output exists and `force` was not given, when it is the
+    model or no table, when an unfinished job is found and neither `force` nor `resume` says what to do with it, when it
+    is of other settings, while another process writes it, and when it cannot be written.
     """
     if target == STANDARD_STREAM or is_pipe(target):
         if resume:
@@ -165,7 +165,10 @@ def _is_same(path: Path, other: str | Path) -> bool:
 
 
 def _check_replaceable(target: str, path: Path) -> None:
-    """An output that is to be replaced is a table, or packed as its name says: anything else was named by mistake."""
+    """Raises RunError unless the file to be replaced is a table or is compressed as its name says.
+
+    Another file is probably a mistake.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(4096)
@@ -202,7 +205,7 @@ def _locked(target: str, path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Deleted while it is held: whoever waits for it sees that its file is gone, and takes a new one.
+        # Deleted while it is held: a waiting process notices this and takes a new lock.
         with suppress(OSError):
             os.unlink(lock.lock_file)
         lock.release()
@@ -210,7 +213,7 @@ def _locked(target: str, path: Path) -> Iterator[None]:
 
 @contextmanager
 def _writing(target: object) -> Iterator[None]:
-    """Failures to write the output, and nothing else, become messages about it."""
+    """Turns failures to write the output, and no other errors, into messages."""
     try:
         yield
     except Timeout:
@@ -230,7 +233,10 @@ def _message(target: object, error: OSError) -> str:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the journal of an interrupted job holds. `output_digest` is of the output's first `size` bytes."""
+    """The contents of the journal of an interrupted job.
+
+    `output_digest` is the hash of the output's first `size` bytes.
+    """
 
     settings: dict[str, Any]
     replace: bool
@@ -242,7 +248,7 @@ class _Entry:
 
 
 def _read_entry(target: Path, journal: Path) -> _Entry | None:
-    """None where there is no journal; raises RunError for one that is damaged or of a newer version."""
+    """Returns None if there is no journal. Raises RunError for a damaged journal or one of a newer version."""
     damaged = RunError(
         f"{journal}: the journal of an interrupted job, but it is damaged; start again with force=True (--force)"
     )
@@ -288,7 +294,7 @@ def _entry_of(values: Mapping[str, Any]) -> _Entry:
 
 
 class UnfinishedOutput:
-    """A file to be, with its journal."""
+    """An output file and its journal."""
 
     def __init__(self, target: Path, settings: Mapping[str, Any], *, force: bool, resume: bool) -> None:
         self._target = target
@@ -353,7 +359,7 @@ class UnfinishedOutput:
                 self._file.close()
             compression = compression_of(self._target)
             if compression is not None and self._path.exists():
-                # The packed file counts only once the plain one is gone: it may be half of what a kill left behind.
+                # The compressed file is valid only when the plain file is gone. Until then it may be incomplete.
                 self._create(self._packed).close()
                 compress_file(self._path, self._packed, compression)
                 self._path.unlink()
@@ -369,7 +375,7 @@ class UnfinishedOutput:
             self._journal.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Leaves what is needed to continue, and nothing where there is nothing to continue from."""
+        """Keeps the files that are needed to continue, and removes them if there is nothing to continue."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
@@ -383,7 +389,7 @@ class UnfinishedOutput:
         self._file = self._create(self._path)
 
     def _create(self, path: Path) -> BinaryIO:
-        """A new file, never one that a link leads to, that is as private as the one that it will replace."""
+        """Returns a new file, never the target of a link, with the same permissions as the file that it will replace."""
         path.unlink(missing_ok=True)
         private = stat.S_IMODE(self._target.stat().st_mode) if self._target.exists() else 0o666
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -423,7 +429,7 @@ class UnfinishedOutput:
             self._file = None
 
     def _check_kept(self, file: BinaryIO, entry: _Entry) -> None:
-        """Reads over what an interrupted job has written, and makes sure that nobody has changed it since."""
+        """Reads the output of an interrupted job and checks that nobody has changed it."""
         while self._size < entry.size and (piece := file.read(min(_PIECE, entry.size - self._size))):
             self._size += len(piece)
             self._digest.update(piece)
@@ -449,7 +455,7 @@ class UnfinishedOutput:
 
 
 class DirectOutput:
-    """Standard output, a pipe or a device: what is written is gone, and nothing can be resumed."""
+    """Standard output, a pipe or a device. Its job cannot be resumed."""
 
     def __init__(self, name: str, stream: BinaryIO) -> None:
         self._name = name
@@ -462,7 +468,7 @@ class DirectOutput:
         try:
             self._stream.write(content)
             self._stream.flush()
-        except BrokenPipeError:  # the reader has seen enough
+        except BrokenPipeError:  # the reader has closed the pipe
             raise
         except OSError as error:
             raise RunError(
@@ -491,5 +497,5 @@ def _direct_output(target: str) -> Iterator[DirectOutput]:
     try:
         yield DirectOutput(target, stream)
     finally:
-        with suppress(OSError):  # what could not be written was reported by the write
+        with suppress(OSError):  # the write has already reported the failure
             stream.close()

@@ -1,4 +1,4 @@
-"""Every metric, in one place: probabilities and true labels in, numbers and what they warn of out."""
+"""Computes all metrics and warnings about them from probabilities and true labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEW_MEASURED_ROWS = 50
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """How one label fares: shares in 0..1, `support` in rows that truly carry it."""
+    """The metrics of a label: fractions in 0..1; `support` is the number of rows with this true label."""
 
     label: str
     precision: float
@@ -28,8 +28,9 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """`confusion_cells` holds [true label, given label, rows] for each pair of label indices that occurs, in order: what
-    a matrix holds without its zeros, which with many labels are nearly all. `loss` is the mean cross-entropy in nats."""
+    """`confusion_cells` has [true label, predicted label, rows] for each pair of label indices that occurs, in order: a
+    matrix without its zeros. With many labels, nearly all cells are zeros. `loss` is the mean cross-entropy in
+    nats."""
 
     rows: int
     accuracy: float
@@ -39,12 +40,12 @@ class Metrics:
     confusion_cells: list[list[int]]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `metrics.json` holds of a split."""
+        """Returns the values of a split in `metrics.json`."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Metrics:
-        """The inverse of `as_dict`; also reads the whole matrix `confusion` of earlier versions."""
+        """Returns the inverse of `as_dict`; also reads the whole matrix `confusion` of earlier versions."""
         fields = dict(values)
         fields["per_label"] = [LabelMetrics(**label) for label in values["per_label"]]
         if "confusion" in fields:
@@ -52,16 +53,16 @@ class Metrics:
         return cls(**fields)
 
     def scores(self) -> dict[str, float]:
-        """The three numbers for the whole."""
+        """Returns the three overall numbers."""
         return {"accuracy": self.accuracy, "macro_f1": self.macro_f1, "loss": self.loss}
 
     @property
     def right_rows(self) -> int:
-        """Rows that got their true label."""
+        """The number of rows with the correct label."""
         return sum(rows for true, given, rows in self.confusion_cells if true == given)
 
     def confusion_matrix(self) -> np.ndarray:
-        """int64 [labels, labels]: at [i, j] the rows of true label i that were given label j."""
+        """int64 [labels, labels]: at [i, j] the number of rows of true label i with predicted label j."""
         matrix = np.zeros((len(self.per_label), len(self.per_label)), np.int64)
         for true, given, rows in self.confusion_cells:
             matrix[true, given] = rows
@@ -74,9 +75,9 @@ def _cells(matrix: np.ndarray) -> list[list[int]]:
 
 
 def evaluate(probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> Metrics:
-    """Probabilities float [rows, labels] and true label indices int [rows] → metrics.
+    """Takes probabilities float [rows, labels] and true label indices int [rows], and returns metrics.
 
-    Macro-F1 is the plain mean of F1 over the labels that occur, truly or as a prediction.
+    Macro-F1 is the unweighted mean of F1 over the labels that occur as a true label or a prediction.
     """
     count = len(labels)
     predicted = probabilities.argmax(axis=1)
@@ -102,7 +103,8 @@ def evaluate(probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[str]
 
 
 def accuracy_interval(metrics: Metrics) -> tuple[float, float]:
-    """The 95 % confidence interval of the accuracy, in 0..1 (Wilson's score interval, JASA 22, 1927, p. 209–212)."""
+    """Returns the 95 % confidence interval of the accuracy, in 0..1 (Wilson's score interval, JASA 22, 1927, p.
+    209–212)."""
     z, rows, accuracy = 1.959964, metrics.rows, metrics.accuracy
     middle = accuracy + z * z / (2 * rows)
     reach = z * math.sqrt(accuracy * (1 - accuracy) / rows + z * z / (4 * rows * rows))
@@ -140,7 +142,7 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
 
 
 def guessing_warning(metrics: Metrics, split: str) -> str | None:
-    """Says that a model is not better than its commonest label, where it is not; `split` names the measured rows."""
+    """Returns a warning if a model is not better than its most frequent label. `split` names the measured rows."""
     commonest = max(metrics.per_label, key=lambda label: label.support)
     share = commonest.support / metrics.rows
     if metrics.accuracy > share or metrics.accuracy == 1:
@@ -153,8 +155,8 @@ def guessing_warning(metrics: Metrics, split: str) -> str | None:
 
 
 def result_warnings(measured: Mapping[str, Metrics], reported: str) -> list[str]:
-    """What a person has to know before trusting the numbers of the splits that were measured; `reported` is the one that
-    stands for the whole."""
+    """Returns warnings that a person needs before trusting the numbers of the measured splits; `reported` is the
+    one that stands for the whole."""
     guessing = guessing_warning(measured[reported], reported)
     warnings = [] if guessing is None else [guessing]
     for split, found in measured.items():
@@ -168,12 +170,12 @@ def result_warnings(measured: Mapping[str, Metrics], reported: str) -> list[str]
 
 
 def metrics_json(metrics: Mapping[str, Any]) -> str:
-    """The text of `metrics.json`: indented, each cell of a confusion matrix on one line."""
+    """Returns the text of `metrics.json`: indented, each cell of a confusion matrix on one line."""
     text = json.dumps(metrics, indent=2, ensure_ascii=False)
     return re.sub(r"\[\n\s+(\d+),\n\s+(\d+),\n\s+(\d+)\n\s+\]", r"[\1, \2, \3]", text) + "\n"
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Logits [..., labels] → probabilities."""
+    """Takes logits [..., labels] and returns probabilities."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)

@@ -1,8 +1,8 @@
-"""A chunk of a table's rows → the same rows with labels, as text, and a tally of what was found in them.
+"""Adds labels to a chunk of a table's rows: returns the rows as text, and counts of what was found in them.
 
-Nothing here opens a file or keeps anything between chunks: `classify_rows` gives the same for the same chunk wherever
-it runs, so that it can also be one task of a distributed engine. `begin_rows` and `finish_rows` are its two halves, for
-those who read on while the interpreters work.
+Nothing here opens a file or stores anything between chunks: `classify_rows` returns the same result for the same chunk
+everywhere, so it can also be a task of a distributed engine. `begin_rows` and `finish_rows` are its two halves, for
+callers that continue to read while the interpreters work.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Key = TypeVar("_Key")
 
 ERROR_COLUMN = "error"
 
-# Labels that the model does not know: how many are remembered by name, and how much of each.
+# The number of unknown labels that are stored by name, and the stored length of each.
 _UNKNOWN_LABELS = 20
 
 _UNKNOWN_CHARACTERS = 100
@@ -33,7 +33,7 @@ _UNKNOWN_CHARACTERS = 100
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """Which columns are added. `reject_below`: labels whose probability (0 to 1) is lower give way to the reject label.
+    """The columns to add. Labels with a probability (0 to 1) below `reject_below` are replaced by the reject label.
 
     `column_prefix` is put before the names of the added columns.
     """
@@ -47,12 +47,12 @@ class ResultOptions:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """How the rows of one table are to be read, and written.
+    """How the rows of a table are read and written.
 
     `width` is the number of its columns; `text_columns` and `label_column` are indices; `target` is how the output is
     written and `line_end` what ends a row that has none. `places` are the columns of the output, of which there are
-    `output_width`, in which the row's columns are written; None where they are the first ones, in their order. `name` is
-    the table's, for messages.
+    `output_width`, in which the row's columns are written; None where they are the first ones, in their order. `name`
+    is the table's, for messages.
     """
 
     source: Dialect
@@ -68,7 +68,7 @@ class TableLayout:
 
 @dataclass
 class Tally:
-    """Counts over rows, for adding up.
+    """Counts over rows, which can be added.
 
     `rows` are all rows, `labels` those that got a label, by label; `errors` those that got none, by reason; `truncated`
     texts of which only the first part was read; `rejected` those below the bound; `blank_lines` are no rows; of
@@ -130,7 +130,8 @@ _COUNTS = ("rows", "blank_lines", "truncated", "rejected", "uneven_rows")
 
 @dataclass
 class UnknownLabels:
-    """True labels that the model does not know: how many rows, and of the first labels how many each, and where first."""
+    """True labels that the model does not know: the number of rows, and for the first labels their rows and first
+    place."""
 
     count: int = 0
     labels: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -150,7 +151,7 @@ class UnknownLabels:
             self.labels[label] = before + count, first
 
     def described(self, known: Sequence[str]) -> str:
-        """The labels with rows, and what each may be among the `known` ones."""
+        """Returns the labels with their rows, and the `known` label that each may be."""
         shown = []
         for label, (count, place) in sorted(self.labels.items(), key=lambda item: -item[1][0])[:5]:
             meant = _near_label(label, known)
@@ -176,7 +177,7 @@ class UnknownLabels:
 
 
 def _near_label(label: str, known: Sequence[str]) -> str | None:
-    """The known label that was probably meant: the same number, or a similar spelling."""
+    """Returns the known label that was probably meant: the same number, or a similar spelling."""
     number = _number(label)
     if number is not None:
         return next((one for one in known if _number(one) == number), None)
@@ -214,7 +215,7 @@ def _counter(values: Any, kind: Callable[[str], _Key]) -> Counter[_Key]:
 
 @dataclass(frozen=True)
 class BegunRows:
-    """A chunk whose texts are on their way; `usable` are the positions of its rows that have texts."""
+    """A chunk whose texts are being classified. `usable` are the positions of its rows with texts."""
 
     rows: Sequence[Row]
     layout: TableLayout
@@ -224,7 +225,7 @@ class BegunRows:
 
 @dataclass(frozen=True)
 class ClassifiedRows:
-    """The chunk's rows as text of the output, and what was counted."""
+    """The chunk's rows as text of the output, and the counts."""
 
     text: str
     tally: Tally
@@ -233,7 +234,7 @@ class ClassifiedRows:
 def classify_rows(
     classifier: Classifier, layout: TableLayout, options: ResultOptions, rows: Sequence[Row]
 ) -> ClassifiedRows:
-    """Every row of the chunk, in its order, with the columns of `added_columns` behind its own."""
+    """Returns every row of the chunk, in its order, with the columns of `added_columns` at its end."""
     return finish_rows(classifier, options, begin_rows(classifier, layout, rows))
 
 
@@ -244,7 +245,7 @@ def begin_rows(classifier: Classifier, layout: TableLayout, rows: Sequence[Row])
 
 
 def finish_rows(classifier: Classifier, options: ResultOptions, begun: BegunRows) -> ClassifiedRows:
-    """Raises ModelError for an output that is not a number, where there is no column in which to say so."""
+    """Raises ModelError for an output that is not a number, if there is no column for the reason."""
     probabilities = begun.pending.result()
     tally = Tally(truncated=int(begun.pending.truncated.sum()))
     results = dict(zip(begun.usable, _results(classifier, options, probabilities), strict=True))
@@ -271,7 +272,7 @@ def finish_rows(classifier: Classifier, options: ResultOptions, begun: BegunRows
 
 
 def added_columns(labels: Sequence[str], options: ResultOptions) -> list[str]:
-    """The names of the columns that a job adds, in their order."""
+    """Returns the names of the columns that a job adds, in their order."""
     names = ["predicted_label", "predicted_score"]
     for rank in range(2, min(options.top_k, len(labels)) + 1):
         names += [f"predicted_label_{rank}", f"predicted_score_{rank}"]
@@ -287,12 +288,12 @@ def place_of(row: Row) -> str:
 
 
 def is_blank(row: Row) -> bool:
-    """A line with nothing on it: no program reads it as a row, so it stays as it is."""
+    """Returns whether a line is empty. No program reads it as a row, so it is written unchanged."""
     return row.fault is not None and row.fault.kind == "blank" and len(row.fields) <= 1 and not row.raw.strip()
 
 
 def problem_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
-    """Why a row gets no label: a word to count by, and a message."""
+    """Returns why a row gets no label: a word to count by, and a message."""
     if row.fault is not None or len(row.fields) != layout.width:
         fault = _fault_of(row, layout)
         if fault is not None:
@@ -317,8 +318,8 @@ def _fault_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
 
 
 def _is_uneven(row: Row, layout: TableLayout) -> bool:
-    """Whether nothing is wrong with a row but that cells which hold no text to classify are missing at its end, or empty
-    ones follow.
+    """Returns whether nothing is wrong with a row but that cells which hold no text to classify are missing at its end,
+    or empty ones follow.
 
     Spreadsheets leave out empty cells at the end of a row; other programs end each row with a delimiter.
     """
@@ -328,16 +329,16 @@ def _is_uneven(row: Row, layout: TableLayout) -> bool:
 
 
 def true_label(row: Row, layout: TableLayout) -> str:
-    """The cell of the true label, empty where a row ends before it."""
+    """Returns the cell of the true label, empty where a row ends before it."""
     assert layout.label_column is not None
     return row.fields[layout.label_column] if layout.label_column < len(row.fields) else ""
 
 
 def extended(row: Row, cells: Sequence[str], layout: TableLayout) -> str:
-    """The row as it is in the file, with more cells behind it.
+    """Returns the row as it is in the file, with more cells at its end.
 
-    Only a row that would no longer be read right is written anew: its fields are cut to the table's columns, surplus
-    ones joined in the last, and of one whose quotes do not fit everything is written in the first.
+    Only a row that would no longer be read correctly is rewritten: its fields are reduced to the table's columns, with
+    additional fields joined into the last. If the quotes of a row do not match, all its text is written into the first.
     """
     body = row.raw.rstrip("\r\n")
     line_end = row.raw[len(body) :] or layout.line_end
@@ -350,7 +351,7 @@ def extended(row: Row, cells: Sequence[str], layout: TableLayout) -> str:
 
 
 def _placed(fields: Sequence[str], layout: TableLayout) -> list[str]:
-    """The fields of a row in the columns of the output."""
+    """Returns the fields of a row in the columns of the output."""
     last = layout.width - 1
     if any(fields[layout.width :]):
         fields = [*fields[:last], layout.source.delimiter.join(fields[last:])]
@@ -368,7 +369,7 @@ def _cell(value: str, dialect: Dialect) -> str:
     quote = dialect.quote
     needs_quotes = any(mark in value for mark in (*dialect.delimiter, quote, "\n", "\r"))
     if not dialect.quotes:
-        # Such a table has no way to write these; they become spaces.
+        # Such a table cannot contain these characters; they become spaces.
         return value.replace(dialect.delimiter, " ").translate({ord(mark): " " for mark in "\n\r"})
     if dialect.backslash and (needs_quotes or "\\" in value):
         return quote + value.replace("\\", "\\\\").replace(quote, f"\\{quote}") + quote
@@ -381,7 +382,8 @@ def _blank_line(row: Row, layout: TableLayout) -> str:
 
 @dataclass(frozen=True)
 class _Result:
-    """The cells of one row and the index of its label, None for a reject label that is none of the model's."""
+    """Returns the cells of a row and the index of its label, or None for a reject label that is not a label of the
+    model."""
 
     cells: list[str]
     label: str
@@ -390,11 +392,11 @@ class _Result:
 
 
 def _results(classifier: Classifier, options: ResultOptions, probabilities: np.ndarray) -> list[_Result | None]:
-    """None for a row whose probabilities are not numbers."""
+    """Returns None for a row whose probabilities are not numbers."""
     labels = classifier.labels
     reject_index = labels.index(classifier.reject_label) if classifier.reject_label in labels else None
     count = min(options.top_k, len(labels))
-    # A stable order: of equal probabilities the first label wins, as everywhere.
+    # A stable order: for equal probabilities the first label wins, as everywhere.
     ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :count].tolist()
     choices = classifier.choose(probabilities, options.reject_below)
     usable = are_numbers(probabilities).tolist()

@@ -1,4 +1,4 @@
-"""What may be given to a `Classifier` as texts: checked values in, rows of strings or an error with the position out."""
+"""Checks the texts for a `Classifier`: returns rows of strings, or raises an error with the position."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NO_TEXT = "has no text"
-"""Why a row whose texts are all empty or white space gets no label."""
+"""The reason why a row gets no label if all its texts are empty or white space."""
 
 
 def has_text(row: Iterable[str]) -> bool:
-    """Whether a row has a text to classify; of a pair one side may be empty."""
+    """Returns whether a row has a text to classify. One side of a pair may be empty."""
     return any(text.strip() for text in row)
 
 
 def column_names(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of columns as a tuple; one name may be given alone."""
+    """Returns the names of columns as a tuple. A single name may be a string."""
     return (names,) if isinstance(names, str) else tuple(names)
 
 
 def checked_rows(texts: Iterable[str | Sequence[str]], widths: Set[int], columns: str) -> list[tuple[str, ...]]:
-    """Texts as tuples of strings. Raises DataError with the position of what is no text, or not as many as `widths`.
+    """Returns texts as tuples of strings. Raises DataError with the position of a value that is not a text, or of a
+    wrong number of texts (`widths`).
 
     `columns` are the names of those that the model was trained on, "" where they are not known.
     """
@@ -81,7 +82,7 @@ def _checked_row(given: object, position: int, widths: Set[int], columns: str) -
 
 
 def described_value(value: object) -> str:
-    """A value and its type, as messages show them."""
+    """Returns a value and its type, as messages show them."""
     if value is None:
         return "None"
     kind = type(value).__name__
@@ -105,7 +106,7 @@ def check_is_frame(frame: object) -> None:
 
 
 def text_cells(frame: pd.DataFrame, column: str) -> list[str]:
-    """The texts of one column, "" for missing ones."""
+    """Returns the texts of one column, "" for missing ones."""
     values, missing = frame[column].tolist(), frame[column].isna().tolist()
     for position, (value, is_missing) in enumerate(zip(values, missing, strict=True)):
         if not is_missing and not isinstance(value, str):

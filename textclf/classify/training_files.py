@@ -1,4 +1,4 @@
-"""The files that a model was trained on, as far as the run beside it records them."""
+"""Detects the files that a model was trained on, from the run beside it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _PIECE = 1 << 20
 
 
 def is_training_file(model: Path, data: str) -> bool:
-    """Whether a file is, byte for byte, the one that the rows of the training came from.
+    """Returns whether a file is, byte for byte, the one that the rows of the training came from.
 
-    The run's `metrics.json` is looked for beside the model; without it nothing is known, and the answer is False.
+    The run's `metrics.json` is expected beside the model. Without it the result is False.
     """
     trained = _training_hashes(model.parent / "metrics.json")
     return bool(trained) and os.path.isfile(data) and _sha256(data) in trained
@@ -32,7 +32,7 @@ def _training_hashes(path: Path) -> set[str]:
     files, train = _section(metrics, "files"), _section(_section(metrics, "recipe"), "dataset").get("train")
     if not isinstance(train, str):
         return set()
-    # A run that was moved has other folders, but the same names.
+    # A moved run has other folders but the same names.
     name = Path(train).name
     return {digest for file, digest in files.items() if Path(file).name == name and isinstance(digest, str)}
 

@@ -1,6 +1,7 @@
-"""The inputs of a batch job as one sequence of windows: files in, chunks of rows with all that is needed to write them.
+"""Reads the inputs of a batch job as a sequence of windows: chunks of rows with everything that is needed to write
+them.
 
-Which rows stand in which window depends on the inputs alone, so that a resumed job meets the same windows again.
+The windows depend only on the inputs, so that a resumed job reads the same windows again.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, open_
 from textclf.data.tables.table import Dialect, Row, Table, open_table
 from textclf.errors import DataError
 
-# Windows begin small, so that results come at once, and grow to where a change of the interpreters' shape costs little.
+# Windows start small, so that results come at once, and grow until changes of the interpreters' shape cost little.
 FIRST_WINDOW_ROWS = 64
 
 WINDOW_ROWS = 4096
 
 _WINDOW_CHARACTERS = 1 << 22
 
-# Of an input whose rows arrive over time: the pause (seconds) that ends a window, and how long rows wait for others.
+# For an input whose rows arrive over time: the pause (seconds) that ends a window, and the longest wait of a row.
 _PAUSE = 0.05
 
 _LONGEST_WAIT = 0.3
@@ -32,7 +33,7 @@ _LONGEST_WAIT = 0.3
 # How a file that begins with such a mark is written again.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark begins alike
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark has the same first bytes
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -44,9 +45,10 @@ _WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How inputs are read: columns by name, `label_column` only where it is to be compared.
+    """How inputs are read: columns by name, and `label_column` only if true labels are compared.
 
-    `text_wanted_by` says in messages where the names of the text columns come from. Without a `delimiter` it is found.
+    `text_wanted_by` says in messages where the names of the text columns come from. Without a `delimiter` it is
+    detected.
     """
 
     text_columns: tuple[str, ...]
@@ -60,9 +62,9 @@ class TableOptions:
 class Window:
     """Some rows of one input, in order.
 
-    `header` is what is written before them in the output: empty but for the first window, which has no rows. `digest` is
-    of everything read up to the window's end, `position` the bytes of the input files read by then. `is_last_for_now`:
-    the next row has not arrived yet, so that these should not wait for it.
+    `header` is what is written before them in the output: empty but for the first window, which has no rows. `digest`
+    is of everything read up to the window's end, `position` the bytes of the input files read by then.
+    `is_last_for_now`: the next row has not arrived yet, so that these should not wait for it.
     """
 
     number: int
@@ -85,10 +87,11 @@ def read_windows(
     labels: Sequence[str] = (),
     rows_done: int = 0,
 ) -> Iterator[Window]:
-    """The rows of all inputs. `added` are the columns that the output `target` will have besides, `labels` their values.
+    """The rows of all inputs. `added` are the columns that the output `target` will have besides, `labels` their
+    values.
 
-    After `rows_done` rows a window ends: so many were done by an earlier run. Raises DataError for what cannot be read,
-    for inputs that do not fit together, and for columns that are there already.
+    A window ends after `rows_done` rows, the rows of an earlier run. Raises DataError for inputs that cannot
+    be read or do not match, and for columns that already exist.
     """
     columns = _columns_of_all(paths, options, target)
     digest = hashlib.blake2b(digest_size=16)
@@ -115,7 +118,8 @@ def read_windows(
 
 
 def _columns_of_all(paths: Sequence[str], options: TableOptions, target: str) -> list[str]:
-    """The columns of the output's rows: the first input's, then what others have besides; none if there is one input.
+    """Returns the columns of the output's rows: the first input's, then what others have besides; none if there is one
+    input.
 
     Raises DataError now rather than hours later for a file that does not fit to the first. Pipes can be read only once,
     so that they must have the columns of the files.
@@ -133,11 +137,11 @@ def _columns_of_all(paths: Sequence[str], options: TableOptions, target: str) ->
 
 
 def encoded(text: str, codec: str) -> bytes:
-    """Text as bytes; bytes that could not be decoded become themselves again."""
+    """Returns text as bytes; bytes that could not be decoded become themselves again."""
     try:
         return text.encode(codec, "surrogateescape")
     except UnicodeEncodeError:
-        # Only what is no text in its own encoding comes here, and it is marked as an error already.
+        # Only text that is not in its encoding comes here, and it is already marked as an error.
         return text.encode(codec, "replace")
 
 
@@ -178,7 +182,7 @@ def _opened(file: InputFile, options: TableOptions, target: str) -> Iterator[_Op
 
 
 class _Opened:
-    """One input's table, and how it is written again. `columns` are those of the output but for the added ones."""
+    """An input's table, and how it is written. `columns` are the columns of the output without the added columns."""
 
     def __init__(self, table: Table, file: InputFile, options: TableOptions, target: str) -> None:
         self.table = table
@@ -191,13 +195,13 @@ class _Opened:
         self.layout = replace(self.layout, output_width=len(self.columns))
 
     def header_row(self) -> bytes:
-        """What a resumed job compares."""
+        """Returns what a resumed job compares."""
         more = self.columns[len(self.table.columns) :]
         return _digestible(self.table.header) + "".join(f"\n{name}" for name in more).encode("utf-8", "surrogatepass")
 
     def header(self, added: Sequence[str]) -> bytes:
         header = self.table.header
-        # A line `sep=;` before it is no row, but spreadsheets need it.
+        # A line `sep=;` before the header is not a row, but spreadsheets need it.
         separator = f"sep={self.layout.target.delimiter}{self.layout.line_end}" if self.table.separator_line else ""
         more = [*self.columns[len(self.table.columns) :], *added]
         own_layout = replace(self.layout, output_width=self.layout.width)
@@ -205,7 +209,7 @@ class _Opened:
         return self.mark + encoded(text, self.codec)
 
     def layout_like(self, first: _Opened) -> TableLayout:
-        """The layout for writing behind the first table's rows; raises DataError where that cannot be."""
+        """Returns the layout for writing behind the first table's rows; raises DataError where that cannot be."""
         places = self._places(first)
         if self.codec != first.codec:
             raise DataError(
@@ -221,7 +225,10 @@ class _Opened:
         )
 
     def _places(self, first: _Opened) -> tuple[int, ...]:
-        """Where this table's columns are in the output. One of the inputs may have more columns than another."""
+        """Returns where this table's columns are in the output.
+
+        One of the inputs may have more columns than another.
+        """
         own = self.table.columns
         if own == first.table.columns:
             return tuple(range(len(own)))
@@ -242,7 +249,7 @@ def _wanted(options: TableOptions) -> list[str]:
 
 
 def _codec(encoding: str, start: bytes) -> tuple[bytes, str]:
-    """The byte order mark of an output and the encoding of what follows it."""
+    """Returns the byte order mark of an output and the encoding of what follows it."""
     for mark, codec in _BYTE_ORDER_MARKS:
         if start.startswith(mark):
             return mark, codec
@@ -273,7 +280,7 @@ def _layout(table: Table, options: TableOptions, target: str) -> TableLayout:
 
 
 def _target_dialect(table: Table, given: str | None, suffix: str) -> Dialect:
-    """As the table is written, unless the output's name says otherwise or the table has no delimiter of its own."""
+    """Returns the dialect of the table, unless the output's name requires another one or the table has no delimiter."""
     own = table.dialect
     if suffix == ".tsv":
         delimiter = "\t"

@@ -1,1 +1,1 @@
-"""From a table to rows of token ids. Nothing here imports TensorFlow."""
+"""Reads tables and turns them into rows of token ids. Nothing here imports TensorFlow."""

@@ -1,9 +1,9 @@
-"""Labelled examples: the dataset part of a recipe in, checked splits out, with everything odd about the data counted.
+"""Takes the dataset section of a recipe and returns checked splits, with findings about the data.
 
-What makes the data unusable stops with one DataError that lists all of it: files that cannot be read, missing columns,
-rows with faults, empty or unknown labels, fewer than two labels. The rest becomes a `Finding` and is shown.
-Rows with an empty text belong to the rest: they teach nothing and exports are full of them, so an error would only make
-people delete them by hand; they are left out and counted. An empty label stops: the row was meant to teach something.
+Problems that make the data unusable raise one DataError that lists all of them: files that cannot be read, missing
+columns, faulty rows, empty or unknown labels, fewer than two labels. Other problems become a `Finding` and are shown.
+Rows with an empty text are left out and counted: they teach nothing, and exports contain many of them, so an error
+would only make people delete them by hand. An empty label is an error, because the row was meant to teach something.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def load_dataset(settings: DatasetSettings, seed: int, reading: Reading = as_wri
     """Read, check and split the data.
 
     Labels are `settings.labels`, or those of the training file in plain string order (so "10" comes before "9").
-    Shares are set aside from the training file stratified by label. `reading` decides which rows are equal: what a model
-    reads alike always stays on one side, so that no split holds a text of another, and duplicates, contradictions and
-    rows of one file in another are found by it. `load_recipe_data` passes the reading of a recipe's model.
-    Which side a text is on depends on the seed and the text alone as far as the shares allow: reordering the file changes
-    nothing, and adding rows moves few.
+    Fractions are set aside from the training file, stratified by label. `reading` decides which rows are equal. Texts
+    that a model reads alike always stay in the same split, so no split contains a text of another split. Duplicates,
+    contradictions and rows of one file in another are detected in the same way. `load_recipe_data` passes the reading
+    of a recipe's model. The split of a text depends only on the seed and the text, as far as the fractions allow:
+    reordering the file changes nothing, and adding rows moves few texts.
 
-    Raises DataError with every problem that stops, one a line.
+    Raises DataError with every problem that makes the data unusable, one per line.
     """
     errors: list[str] = []
     files = {"train": settings.train, "validation": settings.validation, "test": settings.test}
@@ -91,7 +91,10 @@ def load_examples(settings: DatasetSettings, path: Path) -> Examples:
 def _read_examples(
     name: str, path: Path, settings: DatasetSettings, errors: list[str], readers: list[FileReader]
 ) -> Examples | None:
-    """The rows of a file; None, and at least one more error or rows in another encoding, when they cannot be used."""
+    """Returns the rows of a file.
+
+    If they cannot be used, returns None and records an error or rows in another encoding.
+    """
     examples = Examples(name, path)
     before = len(errors)
     wanted = (*settings.text, settings.label)
@@ -123,7 +126,7 @@ def _columns(table: Table, settings: DatasetSettings, errors: list[str]) -> list
 
 
 def _collect(examples: Examples, reader: FileReader, columns: Sequence[int]) -> list[str]:
-    """Fill the examples from a table whose last named column is the label; returns what stops."""
+    """Fill the examples from a table whose last wanted column is the label. Returns the errors."""
     unlabelled: list[int] = []
     not_held: dict[str, list[tuple[int, str]]] = {}
     text_columns, label_column = columns[:-1], columns[-1]
@@ -145,7 +148,7 @@ def _collect(examples: Examples, reader: FileReader, columns: Sequence[int]) -> 
     if unlabelled:
         errors.append(
             f"{reader.name}: no label in {listed(unlabelled)}, and rows without a label cannot be used; fill in the labels, "
-            "or save the labelled rows to a file of their own and train on that"
+            "or save the labelled rows to a separate file and train on that file"
         )
     for problem, found in not_held.items():
         errors.append(
@@ -169,7 +172,7 @@ def sha256_of(path: Path) -> str:
 
 # --- Labels ----------------------------------------------------------------------------------------------------------
 def _labels(settings: DatasetSettings, examples: dict[str, Examples], errors: list[str]) -> Sequence[str]:
-    """The labels of the model, in order; what is wrong with the labels of the files goes to the errors."""
+    """Returns the labels of the model, in order; problems with the labels of the files are added to the errors."""
     train = examples.get("train")
     labels = settings.labels or (sorted(set(train.labels)) if train else ())
     errors += [

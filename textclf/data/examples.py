@@ -1,4 +1,4 @@
-"""What a dataset consists of: labelled examples, splits, and findings about them."""
+"""The parts of a dataset: labelled examples, splits, and findings about them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from textclf.data.tokens.row_keys import Texts
 class Split:
     """The rows of one split, in the order of their file.
 
-    `texts` has one or two strings a row, `labels` int32 [rows] indices into `Dataset.labels`, `rows` spreadsheet row
-    numbers of `file` (the header is row 1).
+    `texts` has one or two strings per row. `labels` are int32 [rows] indices into `Dataset.labels`. `rows` are the
+    spreadsheet row numbers in `file` (the header is row 1).
     """
 
     name: str
@@ -29,7 +29,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Checked data: all labels in the order of the model's outputs, the splits, what was noticed, and the SHA-256 of
+    """Checked data: all labels in the order of the model's outputs, the splits, the findings, and the SHA-256 of
     every file that was read."""
 
     labels: list[str]
@@ -41,20 +41,20 @@ class Dataset:
 
     @property
     def splits(self) -> list[Split]:
-        """Those that there are, in the order train, validation, test."""
+        """The existing splits, in the order train, validation, test."""
         return [self.train, *self.held_out]
 
     @property
     def held_out(self) -> list[Split]:
-        """The splits that are not trained on."""
+        """The splits that are not used for training."""
         return [self.validation] if self.test is None else [self.validation, self.test]
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Examples:
-    """The rows of one file that have texts; labels still as text. `left_out` are the rows with an empty text, `notes` what
-    was read otherwise than it is written."""
+    """The rows of one file that have texts; labels still as text. `left_out` are the rows with an empty text. `notes`
+    describe what was not read exactly as it is written."""
 
     name: str
     file: Path

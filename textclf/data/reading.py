@@ -1,7 +1,7 @@
-"""Reads a file of labelled rows for training: yields the rows that are right, and keeps what is to be said of the others.
+"""Reads a file of labelled rows for training: yields the valid rows and collects messages about the others.
 
-Compressed files are read as `classify` reads them. What is wrong with the encodings is said after all files are read,
-since one setting holds for all of them.
+Compressed files are read as `classify` reads them. Problems with encodings are reported after all files are read,
+because one setting applies to all of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _WORDS_OF_A_TITLE = 3
 
 
 class FileReader:
-    """The rows of an open table whose columns have been asked for. Iterate over it once, then ask for the rest."""
+    """The rows of an open table whose columns have been looked up.
+
+    Iterate over it once, then read the other members.
+    """
 
     def __init__(self, table: Table, path: Path, key: str) -> None:
         self.name = table.name
@@ -41,7 +44,8 @@ class FileReader:
         self._last_row = 0
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows without a fault, each with as many fields as there are columns or more; rows of delimiters, too."""
+        """Yields the rows without a fault, each with at least as many fields as columns, including rows of only
+        delimiters."""
         width = len(self._table.columns)
         for row in self._table:
             self._last_row = row.number
@@ -59,11 +63,11 @@ class FileReader:
                     yield row
             elif row.fault.kind != "blank":
                 self._keep_faulty(row)
-            elif len(row.fields) > 1:  # delimiters and nothing else, as spreadsheets write empty rows
+            elif len(row.fields) > 1:  # only delimiters: spreadsheets write empty rows like this
                 yield _padded(row, width)
 
     def errors(self) -> list[str]:
-        """What is wrong with rows, but for their encoding: one message for each kind of fault."""
+        """Returns the faults of rows except their encoding: one message for each kind of fault."""
         return [self._message(rows) for (kind, _), rows in self._faulty.items() if kind != "encoding"]
 
     @property
@@ -72,7 +76,10 @@ class FileReader:
         return self._faulty.get(("encoding", False))
 
     def notes(self, labels: Sequence[str], texts: Sequence[tuple[str, ...]], rows: Sequence[int]) -> list[Note]:
-        """What was read otherwise than written, or may be no data. The arguments are the rows that are used."""
+        """Returns notes about what was not read exactly as written, or may not be data.
+
+        The arguments are the rows that are used.
+        """
         notes = list(self._table.notes)
         columns = len(self._table.columns)
         for kind, numbers, one, many, rest in (
@@ -110,7 +117,7 @@ class FileReader:
             if lone and labels[index] in lone and all(len(t.split()) <= _WORDS_OF_A_TITLE for t in texts[index]):
                 message = (
                     f"row {rows[index]} has a label that no other row has, `{labels[index][:40]}`, and may be {what}; "
-                    "delete it if it is no data"
+                    "delete it if it is not data"
                 )
                 notes.append(self._note("first_row" if index == 0 else "last_row", message, [rows[index]]))
         return notes
@@ -130,7 +137,7 @@ class FileReader:
             self._faulty.setdefault((row.fault.kind, is_long), FaultyRows(row)).add(row)
 
     def _message(self, rows: FaultyRows) -> str:
-        """One message for all rows with the same kind of fault: the first in full, the others by number."""
+        """Returns one message for all rows with the same kind of fault: the first in full, the others by number."""
         fault = rows.first.fault
         assert fault is not None
         what, _, remedy = fault.message.partition("; ")
@@ -142,7 +149,7 @@ class FileReader:
 
 
 def encoding_errors(readers: Sequence[FileReader]) -> list[str]:
-    """One message for each file with text that is not in its encoding, with advice that suits all files."""
+    """Returns one message for each file with text that is not in its encoding, with advice that suits all files."""
     errors = []
     for reader in readers:
         if reader.undecodable is not None:
@@ -192,7 +199,7 @@ def _advice_on_mixed(reader: FileReader, rows: FaultyRows, encoding: str) -> str
 
 
 def _is_readable(other: Evidence, verdict: Verdict) -> bool:
-    """Whether another file can be read with this encoding: it is ASCII, or is in the same encoding."""
+    """Returns whether another file can be read with this encoding: it is ASCII, or is in the same encoding."""
     if not other.decodable and not other.undecodable:
         return True
     own = other.verdict()

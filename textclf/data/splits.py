@@ -1,4 +1,7 @@
-"""Which rows are held out: examples and fractions in, the split of each row out. Equal texts stay together."""
+"""Chooses the rows of each split: takes examples and fractions, and returns the split of each row.
+
+Equal texts stay together.
+"""
 
 from __future__ import annotations
 
@@ -46,16 +49,16 @@ def set_aside(
     seed: int,
     keys: Sequence[Hashable] | None = None,
 ) -> list[str]:
-    """The split of each row: "train", or a key of `shares`, which is served in its order.
+    """Returns the split of each row: "train", or a key of `shares`, which is served in its order.
 
-    Each share is taken from every label in proportion (rounded by largest remainders). Rows with equal `keys`, by default
-    the texts themselves, go together, under the label of the first. Every label with two different keys or more gives at
-    least one to the last share, every one with three or more to both; at least one stays in train.
+    Each fraction is taken from every label in proportion (rounded by largest remainders). Rows with equal `keys`
+    (default: the texts) stay together, under the label of the first row. Every label with two or more different keys
+    gives at least one key to the last fraction; with three or more, to both. At least one key stays in train.
     """
     groups: dict[Hashable, list[int]] = {}
     for index, key in enumerate(texts if keys is None else keys):
         groups.setdefault(key, []).append(index)
-    # A group's place depends on the first of its texts in the order of the alphabet, wherever they are in the file.
+    # A group's place depends on its first text in alphabetical order, not on its position in the file.
     order = {key: _shuffled_order(min(texts[index] for index in group), seed) for key, group in groups.items()}
     strata: dict[int, list[list[int]]] = {}
     for key in sorted(groups, key=order.__getitem__):
@@ -72,13 +75,14 @@ def set_aside(
 
 
 def _shuffled_order(texts: Texts, seed: int) -> bytes:
-    """A place in a random order that depends on the seed and the text only, on every machine and version."""
+    """Returns a place in a random order that depends on the seed and the text only, on every machine and version."""
     content = "\0".join(texts).encode("utf-8", errors="surrogatepass")
     return hashlib.blake2b(content, digest_size=16, key=seed.to_bytes(8, "little")).digest()
 
 
 def _quotas(sizes: dict[int, int], share: float) -> dict[int, int]:
-    """Whole rows a label that add up to the share of all rows, by largest remainders (of equal ones the first)."""
+    """Returns whole numbers of rows per label that add up to the fraction of all rows (largest remainders; the first of
+    equal ones)."""
     quotas = {label: int(share * size) for label, size in sizes.items()}
     missing = round(share * sum(sizes.values())) - sum(quotas.values())
     by_remainder = sorted(sizes, key=lambda label: quotas[label] - share * sizes[label])
@@ -88,7 +92,7 @@ def _quotas(sizes: dict[int, int], share: float) -> dict[int, int]:
 
 
 def _take(groups: list[list[int]], quota: int, keep: int) -> tuple[list[list[int]], list[list[int]]]:
-    """The first groups that fit into `quota` rows, but one in any case, and the others, `keep` of them or more."""
+    """Returns the first groups that fit into `quota` rows, at least one, and the other groups, at least `keep`."""
     allowed = len(groups) - keep
     taken: list[list[int]] = []
     left: list[list[int]] = []

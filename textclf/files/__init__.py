@@ -1,1 +1,1 @@
-"""Files and folders: what a path leads to, and how files and whole folders are replaced without losing anything."""
+"""Files and folders: detects what a path leads to, and replaces files and whole folders without losing data."""

@@ -1,6 +1,6 @@
-"""What a person gives to a command or a function as RECIPE, MODEL, RUN or data, recognised by what it really is.
+"""Detects what kind of file a person passed as RECIPE, MODEL, RUN or data.
 
-In comes a path; out goes the kind of the file, or an error that names the kind and the command that takes it.
+Takes a path and returns the kind of the file, or raises an error that names the kind and the command that accepts it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from textclf.files.model_path import MODEL_FILE, model_path_of
 
 Kind = Literal["url", "missing", "folder", "run", "model", "table", "json", "archive", "recipe", "other"]
 
-# A `Path` of an address has one slash; one letter before the colon is a drive of Windows.
+# A `Path` made from an address has one slash. One letter before the colon is a drive of Windows.
 _WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 _SAMPLE = 1 << 16
@@ -34,19 +34,19 @@ _LABEL_COLUMN = "label labels category class target intent sentiment topic queue
 
 
 def is_web_address(given: str | os.PathLike[str]) -> bool:
-    """Whether this is an address such as `https://…`, `s3://…` or `file://…` and no path."""
+    """Returns whether this is an address such as `https://…`, `s3://…` or `file://…` and not a path."""
     return bool(_WEB_ADDRESS.match(os.fspath(given)))
 
 
 def web_address_message(given: str) -> str:
-    """What to do with an address where a file is wanted; follows the name of the key or argument."""
+    """Says what to do with an address where a file is expected. The text follows the name of the key or argument."""
     if given.startswith("file:"):
         return f"is the address `{given}`; write the path without `file://`"
     return f"is the web address `{given}`; download it first, then write the path of the file"
 
 
 def kind_of(given: str | os.PathLike[str]) -> Kind:
-    """What a path leads to, by its first bytes and its name; nothing is read from pipes and devices."""
+    """Detects what a path leads to from its first bytes and its name. Pipes and devices are not read."""
     text = os.fspath(given)
     if is_web_address(text) and not os.path.exists(text):
         return "url"
@@ -82,7 +82,7 @@ def _kind_of_content(name: str, start: bytes) -> Kind:
 
 
 def columns_of(path: str | os.PathLike[str]) -> list[str]:
-    """The names in the first row of a table, as well as a glance can tell; an empty list where there are none."""
+    """Guesses the column names in the first row of a table. Returns an empty list if there are none."""
     try:
         with open(path, "rb") as file:
             return _columns(file.read(_SAMPLE)) or []
@@ -91,7 +91,7 @@ def columns_of(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _columns(start: bytes) -> list[str] | None:
-    """The header of what looks like delimited text: its first rows have the same number of fields, two or more."""
+    """Returns the header of text that looks delimited: its first rows have the same number of fields, two or more."""
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = start[: len(start) // 2 * 2].decode("utf-16", "replace")
     else:
@@ -113,7 +113,7 @@ def _columns(start: bytes) -> list[str] | None:
 
 # --- A recipe --------------------------------------------------------------------------------------------------------
 def not_a_recipe(given: str | os.PathLike[str]) -> str | None:
-    """Why this cannot be the recipe, and what to do, to follow its name; None where it may be one."""
+    """Says why this cannot be a recipe and what to do (the text follows its name), or returns None if it may be one."""
     text = os.fspath(given)
     kind = kind_of(text)
     if kind == "url":
@@ -172,20 +172,20 @@ def _minimal_recipe(path: str, text: str, label: str) -> str:
 
 
 def _yaml(value: str) -> str:
-    """Text as a value in YAML, in quotes where it needs them."""
+    """Writes text as a YAML value, with quotes if it needs them."""
     plain = re.fullmatch(r"[\w][\w ./-]*", value) and not value.endswith(" ")
     return value if plain else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def check_is_recipe(given: str | os.PathLike[str]) -> None:
-    """Raises RecipeError for anything that is plainly something else."""
+    """Raises RecipeError for a file that is clearly not a recipe."""
     if reason := not_a_recipe(given):
         raise RecipeError(f"{os.fspath(given)}: {reason}")
 
 
 # --- A model and a run -----------------------------------------------------------------------------------------------
 def model_path(given: str | os.PathLike[str]) -> Path:
-    """The `.tflite` file that is meant: the path itself, or the model in the folder of a run. Raises ModelError."""
+    """Returns the `.tflite` file: the path itself, or the model in the folder of a run. Raises ModelError."""
     text, kind = os.fspath(given), kind_of(given)
     reasons = {
         "url": "this is a web address; download the model first, then name the file",
@@ -199,7 +199,10 @@ def model_path(given: str | os.PathLike[str]) -> Path:
 
 
 def run_path(given: str | os.PathLike[str]) -> Path:
-    """The folder of a run: the path itself, or the folder of the model that is named. Raises RunError."""
+    """Returns the folder of a run: the path itself, or the folder of the model that the path leads to.
+
+    Raises RunError.
+    """
     text, kind = os.fspath(given), kind_of(given)
     if kind == "model" and (Path(text).parent / "metrics.json").is_file():
         return Path(text).parent
@@ -215,7 +218,7 @@ def run_path(given: str | os.PathLike[str]) -> Path:
 
 
 def check_is_data(given: str | os.PathLike[str]) -> None:
-    """Raises a TextclfError for what is plainly no table: an address, a model, a recipe, the folder of a run."""
+    """Raises a TextclfError for a path that is clearly not a table: an address, a model, a recipe, the folder of a run."""
     text, kind = os.fspath(given), kind_of(given)
     reasons = {
         "url": "this is a web address; download it first, then name the file",

@@ -1,4 +1,5 @@
-"""What a person names as a model: a `.tflite` file or the folder of a run in, the path of the `.tflite` file out."""
+"""Takes what a person passed as a model, a `.tflite` file or the folder of a run, and returns the path of the `.tflite`
+file."""
 
 from __future__ import annotations
 
@@ -7,11 +8,14 @@ from pathlib import Path
 from textclf.errors import ModelError
 
 MODEL_FILE = "model.tflite"
-"""The model's name in the folder of a run."""
+"""The name of the model file in the folder of a run."""
 
 
 def model_path_of(path: str | Path) -> Path:
-    """The file itself, or of a folder the `model.tflite` in it. Raises ModelError for a folder that holds none."""
+    """Returns the file itself or, for a folder, its `model.tflite`.
+
+    Raises ModelError for a folder without this file.
+    """
     path = Path(path)
     if not path.is_dir():
         return path

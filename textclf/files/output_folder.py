@@ -1,7 +1,7 @@
-"""A folder that a command writes: built under a hidden name beside its place, and moved there when it is complete.
+"""A folder that a command writes. It is built under a hidden name beside its place and moved there when it is complete.
 
-What stands at the place is replaced only where textclf wrote all of it and the caller allowed it. A process that is
-killed between two renames loses nothing: the next one that opens the folder repairs what it finds.
+An existing folder is replaced only if textclf wrote everything in it and the caller allowed it. A process that is
+killed between two renames loses nothing: the next process that opens the folder repairs it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from textclf.errors import RunError
 from textclf.files.writing import locked, sync_folder, write_text
 
 MARKER = "unfinished.json"
-"""The file that says of an unfinished folder whether it is complete and whether it may replace what stands at its place."""
+"""This file in an unfinished folder records whether it is complete and whether it may replace an existing folder."""
 
 _MARKER_FORMAT, _MARKER_VERSION = "textclf-unfinished", 1
 
@@ -33,7 +33,7 @@ _SHOWN_ENTRIES = 4
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-# Files that file managers leave in every folder that is looked at.
+# Files that file managers write into every folder that they show.
 _LITTER = r"\.DS_Store|Thumbs\.db|desktop\.ini"
 
 Say = Callable[[str], None]
@@ -41,11 +41,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class FolderKind:
-    """What a folder of one kind is called, what it holds, and how it is recognised.
+    """The name, the contents and the mark of one kind of folder.
 
-    `entries` are patterns of relative paths (`a/b`, of a folder `a/`); a pattern that ends in `/**` stands for a folder
-    and everything below it. `has_our_file` tells whether a folder holds the file by which textclf knows its own.
-    `last_file` is the one that was written last before there were markers.
+    `entries` are patterns of relative paths (`a/b`; `a/` for a folder). A pattern that ends in `/**` stands for a
+    folder and everything below it. `has_our_file` returns whether a folder contains the file that marks it as
+    textclf's. `last_file` is the one that was written last before there were markers.
     """
 
     name: str
@@ -56,9 +56,9 @@ class FolderKind:
 
 
 class OutputFolder:
-    """`target` is where the folder will stand, as the caller wrote it, and `path` where it is written until then.
+    """`target` is the final path of the folder, as the caller wrote it. Until then the folder is written at `path`.
 
-    `place` is the target with all links followed: a link stays a link, and what it leads to is replaced.
+    `place` is the target with all links followed. A link stays a link, and the folder that it leads to is replaced.
     """
 
     def __init__(self, target: Path, kind: FolderKind) -> None:
@@ -68,10 +68,10 @@ class OutputFolder:
         self.replaced = self.place.parent / f".{self.place.name}.replaced"
         self.may_replace = False
 
-    # --- What stands there ---------------------------------------------------------------------------------------
+    # --- The existing folder -------------------------------------------------------------------------------------
 
     def check_replaceable(self) -> None:
-        """Raises RunError, with some of what stands there, unless textclf wrote everything at the place."""
+        """Raises RunError, which lists some of the foreign files, unless textclf wrote everything at the place."""
         with readable_errors(self.target, self.kind):
             self._check_replaceable()
 
@@ -108,18 +108,18 @@ class OutputFolder:
                     )
 
     def is_complete(self) -> bool:
-        """Whether the unfinished folder only has to be moved to its place."""
+        """Returns whether the unfinished folder only has to be moved to its place."""
         marker = self._marker()
         if marker is not None:
             return marker["complete"]
         return (self.path / self.kind.last_file).is_file() and self.kind.has_our_file(self.path)
 
     def was_allowed_to_replace(self) -> bool:
-        """Whether the unfinished folder was begun with the permission to replace what stands at its place."""
+        """Returns whether the unfinished folder was started with the permission to replace an existing folder."""
         return (self._marker() or {"replace": False})["replace"]
 
     def _marker(self) -> dict[str, bool] | None:
-        """The unfinished folder's marker; None where it has none. Raises RunError for one of a newer textclf."""
+        """Returns the unfinished folder's marker, or None. Raises RunError for a marker of a newer textclf."""
         file = self.path / MARKER
         try:
             with file.open("rb") as stream:
@@ -139,7 +139,7 @@ class OutputFolder:
     # --- Beginning and ending ------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Makes the unfinished folder, empty; an earlier one is removed."""
+        """Makes an empty unfinished folder and removes an earlier one."""
         if os.path.lexists(self.path):
             if self.path.is_symlink() or not self.path.is_dir():
                 raise RunError(f"{self.path}: is not a folder of textclf; move it away")
@@ -158,16 +158,19 @@ class OutputFolder:
         write_text(self.path / MARKER, json.dumps({**values, "replace": self.may_replace, "complete": complete}) + "\n")
 
     def drop_marker(self) -> None:
-        """The unfinished folder is no longer one that could be continued."""
+        """Makes sure that the unfinished folder cannot be resumed."""
         (self.path / MARKER).unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Moves the complete folder to its place; what stood there is removed only after the new one stands."""
+        """Moves the complete folder to its place. The earlier folder is removed only afterwards."""
         self.mark(complete=True)
         self.move_in()
 
     def move_in(self) -> None:
-        """As `finish`, for a folder that is marked as complete. Raises RunError, with everything kept, if it cannot."""
+        """Does the same as `finish` for a folder that is marked as complete.
+
+        If it fails, it keeps everything and raises RunError.
+        """
         self.tidy()
         waits = f"the {self.kind.name} is complete and waits in {self.path}"
         if os.path.lexists(self.place):
@@ -191,7 +194,7 @@ class OutputFolder:
     how_to_continue = "run the command again"
 
     def tidy(self) -> None:
-        """Removes from the complete folder what only an unfinished one needs."""
+        """Removes from the complete folder the files that only an unfinished folder needs."""
 
     def _swap(self) -> None:
         moved_away = os.path.lexists(self.place)
@@ -224,7 +227,10 @@ class OutputFolder:
     # --- After a kill --------------------------------------------------------------------------------------------
 
     def repair(self, say: Say) -> bool:
-        """Ends what a killed process began between two renames; returns whether a complete folder was moved in."""
+        """Completes what a killed process started between two renames.
+
+        Returns whether a complete folder was moved to its place.
+        """
         complete = self.path.is_dir() and self.is_complete()
         moved_in = False
         if complete and not os.path.lexists(self.place):
@@ -244,7 +250,7 @@ class OutputFolder:
         return moved_in
 
     def _repair_replaced(self, complete: bool) -> None:
-        """Removes what the folder at the place has replaced, unless one of the two is not known well enough."""
+        """Removes the folder that was replaced, unless one of the two folders cannot be identified with certainty."""
         known = not self.replaced.is_symlink() and self.replaced.is_dir() and self.kind.has_our_file(self.place)
         if complete or not known or foreign_entries(self.replaced, self.kind.entries):
             raise RunError(
@@ -256,10 +262,11 @@ class OutputFolder:
 
 @contextmanager
 def open_place(target: Path, kind: FolderKind) -> Iterator[Path]:
-    """The lock of a folder to be written, whose parent folders are made; these go again where they stay empty.
+    """Locks a folder that will be written, and makes its parent folders. Parent folders that stay empty are removed
+    again.
 
-    Yields the target with all links followed. Raises RunError for a place at which no folder can be made or replaced,
-    and while another process holds it.
+    Yields the target with all links followed. Raises RunError if no folder can be made or replaced at the place, or if
+    another process holds the lock.
     """
     with ExitStack() as stack:
         with readable_errors(target, kind):
@@ -280,7 +287,7 @@ def open_place(target: Path, kind: FolderKind) -> Iterator[Path]:
 
 @contextmanager
 def readable_errors(target: Path, kind: FolderKind) -> Iterator[None]:
-    """What the system says against making a folder, as RunError."""
+    """Returns a system error about making a folder as a RunError."""
     try:
         yield
     except PermissionError as error:
@@ -294,7 +301,7 @@ def readable_errors(target: Path, kind: FolderKind) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(folder: OutputFolder, remedy: Callable[[], str]) -> Iterator[None]:
-    """Meanwhile an OSError about the unfinished folder becomes a RunError; others stay as they are."""
+    """Inside, an OSError about the unfinished folder becomes a RunError. Other errors are not changed."""
     try:
         yield
     except OSError as error:
@@ -311,7 +318,7 @@ def disk_errors(folder: OutputFolder, remedy: Callable[[], str]) -> Iterator[Non
 
 
 def foreign_entries(folder: Path, patterns: Sequence[str], limit: int = 20) -> list[str]:
-    """Relative paths, at most `limit`, of entries that no pattern knows; links are always among them."""
+    """Returns the relative paths, at most `limit`, of entries that match no pattern. Links never match."""
     known = re.compile("|".join([rf"(?:[^/]+/)*(?:{_LITTER})", *(_with_temporaries(pattern) for pattern in patterns)]))
     opaque = re.compile(
         "|".join(pattern.removesuffix("**") for pattern in patterns if pattern.endswith("/**")) or "(?!)"
@@ -336,7 +343,7 @@ def foreign_entries(folder: Path, patterns: Sequence[str], limit: int = 20) -> l
 
 
 def inside(path: Path, folder: Path) -> bool:
-    """Whether a path is the folder or lies in it, links followed."""
+    """Returns whether a path is the folder or is inside it, with links followed."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
@@ -362,7 +369,7 @@ def _checked_place(target: Path, kind: FolderKind) -> Path:
 
 
 def _make_parents(folder: Path) -> list[Path]:
-    """Makes a folder and those around it; returns the new ones, the innermost first."""
+    """Makes a folder and its parents. Returns the new folders, the innermost first."""
     missing = []
     while not folder.exists():
         missing.append(folder)
@@ -379,7 +386,7 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 def _check_removable(place: Path, target: Path, kind: FolderKind) -> None:
-    """Whether this user may move a folder away and delete it."""
+    """Returns whether this user may move a folder away and delete it."""
     choose = f"choose another {kind.argument}"
     for parent, folders, _ in os.walk(place):
         for folder in (parent, *(os.path.join(parent, name) for name in folders)):
@@ -392,7 +399,7 @@ def _check_removable(place: Path, target: Path, kind: FolderKind) -> None:
 
 
 def _with_temporaries(pattern: str) -> str:
-    """Also the hidden names under which a file is written before it is renamed."""
+    """Returns also the hidden names under which a file is written before it is renamed."""
     if pattern.endswith("/**"):
         return pattern.removesuffix("**")
     folder, slash, name = pattern.rpartition("/")
@@ -402,16 +409,16 @@ def _with_temporaries(pattern: str) -> str:
 
 
 def _shown(folder: Path, entries: Sequence[str]) -> str:
-    """Some entries for a message; folders end in a slash."""
+    """Returns some entries for a message. Folders end in a slash."""
     names = [name if name.endswith("/") or not (folder / name).is_dir() else f"{name}/" for name in entries]
     more = len(names) - _SHOWN_ENTRIES
     return ", ".join(names[:_SHOWN_ENTRIES]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_json(file: Path, largest: int) -> Any:
-    """The values of a JSON file; None for one that is missing, larger than `largest` bytes, or no JSON.
+    """Returns the values of a JSON file, or None if it is missing, larger than `largest` bytes, or not JSON.
 
-    Raises PermissionError for one that may not be read.
+    Raises PermissionError if the file may not be read.
     """
     try:
         with file.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and locks: content in, a file under its name out, or the one before it."""
+"""Writes files completely or not at all, and locks them. If a write fails, the earlier file is still there."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 def link_target(path: Path) -> Path:
-    """Where a file is really written: the target of a symbolic link, the path itself where there is none."""
+    """Returns where a file is really written: the target of a symbolic link, or the path itself."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def replace_file(temporary: Path, target: Path) -> None:
-    """Renames a complete file to its place, with the mode and, where permitted, the owner of the file that it replaces.
+    """Renames a complete file to its place, with the mode and, if permitted, the owner of the file that it replaces.
 
-    `target` must not be a link: name the `link_target`, so that `temporary` lies on the same disk.
+    `target` must not be a link: pass the `link_target`, so that `temporary` is on the same disk.
     """
     with suppress(FileNotFoundError):
         replaced = target.stat()
@@ -29,7 +29,7 @@ def replace_file(temporary: Path, target: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a whole file or nothing: under a temporary name, then renamed."""
+    """Writes a file under a temporary name and renames it. If this fails, nothing changes."""
     target = link_target(path)
     temporary = target.with_name(f".{target.name}.part")
     try:
@@ -42,12 +42,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`, for text: UTF-8, line ends as they are."""
+    """Does the same as `write_bytes` for text: UTF-8, with unchanged line ends."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts a rename on disk: it is safe from a power cut only when its folder is there too. Windows has no such call."""
+    """Writes a rename to the disk: it survives a power cut only when its folder is on the disk too.
+
+    Windows has no such call.
+    """
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -59,10 +62,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Meanwhile no other process holds the lock file `path`, which is removed at the end.
+    """Inside, no other process holds the lock file `path`. The lock file is removed at the end.
 
-    Raises filelock.Timeout at once where another process holds it. Removing the file is safe because it happens while
-    the lock is held, and because filelock (from 3.21) opens the file again where it has locked one that was removed.
+    Raises filelock.Timeout at once if another process holds it. Removing the file is safe because it happens while
+    the lock is held, and because filelock (from 3.21) opens the file again if it has locked a removed file.
     """
     from filelock import FileLock
 
@@ -71,6 +74,6 @@ def locked(path: Path) -> Iterator[None]:
             yield
         finally:
             with suppress(OSError):
-                # A lock file is empty: any other file of this name is somebody's.
+                # A lock file is empty. Any other file of this name belongs to somebody else.
                 if path.stat().st_size == 0:
                     path.unlink()

@@ -1,1 +1,2 @@
-"""What a recipe may say: a YAML file and overrides → a checked `Recipe`, or every problem with its line and column."""
+"""Reads a recipe (a YAML file and overrides) into a checked `Recipe`, or reports every problem with its line and
+column."""

@@ -1,6 +1,8 @@
-"""A recipe's YAML and the command line's overrides in, a `Recipe` out, or one error that lists every problem.
+"""Takes a recipe's YAML and the command line's overrides, and returns a `Recipe` or raises one error with every
+problem.
 
-Each problem is reported as `file:line:column`. The reader is bounded, and nothing in a file is executed."""
+Each problem is reported as `file:line:column`. The reader is bounded, and nothing in a file is executed.
+"""
 
 from __future__ import annotations
 
@@ -48,18 +50,18 @@ OTHER_NAMES = {
     "text_column": "dataset.text",
     "label_column": "dataset.label",
 }
-"""What other programs call settings of a recipe."""
+"""The names that other programs use for settings of a recipe."""
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
 def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
     """Read, type and check a recipe.
 
-    `overrides` are texts such as `training.epochs=5` or `dataset.text=[question, answer]`; a later one wins. Relative
+    `overrides` are texts such as `training.epochs=5` or `dataset.text=[question, answer]`; the last one wins. Relative
     paths in the file start at the file's folder; in an override they start at the current directory, where a shell
-    completes them. All paths of the result are absolute. Whether the files exist is left to who reads them.
+    completes them. All paths of the result are absolute. This function does not check whether the files exist.
 
-    Raises RecipeError with every problem of the file and the overrides, one a line, sorted by position.
+    Raises RecipeError with every problem of the file and the overrides, one per line, sorted by position.
     """
     file = Path(path)
     if reason := not_a_recipe(path):
@@ -115,9 +117,9 @@ def _not_an_override_message(override: str) -> str:
 
 
 def _override_value(text: str) -> Any:
-    """The value of an override. Only brackets and quotes are YAML; other text is taken as it stands, as in a shell.
+    """Reads the value of an override. Only brackets and quotes are YAML; other text is used unchanged, as in a shell.
 
-    Without this, `dataset.delimiter=,` and paths with `#` or `: ` would be YAML errors or be cut.
+    Without this, `dataset.delimiter=,` and paths with `#` or `: ` would be YAML errors or lose a part.
     """
     text = text.strip()
     if text[:1] not in ("[", "{", '"', "'"):
@@ -137,7 +139,7 @@ def _set(draft: Draft, section: dict[str, Any], location: tuple[str, ...], value
             inner = {"source": inner}
         if not isinstance(inner, dict):
             if inner is not None and not (isinstance(inner, Written) and inner.is_null):
-                return  # The file has something else where a section belongs: that problem is reported instead.
+                return  # The file has another value where a section is expected. That problem is reported instead.
             inner = {}
         section[key] = inner
         section = inner
@@ -149,7 +151,7 @@ def _set(draft: Draft, section: dict[str, Any], location: tuple[str, ...], value
 
 
 def _dotted_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every key that a recipe may have, sections included, as `training.epochs`."""
+    """Returns every key that a recipe may have, sections included, as `training.epochs`."""
     dotted = []
     for key, definition in section.model_fields.items():
         dotted.append(prefix + key)
@@ -184,7 +186,7 @@ def _validate(draft: Draft, values: dict[str, Any]) -> Recipe | None:
 
 
 def _without_faults(values: dict[str, Any], faults: list[ErrorDetails]) -> tuple[dict[str, Any], set[str]]:
-    """A copy of the values with faulty ones removed and missing ones filled in, and the dotted keys of both."""
+    """Returns a copy of the values with faulty ones removed and missing ones filled in, and the dotted keys of both."""
     copy = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
     bad = set()
     required = {"name", "dataset.train"}
@@ -219,7 +221,8 @@ def _report_faults(draft: Draft, faults: list[ErrorDetails]) -> None:
 
 
 def setting_named(name: str) -> str | None:
-    """The dotted key of a recipe for a word such as `epochs` or `training.epochs`; None where no key is called so."""
+    """Returns the dotted key of a recipe for a word such as `epochs` or `training.epochs`; None where no key is called
+    so."""
     known = _dotted_keys(Recipe)
     word = name.lower().replace("-", "_")
     return next((key for key in known if word in (key, key.rpartition(".")[2])), None)
@@ -263,7 +266,7 @@ def _missing_message(location: Location, draft: Draft) -> str:
 
 
 def _fault_message(fault: ErrorDetails) -> str:
-    """What is wrong with a value and what to write instead, to follow its key."""
+    """Returns what is wrong with a value and what to write instead, to follow its key."""
     kind, value, context = fault["type"], fault["input"], fault.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])

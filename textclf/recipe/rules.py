@@ -1,4 +1,4 @@
-"""The rules between settings of a recipe: a checked shape in, every breach with the key that it concerns out."""
+"""The rules between settings of a recipe. Each takes typed settings and yields every violation with its key."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def parts_of_a_batch_hold_rows(recipe: Recipe) -> Iterator[Breach]:
 
 
 def four_bits_need_litert(recipe: Recipe) -> Iterator[Breach]:
-    """The Task Library's runtime knows no 4-bit weights."""
+    """The Task Library's runtime does not support 4-bit weights."""
     if recipe.export.quantization == "int4" and recipe.export.compatibility == "task-library":
         yield Breach(
             ("export.compatibility", "export.quantization"),
@@ -98,8 +98,8 @@ def four_bits_need_litert(recipe: Recipe) -> Iterator[Breach]:
 
 
 def average_words_can_do_it(recipe: Recipe) -> Iterator[Breach]:
-    """Averaged words have no layers, read one text, and are split by the devices' regex tokenizer; the settings of their
-    own mean nothing to other encoders."""
+    """Averaged words have no layers, read one text, and are split by the devices' regex tokenizer; the settings of
+    their own mean nothing to other encoders."""
     if not recipe.averages_words:
         for name in AVERAGE_WORDS_ONLY:
             if getattr(recipe.encoder, name) is not None:

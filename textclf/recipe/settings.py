@@ -42,7 +42,7 @@ from textclf.recipe.values import (
     weights_of_labels,
 )
 
-# Editors read unquoted 1, yes and null as numbers and so on; here they are names all the same.
+# Editors read unquoted 1, yes and null as a number, a boolean and null. As names they are text.
 _NAME_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
 
 _SHARE_OR_FILE_SCHEMA: list[dict[str, Any]] = [
@@ -75,7 +75,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_where_null_is_allowed(cls, values: object) -> object:
-        """`test:` with nothing behind it is None where the field may be None; elsewhere the written word is kept."""
+        """`test:` without a value is None if the field may be None. For other fields the written word is kept."""
         if isinstance(values, Written) and values.is_null:
             return {}
         if not isinstance(values, dict):
@@ -84,7 +84,7 @@ class Settings(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """A section that needs no key may be left empty; one with a short form may also be text."""
+        """Returns a section without required keys may be empty. A section with a short form may also be text."""
         section = handler.resolve_ref_schema(handler(core_schema))
         if "required" in section:
             return section
@@ -108,8 +108,8 @@ class DatasetSettings(Settings):
         float | Path, BeforeValidator(file_or_share), WithJsonSchema({"anyOf": _SHARE_OR_FILE_SCHEMA})
     ] = Field(
         default=0.1,
-        description="The rows on which the best epoch is chosen: a CSV file, or the share of the training rows to set aside "
-        "(above 0, at most 0.5).",
+        description="The rows on which the best epoch is chosen: a CSV file, or the fraction of the training rows to "
+        "set aside (above 0, at most 0.5).",
     )
     test: Annotated[
         float | Path | None,
@@ -117,8 +117,8 @@ class DatasetSettings(Settings):
         WithJsonSchema({"anyOf": [*_SHARE_OR_FILE_SCHEMA, {"type": "null"}]}),
     ] = Field(
         default=None,
-        description="The rows on which the finished model is measured: a CSV file, a share of the training rows to set "
-        "aside, or null for no test.",
+        description="The rows on which the finished model is measured: a CSV file, a fraction of the training rows to "
+        "set aside, or null for no test.",
     )
     text: Columns = Field(
         default=("text",),
@@ -158,16 +158,16 @@ _AVERAGE_WORDS_WIDTH = 64
 AVERAGE_WORDS_DEFAULTS: dict[str, dict[str, Any]] = {
     "encoder": {"max_length": 256, "words": 10_000, "width": _AVERAGE_WORDS_WIDTH, "lowercase": True},
     "training": {"epochs": 30, "learning_rate": 5e-3, "dropout": 0.5, "precision": "float32"},
-    # Such a model runs in every runtime as it is.
+    # Such a model already runs in every runtime.
     "export": {"compatibility": "task-library"},
 }
-"""What differs from the defaults for MobileBERT, by section."""
+"""The defaults that differ from those for MobileBERT, by section."""
 
 AVERAGE_WORDS_ONLY = ("words", "width", "lowercase")
 
 
 def _filled(values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with defaults where there is none, or nothing is written behind the key."""
+    """Returns the values, with defaults for keys that are missing or have no value."""
     written = {key: value for key, value in values.items() if not (value is None or _is_null(value))}
     return {**values, **defaults, **written}
 
@@ -177,7 +177,7 @@ def _is_null(value: object) -> bool:
 
 
 class EncoderSettings(Settings):
-    """The pre-trained encoder, and how its input is made from text."""
+    """The pretrained encoder, and how its input is made from text."""
 
     has_short_form = True
 
@@ -204,7 +204,7 @@ class EncoderSettings(Settings):
 
     @property
     def fixed_length(self) -> int:
-        """`max_length` as a number; ValueError while it is still to be chosen from the data."""
+        """`max_length` as a number. Raises ValueError before it is chosen from the data."""
         return int(self.max_length)
 
     overflow: Literal["head", "tail", "head_tail"] = Field(
@@ -217,8 +217,8 @@ class EncoderSettings(Settings):
         default=None,
         ge=1,
         le=1_000_000,
-        description="For average-words: the number of words that have a vector, the commonest of those that occur at least "
-        "twice (10000).",
+        description="For average-words: the number of words that have a vector: the most frequent words that "
+        "occur at least twice (10000).",
     )
     width: int | None = Field(
         default=None,
@@ -244,24 +244,28 @@ class EncoderSettings(Settings):
 
 
 class WatcherSettings(Settings):
-    """What happens when a training goes wrong: warn and continue, stop and export the best epoch so far, or fail."""
+    """What happens when a training goes wrong: ignore it, warn and continue, stop and export the best epoch so far, or
+    fail."""
 
     not_finite: Literal["stop", "fail"] = Field(
         default="stop",
-        description="When the loss is no longer a number. `stop` exports the best epoch so far, or fails if there is none.",
+        description="What to do when the loss is no longer a number. `stop` exports the best epoch so far, or fails if there "
+        "is none.",
     )
     learning_rate: WatcherAction = Field(
         default="warn",
-        description="When the loss rises well above the loss of guessing: the learning rate is too high.",
+        description="What to do when the loss rises well above the loss of guessing: the learning rate is too high.",
     )
     stuck: WatcherAction = Field(
-        default="warn", description="When after an epoch the loss is still the loss of guessing by the labels' shares."
+        default="warn",
+        description="What to do when the loss after an epoch is not below the loss of guessing by label frequency.",
     )
     one_class: WatcherAction = Field(
-        default="warn", description="When after an epoch every validation row gets the same label."
+        default="warn", description="What to do when every validation row gets the same label after an epoch."
     )
     overfitting: WatcherAction = Field(
-        default="warn", description="When the validation loss rises for two epochs while the training loss falls."
+        default="warn",
+        description="What to do when the validation loss rises for two epochs while the training loss falls.",
     )
 
 
@@ -292,16 +296,19 @@ class TrainingSettings(Settings):
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of the steps in which the learning rate rises; after them it falls to 0.",
+        description="The fraction of the steps in which the learning rate rises; then it falls to 0.",
     )
     weight_decay: float = Field(
-        default=0.01, ge=0, lt=1, description="Decoupled weight decay; not applied to biases and normalisations."
+        default=0.01, ge=0, lt=1, description="Decoupled weight decay. It is not applied to biases and normalisations."
     )
     dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the pooled features that is dropped before the last layer."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="The fraction of the pooled features that is dropped before the last layer.",
     )
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of each row's target that is spread evenly over all labels."
+        default=0.0, ge=0, lt=1, description="The fraction of each row's target that is spread evenly over all labels."
     )
     class_weights: Annotated[
         str | dict[str, float] | None,
@@ -360,8 +367,8 @@ class TrainingSettings(Settings):
         default=None,
         gt=0,
         lt=1,
-        description="Chooses on the validation rows the probability below which no label is used, so that this share "
-        "of the used labels is right. null: every row gets a label.",
+        description="Chooses on the validation rows the probability below which no label is used, so that this "
+        "fraction of the used labels is right. null: every row gets a label.",
     )
     seed: int = Field(
         default=1,
@@ -393,7 +400,7 @@ class TrainingSettings(Settings):
 
     @property
     def frozen_layers(self) -> int | None:
-        """How many of the lower layers stay as they are, the embeddings with them; None where nothing does."""
+        """The number of lower layers that are frozen together with the embeddings. None if nothing is frozen."""
         if self.freeze == "none":
             return None
         return 0 if self.freeze == "embeddings" else int(self.freeze)
@@ -416,8 +423,8 @@ class ExportSettings(Settings):
         default=None,
         ge=0,
         le=1,
-        description="The largest share of the compared rows for which the exported model may clearly predict another label than "
-        "the trained one; above it the export fails. Default: 0.01, or 0.03 for int4.",
+        description="The largest fraction of the compared rows for which the exported model may clearly predict another label "
+        "than the trained model; above it the export fails. Default: 0.01, or 0.03 for int4.",
     )
     max_lost_accuracy: float | None = Field(
         default=None,
@@ -453,7 +460,7 @@ class Recipe(Settings):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_encoder(cls, values: object) -> object:
-        """Averaged words, which know nothing before training, learn with other settings than a pre-trained encoder."""
+        """Averaged words know nothing before training, so they need other settings than a pretrained encoder."""
         if not isinstance(values, dict):
             return values
         encoder = values.get("encoder")

@@ -1,4 +1,5 @@
-"""Values that a recipe and the command line both accept, checked once: a value as written in, the checked value out.
+"""Checks values of a recipe or the command line: each function takes a value as it is written and returns the checked
+value.
 
 Each check raises ValueError with a message that follows the name of the key, option or argument.
 """
@@ -19,7 +20,7 @@ from textclf.files.kinds import is_web_address, web_address_message
 from textclf.terminal.door import printable
 
 Engine = Literal["native", "model-maker"]
-"""What trains and exports: the project itself, or Model Maker."""
+"""The engine that trains and exports: textclf or Model Maker."""
 
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
@@ -27,14 +28,14 @@ AVERAGE_WORDS = "average-words"
 """The encoder that is learned from the training rows alone; `AVERAGE_WORDS_DEFAULTS` are its defaults."""
 
 LARGEST_LENGTH = 512
-"""The largest number of tokens per row, whatever the encoder."""
+"""The largest number of tokens per row, for every encoder."""
 
 
 class Written(str):
-    """A value exactly as it is written in a recipe or an override, not yet typed.
+    """A value exactly as it is written in a recipe or an override, before it has a type.
 
-    YAML does not read `yes`, `1` and `null` as text; here the schema decides, so the words of the file are kept.
-    `is_null`: YAML reads this as null. Relative paths in it start at `folder`.
+    YAML does not read `yes`, `1` and `null` as text. In a recipe the schema decides, so the words of the file are kept.
+    `is_null` is true if YAML reads the value as null. Relative paths in the value start at `folder`.
     """
 
     is_null: bool
@@ -50,7 +51,10 @@ class Written(str):
 
 # --- The shape: values -----------------------------------------------------------------------------------------------
 def absolute_path(value: object) -> Path:
-    """Absolute: relative to the recipe or, for an override and in Python, to the current directory."""
+    """Returns an absolute path.
+
+    A relative path starts at the recipe or, in an override and in Python, at the current directory.
+    """
     if isinstance(value, list | tuple):
         raise ValueError("is a list, but one file is read; join the files into one CSV with one header row")
     if not isinstance(value, str | os.PathLike):
@@ -62,7 +66,7 @@ def absolute_path(value: object) -> Path:
     if is_web_address(value) and not os.path.exists(value):
         raise ValueError(web_address_message(str(value)))
     folder = value.folder if isinstance(value, Written) else Path.cwd()
-    # The folder's own links are followed before `..` is applied, as the operating system does.
+    # Links in the folder are followed before `..` is applied, as the operating system does.
     path = os.path.normpath(os.path.join(os.path.realpath(folder), os.path.expanduser(value)))
     if not is_unicode(path):
         raise ValueError(f"is {quoted(path)}, which is not UTF-8; rename the file or its folder")
@@ -70,12 +74,12 @@ def absolute_path(value: object) -> Path:
 
 
 def is_unicode(text: str) -> bool:
-    """False for text with bytes in it that the file system's encoding does not know: nothing can write them as UTF-8."""
+    """Returns False for text with bytes that the file system's encoding does not know: they cannot be written as UTF-8."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def file_or_share(value: object) -> float | Path | None:
-    """A number is a share of the training rows, everything else a path."""
+    """Returns a number is a fraction of the training rows; every other value is a path."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -100,7 +104,7 @@ def file_or_share(value: object) -> float | Path | None:
 
 
 def text_columns(value: object) -> object:
-    """One column name becomes a tuple of one."""
+    """Returns one column name becomes a tuple of one."""
     columns = (value,) if isinstance(value, str) else value
     if isinstance(columns, list | tuple) and len(columns) > 2:
         raise ValueError(
@@ -113,7 +117,7 @@ def text_columns(value: object) -> object:
 
 
 def label_column(value: object) -> object:
-    """Several label columns are what a table with one column of 0 and 1 for each label has."""
+    """Returns a table with one column of 0 and 1 for each label has several label columns. They are refused."""
     if isinstance(value, list | tuple):
         raise ValueError(
             "is a list of columns, but textclf learns one label per row, from one column; name that column, or train one "
@@ -145,7 +149,7 @@ def one_label(value: object) -> object:
 
 
 def folder_name(value: object) -> object:
-    """A name becomes a folder, on any operating system."""
+    """Checks a name, which becomes the name of a folder on any operating system."""
     if not isinstance(value, str):
         return value
     reserved = re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", value, re.IGNORECASE)  # by Windows
@@ -165,14 +169,14 @@ def folder_safe(text: str) -> str:
 
 
 def encoder_source(value: object) -> str:
-    """`builtin`, `average-words`, handles such as `hf:…` and web addresses stay as they are; all else is a path."""
+    """`builtin`, `average-words`, handles such as `hf:…` and web addresses are kept; every other value is a path."""
     if isinstance(value, str) and re.match(rf"(builtin|{AVERAGE_WORDS})$|[A-Za-z][A-Za-z0-9+.-]+:", value):
         return str(value)
     return str(absolute_path(value))
 
 
 def length_in_tokens(value: object) -> object:
-    """The word `auto`, or a number of tokens."""
+    """Returns the word `auto`, or a number of tokens."""
     if value == "auto":
         return "auto"
     try:
@@ -186,7 +190,7 @@ def length_in_tokens(value: object) -> object:
 
 
 def weights_of_labels(value: object) -> object:
-    """The word `balanced`, or a weight for each of some labels."""
+    """Returns the word `balanced`, or a weight for each of some labels."""
     if value is None or value == "balanced":
         return value
     example = "write `balanced`, or a weight for each label such as `{spam: 3}`"
@@ -251,13 +255,14 @@ LONGEST_DELIMITER = 5
 _NO_DELIMITERS = frozenset("\"'\r\n\0\ufeff\ufdd0")
 
 _NOT_OF_FILES = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "charmap", "undefined"})
-"""Codecs of Python that turn text into bytes, but of which no file is made."""
+"""Python codecs that turn text into bytes but are not used for files."""
 
 COMMON_ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 
 
 def checked_delimiter(value: object) -> object:
-    """A character or a few, such as `||`, or one of the words of DELIMITER_NAMES → the characters; None stays None."""
+    """Returns a character or a few, such as `||`, or one of the words of DELIMITER_NAMES → the characters; None stays
+    None."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -275,12 +280,12 @@ def _is_no_delimiter(character: str) -> bool:
 
 
 def checked_encoding(value: object) -> str:
-    """The name of a text encoding that Python knows."""
+    """Returns the name of a text encoding that Python knows."""
     name = str(value)
     try:
         if codecs.lookup(name).name in _NOT_OF_FILES:
             raise LookupError
-        "a".encode(name)  # refuses codecs that are no text encodings, such as rot13
+        "a".encode(name)  # refuses codecs that are not text encodings, such as rot13
         codecs.getincrementaldecoder(name)
         return name
     except (LookupError, ValueError):  # ValueError: a name with a NUL character, and the codec "undefined"
@@ -291,7 +296,7 @@ def checked_encoding(value: object) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value as messages show it, shortened."""
+    """Shortens a value for messages."""
     if isinstance(value, dict):
         return "a section"
     if isinstance(value, list | tuple):
@@ -301,7 +306,7 @@ def quoted(value: object) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that is spelt most like the word, capitals, hyphens and underscores aside."""
+    """Returns the choice with the most similar spelling, ignoring case, hyphens and underscores."""
     plain = {choice.lower().replace("-", "_"): choice for choice in choices}
     near = difflib.get_close_matches(word.lower().replace("-", "_"), plain, n=1)
     return plain[near[0]] if near else None

@@ -14,10 +14,11 @@ from textclf.recipe.yaml_text import OTHER_SPACES, TYPOGRAPHIC_QUOTES
 
 
 def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
-    """The recipe as YAML with all defaults written out; `load_recipe` gives an equal recipe.
+    """Returns the recipe as YAML with all defaults written out. `load_recipe` reads it as an equal recipe.
 
-    Paths are absolute or, for a recipe that is written into the folder `relative_to`, relative to it where the two share
-    more than the root: so the folders around them may be moved together, and their names are told to nobody.
+    Paths are absolute. With `relative_to`, the folder that the recipe is written into, paths that share more than the
+    root with it are relative to it. So both can be moved together, and the recipe does not reveal the names of outer
+    folders.
     """
     values = recipe.model_dump(mode="json")
     if relative_to is not None:
@@ -38,7 +39,7 @@ def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts text in quotes that `load_recipe` would take for a slip without them."""
+    """Quotes text that `load_recipe` would report as a mistake without quotes."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         odd = re.search(rf"^[{TYPOGRAPHIC_QUOTES}]|[{OTHER_SPACES}]", data)
@@ -62,5 +63,5 @@ def _relative_path(value: Any, folder: Path) -> Any:
 
 
 def recipe_json_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe, for editors; published as docs/recipe.schema.json."""
+    """Returns the JSON Schema of a recipe, for editors; published as docs/recipe.schema.json."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}

@@ -1,4 +1,7 @@
-"""The text of a recipe: a file in, a tree of values with the place of each out. Bounded, and nothing in it is executed."""
+"""Reads the text of a recipe into a tree of values with their places.
+
+Its size is bounded and nothing in it is executed.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from textclf.errors import RecipeError
 from textclf.recipe.values import Written, quoted
 
 LARGEST_FILE = 1_000_000
-"""Bytes. A recipe is some dozen lines; anything larger is another kind of file."""
+"""The largest recipe in bytes. A recipe has a few dozen lines; a larger file is of another kind."""
 
 LARGEST_TREE = 20_000
-"""Values, each use of an anchor counted: what keeps a few lines of nested anchors from growing without end."""
+"""The largest number of values. Each use of an anchor counts, so nested anchors cannot grow without end."""
 
 PLAIN_TAGS = ("!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!value", "!!merge", "!!seq", "!!map")
 """The types that YAML may detect for a value."""
@@ -31,7 +34,7 @@ Location = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """Where something is written: how it sorts, and how it is shown."""
+    """A place in a recipe, for sorting and for messages."""
 
     order: tuple[int, int, int]
     shown: str
@@ -45,7 +48,7 @@ class _Problem:
 
 @dataclass
 class Draft:
-    """A recipe while it is read: untyped values, where each key and each value is written, the problems so far."""
+    """A recipe while it is read: untyped values, the places of keys and values, and the problems so far."""
 
     file: str
     folder: Path
@@ -57,14 +60,17 @@ class Draft:
     lines: list[str] = field(default_factory=list)
 
     def at(self, line: int, column: int) -> Place:
-        """A place in the file; `line` and `column` count from 0 as YAML's marks do, and are shown from 1."""
+        """Returns a place in the file; `line` and `column` count from 0 as YAML's marks do, and are shown from 1."""
         return Place((0, line, column), f"{self.file}:{line + 1}:{column + 1}")
 
     def add(self, place: Place, message: str) -> None:
         self.problems.append(_Problem(place.order, f"{place.shown}: {message}"))
 
     def written(self, location: Location, places: Mapping[Location, Place]) -> Location:
-        """The location, or of one that is not written, the nearest one around it that is."""
+        """Returns the place of a key.
+
+        For a key that is not written, returns the place of the nearest section around it.
+        """
         while location and location not in places:
             location = location[:-1]
         return location
@@ -77,7 +83,7 @@ class Draft:
 
 
 def read_text(file: Path) -> str:
-    """The text of a recipe file; everything that keeps it from being text is a RecipeError."""
+    """Returns the text of a recipe file. Raises RecipeError for a file that cannot be read as text."""
     try:
         if file.is_dir():
             raise RecipeError(f"{file}: this is a folder; name the recipe file in it, for example {_recipe_in(file)}")
@@ -106,7 +112,7 @@ def read_text(file: Path) -> str:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Opens without waiting for a writer that a named pipe may never get."""
+    """Opens a file without waiting for the writer of a named pipe."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if hasattr(os, "O_NONBLOCK"):
         os.set_blocking(descriptor, True)
@@ -127,7 +133,7 @@ def _similar_file(file: Path) -> str:
 
 
 def read_yaml(draft: Draft, text: str) -> None:
-    """Fill the draft from YAML text; what is not YAML, or not a section of keys, is a problem of the draft."""
+    """Fill the draft from YAML text. Text that is not YAML, or not a section of keys, is a problem of the draft."""
     if _invisible_indentation(draft, text):
         return
     draft.lines = text.splitlines()
@@ -162,18 +168,21 @@ def read_yaml(draft: Draft, text: str) -> None:
 
 
 OTHER_SPACES = "\u00a0\u1680\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff"
-"""What looks like a space, or like nothing, and is none to YAML: web pages and word processors write it."""
+"""Characters from web pages and word processors that look like a space or are invisible, but are not spaces in YAML."""
 
 TYPOGRAPHIC_QUOTES = "“”„‟‘’‚«»"
 
 
 def _invisible_indentation(draft: Draft, text: str) -> bool:
-    """Whether lines are indented, or values set apart, with characters that only look like spaces: each is a problem."""
+    """Reports each character that only looks like a space and is used for indentation or between values.
+
+    Returns whether any is.
+    """
     found = False
     for number, line in enumerate(text.split("\n")):
         if match := re.match(rf"[ -]*[{OTHER_SPACES}]|[ -]*\w+:[{OTHER_SPACES}]", line):
             code = ord(line[match.end() - 1])
-            message = f"the invisible character U+{code:04X} is no space to YAML; replace it by an ordinary space"
+            message = f"the invisible character U+{code:04X} is not a space in YAML; replace it by an ordinary space"
             draft.add(draft.at(number, match.end() - 1), message)
             found = True
     return found
@@ -182,7 +191,7 @@ def _invisible_indentation(draft: Draft, text: str) -> bool:
 def _syntax_message(error: yaml.MarkedYAMLError) -> str:
     problem = f"{error.problem}"
     if r"'\t'" in problem:
-        return "a tab stands where YAML allows only spaces; indent with spaces"
+        return "YAML does not allow a tab here; indent with spaces"
     if "mapping values are not allowed" in problem:
         return "a second `:` or a wrong indentation; put the value in quotes, or align the key with its neighbours"
     if "found another document" in problem:
@@ -198,11 +207,12 @@ def _syntax_message(error: yaml.MarkedYAMLError) -> str:
 
 
 class TooLargeError(Exception):
-    """A tree of values that grows beyond LARGEST_TREE."""
+    """The tree of values is larger than LARGEST_TREE."""
 
 
 def plain(draft: Draft, node: yaml.Node, location: Location) -> Any:
-    """A YAML node as dictionaries, lists and `Written`; the places of all keys and values are noted in the draft."""
+    """Returns a YAML node as dictionaries, lists and `Written`, and stores the places of all keys and values in the
+    draft."""
     draft.size += 1
     if draft.size > LARGEST_TREE or len(location) > 50:
         raise TooLargeError
@@ -222,7 +232,7 @@ def plain(draft: Draft, node: yaml.Node, location: Location) -> Any:
 
 
 def _unquoted_fault(draft: Draft, node: yaml.ScalarNode) -> str | None:
-    """What is written without quotes and is surely not meant as YAML understands it."""
+    """Reports unquoted text that YAML surely understands differently from what was meant."""
     value: str = node.value
     line = draft.lines[node.end_mark.line] if node.end_mark.line < len(draft.lines) else ""
     if comment := re.fullmatch(r" (#\S*) *", line[node.end_mark.column :]):

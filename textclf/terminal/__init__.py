@@ -1,1 +1,1 @@
-"""Everything that a person sees on a terminal goes through here."""
+"""Everything that textclf prints on a terminal goes through this package."""

@@ -1,7 +1,7 @@
-"""The one door to a person's terminal: text from data, models, file names and servers comes in, safe text goes out.
+"""The only module that prints. It makes text from data, models, file names and servers safe for a terminal.
 
-Results go to standard output, messages to standard error. Both may be closed, full, or unable to show a character; the
-first of them is an error only for a result. No other module prints.
+Results go to standard output, messages to standard error. Both may be closed, full, or unable to show a character. It
+is an error if a result cannot be written; a message that cannot be written is dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TextIO, cast
 from textclf.errors import StreamError
 
 _JOINERS = "\u200c\u200d"
-"""Invisible, but needed to write Persian, the languages of India, and some emoji."""
+"""These characters are invisible, but Persian, the languages of India and some emoji need them."""
 
 _STREAMS = ("standard input", "standard output", "standard error")
 
@@ -30,9 +30,10 @@ _closed: set[int] = set()
 
 # --- Text ------------------------------------------------------------------------------------------------------------
 def printable(text: str) -> str:
-    """The text on one line, with a visible escape such as `\\x1b` for each character that cannot be seen.
+    """Returns the text on one line, with a visible escape such as `\\x1b` for each invisible character.
 
-    Such characters could colour, rewrite or answer on behalf of the terminal, reverse the reading direction, or hide.
+    Such characters could change the terminal's colours or contents, send input, reverse the reading direction, or hide
+    text.
     """
     if text.isprintable():
         return text
@@ -43,12 +44,12 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """As `printable`, for a message or table of our own: line breaks and tabs stay."""
+    """Does the same as `printable`, but keeps line breaks and tabs, for messages and tables of textclf."""
     return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), text)
 
 
 def json_text(values: Mapping[str, Any]) -> str:
-    """JSON that a terminal only shows and that decodes to the very values: what cannot be seen becomes `\\uXXXX`."""
+    """Returns JSON that is safe for a terminal and decodes to the same values: invisible characters become `\\uXXXX`."""
     text = json.dumps(values, indent=2, ensure_ascii=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -58,7 +59,7 @@ def json_text(values: Mapping[str, Any]) -> str:
 
 
 def _joins(text: str, place: int) -> bool:
-    """Whether a joiner stands between two characters that it can join."""
+    """Returns whether a joiner is between two characters that it can join."""
     return text[place] in _JOINERS and all(
         not neighbour.isascii() and neighbour.isprintable()
         for neighbour in (text[place - 1 : place] or "-", text[place + 1 : place + 2] or "-")
@@ -72,11 +73,11 @@ def _escape(character: str) -> str:
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
 def write_result(text: str, *, needed: bool = True) -> None:
-    """One result, with a line end, on standard output.
+    """Writes a result and a line end to standard output.
 
-    Raises StreamError where it cannot be written, and BrokenPipeError where the reader has left, as `head` does. A
-    result that is not `needed`, since the command has written what matters to a file, is left out where standard output
-    is closed.
+    Raises StreamError if it cannot be written, and BrokenPipeError if the reader has closed the pipe, as `head` does.
+    If standard output is closed, a result that is not `needed` is skipped: the command has written its output to a
+    file.
     """
     if not needed and _is_closed(1):
         return
@@ -91,8 +92,8 @@ def write_result(text: str, *, needed: bool = True) -> None:
 
 
 def write_message(text: str) -> None:
-    """One message, with a line end, on standard error; lost where that cannot be written."""
-    # While a bar is shown, this is Rich's stream, which puts the line above the bar.
+    """Writes a message and a line end to standard error. The message is lost if that fails."""
+    # While a progress bar is shown, this is Rich's stream, which prints the line above the bar.
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             _write(sys.stderr, printable_lines(text) + "\n")
@@ -108,11 +109,11 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 class _ErrorStream(io.TextIOBase):
-    """Standard error as it is at the moment of writing; a failure to write never ends the work."""
+    """Writes to the current standard error. A failed write never stops the command."""
 
     @property
     def _stream(self) -> TextIO | None:
-        # Rich puts a stream of its own before standard error while it shows a bar; the bar goes to the one behind.
+        # While Rich shows a bar, it replaces standard error by another stream; the bar uses the original stream.
         stream = sys.stderr
         return cast("TextIO | None", getattr(stream, "rich_proxied_file", stream))
 
@@ -144,15 +145,15 @@ _ERROR_STREAM = _ErrorStream()
 
 
 def error_stream() -> TextIO:
-    """Standard error for progress bars: what is written is already safe."""
+    """Standard error for progress bars, whose text is already safe."""
     return cast("TextIO", _ERROR_STREAM)
 
 
 # --- Bytes -----------------------------------------------------------------------------------------------------------
 def standard_input() -> BinaryIO:
-    """Standard input as bytes, without Python's buffer, whose lock a thread that waits for input would hold for ever.
+    """Returns standard input as bytes, without Python's buffer: a thread waiting for input would hold its lock forever.
 
-    Raises StreamError where it is closed.
+    Raises StreamError if it is closed.
     """
     stream = _open_stream(0)
     try:
@@ -163,7 +164,7 @@ def standard_input() -> BinaryIO:
 
 
 def standard_output() -> BinaryIO:
-    """Standard output as bytes. Raises StreamError where it is closed."""
+    """Returns standard output as bytes. Raises StreamError if it is closed."""
     return _open_stream(1).buffer
 
 
@@ -182,7 +183,7 @@ def _open_stream(number: int) -> TextIO:
 # --- A command's surroundings ----------------------------------------------------------------------------------------
 @contextmanager
 def surroundings() -> Iterator[None]:
-    """Meanwhile a command can print whatever its standard streams are, and shows what the library and others log."""
+    """Inside, a command can print with any kind of standard streams, and log records are shown."""
     _open_standard_streams()
     handler = _Handler()
     ours, others = logging.getLogger("textclf"), logging.getLogger()
@@ -203,7 +204,7 @@ def surroundings() -> Iterator[None]:
 
 
 def leave() -> None:
-    """Writes out what waits in standard output; raises as `write_result` does. Afterwards the interpreter may end."""
+    """Flushes standard output and raises the errors of `write_result`. Then the interpreter can exit."""
     if sys.stdout is None or sys.stdout.closed:
         return
     try:
@@ -217,7 +218,7 @@ def leave() -> None:
 
 
 def forget_output() -> None:
-    """What waits for a standard output that cannot take it is dropped, or the interpreter would complain at its end."""
+    """Drops buffered output that cannot be written; otherwise the interpreter would report an error when it exits."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -225,7 +226,10 @@ def forget_output() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Closed ones lead nowhere, so that no file opened later takes their number and gets what is printed."""
+    """Redirects closed streams to nowhere.
+
+    Otherwise a file opened later could get their number and receive the output.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -238,14 +242,14 @@ def _open_standard_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            # Libraries write to it without asking.
+            # Libraries write to standard error without checking it.
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the process ends
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 class _Handler(logging.Handler):
-    """Log records as lines of the terminal: the library's from INFO, everybody else's from WARNING."""
+    """Shows log records as lines in the terminal: textclf's from level INFO, those of other libraries from WARNING."""
 
     def emit(self, record: logging.LogRecord) -> None:
         ours = record.name == "textclf" or record.name.startswith("textclf.")
@@ -253,7 +257,7 @@ class _Handler(logging.Handler):
             return
         try:
             message = record.getMessage()
-        except Exception:  # another library's format that does not fit its values
+        except Exception:  # the format string of another library does not fit its values
             message = str(record.msg)
         kind = "" if record.levelno < logging.WARNING else f"{record.levelname.capitalize()}: "
         write_message(kind + message)

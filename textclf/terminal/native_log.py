@@ -1,8 +1,9 @@
-"""Hides the start-up chatter of TensorFlow's and LiteRT's native code, and nothing else that they print.
+"""Hides the start-up messages of TensorFlow's and LiteRT's native code, and no other output of theirs.
 
-Chatter comes at two moments only: while TensorFlow is imported and looks for devices, and while LiteRT makes its first
-interpreter. Outside of these, file descriptor 2 is the terminal itself, so a crash shows its last words. During the
-first, a process of its own filters: it still prints what is left when this process has crashed.
+These messages appear at two moments: while TensorFlow is imported and looks for devices, and while LiteRT makes its
+first interpreter. At all other times file descriptor 2 is the terminal itself, so the last output of a crash is
+visible. While TensorFlow is imported, a separate process filters. If this process crashes, the filter still prints the
+rest.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# These lines come on every start of a healthy process and heed no log level.
+# A healthy process prints these lines at every start, whatever the log level.
 _CHATTER = (
     r"WARNING: All log messages before absl::InitializeLog"
     r"|[IWE]\d{4} [\d:. ]+ +\d+ (port|cudart_stub|cuda_platform|cuda_executor|cpu_feature_guard)\.cc:"
@@ -40,10 +41,10 @@ _lock = threading.Lock()
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow and lets it look for devices, without the chatter of both."""
+    """Imports TensorFlow and lets it look for devices, without the messages of either step."""
     if "tensorflow" in sys.modules:
         return
-    # A level that the user has set stays.
+    # A level that the user has set is kept.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with without_chatter():
         import tensorflow
@@ -52,7 +53,7 @@ def load_tensorflow() -> None:
 
 
 def start_litert() -> None:
-    """Makes LiteRT's first interpreter, the one that announces itself, of a model known to be good."""
+    """Makes LiteRT's first interpreter, which prints messages, from a model that is known to be good."""
     global _litert_started
     with _lock:
         if _litert_started:
@@ -67,7 +68,7 @@ def start_litert() -> None:
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Meanwhile file descriptor 2 leads through a filtering process; Python's own `sys.stderr` is not redirected."""
+    """Inside, file descriptor 2 leads through a filtering process. Python's `sys.stderr` is not redirected."""
     try:
         screen = os.dup(2)
     except OSError:  # closed: nothing is shown anyway
@@ -76,7 +77,7 @@ def without_chatter() -> Iterator[None]:
     try:
         command = [sys.executable, "-I", "-S", "-c", _FILTER, _CHATTER]
         helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=screen)
-    except OSError:  # no process can be started: the chatter is shown
+    except OSError:  # no process can be started: the messages are shown
         os.close(screen)
         yield
         return
@@ -91,14 +92,17 @@ def without_chatter() -> Iterator[None]:
                 os.dup2(screen, 2)
     finally:
         os.close(screen)
-        # A process that was started meanwhile may still hold the pipe: then the filter ends with that.
+        # A process that was started inside may still hold the pipe. Then the filter ends together with that process.
         with suppress(subprocess.TimeoutExpired):
             helper.wait(timeout=1)
 
 
 @contextmanager
 def _kept_back() -> Iterator[None]:
-    """Meanwhile a file takes what arrives on file descriptor 2; then all but the chatter is printed."""
+    """Inside, a file collects the output of file descriptor 2.
+
+    Afterwards everything except start-up messages is printed.
+    """
     try:
         screen = os.dup(2)
     except OSError:  # closed: nothing is shown anyway
@@ -106,7 +110,7 @@ def _kept_back() -> Iterator[None]:
         return
     try:
         kept = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
-    except OSError:  # no folder can be written: the chatter is shown
+    except OSError:  # no folder can be written: the messages are shown
         os.close(screen)
         yield
         return
@@ -127,7 +131,7 @@ def _kept_back() -> Iterator[None]:
 
 @contextmanager
 def _python_stderr_on(screen: int) -> Iterator[None]:
-    """Python's `sys.stderr` writes to the screen itself while file descriptor 2 does not lead there."""
+    """Lets Python's `sys.stderr` write to the screen directly while file descriptor 2 is redirected."""
     python_stderr = sys.stderr
     try:
         if python_stderr is None or python_stderr.fileno() != 2:
@@ -148,7 +152,7 @@ def _python_stderr_on(screen: int) -> Iterator[None]:
 
 
 def _smallest_model() -> bytes:
-    """A `.tflite` file with one operation, the absolute value of one number."""
+    """Returns a `.tflite` file with one operation, the absolute value of one number."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

@@ -1,4 +1,4 @@
-"""What a person sees while work is done: plain lines and one live bar on standard error."""
+"""Shows progress on standard error: plain lines and one live bar."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rich.progress import Progress as RichProgress
 
 from textclf.terminal.door import error_stream, printable, printable_lines
 
-# What is over sooner needs no line in a log.
+# Shorter work needs no line in a log.
 _SECONDS_BEFORE_LINE = 2.0
 
 
 class Bar:
-    """A live bar; `advance` also takes the text behind it."""
+    """A live progress bar. `advance` also sets the text after the bar."""
 
     def __init__(self, bars: RichProgress, total: int, done: int) -> None:
         self._bars = bars
@@ -32,7 +32,7 @@ class Bar:
 class RowsBar:
     """The progress of a job over files: rows done, rows per second, the share of the input's bytes, the time left.
 
-    Without a terminal it is one plain line per minute, for the logs of long jobs.
+    Without a terminal, it prints one plain line per minute, for the logs of long jobs.
     """
 
     _SECONDS_BETWEEN_LINES = 60.0
@@ -57,7 +57,7 @@ class RowsBar:
 
 
 class Progress:
-    """Shows nothing at all when `quiet`; without a terminal it shows the lines and no bar."""
+    """Shows nothing if `quiet`. Without a terminal it shows lines but no bar."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(file=error_stream(), quiet=quiet, highlight=False, soft_wrap=True, emoji=False)
@@ -68,7 +68,10 @@ class Progress:
 
     @contextmanager
     def during(self, line: str) -> Iterator[None]:
-        """Shows `line` while something lasts that counts no steps; without a terminal only if it lasts some seconds."""
+        """Shows `line` during work without steps.
+
+        Without a terminal, the line is shown only if the work takes some seconds.
+        """
         if self._console.is_terminal:
             with self._console.status(escape(printable(line))):
                 yield
@@ -96,7 +99,7 @@ class Progress:
 
     @contextmanager
     def rows_bar(self, total_bytes: int | None, rows_before: int = 0) -> Iterator[RowsBar]:
-        """A bar over the bytes of the input, None where their number is unknown; `rows_before` were done earlier."""
+        """Shows a bar over the bytes of the input (None: unknown size). `rows_before` rows were classified earlier."""
         columns = (
             BarColumn(),
             _plain("{task.percentage:>3.0f}%" if total_bytes else ""),
@@ -108,12 +111,12 @@ class Progress:
             yield RowsBar(self, bars, total_bytes, rows_before)
 
     def _bars(self, *columns: ProgressColumn) -> RichProgress:
-        # Standard output is the caller's, and may be a pipe.
+        # Standard output belongs to the caller and may be a pipe.
         return RichProgress(
             *columns, console=self._console, transient=True, disable=self._hidden, redirect_stdout=False
         )
 
 
 def _plain(text: str) -> TextColumn:
-    """A column in which brackets are text."""
+    """Returns a column that shows brackets as text."""
     return TextColumn(text, markup=False)

@@ -1,4 +1,4 @@
-"""Aligned columns for a terminal."""
+"""Aligns columns for a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left_columns: int = 1) -> str:
-    """Columns as wide as the terminal shows their widest cell; all but the first `left_columns` are set right."""
+    """Makes each column as wide as its widest cell on the terminal.
+
+    Columns after the first `left_columns` are right-aligned.
+    """
     from rich.cells import cell_len
 
     lines = [[printable(cell) for cell in line] for line in (header, *rows)]

@@ -1,1 +1,1 @@
-"""The file format of models, `.tflite`, read and checked: it knows no recipe and no run."""
+"""Reads, checks and writes models, `.tflite`. This package does not know recipes or runs."""

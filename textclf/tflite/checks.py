@@ -1,6 +1,6 @@
-"""Will a `.tflite` load and be understood? Its bytes in, one line for each thing that a runtime would stumble over out.
+"""Checks whether runtimes can load and understand a `.tflite`. Takes the file's bytes and returns one line per problem.
 
-What is demanded was read in MediaPipe's and the Task Library's sources and tried on both.
+The requirements come from the sources of MediaPipe and the Task Library, and were tested on both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 _SPECIAL_WORDS = (PAD, UNKNOWN)
 
-# The types that the kernels of products may have in each form; the head is float32 in all of them.
+# The types of the kernels of products in each form. The head is always float32.
 _KERNEL_TYPES = {
     "none": {"float32"},
     "float16": {"float16"},
@@ -35,16 +35,17 @@ _KERNEL_TYPES = {
 }
 
 _WORD_TABLE = "words/table"
-"""The table of a model of averaged words, in which all that is stored in another form lies."""
+"""The word table of a model of averaged words. It is the only tensor that depends on the form."""
 
 
 def structure_problems(
     model: bytes, *, compatibility: Compatibility | None = None, vocabulary: Sequence[str] | None = None
 ) -> list[str]:
-    """Everything that keeps runtimes from using a text classifier as it is meant; empty for a sound file.
+    """Returns the problems that keep runtimes from using a text classifier as intended. The list is empty for a valid
+    file.
 
     `compatibility` names the runtimes that must load it, by default the ones that the file says it was made for.
-    `vocabulary` is the one it was trained with, where that is known.
+    `vocabulary` is the one that it was trained with, if known.
     """
     try:
         graph = TfliteModel(model)
@@ -66,7 +67,7 @@ def structure_problems(
         *problems,
         *_vocabulary_problems(metadata, graph, vocabulary),
         *_operation_problems(graph, runtimes),
-        # Model Maker's converter leaves small kernels as they are, and makes products of attention of the same kind.
+        # Model Maker's converter does not change small kernels, and it writes attention with the same kind of products.
         *([] if settings.get("engine") == "model-maker" else _content_problems(graph, settings.get("quantization"))),
         *strange_weights(graph),
     ]
@@ -119,7 +120,7 @@ def _output_problems(metadata: ModelMetadata, graph: TfliteModel) -> Iterator[st
         )
     repeated = [label for label, count in Counter(metadata.labels).items() if count > 1]
     if repeated:
-        yield f"the label {repeated[0]!r} occurs twice; nobody could tell the two apart"
+        yield f"the label {repeated[0]!r} occurs twice; the two cannot be distinguished"
 
 
 def _tokenizer_problems(metadata: ModelMetadata) -> Iterator[str]:
@@ -148,21 +149,21 @@ def _vocabulary_problems(
     special = _SPECIAL_WORDS if metadata.tokenizer == "regex" else _SPECIAL_PIECES
     missing = [piece for piece in special if piece not in pieces]
     if missing:
-        yield f"the vocabulary of {len(pieces)} pieces lacks {', '.join(missing)}; expected the encoder's vocab.txt"
+        yield f"the vocabulary of {len(pieces)} entries lacks {', '.join(missing)}; expected the encoder's vocab.txt"
     expected = (metadata.settings or {}).get("vocabulary_sha256")
     found = vocabulary_hash(pieces)
     if vocabulary is not None and found != vocabulary_hash(vocabulary):
         yield "the vocabulary inside is not the one that the model was trained with"
     elif expected is not None and found != expected:
         yield f"the vocabulary inside has the SHA-256 {found[:12]}…, but the model was exported with {expected[:12]}…"
-    # Where each operation that looks rows up has its table.
+    # The position of the table among the inputs of each look-up operation.
     places = {"GATHER": 0, "EMBEDDING_LOOKUP": 1}
     tables = [graph.tensors[op.inputs[places[op.name]]] for op in graph.operators if op.name in places]
     if metadata.tokenizer == "bert":
         tables = [tensor for tensor in tables if len(tensor.shape) == 2]
     rows = max((tensor.shape[0] for tensor in tables if tensor.shape), default=None)
     if rows is not None and rows < len(pieces):
-        yield f"the vocabulary has {len(pieces)} pieces, but the largest table {rows} rows: ids would lie outside"
+        yield f"the vocabulary has {len(pieces)} entries, but the largest table {rows} rows: ids would lie outside"
 
 
 def _operation_problems(graph: TfliteModel, runtimes: Sequence[str]) -> Iterator[str]:
@@ -180,7 +181,7 @@ def _operation_problems(graph: TfliteModel, runtimes: Sequence[str]) -> Iterator
 
 
 def _kernels(graph: TfliteModel) -> Iterator[tuple[str, str]]:
-    """Name and stored type of each product's kernel, and of the vectors of averaged words."""
+    """Yields the name and the stored type of each product's kernel, and of the vectors of averaged words."""
     stored = {op.outputs[0]: op.inputs[0] for op in graph.operators if op.name == "DEQUANTIZE"}
     places = {"FULLY_CONNECTED": 1, "GATHER": 0}
     for op in graph.operators:
@@ -192,7 +193,7 @@ def _kernels(graph: TfliteModel) -> Iterator[tuple[str, str]]:
 
 
 def _content_problems(graph: TfliteModel, quantization: str | None) -> Iterator[str]:
-    """Of a file that says how its weights are stored: are they?"""
+    """Checks that the weights are stored as the file says."""
     allowed = _KERNEL_TYPES.get(quantization or "")
     if allowed is None:
         return

@@ -1,7 +1,8 @@
-"""Tables of a flatbuffer, read and written by the numbers that the schema gives their fields.
+"""Reads and writes the tables of a flatbuffer, with the field numbers of the schema.
 
-Reading takes a file that nobody vouches for: every offset is checked before it is followed. Writing takes nested
-dictionaries and gives the bytes that flatc's generated Python code would. The format: https://flatbuffers.dev/internals.
+Files are not trusted: every offset is checked before it is followed. Writing takes nested
+dictionaries and returns the same bytes as flatc's generated Python code. The format:
+https://flatbuffers.dev/internals.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 # A table to be written: field → text, byte, table, or a list of tables or floats; None is left out.
 Table = dict[int, Any]
 
-# A table or a list may be shared; a reader that follows each reference must still come to an end.
+# Tables and lists may be shared. A reader that follows each reference must still finish.
 _READINGS = 4
 
 _READ_ALWAYS = 1 << 20
@@ -25,11 +26,14 @@ _TABLE_COST = 16
 
 
 class DamagedFlatbufferError(ValueError):
-    """An offset or a size that leads out of the file."""
+    """An offset or a size leads out of the file."""
 
 
 class _Budget:
-    """How many bytes may still be read. A sound file is read about once; many lists that share bytes are a trap."""
+    """The number of bytes that may still be read.
+
+    A valid file is read about once; many lists that share bytes are an attack.
+    """
 
     def __init__(self, size: int) -> None:
         self.left = _READINGS * size + _READ_ALWAYS
@@ -37,11 +41,11 @@ class _Budget:
     def spend(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise DamagedFlatbufferError("its lists share so many bytes that reading them would never end")
+            raise DamagedFlatbufferError("its lists share too many bytes, so that reading them would never end")
 
 
 class FlatTable:
-    """The table at `position` of `data`; everything raises DamagedFlatbufferError where an offset leads astray."""
+    """The table at `position` of `data`. Every method raises DamagedFlatbufferError for an invalid offset."""
 
     def __init__(self, data: bytes | memoryview, position: int, budget: _Budget | None = None) -> None:
         self._data = data
@@ -56,40 +60,40 @@ class FlatTable:
 
     @classmethod
     def root(cls, data: bytes | memoryview, identifier: bytes) -> FlatTable:
-        """The root table of a whole flatbuffer with this file identifier."""
+        """Returns the root table of a whole flatbuffer with this file identifier."""
         found = bytes(data[4:8])
         if found != identifier:
             raise DamagedFlatbufferError(f"bytes 4 to 8 are {found!r}, expected {identifier!r}")
         return cls(data, struct.unpack_from("<I", data)[0])
 
     def present(self) -> list[int]:
-        """The numbers of the fields that are there."""
+        """Returns the numbers of the fields that are present."""
         return [field for field in range((self._field_table_size - 4) // 2) if self._field(field) is not None]
 
     def integer(self, field: int, kind: str, default: int = 0) -> int:
-        """A number of the struct format `kind`."""
+        """Returns a number of the struct format `kind`."""
         position = self.place(field, kind)
         return default if position is None else self._unpack(f"<{kind}", position)
 
     def number(self, field: int, default: float = 0.0) -> float:
-        """A number of 32 bits with a fraction."""
+        """Returns a number of 32 bits with a fraction."""
         position = self.place(field, "f")
         return default if position is None else self._unpack("<f", position)
 
     def place(self, field: int, kind: str) -> int | None:
-        """The position at which a number of the struct format `kind` is stored; None for an absent field."""
+        """Returns the position at which a number of the struct format `kind` is stored; None for an absent field."""
         position = self._field(field)
         if position is not None and position + struct.calcsize(kind) > self.position + self._size:
             raise DamagedFlatbufferError(f"a field at byte {position} is larger than its table")
         return position
 
     def target(self, field: int) -> int | None:
-        """The position that an offset field leads to; None for an absent field."""
+        """Returns the position that an offset field leads to; None for an absent field."""
         position = self.place(field, "I")
         return None if position is None else self._inside(position + self._unpack("<I", position))
 
     def text(self, field: int) -> str | None:
-        """A string; None for an absent field."""
+        """Returns a string; None for an absent field."""
         content = self.content(field)
         if content is None:
             return None
@@ -99,31 +103,34 @@ class FlatTable:
             raise DamagedFlatbufferError(f"a text that is not UTF-8: {bytes(content[:40])!r}") from error
 
     def content(self, field: int) -> memoryview | None:
-        """A vector of bytes; None for an absent field."""
+        """Returns a vector of bytes; None for an absent field."""
         start, count = self.vector(field, 1)
         return None if start is None else memoryview(self._data)[start : start + count]
 
     def span(self, field: int) -> tuple[int, int] | None:
-        """Where a vector of bytes begins, and how many there are; None for an absent field. Nothing of it is read."""
+        """Returns where a vector of bytes begins, and how many there are; None for an absent field.
+
+        The vector itself is not read.
+        """
         start, count = self.vector(field, 1, cost=0)
         return None if start is None else (start, count)
 
     def integers(self, field: int) -> list[int]:
-        """A vector of int32; empty for an absent field."""
+        """Returns a vector of int32; empty for an absent field."""
         return self.numbers(field, "i")
 
     def numbers(self, field: int, kind: str) -> list[Any]:
-        """A vector of numbers of the struct format `kind`; empty for an absent field."""
+        """Returns a vector of numbers of the struct format `kind`; empty for an absent field."""
         start, count = self.vector(field, struct.calcsize(kind))
         return [] if start is None else list(struct.unpack_from(f"<{count}{kind}", self._data, start))
 
     def table(self, field: int) -> FlatTable | None:
-        """A table; None for an absent field."""
+        """Returns a table; None for an absent field."""
         position = self.target(field)
         return None if position is None else FlatTable(self._data, position, self._budget)
 
     def table_positions(self, field: int) -> list[int]:
-        """Where the tables of a vector begin; empty for an absent field."""
+        """Returns where the tables of a vector begin; empty for an absent field."""
         start, count = self.vector(field, 4)
         if start is None:
             return []
@@ -131,7 +138,7 @@ class FlatTable:
         return [start + 4 * index + offset for index, offset in enumerate(offsets)]
 
     def item(self, field: int, index: int) -> FlatTable:
-        """One table of a vector."""
+        """Returns one table of a vector."""
         start, count = self.vector(field, 4, cost=4)
         if start is None or not 0 <= index < count:
             raise DamagedFlatbufferError(f"item {index} of a list of {count} is asked for")
@@ -139,11 +146,11 @@ class FlatTable:
         return FlatTable(self._data, position + self._unpack("<I", position), self._budget)
 
     def count(self, field: int) -> int:
-        """How many items a vector has whose items take 4 bytes."""
+        """Returns the number of items of a vector whose items have 4 bytes."""
         return self.vector(field, 4, cost=0)[1]
 
     def tables(self, field: int) -> list[FlatTable]:
-        """A vector of tables; empty for an absent field."""
+        """Returns a vector of tables; empty for an absent field."""
         return [FlatTable(self._data, position, self._budget) for position in self.table_positions(field)]
 
     def _field(self, field: int) -> int | None:
@@ -154,8 +161,8 @@ class FlatTable:
         return self.position + offset if offset else None
 
     def vector(self, field: int, item_size: int, cost: int | None = None) -> tuple[int | None, int]:
-        """Where the items of a vector begin (None for an absent field), and how many there are; `cost` in bytes is what
-        reading them takes, by default their size."""
+        """Returns where the items of a vector begin (None for an absent field), and how many there are; `cost` in bytes
+        is what reading them takes, by default their size."""
         position = self.target(field)
         if position is None:
             return None, 0
@@ -167,7 +174,7 @@ class FlatTable:
 
     def _unpack(self, kind: str, position: int) -> Any:
         try:
-            # A negative position would be counted from the end.
+            # Python would count a negative position from the end.
             return struct.unpack_from(kind, self._data, self._inside(position))[0]
         except struct.error:
             raise DamagedFlatbufferError(f"an offset leads to byte {position} of {len(self._data)}") from None
@@ -179,7 +186,7 @@ class FlatTable:
 
 
 def pack_table(builder: flatbuffers.Builder, table: Table) -> int:
-    """Writes a table behind its children, in the order of flatc's generated Python code, and returns its offset."""
+    """Writes a table after its children, in the order of flatc's generated Python code, and returns its offset."""
     fields = sorted((int(field), value) for field, value in table.items() if value is not None)
     children = {field: _pack_child(builder, value) for field, value in fields if not isinstance(value, int)}
     builder.StartObject(fields[-1][0] + 1 if fields else 0)
@@ -192,7 +199,7 @@ def pack_table(builder: flatbuffers.Builder, table: Table) -> int:
 
 
 def pack_offsets(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
-    """Writes a vector of offsets to what has been written already, and returns its own."""
+    """Writes a vector of offsets to earlier items, and returns the offset of the vector."""
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
@@ -200,7 +207,7 @@ def pack_offsets(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
 
 
 def pack_bytes(builder: flatbuffers.Builder, content: bytes, alignment: int) -> int:
-    """Writes a vector of bytes whose first lies at a multiple of `alignment`, and returns its offset."""
+    """Writes a vector of bytes that starts at a multiple of `alignment`, and returns its offset."""
     builder.StartVector(1, len(content), alignment)
     start = builder.Head() - len(content)
     builder.Bytes[start : start + len(content)] = content

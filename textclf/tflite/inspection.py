@@ -1,4 +1,4 @@
-"""What a `.tflite` file holds, for people: labels, tokenizer, inputs and outputs, tensor types counted, size."""
+"""Describes a `.tflite` file for people: labels, tokenizer, inputs and outputs, numbers of tensors by type, size."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Inspection:
         return asdict(self)
 
     def as_text(self) -> str:
-        """Aligned lines for a terminal."""
+        """Returns aligned lines for a terminal."""
         labels = ", ".join(self.labels[:_SHOWN_LABELS])
         if len(self.labels) > _SHOWN_LABELS:
             labels += f", … ({len(self.labels) - _SHOWN_LABELS} more)"
@@ -58,7 +58,7 @@ class Inspection:
             ("name", self.name or "none"),
             ("labels", f"{len(self.labels)}: {labels}"),
             ("max_length", f"{self.max_length} tokens"),
-            ("tokenizer", f"{self.tokenizer}, {self.vocabulary_size} pieces"),
+            ("tokenizer", f"{self.tokenizer}, {self.vocabulary_size} entries"),
             *[("input", _tensor_text(tensor)) for tensor in self.inputs],
             *[("output", _tensor_text(tensor)) for tensor in self.outputs],
             *[
@@ -72,7 +72,7 @@ class Inspection:
 
 
 def inspect_model(path: Path) -> Inspection:
-    """Reads a model's structure and metadata; raises ModelError for a file that is no text classifier in TFLite form."""
+    """Reads a model's structure and metadata; raises ModelError for a file that is not a TFLite text classifier."""
     path = model_path_of(path)
     source, content = load_model(path)
     model = TfliteModel(content, source)

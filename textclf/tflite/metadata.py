@@ -1,9 +1,9 @@
-"""What a device must know of a text classifier, inside its `.tflite`: labels, vocabulary, tokenizer, names of tensors.
+"""Reads and writes the metadata of a text classifier in its `.tflite`: labels, vocabulary, tokenizer, names of tensors.
 
-A model in, the same model with TFLite metadata out (`write_metadata`); any model in, what it says of itself out
-(`read_metadata`). The metadata is a flatbuffer in a buffer named TFLITE_METADATA, byte for byte the one that the writer
-of tflite-support 0.4.4 makes; the files that it names are packed behind the model. MediaPipe's TextClassifier and the
-Task Library read both. One file more, `textclf.json`, holds the settings that only our predictor needs.
+`write_metadata` adds TFLite metadata to a model; `read_metadata` reads them. The metadata are a flatbuffer in a buffer
+named TFLITE_METADATA, byte for byte as the writer of tflite-support 0.4.4 makes it. The files that it names are packed
+behind the model. MediaPipe's TextClassifier and the Task Library read both. Another file, `textclf.json`, contains the
+settings that only textclf needs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LABELS_FILE = "labels.txt"
 
 VOCABULARY_FILE = "vocab.txt"
 
-# The texts of tflite-support's writer, which tools show and some look for.
+# The texts of tflite-support's writer. Tools show them, and some search for them.
 _DESCRIPTION = "Classify the input text into a set of known categories."
 
 _INPUTS = {
@@ -48,10 +48,10 @@ _VOCABULARY_DESCRIPTION = "Vocabulary file to convert natural language words to 
 
 _SETTINGS_DESCRIPTION = "JSON: what textclf needs to classify with this model; other runtimes ignore it."
 
-# The version of the metadata schema that introduced each tokenizer: what a reader must know to use the file.
+# The version of the metadata schema that introduced each tokenizer. A reader must know it to use the file.
 _MIN_PARSER_VERSION = {"bert": "1.1.0", "regex": "1.2.1"}
 
-# What the inputs are called in graphs of our own and of TensorFlow's text models.
+# The names of the inputs in textclf's graphs and in TensorFlow's text models.
 _TENSOR_NAMES = {
     "ids": ("ids", "input_ids", "input_word_ids"),
     "mask": ("mask", "input_mask"),
@@ -63,7 +63,7 @@ _MOST_LINES = {LABELS_FILE: 100_000, VOCABULARY_FILE: 2_000_000}
 
 _LONGEST_LINE = 10_000
 
-# Ids of up to a billion: more digits are a trap for whatever makes numbers of them.
+# Ids of up to a billion. More digits would take long to convert.
 _MOST_DIGITS = 9
 
 # Flatbuffers are aligned to their largest member; no TFLite writer uses more.
@@ -72,11 +72,11 @@ _MODEL_ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a model says of itself. Names of inputs and outputs stand in the order of the graph's tensors.
+    """The metadata of a model. Names of inputs and outputs are in the order of the graph's tensors.
 
     `input_names` and `output_names` are the metadata's (`ids`, `mask`, …), `input_tensors` and `output_tensors` the
-    graph's; texts that are not there are "". `vocabulary` is empty without a tokenizer and for sentencepiece;
-    `delimiter_pattern` belongs to the regex tokenizer, and `settings` to files of our own.
+    graph's; missing texts are "". `vocabulary` is empty without a tokenizer and for sentencepiece;
+    `delimiter_pattern` belongs to the regex tokenizer, and `settings` to files of textclf.
     """
 
     name: str
@@ -100,7 +100,7 @@ class ModelMetadata:
 
     @property
     def resizable(self) -> bool:
-        """Whether the graph means the same at shorter lengths, which is known of our own graphs only."""
+        """Whether the graph is correct at shorter lengths. This is known only for textclf's graphs."""
         settings = self.settings or {}
         return "tokenizer" in settings and not settings.get("fixed_length", False)
 
@@ -118,7 +118,7 @@ def write_metadata(
     license: str | None = None,
     delimiter_pattern: str | None = None,
 ) -> bytes:
-    """The model with its metadata, the same bytes for the same arguments.
+    """Returns the model with its metadata, the same bytes for the same arguments.
 
     `model` has inputs named ids, mask and segment_ids (or as in `_TENSOR_NAMES`) in any order and one output of
     [1, labels]. With `delimiter_pattern`, a regular expression of RE2, it has one input of word ids instead, for the
@@ -166,7 +166,7 @@ def metadata_buffer(
     delimiter_pattern: str | None = None,
     with_settings: bool = False,
 ) -> bytes:
-    """The flatbuffer of a text classifier's metadata.
+    """Returns the flatbuffer of a text classifier's metadata.
 
     `input_names` are those of the graph's inputs, in their order: ids, mask and segment_ids, or input_text with
     `delimiter_pattern`. `with_settings` announces `textclf.json`.
@@ -205,9 +205,9 @@ def metadata_buffer(
 def read_metadata(
     model: bytes | bytearray | memoryview | str | os.PathLike[str], name: str | None = None
 ) -> ModelMetadata:
-    """What a model, given as its bytes or its path, says of itself; `name` stands for it in messages.
+    """Returns the metadata of a model, given as its bytes or its path. `name` is its name in messages.
 
-    Nothing of it is executed, and nothing is trusted: sizes and offsets are checked before they are used. Raises
+    Nothing in it is executed or trusted: sizes and offsets are checked before they are used. Raises
     ModelError for what cannot be read, is no TFLite model, has no metadata, is damaged, or lacks a file that its
     metadata names.
     """
@@ -216,7 +216,7 @@ def read_metadata(
 
 
 def metadata_of(model: TfliteModel) -> ModelMetadata:
-    """As `read_metadata`, of a model that is read already."""
+    """Does the same as `read_metadata` for a model that is already read."""
     if model.metadata_buffer is None:
         raise ModelError(
             f"{model.source}: a TFLite model without metadata, so its labels and tokenizer are unknown; "
@@ -229,7 +229,7 @@ def metadata_of(model: TfliteModel) -> ModelMetadata:
 
 
 def load_model(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> tuple[str, bytes]:
-    """What to call a model in messages, and its bytes; of a file that is no TFLite model only its start."""
+    """Returns the name of a model for messages, and its bytes; only the start of a file that is not a TFLite model."""
     if isinstance(model, (bytes, bytearray, memoryview)):
         return "the model", bytes(model)
     return os.fspath(model), read_file(model)
@@ -242,7 +242,7 @@ def _feature(
     units: list[Table] | None = None,
     files: list[Table] | None = None,
 ) -> Table:
-    """A tensor of features; an empty table of statistics stands where there are none, as other writers do it."""
+    """Returns a tensor of features; without statistics it has an empty table, as other writers do."""
     return {
         schema.TensorMetadata.NAME: name,
         schema.TensorMetadata.DESCRIPTION: description,
@@ -278,10 +278,10 @@ def _tokenizer_unit(vocabulary: Table, delimiter_pattern: str | None) -> Table:
 
 
 def _with_metadata_buffer(model: bytes, root: FlatTable, buffer: bytes) -> bytes:
-    """The model with one more buffer, named in its metadata list.
+    """Returns the model with one more buffer, named in its metadata list.
 
-    The whole old file is kept as it is behind a new root table that points into it: weights stay aligned and nothing of
-    them is parsed. What falls out of use is the old root, a few hundred bytes.
+    The whole old file is kept behind a new root table that points into it: weights stay aligned and are not
+    parsed. Only the old root, a few hundred bytes, is no longer used.
     """
     import flatbuffers
 
@@ -327,7 +327,7 @@ def _check_bare(model: TfliteModel) -> None:
 
 
 def _bert_input_names(inputs: Sequence[Tensor]) -> list[str]:
-    """The metadata's names for the graph's inputs, in their order."""
+    """Returns the metadata's names for the graph's inputs, in their order."""
     tensors = [tensor.name for tensor in inputs]
     plain = [tensor.removeprefix("serving_default_").removesuffix(":0") for tensor in tensors]
     meanings = {alias: name for name, aliases in _TENSOR_NAMES.items() for alias in aliases}
@@ -355,7 +355,7 @@ def _check_output(outputs: Sequence[Tensor], label_count: int) -> None:
 
 
 def _lines_file(entries: Sequence[str], what: str) -> bytes:
-    """One entry a line; raises ModelError for an entry that a reader would not get back."""
+    """Writes one entry per line. Raises ModelError for an entry that a reader would not read back unchanged."""
     for number, entry in enumerate(entries):
         if not entry or "\n" in entry or entry.endswith("\r"):
             raise ModelError(
@@ -418,7 +418,7 @@ def _labels(outputs: Sequence[FlatTable], files: PackedFiles) -> list[str]:
 def _tokenizer(
     source: str, units: Sequence[FlatTable], files: PackedFiles
 ) -> tuple[TokenizerKind | None, list[str], str | None]:
-    """Kind, vocabulary and delimiter pattern of the first tokenizer among process units."""
+    """Returns the kind, vocabulary and delimiter pattern of the first tokenizer among process units."""
     for unit in units:
         kind = unit.integer(schema.ProcessUnit.OPTIONS_TYPE, "B")
         options = unit.table(schema.ProcessUnit.OPTIONS)
@@ -457,13 +457,13 @@ def _check_lines(source: str, kind: str, text: str) -> None:
 
 
 def _entries(source: str, vocabulary: str) -> list[str]:
-    """Lines as devices read them: empty ones do not count, nor does a carriage return at a line's end."""
+    """Returns lines as devices read them, without empty lines and without carriage returns at the end of lines."""
     _check_lines(source, VOCABULARY_FILE, vocabulary)
     return [line.removesuffix("\r") for line in vocabulary.split("\n") if line]
 
 
 def _numbered_entries(source: str, name: str, lines: Sequence[str]) -> list[str]:
-    """A regex tokenizer's vocabulary, `word id` a line, as entries in the order of their ids 0, 1, 2, …"""
+    """Returns a regex tokenizer's vocabulary, `word id` per line, as entries in the order of their ids 0, 1, 2, …"""
     entries: dict[int, str] = {}
     for number, line in enumerate(lines, 1):
         word, _, index = line.rpartition(" ")

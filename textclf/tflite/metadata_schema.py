@@ -1,7 +1,7 @@
 """The numbers of the published flatbuffer schemas that a text classifier's metadata needs.
 
 Each enumeration lists a table's fields in the schema's order, which is their position in the file.
-Sources: TensorFlow Lite's `schema.fbs` (the model) and `metadata_schema.fbs` 1.5.0 (what lies in its metadata buffer).
+Sources: TensorFlow Lite's `schema.fbs` (the model) and `metadata_schema.fbs` 1.5.0 (its metadata buffer).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The one reader of `.tflite` files: bytes that nobody vouches for in, tensors, operations, metadata and packed files out.
+"""The only reader of `.tflite` files: takes untrusted bytes and returns tensors, operations, metadata and packed files.
 
-Nothing is believed: every offset, size, count and index is checked before it is followed, lists that share bytes are
-read a few times at most, and what is wrong becomes a ModelError. Parts are read when they are asked for.
+Nothing is trusted: every offset, size, count and index is checked before it is followed, lists that share bytes are
+read a few times at most, and errors become a ModelError. Parts are read on demand.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from textclf.tflite import metadata_schema, schema
 from textclf.tflite.flatbuffer import DamagedFlatbufferError, FlatTable
 from textclf.tflite.packed_files import EXPORT_AGAIN, PackedFiles
 
-# LiteRT addresses 2 GB inside a flatbuffer; what lies behind it is not much larger.
+# LiteRT addresses 2 GB inside a flatbuffer; the rest of a file is not much larger.
 _LARGEST_FILE = 4 << 30
-# The full-size MobileBERT has 3,200 tensors; LiteRT knows 6 dimensions at most, some operations 8.
+# The full-size MobileBERT has 3,200 tensors. LiteRT supports at most 6 dimensions, some operations 8.
 _MOST_TENSORS = 100_000
 _MOST_DIMENSIONS = 8
 _MOST_INPUTS = 100
@@ -31,7 +31,7 @@ _MOST_INPUTS = 100
 
 @dataclass(frozen=True)
 class Quantization:
-    """What the integers of a tensor stand for: scale · (integer - zero point), with a scale for all, or for each index
+    """The meaning of the integers of a tensor: scale · (integer - zero point), with a scale for all, or for each index
     of one dimension. Arrays are views of the file."""
 
     scales: np.ndarray
@@ -42,7 +42,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Tensor:
-    """`span` is where its constant bytes lie in the file, None for a tensor that is computed."""
+    """`span` is the position of its constant bytes in the file, None for a computed tensor."""
 
     name: str
     type: schema.TensorType
@@ -52,17 +52,17 @@ class Tensor:
     span: tuple[int, int] | None
     quantization: Quantization | None
     strangeness: str | None
-    """What it has that no text classifier has, and that runtimes treat in ways of their own."""
+    """A property that no text classifier has and that runtimes treat specially."""
 
     @property
     def bytes_needed(self) -> int:
-        """The bytes that a tensor of this shape and type takes."""
+        """The size in bytes of a tensor of this shape and type."""
         return bytes_of(self.type, self.shape)
 
 
 @dataclass(frozen=True)
 class Operator:
-    """`name` is the schema's name of a built-in operation, or what a custom one calls itself, with `custom` set.
+    """`name` is the schema's name of a built-in operation, or the name of a custom operation, with `custom` set.
 
     `options` is the table of the operation's options, of the kind `options_type` (0: none)."""
 
@@ -78,7 +78,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class Signature:
-    """A named way of calling the graph: indices of tensors."""
+    """A named signature of the graph: indices of tensors."""
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -86,7 +86,7 @@ class Signature:
 
 
 def bytes_of(kind: schema.TensorType, shape: tuple[int, ...]) -> int:
-    """The bytes of a tensor; several numbers of less than 8 bits share one."""
+    """Returns the bytes of a tensor; several numbers of less than 8 bits share a byte."""
     count = 1
     for size in shape:
         count *= size
@@ -94,13 +94,13 @@ def bytes_of(kind: schema.TensorType, shape: tuple[int, ...]) -> int:
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a model; of a file that is no model, however large, only its beginning.
+    """Returns the bytes of a model; for a file that is not a model, only its beginning.
 
-    Raises ModelError for what cannot be read, is no regular file, or is larger than any model.
+    Raises ModelError for a file that cannot be read, is not a regular file, or is larger than any model.
     """
     path = Path(path)
     try:
-        # Opening a named pipe would wait for somebody to write into it.
+        # Opening a named pipe would wait for a writer.
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) and not path.is_dir():
             raise ModelError(f"{path}: not a file; give the path of a .tflite file")
@@ -122,9 +122,9 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 class TfliteModel:
-    """A model by its bytes; `source` is what messages call it.
+    """A model in memory. `source` is its name in messages.
 
-    Everything raises ModelError for bytes that are no whole TFLite model.
+    Every member raises ModelError for bytes that are not a whole TFLite model.
     """
 
     def __init__(self, content: bytes, source: str = "the model") -> None:
@@ -145,7 +145,7 @@ class TfliteModel:
 
     @cached_property
     def metadata_names(self) -> list[str]:
-        """The names of all entries of the metadata list, whose buffers are there."""
+        """The names of all entries of the metadata list with a buffer."""
         with self._reading():
             names = []
             for entry in self.root.tables(metadata_schema.Model.METADATA):
@@ -165,12 +165,12 @@ class TfliteModel:
 
     @cached_property
     def input_indices(self) -> tuple[int, ...]:
-        """Which tensors of the first graph are its inputs."""
+        """The indices of the tensors that are inputs of the first graph."""
         return self._ends(schema.Subgraph.INPUTS)
 
     @cached_property
     def output_indices(self) -> tuple[int, ...]:
-        """Which tensors of the first graph are its outputs."""
+        """The indices of the tensors that are outputs of the first graph."""
         return self._ends(schema.Subgraph.OUTPUTS)
 
     @cached_property
@@ -209,7 +209,7 @@ class TfliteModel:
 
     @cached_property
     def reaches_beyond(self) -> bool:
-        """Whether weights lie behind the flatbuffer, found by their distance from the file's start."""
+        """Whether weights are behind the flatbuffer, at offsets from the file's start."""
         with self._reading():
             buffers = self.root.tables(metadata_schema.Model.BUFFERS)
             return any(buffer.integer(metadata_schema.Buffer.OFFSET, "Q") > 1 for buffer in buffers)
@@ -221,7 +221,7 @@ class TfliteModel:
             return any(field >= len(metadata_schema.Model) for field in self.root.present())
 
     def constant(self, tensor: Tensor) -> np.ndarray | None:
-        """The numbers of a constant tensor, a view of the file; None for types that numpy does not know."""
+        """Returns the numbers of a constant tensor, as a view of the file, or None for types that numpy does not know."""
         if tensor.span is None or tensor.type.code is None:
             return None
         start, size = tensor.span
@@ -310,8 +310,8 @@ class TfliteModel:
         return np.frombuffer(self.content, f"<{code}", count if start is not None else 0, start or 0)
 
     def _span(self, buffer: int) -> tuple[int, int] | None:
-        """Where a buffer's bytes lie, None for an empty one: inside the flatbuffer, or behind it, where offsets of 32
-        bits do not reach."""
+        """Returns the position of a buffer's bytes, or None for an empty buffer. They are inside the flatbuffer, or
+        behind it, where offsets of 32 bits do not reach."""
         table = self.root.item(metadata_schema.Model.BUFFERS, buffer)
         start, size = table.span(metadata_schema.Buffer.DATA) or (0, 0)
         offset = table.integer(metadata_schema.Buffer.OFFSET, "Q")
@@ -324,7 +324,7 @@ class TfliteModel:
         return (start, size) if size else None
 
     def _code(self, table: FlatTable) -> tuple[str, int, bool]:
-        # Files of the older schema hold the code in the first field alone.
+        # Files of the older schema have the code only in the first field.
         code = max(
             table.integer(schema.OperatorCode.CODE, "i"), table.integer(schema.OperatorCode.DEPRECATED_CODE, "b")
         )

@@ -1,6 +1,6 @@
-"""The files that travel behind a model: an uncompressed zip archive after its last byte, written and read.
+"""Reads and writes the files behind a model: an uncompressed zip archive after its last byte.
 
-Devices read the files in place, and so they are stored as they are. Reading trusts nothing that the archive says.
+Devices read the files in place, so they are not compressed. The reader does not trust the archive.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ _DAMAGE = (
 
 
 def append_files(model: bytes, files: Mapping[str, bytes]) -> bytes:
-    """The model with `files` packed behind it as an uncompressed zip archive, the same bytes for the same arguments.
+    """Returns the model with `files` packed behind it as an uncompressed zip archive, the same bytes for the same
+    arguments.
 
-    Raises ModelError for a name that is packed already.
+    Raises ModelError for a name that is already packed.
     """
     stream = io.BytesIO()
     stream.write(model)
@@ -70,11 +71,11 @@ class PackedFiles:
         return name in self.names
 
     def read(self, name: str) -> bytes:
-        """The content of a file that the metadata names."""
+        """Returns the content of a file that the metadata names."""
         if self._archive is None or name not in self.names:
             raise ModelError(
                 f"{self.source}: the metadata names {name}, but packed behind the model are "
-                f"{_listed(self.names)}; the file may be cut off: {EXPORT_AGAIN}"
+                f"{_listed(self.names)}; the file may be truncated: {EXPORT_AGAIN}"
             )
         entry = self._archive.getinfo(name)
         if self.names.count(name) > 1 or entry.compress_type != zipfile.ZIP_STORED:
@@ -93,7 +94,7 @@ class PackedFiles:
             raise self._damaged(error) from error
 
     def text(self, name: str) -> str:
-        """The content of a text file that the metadata names."""
+        """Returns the content of a text file that the metadata names."""
         content = self.read(name)
         try:
             return content.decode("utf-8")
@@ -108,7 +109,7 @@ class PackedFiles:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The first names of many, each shortened."""
+    """Returns the first names of many, each shortened."""
     if not names:
         return "no files"
     shown = ", ".join(name[:_SHOWN_CHARACTERS] for name in names[:_SHOWN_NAMES])

@@ -1,6 +1,6 @@
-"""Up to which version each runtime knows the operations that a text classifier is made of.
+"""The highest version of each operation of a text classifier that each runtime supports.
 
-Found by raising the version of one operation at a time in a small model until the runtime refused it.
+The versions were found by raising the version of one operation at a time in a small model until the runtime refused it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 Compatibility = Literal["litert", "task-library"]
-"""What a file shall run in: LiteRT and MediaPipe, or also the Task Library 0.4.4 with its older runtime."""
+"""The runtimes of a file: LiteRT and MediaPipe, or also the Task Library 0.4.4 with its older runtime."""
 
 _TASK_LIBRARY_0_4_4 = {
     "ADD": 5,

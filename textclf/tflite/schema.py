@@ -1,6 +1,6 @@
 """The names and numbers of TensorFlow Lite's published schema (`schema.fbs`) that a reader of models needs.
 
-They are written out here because reading a model must neither import a runtime nor use its generated code, which
+They are written out here, because the reader of models must not import a runtime or use its generated code, which
 trusts every offset.
 """
 
@@ -43,7 +43,7 @@ STABLEHLO_CASE
 
 @dataclass(frozen=True)
 class TensorType:
-    """`bits` a number takes; `code` is what numpy and struct call it, None for what they do not know."""
+    """`bits` is the size of a number. `code` is its name in numpy and struct, or None if they do not have it."""
 
     name: str
     bits: int
@@ -68,7 +68,7 @@ TENSOR_TYPES: dict[int, TensorType] = {
     19: TensorType("int2", 2),
     20: TensorType("uint4", 4),
 }
-"""The types whose values lie one behind the other in a buffer."""
+"""The types whose values are stored one after the other in a buffer."""
 
 OTHER_TENSOR_TYPES = {
     5: "string",
@@ -79,7 +79,7 @@ OTHER_TENSOR_TYPES = {
     21: "float8_e4m3fn",
     22: "float8_e5m2",
 }
-"""Types that no text classifier needs, and whose buffers have a structure of their own."""
+"""Types that no text classifier needs and whose buffers have another structure."""
 
 
 class OperatorCode(IntEnum):

@@ -1,7 +1,7 @@
-"""The settings that textclf keeps inside its models, `textclf.json`: bytes of a file in, checked values out.
+"""Reads and checks the settings that textclf stores inside its models, `textclf.json`.
 
-Types and ranges are checked before anything uses them. Keys that this version does not know are kept and ignored, since
-a later one may add some; what would be misunderstood raises the version instead.
+Types and ranges are checked before use. Unknown keys are kept and ignored, because a later version may add keys. A
+change that older versions would misunderstand raises the version number.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from textclf.tflite.packed_files import EXPORT_AGAIN
 
 SETTINGS_FILE = "textclf.json"
 SETTINGS_VERSION = 1
-"""Written into every model. Models without a version are read as this one."""
+"""This version is written into every model. Models without a version are read as this version."""
 
 _LARGEST = 1 << 20
 _LONGEST_TEXT = 10_000
 
 
 def read_settings(source: str, content: bytes) -> dict[str, Any]:
-    """The settings of the model that messages call `source`; raises ModelError that names the key which is wrong."""
+    """Returns the settings of a model.
+
+    Raises ModelError, which names the wrong key. `source` is the name of the model in messages.
+    """
     if len(content) > _LARGEST:
         raise ModelError(
             f"{source}: {SETTINGS_FILE} in it has {len(content):,} bytes; expected at most {_LARGEST:,}; {EXPORT_AGAIN}"
@@ -58,7 +61,7 @@ def _check_version(source: str, version: object) -> None:
 
 
 def _shown(value: object) -> str:
-    """A value as JSON writes it, shortened."""
+    """Returns a value as JSON writes it, shortened."""
     return quoted(json.dumps(value, ensure_ascii=True)[:200])
 
 

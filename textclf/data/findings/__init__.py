@@ -1,1 +1,1 @@
-"""What is odd about the data, one module for each kind. No data is changed."""
+"""Findings about the data, one module for each kind. No data is changed."""

@@ -1,4 +1,4 @@
-"""What a look at the data reports: a kind, a sentence and row numbers; and how messages show rows, labels and shares."""
+"""Findings about the data (a kind, a sentence and row numbers), and how messages show rows, labels and fractions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["warning", "note"]
-"""A `warning` is probably a mistake or makes results unreliable; a `note` is only good to know."""
+"""A `warning` is probably a mistake or makes results unreliable. A `note` is only good to know."""
 
 ROWS_LISTED = 5
 
@@ -21,8 +21,8 @@ _LONGEST_SHOWN = 60
 class Finding:
     """Something in the data that does not stop training.
 
-    `kind` is a word to search for, `message` a sentence, `count` the number of rows (or labels) that it concerns, and
-    `rows` the spreadsheet numbers of the first of them (the header is row 1).
+    `kind` is a word to search for and `message` a sentence. `count` is the number of rows (or labels) concerned, and
+    `rows` are the spreadsheet numbers of the first of them (the header is row 1).
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Finding:
 
 
 def of_rows(kind: str, message: str, rows: Sequence[int], severity: Severity = "warning") -> Finding:
-    """A finding about these rows; the message gets their numbers at its end."""
+    """Returns a finding about these rows; the message gets their numbers at its end."""
     return Finding(kind, f"{message} ({listed(rows)})", len(rows), tuple(rows[:ROWS_KEPT]), severity)
 
 
@@ -49,13 +49,13 @@ def listed(rows: Sequence[int]) -> str:
 
 
 def named(values: Sequence[str]) -> str:
-    """`a`, `b` and `c` in backticks; of many values only the first five."""
+    """Lists values such as `a`, `b` and `c` in backticks, at most the first five."""
     shown = [visible(value) for value in values[:ROWS_LISTED]]
     return enumerated([*shown, f"{len(values) - ROWS_LISTED:,} more"] if len(values) > ROWS_LISTED else shown)
 
 
 def visible(value: str) -> str:
-    """A value in backticks, shortened; characters that a screen does not show are written as their code points."""
+    """Returns a value in backticks, shortened; characters that a screen does not show are written as their code points."""
     short = value if len(value) <= _LONGEST_SHOWN else value[: _LONGEST_SHOWN - 1] + "…"
     if short.isascii() and short.isprintable():
         return f"`{short}`"

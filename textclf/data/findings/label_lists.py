@@ -1,6 +1,6 @@
-"""Label columns that hold several labels a row: lists written into one cell, and one column of 0 and 1 for each label.
+"""Detects label columns with several labels per row: lists in one cell, or one column of 0 and 1 for each label.
 
-One label a row is what textclf learns. A cell `billing; vip` is learned as a label of its own, so it must be pointed out.
+textclf learns one label per row. It would learn a cell `billing; vip` as one more label, so it reports such cells.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TAGS = re.compile(r"\s*(?:<[^<>]+>\s*){2,}|\s*(?:#[^\s#]+[\s,;]*){2,}|\s*(?:__l
 
 _SINGLE_TAG = re.compile(r"\s*(?:<[^<>]+>|__label__\S+)\s*")
 
-# Strong separators hardly occur within one label. With weak ones, all parts must be labels by themselves.
+# Strong separators rarely occur within one label. With weak separators, every part must be a known label.
 _STRONG = (";", "|", ",", "，", "、", "；", "؛", "،", "\t", "||", "::", ">")
 
 _WEAK = (
@@ -60,7 +60,7 @@ _WEAK = (
 
 
 def list_findings(file: str, labels: Sequence[str], rows: Sequence[int]) -> list[Finding]:
-    """A finding about labels that look like lists of labels."""
+    """Returns a finding about labels that look like lists of labels."""
     lists = list_like(list(dict.fromkeys(labels)))
     if not lists:
         return []
@@ -69,14 +69,14 @@ def list_findings(file: str, labels: Sequence[str], rows: Sequence[int]) -> list
     one = len(lists) == 1
     message = (
         f"{file}: {len(lists):,} label{' looks like a list' if one else 's look like lists'} of labels, for example "
-        f"{visible(example)}; {_ONE_LABEL}, so {'it' if one else 'each of them'} is learned as a label of its own. "
+        f"{visible(example)}; {_ONE_LABEL}, so {'it' if one else 'each of them'} is learned as one label. "
         "Keep one label in each row, or train one model for each label (yes or no)"
     )
     return [of_rows("list_of_labels", message, concerned)]
 
 
 def list_like(labels: Sequence[str]) -> set[str]:
-    """Those of the labels that are several labels in one cell."""
+    """Returns the labels that consist of several labels in one cell."""
     short = [label for label in labels if len(label) <= _LONGEST_LIST]
     written = {label for label in short if _WRITTEN_LIST.fullmatch(label)}
     tags = {label for label in short if _TAGS.fullmatch(label)}
@@ -92,7 +92,7 @@ def list_like(labels: Sequence[str]) -> set[str]:
 
 
 def _joined(labels: Sequence[str], separator: str, is_label: Callable[[str, set[str]], bool], least: int) -> set[str]:
-    """Labels of which all parts between separators are labels; none where fewer than `least` are so."""
+    """Returns labels whose parts between separators are all labels, or none if there are fewer than `least`."""
     parts_of = {label: parts for label in labels if separator in label and (parts := _parts(label, separator))}
     counts = Counter(part for parts in parts_of.values() for part in set(parts))
     recurring = {part for part, count in counts.items() if count > 1}
@@ -101,7 +101,7 @@ def _joined(labels: Sequence[str], separator: str, is_label: Callable[[str, set[
 
 
 def _parts(label: str, separator: str) -> list[str]:
-    """Two parts or more, each with a letter or digit; nothing where a separator makes no list."""
+    """Returns two or more parts, each with a letter or digit, or nothing if the separator does not make a list."""
     parts = [part.strip().casefold() for part in label.split(separator)]
     parts = [part for part in parts if part]
     if len(set(parts)) < 2 or not all(any(map(str.isalnum, part)) for part in parts):
@@ -110,7 +110,8 @@ def _parts(label: str, separator: str) -> list[str]:
 
 
 def flag_columns(path: Path, settings: DatasetSettings) -> list[str]:
-    """The columns in which the first rows of a file hold 0 and 1 (or true and false) only, where there are two or more."""
+    """Returns the columns in which the first rows of a file hold 0 and 1 (or true and false) only, where there are two
+    or more."""
     columns: list[str] = []
     with suppress(DataError, OSError), open_table(path, settings.delimiter, settings.encoding) as table:
         values: list[set[str]] = [set() for _ in table.columns]
@@ -124,7 +125,7 @@ def flag_columns(path: Path, settings: DatasetSettings) -> list[str]:
 
 
 def flag_columns_message(columns: Sequence[str]) -> str:
-    """What to say of one-hot or multi-label columns; follows a message about the label column."""
+    """Returns a sentence about one-hot or multi-label columns. It follows a message about the label column."""
     shown = ", ".join(visible(name) for name in columns[:5])
     more = f" and {len(columns) - 5:,} more" if len(columns) > 5 else ""
     return (

@@ -1,7 +1,7 @@
-"""Labels that a person takes for one: the labels of a file in, groups of them out, with what tells their members apart.
+"""Groups the labels of a file that a person would read as the same label, and describes how their spellings differ.
 
-Nothing is compared pair by pair: labels are sorted into buckets by foldings of their spelling, each a little coarser
-than the one before, so thousands of labels cost no more than reading them.
+Labels are not compared in pairs. They are sorted into buckets by normalised spellings, each coarser than the one
+before, so the time grows only with the number of labels.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _LONGEST_TYPO = 60
 
 _SHORTEST_TYPO = 5
 
-# A label is taken for a typing error of another that has this many times its rows or more.
+# A label may be a typing error of another label that has at least this many times its rows.
 _TYPO_RATIO = 10
 
-# Characters that occupy no space, beside those of category Cf.
+# Characters without width, in addition to those of category Cf.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -79,7 +79,7 @@ def _compatible(label: str) -> str:
 
 
 def _as_number(label: str) -> str:
-    """Numbers by their value: 1, 1.0, 01 and 1,0 are one."""
+    """Compares numbers by their value: 1, 1.0, 01 and 1,0 are equal."""
     plain = _compatible(label).replace("−", "-")
     try:
         if _GROUPED_NUMBER.fullmatch(plain):
@@ -92,7 +92,7 @@ def _as_number(label: str) -> str:
 
 
 def _without_separators(label: str) -> str:
-    """Hyphens, underscores, slashes and blanks make no difference, nor do quotes and brackets around a label."""
+    """Ignores hyphens, underscores, slashes and blanks, and quotes and brackets around a label."""
     plain = _as_number(label)
     if _PLAIN_NUMBER.fullmatch(plain):
         return plain
@@ -133,7 +133,8 @@ _FOLDINGS: tuple[tuple[str, Folding], ...] = (
 
 
 def alike_groups(labels: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Groups of labels that a person takes for one, in the order of the labels, each with what tells its members apart."""
+    """Returns groups of labels that a person would read as the same label, in the order of the labels, with their
+    difference."""
     compared = [label for label in labels if len(label) <= _LONGEST_COMPARED]
     leader = {label: label for label in compared}
 
@@ -145,7 +146,7 @@ def alike_groups(labels: Sequence[str]) -> list[tuple[str, list[str]]]:
 
     bucket: dict[str, str] = {}
     for label in compared:
-        # Both are coarser than all foldings before them, and neither is coarser than the other.
+        # Both are coarser than all normalisations before them, and neither is coarser than the other.
         for key in (_without_accents(label),) if label.isascii() else (_without_accents(label), _as_it_looks(label)):
             leader[first_of(label)] = first_of(bucket.setdefault(key, label))
     groups: dict[str, list[str]] = {}
@@ -162,7 +163,8 @@ def _difference(group: Sequence[str]) -> str:
 
 
 def alike_findings(file: str, labels: Sequence[str]) -> list[Finding]:
-    """A finding for each group of labels that a person takes for one; of many groups the first."""
+    """Returns a finding for each group of labels that a person would read as the same label, at most for the first
+    groups."""
     groups = alike_groups(labels)
     findings = []
     for difference, group in groups[:_GROUPS_TOLD]:
@@ -179,7 +181,7 @@ def alike_findings(file: str, labels: Sequence[str]) -> list[Finding]:
 
 
 def _with_code_points(group: Sequence[str], difference: str) -> str:
-    """Labels; where letters that look alike may tell them apart, with the code points of what is not ASCII."""
+    """Lists labels. If only similar letters distinguish them, adds the code points of the letters outside ASCII."""
     if difference in (_IN_BLANKS, _IN_CAPITALS) or all(map(str.isascii, group)):
         return named(group)
     shown = []
@@ -191,7 +193,7 @@ def _with_code_points(group: Sequence[str], difference: str) -> str:
 
 
 def other_spellings(labels: Iterable[str], known: Sequence[str]) -> dict[str, str]:
-    """Labels that are not known → the known label that a person takes for the same."""
+    """Maps unknown labels to the known label that a person would read as the same."""
     found: dict[str, str] = {}
     asked = list(labels)
     for _, fold in _FOLDINGS:
@@ -203,14 +205,14 @@ def other_spellings(labels: Iterable[str], known: Sequence[str]) -> dict[str, st
 
 
 def typing_errors(counts: Mapping[str, int]) -> dict[str, str]:
-    """Rare labels → the frequent label from which one letter tells them apart (added, missing, changed or swapped).
+    """Maps rare labels to the frequent label that differs in one letter (added, missing, changed or swapped).
 
-    Labels with digits are left out: they are numbered rather than mistyped.
+    Labels with digits are left out: they are usually numbered, not mistyped.
     """
     frequent = [label for label, count in counts.items() if count >= _TYPO_RATIO and _may_be_mistyped(label)]
     if not frequent:
         return {}
-    # Two words that one edit tells apart have a form in common among themselves and what is left without one letter.
+    # Two words that differ by one edit share a form among the words themselves and their versions without one letter.
     by_form: dict[str, list[str]] = {}
     for label in frequent:
         for form in _forms(label.casefold()):
@@ -236,7 +238,7 @@ def _forms(word: str) -> set[str]:
 
 
 def _one_edit(label: str, other: str) -> bool:
-    """Whether one letter is added, missing, changed, or swapped with its neighbour."""
+    """Returns whether one letter is added, missing, changed, or swapped with its neighbour."""
     one, two = label.casefold(), other.casefold()
     start = 0
     while start < min(len(one), len(two)) and one[start] == two[start]:
@@ -249,7 +251,8 @@ def _one_edit(label: str, other: str) -> bool:
 
 
 def typing_error_findings(file: str, labels: Sequence[str], rows: Sequence[int]) -> list[Finding]:
-    """One finding for all rare labels that are perhaps typing errors; other spellings of one label are not repeated."""
+    """Returns one finding for all rare labels that are perhaps typing errors; other spellings of one label are not
+    repeated."""
     counts = Counter(labels)
     errors = typing_errors(counts)
     if errors:
@@ -268,7 +271,7 @@ def typing_error_findings(file: str, labels: Sequence[str], rows: Sequence[int])
 
 
 def odd_blanks(file: str, labels: Sequence[str]) -> list[Finding]:
-    """Labels that begin or end with white space, or hold white space other than single spaces."""
+    """Finds labels that begin or end with white space, or contain white space other than single spaces."""
     odd = [label for label in dict.fromkeys(labels) if label != " ".join(label.split())]
     if not odd:
         return []
@@ -284,7 +287,7 @@ def odd_blanks(file: str, labels: Sequence[str]) -> list[Finding]:
 
 @functools.lru_cache(maxsize=1024)
 def not_writable(label: str) -> str | None:
-    """Why the files that carry a model's labels, one on a line, cannot hold this one; None if they can."""
+    """Returns why a model's label file, with one label per line, cannot contain this label, or None if it can."""
     if not label.strip():
         return "is empty"
     if label.splitlines() != [label]:

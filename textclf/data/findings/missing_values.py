@@ -1,6 +1,6 @@
-"""Cells that are written-out missing values: a cell in, the programs out that write a missing value so.
+"""Detects written-out missing values: takes a cell and returns the programs that write a missing value in this way.
 
-The value stays as it is: `NA` is Namibia to one file and nothing to another, so a person has to decide.
+The value is not changed: `NA` means Namibia in one file and nothing in another, so a person has to decide.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ _WRAPPED = re.compile(r"[\[(<{\"'`]\s*(.+?)\s*[\])>}\"'`]")
 
 
 def written_by(value: str) -> str | None:
-    """The programs that write a missing value so, in words; None for any other value."""
+    """Returns the programs that write a missing value in this way, in words, or None for any other value."""
     if len(value) > _LONGEST:
         return None
     plain = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
@@ -112,7 +112,7 @@ def written_by(value: str) -> str | None:
         return _STATISTICS
     wrapped = _WRAPPED.fullmatch(plain)
     words = plain.split()
-    # `nan nan` is what becomes of two missing cells that a program joined.
+    # `nan nan` is the result when a program joins two missing cells.
     joined = words[0] if len(words) > 1 and len(set(words)) == 1 and words[0].isalpha() else ""
     for spelling in (plain, wrapped[1] if wrapped else "", plain.rstrip(" .,;:"), plain.replace(". ", "."), joined):
         if spelling and (program := _WRITTEN_BY.get(spelling)):
@@ -121,7 +121,7 @@ def written_by(value: str) -> str | None:
 
 
 def missing_labels(file: str, labels: Sequence[str], rows: Sequence[int]) -> list[Finding]:
-    """One finding for each label that is a written-out missing value."""
+    """Returns one finding for each label that is a written-out missing value."""
     findings = []
     programs = {label: program for label in dict.fromkeys(labels) if (program := written_by(label))}
     for label, program in programs.items():
@@ -136,7 +136,7 @@ def missing_labels(file: str, labels: Sequence[str], rows: Sequence[int]) -> lis
 
 
 def missing_texts(file: str, texts: Sequence[tuple[str, ...]], rows: Sequence[int]) -> list[Finding]:
-    """One finding for all texts that are written-out missing values."""
+    """Returns one finding for all texts that are written-out missing values."""
     concerned, spellings, programs = [], Counter[str](), dict[str, None]()
     for row_texts, row in zip(texts, rows, strict=True):
         found = [(text, program) for text in row_texts if len(text) <= _LONGEST and (program := written_by(text))]

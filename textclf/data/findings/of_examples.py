@@ -27,7 +27,7 @@ _NOTES_THAT_WARN = ("encoding_doubt", "first_row", "last_row")
 
 
 def findings_of_table(examples: Examples) -> list[Finding]:
-    """What was read otherwise than it is written in one file."""
+    """Returns notes about what was not read exactly as it is written in one file."""
     findings = []
     for note in examples.notes:
         severity: Severity = "warning" if note.kind in _NOTES_THAT_WARN else "note"
@@ -39,7 +39,7 @@ def findings_of_table(examples: Examples) -> list[Finding]:
 
 
 def findings_of_file(examples: Examples, keys: RowKeys, settings: DatasetSettings) -> list[Finding]:
-    """What is odd about the rows of one file."""
+    """Returns findings about the rows of one file."""
     shown, findings = examples.shown, []
     if examples.left_out:
         message = f"{shown}: {counted(len(examples.left_out), 'row')} without text left out"
@@ -103,7 +103,7 @@ def _findings_of_contradictions(examples: Examples, keys: RowKeys) -> list[Findi
 
 
 class _Differing:
-    """Counts rows whose texts are written otherwise than those of a row that the model reads alike."""
+    """Counts rows whose texts are written differently from those of a row that the model reads alike."""
 
     def __init__(self, keys: RowKeys) -> None:
         self._keys = keys
@@ -114,7 +114,7 @@ class _Differing:
         self._with_unknown += self._keys.unknown[place]
 
     def described(self) -> str:
-        """Follows a sentence about the rows; empty where all texts are the same to the letter."""
+        """Returns words that follow a sentence about the rows, or "" if all texts are identical."""
         if not self._rows:
             return ""
         unknown = (
@@ -127,7 +127,7 @@ class _Differing:
 
 
 def findings_of_labels(train: Examples, labels: Sequence[str], settings: DatasetSettings) -> list[Finding]:
-    """Labels that are hard to learn or look like mistakes, in the training file as a whole."""
+    """Reports labels that are hard to learn or look like mistakes, in the whole training file."""
     counts = Counter(train.labels)
     findings = _findings_of_rare_labels(train, labels, counts)
     findings += alike_findings(train.shown, labels)
@@ -162,7 +162,7 @@ def _findings_of_rare_labels(train: Examples, labels: Sequence[str], counts: Cou
 
 
 def _findings_of_columns(train: Examples, counts: Counter[str], settings: DatasetSettings) -> list[Finding]:
-    """Signs that the label column is not what a person takes it for."""
+    """Reports signs that the label column is not the intended one."""
     findings = []
     header = [label for label in counts if label.strip().casefold() == settings.label.strip().casefold()]
     if header:
@@ -206,7 +206,7 @@ def _findings_of_balance(train: Examples, counts: Counter[str]) -> list[Finding]
 
 
 def _numeric_order(labels: Sequence[str]) -> list[str] | None:
-    """Labels that are whole numbers, in the order of numbers; None where this is no other order."""
+    """Returns labels that are whole numbers in numerical order, or None if this order is the same."""
     if not all(re.fullmatch(r"-?\d{1,18}", label) for label in labels):
         return None
     order = sorted(labels, key=lambda label: (int(label), label))
@@ -214,7 +214,7 @@ def _numeric_order(labels: Sequence[str]) -> list[str] | None:
 
 
 def findings_of_leaks(examples: dict[str, Examples], keys: dict[str, RowKeys]) -> list[Finding]:
-    """Rows of one file whose texts stand in another: results measured on them are too good."""
+    """Reports rows of one file whose texts are in another file: results measured on them are too good."""
     findings = []
     for measured, seen in (("validation", "train"), ("test", "train"), ("test", "validation")):
         if measured in examples and seen in examples:

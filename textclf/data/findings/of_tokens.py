@@ -1,4 +1,4 @@
-"""Findings about what the tokenizer makes of the training rows."""
+"""Findings about the tokens of the training rows."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from textclf.data.tokens.row_keys import as_tokens
 from textclf.data.tokens.wordpiece import share_of_different_rows
 from textclf.errors import EncoderError
 
-# Texts, and characters of each, on which two tokenizers are compared; a share does not need all of them.
+# Number of texts, and of characters of each, on which two tokenizers are compared. A fraction does not need all texts.
 _TEXTS_COMPARED, _CHARACTERS_COMPARED = 10_000, 2_000
 
 
 # --- Tokens ----------------------------------------------------------------------------------------------------------
 def token_findings(dataset: Dataset, tokenizer: TextTokenizer, max_length: int, source: str = "") -> list[Finding]:
-    """What the tokenizer does to the training rows: how many are truncated at `max_length` tokens, how many tokens are
-    [UNK] and of which words, whether the encoder knows the language, and whether devices and BERT's own programs would
-    split the texts differently. `source` is what the recipe calls the encoder."""
+    """Reports on the tokens of the training rows: how many rows are truncated at `max_length` tokens, how many tokens
+    are [UNK] and of which words, whether the encoder knows the language, and whether devices and BERT's own programs
+    would split the texts differently. `source` is what the recipe calls the encoder."""
     train = dataset.train
     texts = [text for row in train.texts for text in row]
     pieces = tokenizer.pieces(texts)
@@ -89,7 +89,7 @@ def _findings_of_unknown(
 
 
 def _findings_of_unknown_twins(dataset: Dataset, tokenizer: TextTokenizer, max_length: int) -> list[Finding]:
-    """Rows that were told apart before the split, but not by the words of the vocabulary that the training rows gave."""
+    """Reports rows that differ as texts but not in the words of the vocabulary, which comes from the training rows."""
     read = as_tokens(tokenizer, max_length)
     trained = set(read(dataset.train.texts).keys)
     findings = []
@@ -110,7 +110,7 @@ def _findings_of_unknown_twins(dataset: Dataset, tokenizer: TextTokenizer, max_l
 
 
 def _findings_of_tokenizers(train: Split, texts: Sequence[str], tokenizer: TextTokenizer) -> list[Finding]:
-    with suppress(EncoderError):  # a vocabulary that devices cannot use at all: nothing to compare with
+    with suppress(EncoderError):  # devices cannot use this vocabulary, so there is nothing to compare
         compared = [text[:_CHARACTERS_COMPARED] for text in texts[:: -(-len(texts) // _TEXTS_COMPARED)]]
         share = share_of_different_rows(tokenizer.vocabulary, compared)
         if share > 0.01:

@@ -1,9 +1,10 @@
-"""Whether an encoder knows the language of the texts: texts and a WordPiece tokenizer in, findings out.
+"""Checks whether an encoder knows the language of the texts: takes texts and a WordPiece tokenizer, and returns
+findings.
 
-[UNK] says little: vocabularies hold the single letters of many scripts, so that Arabic becomes letters, not [UNK]. What
-counts is the script, and the share of the longer words that are entries of the vocabulary as a whole. Measured with the
-built-in encoder, words of four letters or more, whole data sets: English 79 % (tweets with hashtags) to 96 % (questions
-to a bank), French tweets 32 %, German tweets 9 %.
+The number of [UNK] says little: vocabularies contain the single letters of many scripts, so Arabic becomes letters, not
+[UNK]. The script matters, and the fraction of the longer words that are whole entries of the vocabulary. Measured on
+whole data sets with the built-in encoder, for words of four letters or more: English 79 % (tweets with hashtags) to 96
+% (questions to a bank), French tweets 32 %, German tweets 9 %.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ _LONGER_WORD = 4
 
 _LEAST_WORDS = 4
 
-# Shares of the rows that are worth a finding; a few foreign rows are not.
+# Fractions of the rows that are worth a finding; a few foreign rows are not.
 _SCRIPT_ROWS, _LANGUAGE_ROWS = 0.1, 0.25
 
 _LEAST_ROWS = 3
 
-# Characters of a text that are looked at, and rows at a time: bounds the memory.
+# Characters of a text that are checked, and rows at a time. This bounds the memory.
 _LOOKED_AT = 2000
 
 _BATCH = 4096
 
-# So many entries of two letters or more make a script known; of scripts without blanks, so many single characters.
+# A script with this many entries of two letters or more is known; for scripts without blanks, single characters count.
 _KNOWN_ENTRIES, _KNOWN_CHARACTERS = 100, 2000
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -46,9 +47,9 @@ _SCRIPT_NAMES = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese
 def fit_findings(
     file: str, texts: Sequence[tuple[str, ...]], rows: Sequence[int], tokenizer: TextTokenizer, source: str
 ) -> list[Finding]:
-    """Rows in a script, or in a language written in a known script, that the encoder does not know.
+    """Reports rows in a script, or in a language written in a known script, that the encoder does not know.
 
-    `source` is what the recipe calls the encoder. Words that the tokenizer of averaged words learned say nothing.
+    `source` is the encoder's name in the recipe. Words that the tokenizer of averaged words learned say nothing.
     """
     if tokenizer.kind == "regex":
         return []
@@ -101,7 +102,7 @@ def _remedy(source: str) -> str:
 
 
 class _Vocabulary:
-    """What a tokenizer makes of words, found once for each word: `tokens`, and `whole` where a word is an entry."""
+    """The tokens of words, computed once per word: `tokens`, and `whole` if a word is an entry of the vocabulary."""
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
         self.tokens: dict[str, int] = {}
@@ -135,7 +136,7 @@ class _Vocabulary:
 
 
 def _script_of_row(words: Sequence[str]) -> str:
-    """The script of most letters; empty where there are none."""
+    """Returns the script of most letters, or "" if there are no letters."""
     if all(map(str.isascii, words)):
         return "LATIN" if words else ""
     counts = Counter(_script(letter) for word in words for letter in word)

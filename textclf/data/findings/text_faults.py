@@ -1,7 +1,8 @@
-"""Texts that are not what a person wrote: markup, mojibake, lost and control characters. Texts in, findings out.
+"""Reports texts that a person did not write like this: markup, mojibake, lost characters and control characters.
 
-Mojibake is text that was decoded with the wrong encoding, `Ã©` for `é`. It is detected by the characters that the bytes of
-one letter become; pairs that also occur in accented text, such as a capital letter before a quotation mark, do not count.
+Mojibake is text that was decoded with the wrong encoding, `Ã©` for `é`. It is detected by the characters that the bytes
+of one letter become; pairs that also occur in accented text, such as a capital letter before a quotation mark, do not
+count.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def _tail_of(codec: str) -> str:
-    """What the bytes 80 to BF, which follow the first byte of a character in UTF-8, are in another encoding."""
+    """Returns the characters that the bytes 80 to BF (the later bytes of a character in UTF-8) have in another
+    encoding."""
     return bytes(range(0x80, 0xC0)).decode(codec, "ignore")
 
 
-_CP1252_TAIL = "\u0080-\u00bf" + _tail_of("cp1252")  # also what latin-1 makes of them
+_CP1252_TAIL = "\u0080-\u00bf" + _tail_of("cp1252")  # the same bytes in latin-1
 
 _CP1251_TAIL = _tail_of("cp1251")
 
@@ -61,7 +63,7 @@ _SHIFT_JIS = re.compile("(?:ƒ[!-~\u0080-\u00ffŒœŠšŽžŸ‚„…†‡ˆ�
 
 
 def markup_in(text: str) -> str | None:
-    """The first HTML tag or entity of a text."""
+    """Returns the first HTML tag or entity of a text."""
     if "<" in text and (tag := _TAG.search(text)):
         return tag[0]
     if "&" in text:
@@ -72,7 +74,7 @@ def markup_in(text: str) -> str | None:
 
 
 def mojibake_in(text: str) -> str | None:
-    """The first characters of a text that were decoded with the wrong encoding."""
+    """Returns the first characters of a text that were decoded with the wrong encoding."""
     if text.isascii():
         return None
     for pattern in _MOJIBAKE:
@@ -87,7 +89,7 @@ _MOJIBAKE = (_LATIN, _SYMBOLS, _PAIRS, _WIDE, _CYRILLIC, _MAC, _DOS, _SHIFT_JIS)
 
 
 def text_findings(file: str, texts: Sequence[tuple[str, ...]], rows: Sequence[int]) -> list[Finding]:
-    """Markup, mojibake, replacement and control characters in the texts of one file, each with its rows."""
+    """Reports markup, mojibake, replacement and control characters in the texts of one file, with their rows."""
     found: dict[str, list[int]] = {"markup": [], "mojibake": [], "lost_characters": [], "control_characters": []}
     examples: dict[str, str] = {}
 

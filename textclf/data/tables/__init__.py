@@ -1,1 +1,1 @@
-"""Delimited text as people have it: files and streams in, rows out."""
+"""Reads delimited text, in files and streams, as many programs write it."""

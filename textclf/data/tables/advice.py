@@ -1,4 +1,4 @@
-"""Looks at all faulty rows of a table together and advises what fixes all of them, or what they are."""
+"""Examines all faulty rows of a table together, and says what they are or what corrects all of them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _OTHER_QUOTES = "“„«‘‚`´"
 
 @dataclass
 class FaultyRows:
-    """The rows with one kind of fault: their number, the first in full, and what is common to them.
+    """The rows with one kind of fault: their number, the first row, and what they have in common.
 
-    Memory does not grow with their number, but for the row numbers.
+    Only the row numbers need memory that grows with the number of rows.
     """
 
     first: Row
@@ -37,7 +37,7 @@ class FaultyRows:
         self._last = [*self._last[1 - _LAST_ROWS :], row._replace(fields=row.fields[:1], raw="")]
 
     def remedy(self, table: Table, rows: int, last_row: int) -> str | None:
-        """What fixes all these rows where one remedy does so; None where the remedy of the first row does for all.
+        """Returns the remedy that corrects all these rows, or None if the remedy of the first row is enough.
 
         `rows` is the number of all rows of the table that are not blank, `last_row` the number of its last row.
         """
@@ -49,7 +49,7 @@ class FaultyRows:
         if headers := self._other_headers(table):
             return (
                 f"row {headers[0]} looks like the header of another table: tables with different columns were joined; "
-                "give them the same columns, then join them anew"
+                "give them the same columns, then join them again"
             )
         if len(self.first.fields) > columns:
             return self._remedy_for_long(table, rows)
@@ -104,7 +104,7 @@ class FaultyRows:
 
 
 def lone_labels(labels: Sequence[str]) -> set[str]:
-    """The labels that occur once, where there are few of them: their rows may be no data."""
+    """Returns the labels that occur once, if there are few of them: their rows may not be data."""
     counts = Counter(labels)
     once = {label for label, count in counts.items() if count == 1}
     return once if len(labels) >= _ROWS_TO_JUDGE and len(once) <= 2 and len(counts) - len(once) > 1 else set()

@@ -1,6 +1,5 @@
-"""Lines of a stream whose other end is still writing, as a pipe's: read ahead by a thread, so that the reader of the lines
-can see whether there is another one now.
-"""
+"""Reads the lines of a stream whose writer is still writing, such as a pipe. A thread reads ahead, so that the reader
+can see whether another line is available now."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-# Characters that are read ahead of the reader; memory stays flat where the other end is faster.
+# Characters that are read ahead. This bounds the memory if the writer is faster than the reader.
 _CHARACTERS_AHEAD = 1 << 22
 
 
@@ -32,21 +31,21 @@ class ArrivingLines:
             line = self._lines[0]
             if isinstance(line, BaseException):
                 raise line
-            if line:  # the end stays
+            if line:  # the end of the stream is final
                 self._lines.popleft()
                 self._size -= len(line)
                 self._changed.notify_all()
             return line
 
     def waits(self, seconds: float) -> bool:
-        """Whether no line comes within this time; the end of the stream counts as one."""
+        """Returns whether no line comes within this time; the end of the stream counts as one."""
         if self._lines:
             return False
         with self._changed:
             return not self._changed.wait_for(lambda: self._lines, seconds)
 
     def close(self) -> None:
-        """Ends the thread as soon as the stream lets it go."""
+        """Stops the thread as soon as its read returns."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

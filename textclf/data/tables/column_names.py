@@ -1,4 +1,4 @@
-"""The names of a table's columns: which one is meant, and how messages show names that look alike."""
+"""Finds columns by name, and shows names that look alike in messages."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ _LONGEST_NAME = 40
 
 
 def plain_name(name: str) -> str:
-    """A name as columns are compared: white space around and inside it, line breaks included, counts as one space."""
+    """Returns a name normalised for comparison: white space around and inside it, line breaks included, counts as one
+    space."""
     return " ".join(name.split())
 
 
 def matching_columns(name: str, columns: Sequence[str]) -> list[int]:
-    """The indices of the columns that are called so: exactly, or else but for white space."""
+    """Returns the indices of the columns with this name: exact matches, or else matches that ignore white space."""
     exact = [index for index, column in enumerate(columns) if column == name]
     return exact or [index for index, column in enumerate(columns) if plain_name(column) == plain_name(name)]
 
 
 def visible(name: str) -> str:
-    """A name as messages show it: shortened, with characters that cannot be seen written as `<U+200B>`."""
+    """Returns a name as messages show it: shortened, with characters that cannot be seen written as `<U+200B>`."""
     short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
     return "".join(f"<U+{ord(character):04X}>" if _is_invisible(character) else character for character in short)
 
@@ -36,7 +37,7 @@ def listed(columns: Sequence[str]) -> str:
 
 
 def meant_column(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
-    """The column that was probably meant, and how its name differs where that is hard to see (or nothing)."""
+    """Returns the column that was probably meant, and how its name differs if that is hard to see."""
     for column in columns:
         if column.strip() and _folded(column) == _folded(name):
             return column, _difference(name, column)
@@ -46,7 +47,7 @@ def meant_column(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
 
 
 def column_letter(index: int) -> str:
-    """A for the first column, AA after Z, as spreadsheets count."""
+    """Returns the letters of a column in a spreadsheet: A for the first column, AA after Z."""
     letters = ""
     index += 1
     while index:
@@ -68,15 +69,15 @@ def _folded(name: str) -> str:
 
 
 def _difference(name: str, column: str) -> str:
-    """What tells two names apart that look alike; the first difference that explains it."""
+    """Returns how two names that look alike differ: the first difference that explains it."""
     if (invisible := [c for c in column if _is_invisible(c) and not c.isspace()]) and invisible != [
         c for c in name if _is_invisible(c) and not c.isspace()
     ]:
         called = unicodedata.name(invisible[0], "a control character")
         code = f"U+{ord(invisible[0]):04X}"
-        return f"it holds the invisible character {code} ({called}); remove this character from the header"
+        return f"it contains the invisible character {code} ({called}); remove this character from the header"
     if _without_invisible(name) != name:
-        return "the name that you gave holds an invisible character; write the name anew"
+        return "the name that you wrote contains an invisible character; type the name again"
     if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", column):
         return "its accents are separate characters (Unicode NFD against NFC); copy the name from the file"
     one, other = "".join(name.split()), "".join(column.split())

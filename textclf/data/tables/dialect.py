@@ -38,7 +38,7 @@ class Layout:
     `header` is the index among all rows of the row that holds the header, None for the first row that is not blank.
     `row_names`: each row begins with a name for which the header has no column. `names_below`: the index of a row that
     holds all wanted columns, but stands below rows that could be data. `found_all`: the header has all wanted columns.
-    `is_detected`: nobody named the delimiter.
+    `is_detected`: the delimiter was not set.
     """
 
     dialect: Dialect
@@ -50,8 +50,8 @@ class Layout:
 
 
 class _Fitness(NamedTuple):
-    """How well a dialect fits, to be compared: wanted columns found; rows cut at all; share of rows like the header;
-    columns whose fields are still in quotation marks; columns."""
+    """How well a dialect fits, for comparison: wanted columns found; whether rows are split at all; fraction of rows
+    like the header; columns whose fields still have quotation marks; columns."""
 
     found: int
     is_cut: bool
@@ -61,11 +61,11 @@ class _Fitness(NamedTuple):
 
 
 class _SampleEndsError(Exception):
-    """The end of a sample is reached, maybe inside a row."""
+    """The sample ended, perhaps inside a row."""
 
 
 def find_layout(sample: Sample, delimiter: str | None, wanted: Sequence[str]) -> Layout:
-    """The way of writing that fits the first lines best; of equal ones the first."""
+    """Returns the dialect that fits the first lines best; of equally good ones, the first."""
     names = [plain_name(name) for name in wanted]
     ways = _ways(sample, (delimiter,) if delimiter else DELIMITERS)
     fits = {way: _fitness(sample, way, names) for way in ways}
@@ -73,7 +73,7 @@ def find_layout(sample: Sample, delimiter: str | None, wanted: Sequence[str]) ->
     if not delimiter and names and (fits[best].found < len(names) or _has_constant_columns(sample, best)):
         for way in _ways(sample, _unusual_delimiters(sample, wanted)):
             fit = _fitness(sample, way, names)
-            # Such a delimiter has to cut nearly every row alike: it was read off the header.
+            # Such a delimiter must split nearly every row alike, because it was guessed from the header.
             if fit.found == len(names) and fit.share > 0.9 and fit.columns > 1 and fit[:3] >= fits[best][:3]:
                 best, fits[way] = way, fit
     rows = list(islice(rows_of_sample(sample, best), 2 + _ROWS_ABOVE_HEADER))
@@ -111,7 +111,7 @@ def rows_of_sample(sample: Sample, dialect: Dialect) -> Iterator[list[str] | Non
 
 
 def _ways(sample: Sample, delimiters: Sequence[str]) -> list[Dialect]:
-    """The dialects for which the sample holds a sign, the most usual first."""
+    """Returns the dialects that the sample suggests, the most usual first."""
     ways = [Dialect(delimiter) for delimiter in delimiters]
     if any('\\"' in line for line in sample.lines):
         ways += [Dialect(delimiter, backslash=True) for delimiter in delimiters]
@@ -130,7 +130,7 @@ def _is_single_quoted(line: str, delimiter: str) -> bool:
 
 
 def _unusual_delimiters(sample: Sample, wanted: Sequence[str]) -> list[str]:
-    """What stands beside the names of the wanted columns in the header, such as `^`, `||` or a control character."""
+    """Returns the text between the names of the wanted columns in the header, such as `^`, `||` or a control character."""
     found: dict[str, None] = {}
     for line in sample.lines[:_LINES_WITH_HEADER]:
         if len(line) < _LONGEST_LINE and all(name.strip() in line for name in wanted):
@@ -142,9 +142,8 @@ def _unusual_delimiters(sample: Sample, wanted: Sequence[str]) -> list[str]:
 
 
 def _fitness(sample: Sample, dialect: Dialect, wanted: Sequence[str]) -> _Fitness:
-    """A file of one column is cut by none, so a comma in its texts must not count as a delimiter: more than a tenth of
-    the rows have to have as many fields as the header before cutting counts (many may be ragged).
-    """
+    """Rates a dialect. In a file with one column, a comma in the texts is not a delimiter. Therefore splitting counts
+    only if more than a tenth of the rows have as many fields as the header (many rows may be ragged)."""
     rows = list(rows_of_sample(sample, dialect))
     header = _header_index(rows[: 2 + _ROWS_ABOVE_HEADER], wanted) or 0
     rows = [row for row in rows[header:] if row is None or any(row)]
@@ -163,7 +162,8 @@ def _fitness(sample: Sample, dialect: Dialect, wanted: Sequence[str]) -> _Fitnes
 
 
 def _has_constant_columns(sample: Sample, dialect: Dialect) -> bool:
-    """Whether every other column holds the same sign in all rows, or nothing, as `a||b` and `a|~|b` read with `|`."""
+    """Returns whether every other column holds the same sign in all rows, or nothing, as `a||b` and `a|~|b` read with
+    `|`."""
     rows = [row for row in rows_of_sample(sample, dialect) if row and any(row)]
     signs = rows[0][1:-1:2] if rows else []
     if not signs or len(rows[0]) % 2 == 0 or any(character.isalnum() for sign in signs for character in sign):
@@ -172,7 +172,7 @@ def _has_constant_columns(sample: Sample, dialect: Dialect) -> bool:
 
 
 def _width(row: list[str] | None, expected: int) -> int:
-    """The number of fields, without empty ones beyond the header's."""
+    """Returns the number of fields, without empty ones beyond the header's."""
     if row is None:
         return -1
     return expected if len(row) > expected and not any(row[expected:]) else len(row)
@@ -190,7 +190,7 @@ def _still_quoted(rows: Sequence[list[str] | None], columns: int) -> int:
 
 
 def _names_index(rows: Sequence[list[str] | None], wanted: Sequence[str]) -> int | None:
-    """The row with all wanted columns, unless that is the first that is not blank."""
+    """Returns the row with all wanted columns, unless that is the first that is not blank."""
     first = next((index for index, row in enumerate(rows) if row is None or any(row)), None)
     for index, row in enumerate(rows):
         if wanted and row is not None and set(wanted) <= {plain_name(field) for field in row}:
@@ -199,7 +199,8 @@ def _names_index(rows: Sequence[list[str] | None], wanted: Sequence[str]) -> int
 
 
 def _header_index(rows: Sequence[list[str] | None], wanted: Sequence[str]) -> int | None:
-    """The row with all wanted columns if only titles are above it: rows with other widths or empty cells, comments."""
+    """Returns the row with all wanted columns if only titles are above it: rows with other widths or empty cells,
+    comments."""
     index = _names_index(rows, wanted)
     if index is None:
         return None
@@ -210,7 +211,7 @@ def _header_index(rows: Sequence[list[str] | None], wanted: Sequence[str]) -> in
 
 
 def _has_row_names(sample: Sample, dialect: Dialect, header: int | None) -> bool:
-    """Whether every row has one field more than the header, the first being a number that no other row has.
+    """Returns whether every row has one field more than the header, the first being a number that no other row has.
 
     R writes tables so. Names that are no numbers could also be texts with a delimiter in them.
     """

@@ -1,8 +1,8 @@
-"""Judges the character encoding of a file by its text: rows that are not ASCII go in, the encoding that fits comes out.
+"""Detects the character encoding of a file from the rows that are not ASCII.
 
-An encoding is named only if it decodes every row and its text is far more plausible than that of every other encoding.
-Plausible means: the letters that a language uses, as often as it uses them, with capitals, quotation marks and other
-signs where they usually are.
+An encoding is reported only if it decodes every row and its text is far more plausible than with every other encoding.
+Plausible text has the letters of a language with their usual frequencies, and capitals, quotation marks and other signs
+in their usual places.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 
-# Of encodings that give the same text, the first is named.
+# If several encodings give the same text, the first is reported.
 CANDIDATES = (
     "cp1252 iso-8859-15 latin-1 mac-roman cp850 cp437 cp1251 koi8-r cp866 mac-cyrillic iso-8859-5 koi8-u cp855 "
     "cp1250 iso-8859-2 cp852 mac-latin2 iso-8859-16 cp1253 iso-8859-7 cp737 mac-greek cp869 cp1254 iso-8859-9 cp857 "
@@ -136,7 +136,7 @@ _SIGN_IN_WORD = re.compile(r"(?<=[^\W\d_])[^\w\s\x00-\x7f](?=[^\W\d_])")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What speaks for an encoding. `example` is a word of the rows as this encoding decodes it."""
+    """The evidence for an encoding. `example` is a word of the rows as this encoding decodes it."""
 
     encoding: str
     example: str
@@ -144,7 +144,7 @@ class Verdict:
 
 @dataclass
 class Evidence:
-    """What the non-ASCII rows of a file say about its encoding. Its size does not grow with the file.
+    """The evidence about the encoding of a file from its non-ASCII rows. Its size does not grow with the file.
 
     `undecodable` rows do not fit the encoding in which the file was read, `decodable` ones do.
     """
@@ -182,15 +182,16 @@ class Evidence:
         return _both(self._bad, self._good).verdict() is None
 
     def verdict(self) -> Verdict | None:
-        """The encoding of the whole file; None where the rows do not tell, or are of more than one encoding."""
+        """Returns the encoding of the whole file, or None if the rows are not conclusive or have more than one
+        encoding."""
         return None if self.is_mixed else _both(self._bad, self._good).verdict()
 
     def verdict_on_undecodable(self) -> Verdict | None:
-        """The encoding of the undecodable rows alone."""
+        """Returns the encoding of the undecodable rows alone."""
         return self._bad.verdict()
 
     def doubt(self) -> Verdict | None:
-        """Another encoding than the given one that all rows fit far better: UTF-8, or text in place of nonsense."""
+        """An encoding that fits all rows far better than the given one: UTF-8, or text instead of nonsense."""
         if self.encoding.startswith("utf-8") or not self.decodable:
             return None
         rows = _both(self._bad, self._good)
@@ -220,7 +221,7 @@ class _Rows:
             self.candidates()
 
     def candidates(self) -> list[str]:
-        """The encodings in which all rows so far are text."""
+        """Returns the encodings in which all rows so far are text."""
         block = b"".join(self._block)
         self._block, self._block_size = [], 0
         self._candidates = [codec for codec in self._candidates if _decoded(block, codec) is not None]
@@ -235,12 +236,12 @@ class _Rows:
         return -math.inf if text is None else _plausibility(text) / max(1, _beyond_ascii(self.sample))
 
     def verdict(self) -> Verdict | None:
-        """The encoding whose text is the most plausible by far."""
+        """Returns the encoding whose text is the most plausible by far."""
         candidates = self.candidates()
         beyond = _beyond_ascii(self.sample)
         if not beyond:
             return None
-        if candidates[:1] == ["utf-8"]:  # multi-byte UTF-8 hardly comes about by accident
+        if candidates[:1] == ["utf-8"]:  # multi-byte UTF-8 rarely occurs by accident
             return Verdict("utf-8", _example(self.text("utf-8") or ""))
         codecs_of: dict[str, str] = {}
         for codec in candidates:
@@ -275,7 +276,7 @@ def _beyond_ascii(rows: bytes) -> int:
 
 
 def _example(text: str) -> str:
-    """The longest of the first words that are not ASCII."""
+    """Returns the longest of the first words that are not ASCII."""
     words = [word for word in _WORD.findall(text[:4000]) if not word.isascii()]
     return max(words[:20], key=len, default="")[:30]
 
@@ -301,7 +302,7 @@ def _prior(codec: str) -> float:
 
 
 def _oddities(text: str) -> float:
-    """How many letters and signs are where no language puts them."""
+    """Returns how many letters and signs are where no language puts them."""
     odd = 2.0 * sum(sign not in _BETWEEN_LETTERS for sign in _SIGN_IN_WORD.findall(text))
     for word in _WORD.findall(text):
         if not word.isascii():
@@ -328,7 +329,7 @@ def _oddities_of_word(word: str) -> float:
 
 
 def _floor(character: str) -> float:
-    """Letters that no language on the list uses; of the many Chinese characters all are possible."""
+    """Letters that no listed language uses. All Chinese characters are possible."""
     return -8.5 if _script(character) in ("CJK", "HANGUL") else _UNUSUAL_LETTER
 
 
@@ -355,7 +356,7 @@ def _sign(character: str) -> float:
 
 @lru_cache(maxsize=1 << 14)
 def _script(character: str) -> str:
-    """The first word of a letter's name, such as LATIN; nothing for marks that any script may have."""
+    """Returns the first word of a letter's name, such as LATIN; nothing for marks that any script may have."""
     if unicodedata.category(character)[0] == "M":
         return ""
     return unicodedata.name(character, " ").split(maxsplit=1)[0] if character != "ー" else ""

@@ -1,6 +1,6 @@
-"""The files of a batch job: paths, patterns and `-` in, streams of plain bytes out, whatever they are packed with.
+"""Opens the files of a batch job (paths, patterns and `-`) as streams of plain bytes, whatever their compression.
 
-A packed stream is detected by how it begins when reading, and by the output's name when writing.
+When reading, compression is detected from the first bytes; when writing, from the name of the output.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _XZ_START = b"\xfd7zXZ\x00"
 
 _ZSTD_START = b"\x28\xb5\x2f\xfd"
 
-# The last three bytes of a frame that holds no data, as pzstd and others put in front (RFC 8878, section 3.1.2).
+# The last three bytes of a frame without data, which pzstd and others write first (RFC 8878, section 3.1.2).
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
 
 _PACKED_PIECE = 1 << 16
 
 _PIECE = 1 << 20
 
-# What stands before damage in a packed stream is read up to this many bytes before it.
+# A damaged compressed stream is read up to this many bytes before the damage.
 _BUFFER = 1 << 16
 
 _GZIP_LEVEL = 6
@@ -52,7 +52,7 @@ _ZSTD_LEVEL = 3
 # `xz -9` makes files that need 65 MB to be unpacked; a header may ask for 4 GB.
 _XZ_MEMORY = 1 << 28
 
-# Endings that promise a form which is not written.
+# File endings of formats that textclf does not write.
 _OTHER_FORMS = (
     ".bz2",
     ".xz",
@@ -71,13 +71,13 @@ _OTHER_FORMS = (
 
 
 class DamagedInputError(DataError):
-    """A packed input that is damaged: rows before the place where it shows may be wrong already."""
+    """A damaged compressed input. Rows before the place where the damage is detected may already be wrong."""
 
 
 class InputFile:
     """An open input: `stream` gives plain bytes, `start` the first four of them (fewer in a shorter file).
 
-    `is_live`: its rows may arrive over time, as those of a pipe do. Raises DataError when already the start cannot be
+    `is_live`: its rows may arrive over time, as those of a pipe do. Raises DataError if the start cannot be
     read.
     """
 
@@ -107,7 +107,7 @@ def open_input(path: str) -> Iterator[InputFile]:
     try:
         raw = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
     except (OSError, ValueError):
-        with open_table(path):  # says what is the matter
+        with open_table(path):  # reports the reason
             pass
         raise
     with raw:
@@ -122,9 +122,9 @@ def _is_live(stream: BinaryIO) -> bool:
 
 
 def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Paths as they are and patterns (`*`, `?`, `[…]`, `**`) as the sorted files that they match.
+    """Returns paths unchanged, and patterns (`*`, `?`, `[…]`, `**`) as the sorted files that they match.
 
-    Raises DataError for a pattern that matches nothing, for standard input named twice, and for no input at all.
+    Raises DataError for a pattern that matches nothing, for standard input given twice, and for no input at all.
     """
     paths: list[str] = []
     for given in (os.fspath(path) for path in inputs):
@@ -143,7 +143,7 @@ def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def is_pipe(path: str) -> bool:
-    """Whether a path is a pipe or a character device: read only once, or written to directly."""
+    """Returns whether a path is a pipe or a character device: read only once, or written to directly."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -152,7 +152,7 @@ def is_pipe(path: str) -> bool:
 
 
 def size_of_inputs(paths: Sequence[str]) -> int | None:
-    """Bytes in all files together; None when one of them has no size, as a pipe."""
+    """Returns the total number of bytes of all files, or None if one of them has no size, such as a pipe."""
     total = 0
     for path in paths:
         try:
@@ -177,7 +177,7 @@ def plain_suffix(output: str | os.PathLike[str]) -> str:
 
 
 def check_form(output: str | os.PathLike[str]) -> None:
-    """Raises RunError for an output whose name promises a form that is not written."""
+    """Raises RunError for an output whose name has the ending of a format that textclf does not write."""
     suffix = Path(output).suffix.lower()
     if suffix in _OTHER_FORMS:
         raise RunError(
@@ -186,7 +186,10 @@ def check_form(output: str | os.PathLike[str]) -> None:
 
 
 def compress_file(source: Path, target: Path, compression: str) -> None:
-    """A whole file as one gzip member or zstd frame: many readers stop after the first. Equal sources, equal bytes."""
+    """Writes a whole file as one gzip member or zstd frame, because many readers stop after the first.
+
+    Equal inputs give equal bytes.
+    """
     with source.open("rb") as plain, target.open("wb") as packed:
         if compression == "gzip":
             with gzip.GzipFile("", "wb", _GZIP_LEVEL, fileobj=packed, mtime=0) as writer:
@@ -216,7 +219,7 @@ def _buffered(raw: io.RawIOBase) -> io.BufferedReader:
 
 
 def _unpacked(name: str, start: bytes, raw: io.RawIOBase) -> io.RawIOBase | None:
-    """The plain bytes of a packed stream, None for one that is not packed."""
+    """Returns the plain bytes of a packed stream, None for one that is not packed."""
     if start.startswith(_GZIP_START):
         return _Unzipped(name, _buffered(raw))
     if start.startswith(_BZIP2_START) and start[3:4].isdigit():
@@ -240,14 +243,14 @@ class _Counted(io.RawIOBase):
     def __init__(self, stream: BinaryIO) -> None:
         self.position = 0
         self._ahead = b""
-        # `readinto1` gives what is there; `readinto` of a pipe may wait until the buffer is full.
+        # `readinto1` returns the available bytes; `readinto` of a pipe may wait until the buffer is full.
         self._readinto = getattr(stream, "readinto1", None) or stream.readinto  # type: ignore[attr-defined]
 
     def readable(self) -> bool:
         return True
 
     def look_ahead(self, size: int) -> bytes:
-        """The first bytes, fewer only in a shorter stream; they are read again."""
+        """Returns the first bytes, fewer only in a shorter stream; they are read again."""
         buffer = bytearray(size)
         while len(self._ahead) < size and (count := self._readinto(buffer)):
             self._ahead += buffer[:count]
@@ -281,7 +284,7 @@ def _ends_early(name: str, form: str) -> DataError:
 
 
 class _WhatIsThere:
-    """A stream whose large reads do not wait for more than has arrived; small ones, of a header, are whole."""
+    """A stream whose large reads return the bytes that have arrived. Small reads, of a header, are complete."""
 
     _HEADER = 16
 
@@ -318,7 +321,7 @@ class _Unzipped(io.RawIOBase):
 
 
 class _Decompressor(Protocol):
-    """What the decompressors of bz2, lzma and zstd have in common."""
+    """The common interface of the decompressors of bz2, lzma and zstd."""
 
     @property
     def eof(self) -> bool: ...
@@ -333,7 +336,10 @@ class _Decompressor(Protocol):
 
 
 class _Unpacked(io.RawIOBase):
-    """The plain bytes of one packed stream or several in a row; never more than asked for are unpacked at once."""
+    """The plain bytes of one or several compressed streams.
+
+    At most the requested number of bytes is decompressed at once.
+    """
 
     def __init__(
         self,
@@ -375,7 +381,7 @@ class _Unpacked(io.RawIOBase):
 
     def _between_streams(self) -> bytes:
         packed = self._unpacker.unused_data or self._stream.read1(_PACKED_PIECE)
-        while self._form == "xz" and packed and not packed.strip(b"\0"):  # zeros may stand between and after streams
+        while self._form == "xz" and packed and not packed.strip(b"\0"):  # zeros are allowed between and after streams
             packed = self._stream.read1(_PACKED_PIECE)
         return packed.lstrip(b"\0") if self._form == "xz" else packed
 
@@ -386,5 +392,5 @@ class _Unpacked(io.RawIOBase):
             raise self._follows() or _damaged(self._name, self._form, error) from None
 
     def _follows(self) -> DataError | None:
-        """Behind a whole stream, what gives nothing is no other stream."""
+        """Returns an error if bytes that are not another stream follow a complete stream."""
         return None if self._is_first or self._has_given else _followed(self._name, self._form)

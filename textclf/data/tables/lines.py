@@ -1,7 +1,7 @@
-"""The lines of a delimited text, cut into rows of fields as a dialect says. Memory and time stay within bounds.
+"""Splits the lines of a delimited text into rows of fields, with a dialect. Memory and time are bounded.
 
-`Feed` reads lines and can take a row back; `parse` yields the fields of each row, its raw text and what is wrong with its
-quotation marks.
+`Feed` reads lines and can take a row back; `parse` yields the fields of each row, its raw text and what is wrong with
+its quotation marks.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from textclf.errors import DataError
 FaultKind = Literal["blank", "fields", "encoding", "quote", "nul", "length", "header", "end_mark"]
 
 _STAND_IN = "\ufdd0"
-"""Takes the place of a delimiter of several characters, which the csv module cannot read. Unicode keeps it out of texts."""
+"""Replaces a delimiter of several characters, which the csv module cannot read. Unicode text never contains it."""
 
 _CREDIT = 16
 
-# Of a live table: the pause (seconds) after which what has arrived is looked at, and how long it may take to arrive.
+# For a live table: the pause (seconds) after which the available rows are used, and the longest time to wait for them.
 _PAUSE = 0.1
 
 _LONGEST_LOOK = 0.5
 
 
 class Fault(NamedTuple):
-    """Why a row is not right: a kind to count by, and a message that follows "row 5"."""
+    """The fault of a row: a kind for counting, and a message that follows "row 5"."""
 
     kind: FaultKind
     message: str
@@ -42,7 +42,7 @@ class Dialect:
     """How a table is written.
 
     Quotes inside quotes are doubled or, with `backslash`, escaped as Spark and MySQL do. Without `quotes` a quotation
-    mark is a character like any other, as in many tab-separated files. `skip_space`: a space follows each delimiter.
+    mark is an ordinary character, as in many tab-separated files. `skip_space`: a space follows each delimiter.
     `quote` is the quotation mark. A delimiter may have several characters.
     """
 
@@ -56,8 +56,8 @@ class Dialect:
 class Feed:
     """The lines of a table, kept since the start of a row so that a row that goes wrong can be taken back.
 
-    Of a row that goes wrong all lines but the first are read again. So that many such rows cannot make the time grow
-    with the square of the file, `credit` characters may be read again, and 16 more for each that was read for good.
+    All lines but the first of a faulty row are read again. To keep the time from growing with the square of the file,
+    at most `credit` characters may be read again, and 16 more for each character that was read successfully.
     """
 
     def __init__(self, readline: Callable[[int], str], name: str, encoding: str, longest: int, credit: int) -> None:
@@ -87,7 +87,7 @@ class Feed:
         self._size += len(line)
         if self._size > self._limit and (len(self.taken) > 1 or self._size > self._longest):
             raise TooLongError
-        if "\0" in line:  # the csv module of Python 3.10 stops there; the row gets a fault
+        if "\0" in line:  # the csv module of Python 3.10 stops here; the row gets a fault
             line = line.replace("\0", "\ufffd")
         return self._rewritten(line) if self._rewrites else line
 
@@ -97,7 +97,7 @@ class Feed:
         self._rewrites = not self._is_header_read or dialect.backslash or len(dialect.delimiter) > 1
 
     def end_header(self) -> None:
-        """From here on a byte order mark at the start of a row is a character like others."""
+        """From here on, a byte order mark at the start of a row is an ordinary character."""
         self._is_header_read = True
         self.use(self._dialect)
 
@@ -109,7 +109,7 @@ class Feed:
         self._size = 0
 
     def take_back_all_but_one(self) -> None:
-        """After a row that went wrong: its first line stands alone, the others are read again."""
+        """After a faulty row, its first line becomes one row and the other lines are read again."""
         self._credit = max(0, self._credit - self._size)
         self._limit = min(self._longest, self._credit)
         self._waiting.extendleft(reversed(self.taken[1:]))
@@ -117,7 +117,8 @@ class Feed:
         self._size = len(self.taken[0])
 
     def look_ahead(self, size: int) -> tuple[list[str], bool]:
-        """Whole lines from here on, about `size` characters, which are read again; and whether these are all lines.
+        """Returns whole lines from here on, about `size` characters, which are read again; and whether these are all
+        lines.
 
         Of a live table, only what arrives before the first pause.
         """
@@ -132,11 +133,11 @@ class Feed:
         return lines, size > 0 and not paused
 
     def waits(self, seconds: float) -> bool:
-        """Whether the next line of a live table does not come within this time."""
+        """Returns whether the next line of a live table does not come within this time."""
         return self.arriving is not None and not self._waiting and self.arriving.waits(seconds)
 
     def take_separator_line(self) -> None:
-        """Read over the first line, which names the delimiter and is no row."""
+        """Skip the first line, which sets the delimiter and is not a row."""
         self.separator_line = self._waiting.popleft()
 
     def _rewritten(self, line: str) -> str:
@@ -148,7 +149,10 @@ class Feed:
         return line.replace(dialect.delimiter, _STAND_IN) if len(dialect.delimiter) > 1 else line
 
     def _read(self) -> str:
-        """The next line with its end; of a line that is too long only the start, which is too long all the same."""
+        """Returns the next line with its line end.
+
+        If a line is too long, returns only its start, which is still too long.
+        """
         try:
             line = self._readline(self._longest + 1)
             rest = line
@@ -169,18 +173,18 @@ class Feed:
 
 
 class TooLongError(Exception):
-    """A row that goes on beyond the limit."""
+    """The row is longer than the limit."""
 
 
 def _with_doubled_quotes(line: str, quote: str) -> str:
-    r"""`\"` as `""` and `\\` as `\`; other backslashes, as in `C:\data`, are only themselves."""
+    r"""Rewrites `\"` as `""` and `\\` as `\`; other backslashes, as in `C:\data`, are kept."""
     return re.sub(rf"\\([{quote}\\])", lambda escaped: quote * 2 if escaped[1] == quote else "\\", line)
 
 
 def parse(feed: Feed, dialect: Dialect, longest: int) -> Iterator[tuple[list[str], str, int, Fault | None]]:
-    """The fields, raw text, number of lines and fault of each row.
+    """Yields the fields, raw text, number of lines and fault of each row.
 
-    A row whose quotes do not fit is cut after its first line, so that one stray quote does not swallow the rows below.
+    A row whose quotes do not match ends after its first line, so that one stray quote does not swallow the rows below.
     """
     feed.use(dialect)
     several = dialect.delimiter if len(dialect.delimiter) > 1 else ""
@@ -193,7 +197,7 @@ def parse(feed: Feed, dialect: Dialect, longest: int) -> Iterator[tuple[list[str
         except StopIteration:
             return
         except (csv.Error, TooLongError) as error:
-            # A single line that is too long is one field for all we know; else its quotes are the matter.
+            # A single line that is too long is treated as one field; otherwise its quotes are the fault.
             alone = isinstance(error, TooLongError) and len(feed.taken) == 1
             fault = Fault("length", _length_message(longest)) if alone else Fault("quote", _quote_message(dialect))
             feed.take_back_all_but_one()

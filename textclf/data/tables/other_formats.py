@@ -1,4 +1,4 @@
-"""Recognises by its content a file that is no delimited text, and says how to make a CSV of it."""
+"""Detects files that are not delimited text from their content, and says how to convert them to CSV."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EXPORT = "export the table as CSV"
 
 _PANDAS = "write it as CSV: "
 
-# How files begin, what they are, and the remedy. `{name}` stands for the file.
+# The first bytes of files, their format, and the remedy. `{name}` is the file.
 _BINARY = (
     (b"PK\x03\x04", "an Excel workbook or a zip archive", "save the sheet as CSV, or unpack the archive"),
     (b"PK\x05\x06", "an empty zip archive", "name the table itself"),
@@ -62,7 +62,7 @@ _ZIPPED = (
 
 
 def binary_format(start: bytes) -> tuple[str, str] | None:
-    """What a file is that begins with these bytes, and the remedy; None for what may be text."""
+    """Returns the format of a file that begins with these bytes, and the remedy, or None if it may be text."""
     if start.startswith(b"PK\x03\x04"):
         for sign, what, remedy in _ZIPPED:
             if sign in start:
@@ -73,9 +73,9 @@ def binary_format(start: bytes) -> tuple[str, str] | None:
 
 
 def text_format(lines: Sequence[str], name: str, *, has_columns: bool) -> tuple[str, str] | None:
-    """What a text in another format than CSV is, judged by its first lines, and the remedy; None for what may be CSV.
+    """Returns the format of a text that is not CSV, from its first lines, and the remedy, or None if it may be CSV.
 
-    `has_columns`: read as CSV it has the columns that are needed. Then only formats count that look like CSV.
+    `has_columns`: read as CSV, it has the required columns. Then only formats that look like CSV are considered.
     """
     text = "".join(line[:2000] for line in lines[:20]).lstrip("\ufeff \t\r\n")
     for pattern, what, remedy in _DRAWN_TABLES if has_columns else (*_DRAWN_TABLES, *_TEXTS):

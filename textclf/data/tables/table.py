@@ -1,8 +1,8 @@
-"""Delimited text as spreadsheets, pandas, Spark, R and databases write it: yields its rows, in order.
+"""Reads delimited text as spreadsheets, pandas, Spark, R and databases write it, and yields its rows in order.
 
-Memory does not grow with the file. A row that cannot be read right comes out too, with its fault: training refuses such
-rows, a batch job passes them on. Values are text exactly as it is written; nothing becomes a number or missing.
-What is read otherwise than in a plain CSV, such as titles above the header, is in `Table.notes`.
+Memory does not grow with the file. A row that cannot be read correctly is yielded with its fault: training refuses such
+rows, and a batch job writes them unchanged. Values are text exactly as it is written; nothing becomes a number or
+missing. `Table.notes` describes what differs from a plain CSV, such as titles above the header.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ from textclf.errors import DataError
 __all__ = ["Dialect", "Fault", "FaultKind", "Note", "Row", "Table", "open_table", "shown_path"]
 
 LONGEST_ROW = 1 << 24
-"""Characters. A row that goes on beyond this has lost its closing quote (or memory would grow with the file)."""
+"""The longest row in characters.
+
+A longer row has probably lost its closing quote, and memory would grow with the file.
+"""
 
 SAMPLE = 1 << 18
-"""Characters from the start of a table by which its delimiter, its header and its encoding are judged."""
+"""The delimiter, the header and the encoding are detected from this many characters at the start of a table."""
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark begins alike
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark has the same first bytes
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -48,17 +51,17 @@ BYTE_ORDER_MARKS = (
 _PEEKED = 4096
 
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
-"""What the error handler `surrogateescape` makes of bytes that are not in the encoding."""
+"""The characters that the error handler `surrogateescape` writes for bytes that are not in the encoding."""
 
 
 class Row(NamedTuple):
     """One row of a table.
 
-    `number` is the spreadsheet's (the first row of the file is row 1, a line break inside quotes does not count), `line`
-    the physical line on which the row starts, `raw` its text in the file with the line end: encoded with the table's
-    encoding and `surrogateescape` it gives the file's bytes. Of a row with a fault, `fields` is only what could be made
-    of it. Without a fault there may still be fewer fields than columns, or more: cells that are missing at the end are
-    empty, those beyond the last column are, too.
+    `number` is the spreadsheet's (the first row of the file is row 1, a line break inside quotes does not count),
+    `line` the physical line on which the row starts, `raw` its text in the file with the line end: encoded with the
+    table's encoding and `surrogateescape` it gives the file's bytes. Of a row with a fault, `fields` is only what could
+    be made of it. Without a fault there may still be fewer fields than columns, or more: cells that are missing at the
+    end are empty, those beyond the last column are, too.
     """
 
     number: int
@@ -69,7 +72,7 @@ class Row(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What is read otherwise than in a plain CSV: a kind to look for, a sentence, the numbers of the rows."""
+    """A difference from a plain CSV: a kind to search for, a sentence, and the numbers of the rows."""
 
     kind: str
     message: str
@@ -77,10 +80,10 @@ class Note(NamedTuple):
 
 
 class Table:
-    """An open table: `columns` at once, rows when iterated over (once). Made by `open_table`; a context manager.
+    """An open table. `columns` is available at once; iterate over the table once for its rows. `open_table` makes it.
 
     `above_header` is the raw text of titles and blank lines above the header (without a line such as `sep=;`, which is
-    `separator_line`). `notes` is what was recognised when the table was opened.
+    `separator_line`). `notes` are the differences that were detected when the table was opened.
     """
 
     def __init__(self, name: str, feed: Feed, layout: Layout, evidence: Evidence, close: Callable[[], object]) -> None:
@@ -104,7 +107,7 @@ class Table:
         self.columns = tuple(self.header.fields)
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows after the header, faulty and blank ones included."""
+        """Yields the rows after the header, including faulty and blank rows."""
         return self._rows
 
     def __enter__(self) -> Table:
@@ -120,16 +123,16 @@ class Table:
         return self._feed.arriving is not None
 
     def stop(self) -> None:
-        """Ends reading ahead in a live table; the stream stays open."""
+        """Stops reading ahead in a live table. The stream stays open."""
         if self._feed.arriving is not None:
             self._feed.arriving.close()
 
     def waits(self, seconds: float) -> bool:
-        """Whether the next row of a live table does not begin within this time; never for one that is not live."""
+        """Returns whether the next row of a live table does not begin within this time; never for one that is not live."""
         return self._feed.waits(seconds)
 
     def column(self, name: str, wanted_by: str) -> int:
-        """The index of a column, 0 for the first; spaces around its name do not matter.
+        """Returns the index of a column, 0 for the first; spaces around its name do not matter.
 
         Ask for every column before the rows are read: cells behind the last of them may be missing in a row.
         `wanted_by` says in messages where the name comes from, such as a key of the recipe or an option.
@@ -227,7 +230,7 @@ class Table:
         line = 2 if feed.separator_line else 1
         for number, (fields, raw, lines, quoting_fault) in enumerate(parse(feed, self.dialect, LONGEST_ROW), start=1):
             fault = quoting_fault
-            # Most rows have nothing that needs a closer look.
+            # Most rows need no closer check.
             if fault is None and (
                 len(fields) != self._width
                 or len(raw) <= self._longest_header
@@ -241,7 +244,7 @@ class Table:
             line += lines
 
     def _fault(self, fields: list[str], raw: str) -> Fault | None:
-        """What is wrong with a row whose quotes are right."""
+        """Returns the fault of a row whose quotes match."""
         if not any(fields) or raw.isspace():
             return Fault("blank", "is blank")
         if "\0" in raw:
@@ -270,7 +273,8 @@ class Table:
 
     @cached_property
     def _encoding_remedy(self) -> str:
-        """Judged once, by the first lines of the file: a batch job writes rows before it has seen the others."""
+        """This is decided once, from the first lines of the file: a batch job writes rows before it has seen all
+        others."""
         if self._evidence.is_mixed:
             return f"other rows are {self.encoding.removesuffix('-sig')}: correct this row"
         verdict = self._evidence.verdict()
@@ -293,10 +297,10 @@ def open_table(
     """Open a table: a path, or a binary stream that is read forwards only (and is left open).
 
     Without a `delimiter` the one of `,` `;` tab `|` is taken that gives the `wanted` columns, then the one that cuts
-    the rows most evenly; if none gives them, what stands beside their names in the header. The header is the first row
-    that is not blank, or one with the `wanted` columns below title lines. A byte order mark goes before `encoding`.
-    `name` stands for the table in messages. Of a `live` stream, whose rows arrive over time, all this is judged by what
-    arrives first.
+    the rows most evenly; if none does, the text between their names in the header. The header is the first row that is
+    not blank, or one with the `wanted` columns below title lines. A byte order mark goes before `encoding`. `name` is
+    the name of the table in messages. For a `live` stream, whose rows arrive over time, all this is detected from the
+    first rows that arrive.
 
     Raises DataError when the file cannot be opened, is empty, is not text, is in another format or plainly in another
     encoding, or has no readable header.
@@ -309,7 +313,7 @@ def open_table(
         feed = _open_feed(stream, encoding, name, live)
         lines, is_whole = feed.look_ahead(SAMPLE)
         given = re.fullmatch(r'\ufeff*"?sep=(.)"?[\r\n]*', next(iter(lines), ""), re.IGNORECASE)
-        if given:  # Excel's own way of naming the delimiter; the line is no row
+        if given:  # Excel's own way of naming the delimiter; the line is not a row
             feed.take_separator_line()
             lines, delimiter = lines[1:], delimiter or given[1]
         layout = find_layout(Sample(lines, is_whole), delimiter, wanted)
@@ -323,14 +327,14 @@ def open_table(
 
 
 def shown_path(path: Path) -> str:
-    """A path as messages show it: relative to the current directory where it lies below."""
+    """Returns a path for messages: relative if it is inside the current directory."""
     with suppress(ValueError, OSError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
 
 
 def first_undecodable_byte(stream: BinaryIO, encoding: str) -> int | None:
-    """The offset (from 0) of the first byte of a stream that is not in the encoding; None when all are."""
+    """Returns the offset (from 0) of the first byte of a stream that is not in the encoding; None when all are."""
     decoder = codecs.getincrementaldecoder(encoding)()
     offset = 0
     while True:
@@ -338,7 +342,7 @@ def first_undecodable_byte(stream: BinaryIO, encoding: str) -> int | None:
         try:
             decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            # The decoder puts what it kept of the chunk before in front.
+            # The decoder prepends what it kept of the previous chunk.
             return offset - (len(error.object) - len(chunk)) + error.start
         if not chunk:
             return None
@@ -384,14 +388,14 @@ def _open_feed(stream: BinaryIO, encoding: str, name: str, live: bool) -> Feed:
         raise DataError(f"{name}: this is {found[0]}, not delimited text; {found[1]}")
     encoding = next((codec for mark, codec in BYTE_ORDER_MARKS if start.startswith(mark)), encoding)
     csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_ROW))
-    # Line ends stay as they are: they belong to the values where they stand inside quotes.
+    # Line ends are kept: inside quotes they belong to the values.
     text = io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline="")
     readline = ArrivingLines(text.readline, LONGEST_ROW + 1) if live else text.readline
     return Feed(readline, name, encoding, LONGEST_ROW, LONGEST_ROW)
 
 
 def _evidence(lines: Sequence[str], encoding: str) -> Evidence:
-    """What the first lines say about the encoding."""
+    """Returns the evidence of the first lines about the encoding."""
     evidence = Evidence(encoding)
     if not encoding.lower().startswith("utf-8") or any(
         not line.isascii() and _UNDECODABLE.search(line) for line in lines
@@ -413,7 +417,7 @@ def _check_encoding(evidence: Evidence, name: str) -> None:
 
 
 def _check_format(lines: Sequence[str], name: str, layout: Layout, wanted: Sequence[str]) -> None:
-    """Raises DataError for text in another format, such as JSON, unless it has the wanted columns all the same."""
+    """Raises DataError for text in another format, such as JSON, unless it has the wanted columns."""
     if found := text_format(lines, name, has_columns=bool(wanted) and layout.found_all):
         raise DataError(f"{name}: this is {found[0]}, not delimited text; {found[1]}")
 
@@ -444,12 +448,13 @@ def _fields_message(found: int, expected: int) -> str:
 
 
 def _plain_cell(cell: str) -> str:
-    """A cell as repeated headers are compared: without a byte order mark, quotation marks and spaces around it."""
+    """Returns a cell normalised to compare it with the header: without a byte order mark, quotation marks and spaces
+    around it."""
     return cell.lstrip("\ufeff").strip().strip("\"'").strip()
 
 
 def _wide_encoding(raw: str) -> str:
-    """Which encoding of two or four bytes a character has NUL characters in these places."""
+    """Returns which encoding of two or four bytes a character has NUL characters in these places."""
     places = [index for index, character in enumerate(raw[:400]) if character == "\0"]
     if len(places) > 0.6 * len(raw[:400]):
         return "utf-32-le" if places[0] else "utf-32-be"

@@ -1,1 +1,1 @@
-"""Tokens exactly as devices make them: texts in, ids and batches out."""
+"""Tokenizes texts exactly as devices do, and makes batches of token ids."""

@@ -1,7 +1,7 @@
-"""Which rows stand together in a batch, and how far each batch is padded: token lengths in, lists of rows out.
+"""Chooses the rows of each batch and the length of its padding: takes token lengths and returns lists of rows.
 
-Real texts are short. Rows of like length share a batch, so that little is computed on padding; which batches there are
-and their order depends on the seed and the epoch alone.
+Real texts are short. Rows of similar length share a batch, so that little time is spent on padding. The batches and
+their order depend only on the seed and the epoch.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Batches of few different lengths: buffers are reused, and compiled code where there is any.
+# Few different lengths of batches, so that buffers and compiled code are reused.
 _LENGTH_STEP = 8
 
-# Rows are sorted by length inside random pools of this many batches, so that every epoch mixes rows anew.
+# Rows are sorted by length inside random pools of this many batches, so that every epoch mixes the rows again.
 _POOL_BATCHES = 64
 
-# Activations take 0.65 MB a token at the published size. In parts of so many tokens, a step of 32 rows of 128 takes 2.5 in
-# place of 4.0 GiB, and a tenth longer; shorter batches stay whole.
+# Activations take 0.65 MB a token at the published size. In parts of this many tokens, a step of 32 rows of 128 needs
+# 2.5 GiB instead of 4.0 GiB and takes a tenth longer. Shorter batches are not split.
 _TOKENS_A_PART = 1536
 
 
@@ -32,7 +32,7 @@ class Batch:
 
 
 def padded_length(tokens: int, max_length: int) -> int:
-    """The length to which a row of so many tokens is padded.
+    """Returns the length to which a row of this many tokens is padded.
 
     MobileBERT's trigram lets the last token see what follows it. A row keeps at least one [PAD] after it, unless it
     fills `max_length`, so that its output is the same as at `max_length`.
@@ -41,14 +41,14 @@ def padded_length(tokens: int, max_length: int) -> int:
 
 
 def part_count(batch: Batch) -> int:
-    """In how many parts a processor computes the batch, so that its activations fit into modest memory."""
+    """The number of parts in which a CPU computes the batch, so that its activations need little memory."""
     return -(-len(batch.rows) * batch.length // _TOKENS_A_PART)
 
 
 def training_batches(
     lengths: Sequence[int] | np.ndarray, batch_size: int, max_length: int, *, seed: int, epoch: int
 ) -> list[Batch]:
-    """Every row once, in batches of rows of like length, in a random order."""
+    """Returns every row once, in batches of rows of similar length, in a random order."""
     random = np.random.default_rng([seed, epoch])
     sizes = np.asarray(lengths)
     order = random.permutation(len(sizes))
@@ -57,7 +57,7 @@ def training_batches(
     for start in range(0, len(order), pool_size):
         pool = order[start : start + pool_size]
         pool = pool[np.argsort(sizes[pool], kind="stable")]
-        # An incomplete batch falls on a random place among the lengths rather than always on the longest rows.
+        # The incomplete batch is at a random place among the lengths, not always at the longest rows.
         offset = int(random.integers(batch_size)) if len(pool) % batch_size else 0
         edges = [0, *range(offset or batch_size, len(pool), batch_size), len(pool)]
         batches += [pool[begin:end] for begin, end in itertools.pairwise(edges)]
@@ -66,7 +66,7 @@ def training_batches(
 
 
 def evaluation_batches(lengths: Sequence[int] | np.ndarray, batch_size: int, max_length: int) -> list[Batch]:
-    """Every row once, sorted by length."""
+    """Returns every row once, sorted by length."""
     sizes = np.asarray(lengths, np.int64)
     order = np.argsort(sizes, kind="stable")
     groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,4 +1,4 @@
-"""Token ids of many rows (`Encoded`), the arrays that a model reads, and what every tokenizer can do."""
+"""The token ids of many rows (`Encoded`), the arrays that a model reads, and the interface of every tokenizer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     pass
 
 Overflow = Literal["head", "tail", "head_tail"]
-"""Which pieces of a text that is too long are kept: the first, the last, or a quarter of the first and then the last."""
+"""The tokens that are kept of a text that is too long: the first, the last, or a quarter of the first and then the
+last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """Encoded rows, [CLS] and [SEP] included, one behind the other in one array.
+    """Encoded rows, including [CLS] and [SEP], one after the other in one array.
 
     Row i is `flat_ids[offsets[i]:offsets[i + 1]]`; its first `first_lengths[i]` ids ([CLS], the first text, [SEP]) are
-    segment 0, the rest segment 1. `truncated[i]` says whether pieces were cut off.
+    segment 0, the rest segment 1. `truncated[i]` says whether the row was truncated.
     """
 
     flat_ids: np.ndarray  # int32 [total]
@@ -41,7 +42,7 @@ class Encoded:
 def pad(
     encoded: Encoded, indices: Sequence[int] | np.ndarray, length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The rows at `indices` as `(input_ids, input_mask, segment_ids)`, each int32 [len(indices), length].
+    """Returns the rows at `indices` as `(input_ids, input_mask, segment_ids)`, each int32 [len(indices), length].
 
     Raises ValueError when a row is longer than `length`.
     """
@@ -59,7 +60,7 @@ def pad(
 
 
 class TextTokenizer(Protocol):
-    """What training and classifying ask of a tokenizer; `Tokenizer` and `WordTokenizer` are two."""
+    """The interface of a tokenizer for training and classifying. `Tokenizer` and `WordTokenizer` implement it."""
 
     vocabulary: tuple[str, ...]
     pad_id: int
@@ -76,7 +77,7 @@ class TextTokenizer(Protocol):
 
 
 def utf8(text: str) -> bytes:
-    """UTF-8 of a text, with U+FFFD for each lone surrogate (as browsers do; no device can be handed one)."""
+    """Returns UTF-8 of a text, with U+FFFD for each lone surrogate (as browsers do; no device can be handed one)."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -84,7 +85,7 @@ def utf8(text: str) -> bytes:
 
 
 def kept_pieces(pieces: list[int], count: int, overflow: Overflow) -> list[int]:
-    """At most `count` of the pieces. A quarter of head before the tail as in Sun et al. 2019, section 5.3.1."""
+    """Returns at most `count` of the tokens. A quarter of head before the tail as in Sun et al. 2019, section 5.3.1."""
     if len(pieces) <= count:
         return pieces
     head = {"head": count, "tail": 0, "head_tail": count // 4}[overflow]

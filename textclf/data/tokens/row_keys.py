@@ -1,7 +1,7 @@
-"""What a model reads of a row: texts in, one key a row out, equal exactly where the model cannot tell two rows apart.
+"""Makes a key for each row from its texts. Two keys are equal exactly if the model cannot distinguish the rows.
 
-Duplicates, contradictions, leaks and the groups that a split keeps together are found with these keys. Texts that differ
-in capitals or blanks only are the same to a model, and so are texts that differ only behind its last token.
+These keys are used to find duplicates, contradictions, leaks and the groups that a split keeps together. Texts that
+differ only in capitals or blanks are equal to a model, and so are texts that differ only after its last token.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from textclf.data.tokens.words import DELIMITER_PATTERN, device_splitter
 
 Texts = tuple[str, ...]
 
-# Rows that are tokenized at once: bounds the memory, whatever the size of the file.
+# Number of rows that are tokenized at once. This bounds the memory for files of any size.
 _BATCH = 4096
 
 _DIGEST_BYTES = 16
@@ -23,7 +23,7 @@ _DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class RowKeys:
-    """`keys` has one key a row; `unknown` tells which rows hold a word that the encoder does not know."""
+    """`keys` has one key per row. `unknown` marks the rows with a word that the encoder does not know."""
 
     keys: list[bytes]
     unknown: list[bool]
@@ -33,12 +33,12 @@ Reading = Callable[[Sequence[Texts]], RowKeys]
 
 
 def as_written(rows: Sequence[Texts]) -> RowKeys:
-    """Keys of the texts themselves, for callers that know of no model."""
+    """Returns keys of the texts themselves, for callers without a model."""
     return RowKeys([_digest("\0".join(row).encode("utf-8", "surrogatepass")) for row in rows], [False] * len(rows))
 
 
 def as_tokens(tokenizer: TextTokenizer, max_length: int, overflow: Overflow = "head") -> Reading:
-    """Keys of the token ids and segments, truncated as the model's input is."""
+    """Returns keys of the token ids and segments, truncated as the model's input is."""
 
     def read(rows: Sequence[Texts]) -> RowKeys:
         keys: list[bytes] = []
@@ -57,9 +57,9 @@ def as_tokens(tokenizer: TextTokenizer, max_length: int, overflow: Overflow = "h
 
 
 def as_words(max_length: int, lowercase: bool) -> Reading:
-    """Keys for averaged words, whose vocabulary is not known before the split.
+    """Returns keys for averaged words, whose vocabulary is not known before the split.
 
-    A mean does not depend on the order of the words, and punctuation is no word. `max_length` counts <START>.
+    A mean does not depend on the order of the words, and punctuation is not a word. `max_length` counts <START>.
     """
     split_words = device_splitter(DELIMITER_PATTERN)
 

@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary: `vocab.txt` in, checked tokens out."""
+"""Reads and checks a WordPiece vocabulary, `vocab.txt`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     pass
 import hashlib
 
-# Of the published multilingual vocabularies the largest has 5 MB, and no entry of theirs 100 characters.
+# The largest published multilingual vocabulary has 5 MB, and none of their entries has 100 characters.
 LARGEST_VOCABULARY = 32 * 2**20
 
 LONGEST_PIECE = 1000
@@ -23,7 +23,7 @@ _UNUSABLE = re.compile("[\\0\\n\\ud800-\\udfff]")
 
 
 def read_vocabulary(path: str | Path) -> list[str]:
-    """The entries of a vocab.txt, one a line. Raises EncoderError when it cannot be read or parsed."""
+    """Returns the entries of a vocab.txt, one per line. Raises EncoderError when it cannot be read or parsed."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(LARGEST_VOCABULARY + 1)
@@ -33,15 +33,16 @@ def read_vocabulary(path: str | Path) -> list[str]:
 
 
 def parse_vocabulary(data: bytes, source: str) -> list[str]:
-    """The entries of a vocabulary file's bytes; only line feeds separate them, and a carriage return before one goes.
+    """Returns the entries of a vocabulary file's bytes; only line feeds separate them, and a carriage return before a
+    line feed is removed.
 
     `source` names the file in errors. Raises EncoderError for text that is not UTF-8 or begins with a byte order mark,
-    for more than LARGEST_VOCABULARY bytes, and for empty lines: devices skip those, BERT's tokenizer counts them, and so
-    the ids after one would not agree.
+    for more than LARGEST_VOCABULARY bytes, and for empty lines: devices skip those, BERT's tokenizer counts them, and
+    so the ids after one would not agree.
     """
     if len(data) > LARGEST_VOCABULARY:
         raise EncoderError(
-            f"{source}: is longer than {LARGEST_VOCABULARY:,} bytes, which is no vocabulary; restore the original one"
+            f"{source}: is longer than {LARGEST_VOCABULARY:,} bytes, so it is not a vocabulary; restore the original vocabulary"
         )
     if data.startswith(codecs.BOM_UTF8):
         raise EncoderError(
@@ -59,14 +60,17 @@ def parse_vocabulary(data: bytes, source: str) -> list[str]:
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     if "" in lines:
         raise EncoderError(
-            f"{source}:{lines.index('') + 1}: the line is empty; expected one entry a line, because devices skip "
+            f"{source}:{lines.index('') + 1}: the line is empty; expected one entry per line, because devices skip "
             "empty lines and would number the entries after it differently. Restore the original vocabulary"
         )
     return checked_pieces(lines, source)
 
 
 def checked_pieces(pieces: list[str], source: str) -> list[str]:
-    """The same pieces; raises EncoderError for one that no text can hold or that a line of a vocab.txt cannot hold."""
+    """Returns the same entries.
+
+    Raises EncoderError for an entry that cannot be in a text or on a line of a vocab.txt.
+    """
     for line, piece in enumerate(pieces, 1):
         if len(piece) > LONGEST_PIECE:
             what = f"the entry has {len(piece):,} characters, and no word has over {LONGEST_PIECE:,}"
@@ -79,5 +83,5 @@ def checked_pieces(pieces: list[str], source: str) -> list[str]:
 
 
 def vocabulary_hash(vocabulary: Sequence[str]) -> str:
-    """SHA-256 of the pieces, one a line, in hexadecimal digits."""
+    """Returns the SHA-256 of the entries, one per line, in hexadecimal digits."""
     return hashlib.sha256("".join(f"{piece}\n" for piece in vocabulary).encode()).hexdigest()

@@ -1,12 +1,14 @@
-"""WordPiece, exactly as the runtimes on phones and in browsers do it: texts in, piece ids with [CLS] and [SEP] out.
+"""WordPiece exactly as the runtimes on phones and in browsers do it: takes texts and returns token ids with [CLS] and
+[SEP].
 
-`kind="device"` gives the ids that MediaPipe's TextClassifier and TensorFlow Lite's Task Library make of the same text;
-`kind="bert"` gives those of BERT's Python tokenizer, which folds all of Unicode and strips accents.
+`kind="device"` returns the ids that MediaPipe's TextClassifier and TensorFlow Lite's Task Library make of the same
+text; `kind="bert"` returns those of BERT's Python tokenizer, which lower-cases all of Unicode and strips accents.
 
-The device kind is code of our own. The `tokenizers` library cannot be told to lower-case ASCII only, to count bytes
-or to use the runtimes' version of Unicode, and made 34,000 SMS a second on one core of an AVX-512 server where this
-module made 230,000 (`sms_spam`, 79 characters on average, `encode`): natural text repeats itself, so what stands
-between two spaces is looked up in a cache and rarely split again. The first 3,612 SMS, the cache empty, went at 73,000.
+The device kind is implemented here. The `tokenizers` library cannot be told to lower-case ASCII only, to count bytes or
+to use the runtimes' version of Unicode, and made 34,000 SMS a second on one core of an AVX-512 server where this module
+made 230,000 (`sms_spam`, 79 characters on average, `encode`): natural text repeats itself, so the text between two
+spaces is looked up in a cache and rarely split again. With an empty cache, the first 3,612 SMS were tokenized at 73,000
+a second.
 
 What the runtimes do was read from their sources (`bert_tokenizer.h`, `bert_preprocessor_calculator.cc`,
 `bert_preprocessor.cc`, `regex_split.cc`, `wordpiece_tokenizer.cc`) and probed, with every code point and with 8,700
@@ -14,13 +16,13 @@ real and random texts, on mediapipe 1.2.2 and tflite-support 0.4.4 with a model 
 
 - the text ends at its first NUL; A-Z become a-z and nothing else is folded, stripped or normalised;
 - tab, line feed, form feed, carriage return and space separate words (vertical tab and the no-break space do not);
-- each ASCII symbol, Unicode punctuation mark and CJK ideograph is a word of its own;
-- a word of more than 100 bytes of UTF-8 is [UNK]; others are cut greedily, longest piece first, and are one [UNK]
-  as soon as some part of them is in no entry;
-- the first `max_length - 2` pieces are kept; positions after [SEP] hold id 0.
+- each ASCII symbol, Unicode punctuation mark and CJK ideograph is a separate word;
+- a word of more than 100 bytes of UTF-8 is [UNK]; other words are split greedily, longest entry first, and are
+  one [UNK] if some part of them is not in the vocabulary;
+- the first `max_length - 2` tokens are kept; positions after [SEP] have id 0.
 
 mediapipe 1.2.2 knows 14 punctuation marks (Balinese, Garay, Tulu-Tigalari, Kirat Rai and other rare scripts) that
-tflite-support 0.4.4 takes for letters; this module follows mediapipe.
+tflite-support 0.4.4 treats as letters; this module follows mediapipe.
 """
 
 from __future__ import annotations
@@ -47,14 +49,14 @@ MAX_WORD_CHARACTERS = 100
 
 SUFFIX_MARK = "##"
 
-# Bounds on what the cache keeps: about 30 MB when full, and no room for long chunks, which hardly ever come twice.
+# Bounds on the cache: about 30 MB when full, without long chunks, which rarely occur twice.
 CACHE_ENTRIES = 1 << 17
 
 CACHED_CHUNK_BYTES = 48
 
 BERT_BATCH = 4096
 
-# Lower case and white space in one pass: after it, words stand between single spaces.
+# Lower case and white space in one pass. Afterwards single spaces separate the words.
 _FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\t\n\f\r", b"abcdefghijklmnopqrstuvwxyz    ")
 
 # The delimiters outside ASCII that mediapipe 1.2.2 keeps as words (Python's own tables change with its version).
@@ -114,20 +116,20 @@ class Tokenizer:
             self._bert = _bert_tokenizer(ids, lowercase)
 
     def ids_added(self, texts: int) -> int:
-        """How many ids `encode` puts around the pieces of so many texts: [CLS], and a [SEP] after each."""
+        """Returns how many ids `encode` adds to the tokens of this many texts: [CLS], and a [SEP] after each."""
         return 1 + texts
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """The piece ids of each text, without [CLS] and [SEP] and not cut."""
+        """Returns the token ids of each text, without [CLS] and [SEP] and not truncated."""
         return list(self._iterate_pieces(texts))
 
     def encode(self, texts: Sequence[tuple[str, ...]], max_length: int, overflow: Overflow = "head") -> Encoded:
         """Rows of one or two texts as [CLS] first [SEP] or [CLS] first [SEP] second [SEP], at most `max_length` ids.
 
-        A text that is too long keeps the pieces that `overflow` says; of a pair the longer text loses pieces until both
-        fit, as in BERT's `_truncate_seq_pair`. Device runtimes always keep the head, and know
-        single texts only: a pair needs a runtime that sets segment ids.
-        Raises ValueError for rows of no or more than two texts, and for a `max_length` that holds no piece of each.
+        `overflow` says which tokens of a text that is too long are kept. In a pair, the longer text is truncated until
+        both fit, as in BERT's `_truncate_seq_pair`. Device runtimes always keep the head and accept single texts only:
+        a pair needs a runtime that sets segment ids. Raises ValueError for rows of no or more than two texts, and for a
+        `max_length` without room for a token of each.
         """
         widths = set(map(len, texts))
         if widths - {1, 2}:
@@ -172,7 +174,8 @@ class Tokenizer:
 
 
 def share_of_different_rows(vocabulary: Sequence[str], texts: Sequence[str]) -> float:
-    """The share (0 to 1) of texts that the device tokenizer and BERT's cut into different pieces; 0 for no texts."""
+    """Returns the fraction (0 to 1) of texts that the device tokenizer and BERT's split into different tokens; 0 for no
+    texts."""
     if not texts:
         return 0.0
     device = Tokenizer(vocabulary, "device").pieces(texts)
@@ -205,13 +208,14 @@ def _check_fit_for_devices(pad_id: int, lowercase: bool) -> None:
 
 
 def _lengths_of_pair(first: int, second: int, room: int) -> tuple[int, int]:
-    """What is left of two lengths when the longer (of equal ones the second) loses one until both fit into `room`."""
+    """Returns what is left of two lengths when the longer (of equal ones the second) loses one until both fit into
+    `room`."""
     kept_second = min(second, max(room // 2, room - first))
     return min(first, room - kept_second), kept_second
 
 
 class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
-    """What stands between two spaces (folded UTF-8) → its piece ids; found at first use, kept while there is room."""
+    """Maps the text between two spaces (normalised UTF-8) to its token ids. Filled at first use while there is room."""
 
     def __init__(self, ids: dict[str, int], unknown_id: int) -> None:
         super().__init__({b"": ()})
@@ -230,7 +234,7 @@ class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
         return pieces
 
     def _pieces_of_word(self, word: str) -> tuple[int, ...]:
-        # Before the vocabulary is asked: a vocabulary might hold an entry of more bytes, which devices never find.
+        # Before the look-up in the vocabulary: it might contain a longer entry, which devices never find.
         if len(word.encode()) > MAX_WORD_BYTES:
             return self._unknown
         vocabulary = self._vocabulary
@@ -253,7 +257,7 @@ class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
 
 
 def _bert_tokenizer(ids: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
-    """BERT's own steps: clean, lower-case and strip accents (of uncased vocabularies), split, cut."""
+    """The steps of BERT's tokenizer: clean, lower-case and strip accents (for uncased vocabularies), split into tokens."""
     import tokenizers
 
     bert = tokenizers.Tokenizer(

@@ -1,4 +1,4 @@
-"""Whole words, exactly as the runtimes' regex tokenizer splits them: texts in, <START> and word ids out.
+"""Splits texts into words exactly as the runtimes' regex tokenizer does, and returns <START> and word ids.
 
 What the runtimes do was read from MediaPipe's and tflite-support's sources (`regex_tokenizer.cc`,
 `regex_preprocessor_calculator.cc`, `regex_preprocessor.cc`, `vocab_utils.cc`) and tried on mediapipe 1.2.2 and
@@ -6,7 +6,7 @@ tflite-support 0.4.4:
 
 - the text ends at its first NUL (in tflite-support 0.4.4 alone, a NUL separates words); nothing is folded,
   lower-cased or normalised;
-- what the delimiter pattern, a regular expression of RE2, matches is dropped, and what stands between is a word;
+- the matches of the delimiter pattern, a regular expression of RE2, are dropped, and the text between them is a word;
 - a word that is not in the vocabulary, letter by letter, has the id of <UNKNOWN>;
 - where the vocabulary has <START>, its id comes first; the first `max_length` ids are kept, the rest of the input is
   filled with the id of <PAD>.
@@ -31,7 +31,7 @@ SPECIAL_WORDS = (PAD, START, UNKNOWN)
 
 # White space, control characters, symbols and punctuation of ASCII, Latin-1, and the blocks of general, of Chinese and
 # of full-width punctuation. Both apostrophes stay inside words, as do currency signs above Latin-1. The usual
-# [^\w\']+ cuts a word at every letter outside ASCII.
+# [^\w\']+ splits a word at every letter outside ASCII.
 DELIMITER_PATTERN = (
     r"[\x{00}-\x{26}\x{28}-\x{2F}\x{3A}-\x{40}\x{5B}-\x{5E}\x{60}\x{7B}-\x{A9}\x{AB}-\x{B4}\x{B6}-\x{B9}\x{BB}-\x{BF}"
     r"\x{D7}\x{F7}\x{2000}-\x{2018}\x{201A}-\x{206F}\x{3000}-\x{3004}\x{3008}-\x{3020}\x{3030}\x{FEFF}"
@@ -42,8 +42,8 @@ DELIMITER_PATTERN = (
 class WordTokenizer:
     """Texts to ids of `vocabulary`, whose entry i has id i.
 
-    Raises EncoderError for a vocabulary without <PAD> or <UNKNOWN>, and for a delimiter pattern that is no regular
-    expression of RE2, or that matches the empty text and would keep the runtimes busy for ever.
+    Raises EncoderError for a vocabulary without <PAD> or <UNKNOWN>, and for a delimiter pattern that is not a regular
+    expression of RE2, or that matches the empty text and would never let the runtimes finish.
     """
 
     kind = "regex"
@@ -62,15 +62,15 @@ class WordTokenizer:
         self._split = device_splitter(delimiter_pattern)
 
     def ids_added(self, texts: int) -> int:
-        """How many ids `encode` puts around those of the words."""
+        """Returns how many ids `encode` puts around those of the words."""
         return len(self._start)
 
     def words(self, text: str) -> list[str]:
-        """The words of a text."""
+        """Returns the words of a text."""
         return self._split(text)
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        """The word ids of each text, without <START> and not cut."""
+        """Returns the word ids of each text, without <START> and not truncated."""
         return list(self._iterate_pieces(texts))
 
     def encode(self, texts: Sequence[tuple[str, ...]], max_length: int, overflow: Overflow = "head") -> Encoded:
@@ -116,10 +116,11 @@ _SAMPLES = ("", "a", " ", "a b", "a\nb", "\n", "é", "1.", "中文")
 
 
 def device_splitter(pattern: str, seconds_a_text: float = 10.0) -> Callable[[str], list[str]]:
-    """What splits a text, up to its first NUL, into the words between delimiters, with the engine that runtimes use.
+    """Returns what splits a text, up to its first NUL, into the words between delimiters, with the engine that runtimes
+    use.
 
-    Raises EncoderError for a pattern that the engine refuses, or that matches nothing somewhere: there runtimes never end.
-    The returned function raises it for a text that takes more than `seconds_a_text` of processor time.
+    Raises EncoderError for a pattern that the engine refuses, or that matches nothing somewhere: there runtimes never
+    end. The returned function raises it for a text that takes more than `seconds_a_text` of processor time.
     """
     if pattern == DELIMITER_PATTERN:
         return lambda text: [word for word in _OWN_DELIMITERS.split(_until_nul(text).decode()) if word]
@@ -130,7 +131,7 @@ def device_splitter(pattern: str, seconds_a_text: float = 10.0) -> Callable[[str
 
 
 def _compiled(pattern: str) -> Any:
-    """An expression of RE2 with the options of tflite-support and MediaPipe: all defaults, in brackets of its own."""
+    """Returns an RE2 expression with the options of tflite-support and MediaPipe: all defaults, inside a group."""
     import re2
 
     if len(pattern) > _LONGEST_PATTERN:
@@ -157,7 +158,7 @@ def _compiled(pattern: str) -> Any:
 
 
 def _split(text: str, pattern: str, delimiters: Any, limit: float) -> list[str]:
-    """As RE2::FindAndConsume does it: behind each delimiter, what is left is a text of its own."""
+    """Splits as RE2::FindAndConsume does: after each delimiter, the rest is a new text."""
     content = _until_nul(text)
     left, words, begun, rounds = memoryview(content), [], time.thread_time(), 0
     while (found := delimiters.search(left)) is not None:
@@ -175,7 +176,7 @@ def _split(text: str, pattern: str, delimiters: Any, limit: float) -> list[str]:
                 f"{len(content):,} bytes; shorten the text"
             )
     words.append(bytes(left))
-    # Half of a character, which \C cuts off, is in no vocabulary.
+    # No vocabulary contains half of a character, which \C can split off.
     return [word.decode(errors="replace") for word in words if word]
 
 

@@ -1,7 +1,7 @@
-"""The forms in which people have a MobileBERT: a folder in any of them → an `EncoderCheckpoint`.
+"""Reads a MobileBERT from a folder in any supported format into an `EncoderCheckpoint`.
 
-A format is one module here with the members of `Format`, and one line in FORMATS. Formats are told apart by what a
-folder holds, never by its name.
+A format is a module here with the members of `Format`, and a line in FORMATS. The format is detected from the
+contents of a folder, never from its name.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from textclf.terminal.door import printable
 
 
 class Format(Protocol):
-    """What the module of a format offers.
+    """The members of the module of a format.
 
-    `HOLDS` says for messages what its folders hold.
+    `HOLDS` describes the contents of its folders for messages.
     """
 
     NAME: str
@@ -50,16 +50,16 @@ _NAMES_SHOWN = 8
 
 
 def read_encoder(path: Path) -> EncoderCheckpoint:
-    """The encoder in a folder, or in the only folder inside it, as archives often have it.
+    """Returns the encoder in a folder, or in the only folder inside it, as archives often have it.
 
-    Raises EncoderError where no format is recognised, or where the recognised one finds the encoder damaged.
+    Raises EncoderError if no format is detected, or if the encoder is damaged.
     """
     form, folder = _recognise(path)
     return form.read(folder)
 
 
 def read_facts(path: Path) -> EncoderFacts:
-    """What can be known of the encoder that `read_encoder` would read, without its weights.
+    """Returns facts about the encoder that `read_encoder` would read, without reading its weights.
 
     Raises EncoderError for a configuration or a vocabulary that `read_encoder` would refuse.
     """
@@ -68,18 +68,18 @@ def read_facts(path: Path) -> EncoderFacts:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary of the encoder that `read_encoder` would read, without its weights."""
+    """Returns the vocabulary of the encoder that `read_encoder` would read, without reading its weights."""
     form, folder = _recognise(path)
     return form.find_vocabulary(folder)
 
 
 def formats_understood() -> str:
-    """One sentence that names every format and what its folders hold."""
+    """Returns a sentence that names every format and the contents of its folders."""
     return "Understood are: " + "; ".join(f"{form.NAME} ({form.HOLDS})" for form in FORMATS)
 
 
 def _recognise(path: Path) -> tuple[Format, Path]:
-    """The format of a folder, and the folder inside it that is of this format."""
+    """Returns the format of a folder, and the folder inside it that is of this format."""
     if not path.exists():
         raise EncoderError(f"{path}: there is no such folder")
     if not path.is_dir():
@@ -103,7 +103,7 @@ def _recognise(path: Path) -> tuple[Format, Path]:
 
 
 def _search(path: Path) -> tuple[Path, Format | None]:
-    """The folder inside a folder that is of a known format, and that format."""
+    """Returns the folder inside a folder that is of a known format, and that format."""
     folder = path
     for _ in range(_NESTING):
         for form in FORMATS:

@@ -1,6 +1,7 @@
-"""What every format reader shares: stored arrays are matched with the ones that a configuration demands, then read.
+"""Functions for all format readers: they match stored arrays with those that a configuration requires, and read them.
 
-In: an index of the arrays in a file, by canonical name. Out: float32 arrays, or an error that names file, tensor, shapes.
+They take an index of the arrays in a file, by canonical name, and return float32 arrays, or raise an error that names
+the file, the tensor and the shapes.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ _LAYER = re.compile(r"encoder/layer_(\d+)/")
 _NETWORK = re.compile(r"encoder/layer_\d+/ffn_layer_(\d+)/")
 _NAMES_SHOWN = 3
 _MOST_PARAMETERS = 2_000_000_000
-# A number takes a byte or more of a file; compressed ones, or rows that share their numbers, may take less.
+# A number needs at least a byte of a file. Compressed numbers, or rows that share numbers, may need less.
 _MOST_NUMBERS_A_BYTE = 4
 _NUMBERS_BESIDES = 2**24
 
 
 @dataclass(frozen=True)
 class RawArray:
-    """An array as its file has it; `dtype` is the file's own word for its type. Shapes are known before any is read."""
+    """An array in its file. `dtype` is the file's name of its type. Shapes are known before any array is read."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -36,7 +37,8 @@ class RawArray:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array that lies in a file: its name there, its shape in our layout, and how to read it in that layout."""
+    """An array in a file: its name in the file, its shape in textclf's layout, and a function that reads it in this
+    layout."""
 
     stored_name: str
     shape: tuple[int, ...]
@@ -44,7 +46,7 @@ class StoredArray:
 
 
 def numpy_type(name: str) -> np.dtype:
-    """The little-endian type of that name, bfloat16 among them."""
+    """Returns the little-endian type of that name, bfloat16 among them."""
     if name == "bfloat16":
         import ml_dtypes
 
@@ -55,7 +57,8 @@ def numpy_type(name: str) -> np.dtype:
 def read_weights(
     config: MobileBertConfig, stored: Mapping[str, StoredArray], file: Path, file_bytes: int
 ) -> dict[str, np.ndarray]:
-    """Every array of `expected_shapes(config)` as float32, in that order; other arrays (heads, optimiser slots) are left.
+    """Returns every array of `expected_shapes(config)` as float32, in that order; other arrays (heads, optimiser slots)
+    are left.
 
     `file_bytes` is how large all files of the weights are. Raises EncoderError for an encoder array that is missing,
     misshapen, not finite or beyond what the configuration says, and for more numbers than such files can hold.
@@ -83,17 +86,18 @@ def read_weights(
 
 
 def count_layers(names: Mapping[str, StoredArray]) -> int:
-    """The number of transformer layers whose arrays occur among canonical names."""
+    """Returns the number of transformer layers whose arrays occur among canonical names."""
     return len({match.group(1) for name in names if (match := _LAYER.match(name))})
 
 
 def count_networks(names: Mapping[str, StoredArray]) -> int:
-    """The number of feed-forward networks a layer; the last one carries no number in its name."""
+    """Returns the number of feed-forward networks a layer; the last one carries no number in its name."""
     return len({match.group(1) for name in names if (match := _NETWORK.match(name))}) + 1
 
 
 def _check_counts(config: MobileBertConfig, stored: Mapping[str, StoredArray], file: Path) -> None:
-    """The configuration's numbers of layers and networks are those of the arrays; told before single names are missed."""
+    """Checks that the arrays have the numbers of layers and networks of the configuration, before single names are
+    missing."""
     counts = (
         ("num_hidden_layers", config.num_hidden_layers, count_layers(stored)),
         ("num_feedforward_networks", config.num_feedforward_networks, count_networks(stored)),
@@ -137,14 +141,14 @@ def _read_float32(stored: StoredArray, file: Path) -> np.ndarray:
     return array
 
 
-# A diagonal this many times larger than anything else in its column decides the column's scale.
+# A diagonal this many times larger than the rest of its column determines the column's scale.
 _DOMINANT = 2.0
 
 
 def dominant_diagonal(kernel: np.ndarray) -> np.ndarray | None:
-    """The diagonal of a square kernel [inputs, outputs] that is near a scaled identity, else None.
+    """Returns the diagonal of a square kernel [inputs, outputs] that is near a scaled identity, else None.
 
-    Eight bits that reach up to such a diagonal leave next to nothing for the rest of each column.
+    With such a diagonal, eight bits leave almost no precision for the rest of each column.
     """
     if kernel.shape[0] != kernel.shape[1]:
         return None

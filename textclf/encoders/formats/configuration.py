@@ -1,6 +1,7 @@
-"""From the settings that a JSON configuration carries to a MobileBertConfig, refusing by name what we cannot run.
+"""Reads a MobileBertConfig from the settings of a JSON configuration, and names the settings that textclf does not
+support.
 
-In: a `config.json` or `bert_config.json`, and the values that its writer leaves out. Out: a checked configuration.
+Takes a `config.json` or `bert_config.json` and the values that its writer omits, and returns a checked configuration.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from textclf.encoders.checkpoint import MobileBertConfig
 from textclf.errors import EncoderError
 
-# What the forward pass is built for; these settings have no field of their own in MobileBertConfig.
+# The settings that the forward pass supports. They have no field in MobileBertConfig.
 _ONLY_SUPPORTED: dict[str, Any] = {
     "hidden_act": "relu",
     "normalization_type": "no_norm",
@@ -26,7 +27,10 @@ _LONGEST_SHOWN = 80
 
 
 def read_json(file: Path, largest: int = 2**20) -> dict[str, Any]:
-    """A JSON object from a file of at most `largest` bytes; EncoderError with the position if it is none."""
+    """Returns a JSON object from a file of at most `largest` bytes.
+
+    Raises EncoderError with the position for other files.
+    """
     try:
         if file.stat().st_size > largest:
             raise EncoderError(f"{file}: is longer than {largest:,} bytes, expected a short JSON object; get it again")
@@ -50,15 +54,15 @@ def read_json(file: Path, largest: int = 2**20) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """A value as JSON has it, shortened for a message."""
+    """Returns a value as JSON has it, shortened for a message."""
     text = json.dumps(value)
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
 
 def make_config(settings: Mapping[str, Any], file: Path) -> MobileBertConfig:
-    """Settings under their original names → configuration; `file` is where they came from, for messages.
+    """Takes settings under their original names and returns a configuration. `file` is their source, for messages.
 
-    Raises EncoderError for a missing or ill-typed setting, and for variants that the forward pass does not have.
+    Raises EncoderError for a missing or ill-typed setting, and for variants that the forward pass does not support.
     """
     for key, supported in _ONLY_SUPPORTED.items():
         found = settings.get(key)
@@ -82,7 +86,7 @@ def make_config(settings: Mapping[str, Any], file: Path) -> MobileBertConfig:
 def _typed(settings: Mapping[str, Any], key: str, type_name: Any, file: Path) -> int | float | bool:
     value = settings.get(key)
     if key == "key_query_shared_bottleneck" and settings.get("use_bottleneck_attention") is True:
-        # Attention then reads the layer's own bottleneck, and a shared one, though some files hold it, is never used.
+        # Attention then reads the layer's bottleneck. A shared bottleneck, which some files contain, is never used.
         return False
     if type_name == "bool":
         if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What is known of an encoder before its weights are read: enough to choose a length and to check a recipe against it."""
+"""Facts about an encoder before its weights are read: enough to choose a length and to check a recipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textclf.recipe.settings import EncoderSettings
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """`longest` is the largest number of tokens that the encoder takes, `segments` how many texts it tells apart."""
+    """`longest` is the largest number of tokens that the encoder accepts, `segments` the number of texts in a row."""
 
     longest: int
     segments: int

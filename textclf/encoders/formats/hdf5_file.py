@@ -1,7 +1,7 @@
-"""Arrays in Keras' HDF5 weight files: names and shapes first, each array when it is asked for.
+"""Reads arrays of Keras' HDF5 weight files: names and shapes first, each array on demand.
 
-The HDF5 library is written in C and believes what a file says of itself: a damaged one can end or hang the process that
-reads it. So a process of its own reads the file and copies its arrays into a safetensors file, which is read here.
+The HDF5 library is written in C and trusts the file: a damaged file can crash or hang the process. Therefore a separate
+process reads the file and copies its arrays into a safetensors file, which is read here.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.errors import EncoderError
 
 _BEGINNING = b"\x89HDF\r\n\x1a\n"
-# Seconds at least, and bytes of the file for each second more.
+# The shortest time limit in seconds, and the bytes of the file for each additional second.
 LEAST_TIME = 60.0
 _BYTES_A_SECOND = 5_000_000
-# The copy is as large as the file, or as several such files where it is compressed.
+# The copy is as large as the file, or several times as large if the file is compressed.
 _MOST_TIMES_LARGER = 16
 _LEAST_COPY = 64 * 2**20
 _MEMORY_BESIDES = 2 * 2**30
@@ -32,7 +32,7 @@ _LONGEST_MESSAGE = 300
 
 
 def index_hdf5(files: Iterable[Path]) -> dict[str, RawArray]:
-    """The arrays of all files by their path inside the file. Links to other files are not followed.
+    """Returns the arrays of all files by their path inside the file. Links to other files are not followed.
 
     Raises EncoderError for a file that is damaged, incomplete or of another kind.
     """
@@ -44,7 +44,7 @@ def index_hdf5(files: Iterable[Path]) -> dict[str, RawArray]:
         with TemporaryDirectory(prefix="textclf-") as folder:
             copy = Path(folder) / "arrays.safetensors"
             _copy_guarded(file, copy)
-            # Read now, for the copy goes with its folder; each array is let go when nobody needs it any more.
+            # Read now, because the copy is deleted with its folder. Each array is freed when it is no longer needed.
             for name, array in index_safetensors([copy]).items():
                 arrays[name] = _in_memory(array.read())
     return arrays
@@ -81,7 +81,7 @@ def _damaged(file: Path, what: str) -> EncoderError:
     return EncoderError(f"{file}: cannot be read as HDF5 ({what}); it is damaged or incomplete, get it again")
 
 
-# --- In the process of its own ---------------------------------------------------------------------------------------
+# --- In the separate process ---------------------------------------------------------------------------------------
 
 
 def _copy(file: str, copy: str, most_bytes: int) -> None:
@@ -94,7 +94,7 @@ def _copy(file: str, copy: str, most_bytes: int) -> None:
 
     def add(name: str, item: Any) -> None:
         nonlocal total
-        # A dataset whose numbers lie in another file could make us read any file of this machine.
+        # A dataset with its numbers in another file could make this process read any file of this machine.
         if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual or item.dtype.kind not in "fiub":
             return
         total += item.nbytes
@@ -116,7 +116,7 @@ def _limit_memory(most_bytes: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or wanted < hard:
         resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
-    # A crash is an answer here, and not worth a file of this process's memory.
+    # A crash is an expected result here, so no core file is written.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -1,6 +1,8 @@
-"""A Hugging Face folder: `config.json`, a vocabulary, and weights in one of the forms that `transformers` has written.
+"""Reads a Hugging Face folder: `config.json`, a vocabulary, and weights in one of the formats that `transformers`
+writes.
 
-The weights may carry the prefix `mobilebert.` and the heads of a task. Dense kernels lie transposed in PyTorch's forms.
+The names of the weights may have the prefix `mobilebert.`, and there may be heads. PyTorch's formats store dense
+kernels transposed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from textclf.errors import EncoderError
 NAME = "hugging_face"
 HOLDS = "config.json of model_type mobilebert with model.safetensors (or shards), pytorch_model.bin or tf_model.h5"
 
-# transformers leaves out of config.json what equals its own defaults (MobileBertConfig in configuration_mobilebert.py).
+# transformers omits from config.json the settings with its default values (MobileBertConfig in configuration_mobilebert.py).
 _DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522,
     "embedding_size": 128,
@@ -46,7 +48,7 @@ _DEFAULTS: dict[str, Any] = {
     "use_bottleneck": True,
 }
 
-# In the order in which they are preferred; each may be split into shards that `<name>.index.json` lists.
+# In order of preference. Each may be split into shards that `<name>.index.json` lists.
 _WEIGHT_FORMS: tuple[tuple[str, Callable[[list[Path]], dict[str, RawArray]]], ...] = (
     ("model.safetensors", index_safetensors),
     ("pytorch_model.bin", index_pytorch),
@@ -61,7 +63,7 @@ _KERAS_PART = re.compile(r"(?:[^/]+/)*?(?P<rest>(?:embeddings|encoder|pooler)/.+
 
 
 def recognise(folder: Path) -> bool:
-    """Whether the folder has a `config.json` that names a kind of model, or one beside weights."""
+    """Returns whether the folder has a `config.json` that names a kind of model, or one beside weights."""
     config_file = folder / "config.json"
     if not config_file.is_file():
         return False
@@ -73,7 +75,7 @@ def recognise(folder: Path) -> bool:
 
 
 def read(folder: Path) -> EncoderCheckpoint:
-    """The encoder in a folder for which `recognise` is true."""
+    """Returns the encoder in a folder for which `recognise` is true."""
     config_file = folder / "config.json"
     settings = _settings(config_file)
     weights = _find_weights(folder)
@@ -83,18 +85,18 @@ def read(folder: Path) -> EncoderCheckpoint:
     for shard in shards:
         _refuse_pointer(shard)
     stored = _stored_arrays(index(shards))
-    # Only a head-less file that does not say is taken by what it holds: transformers' own default is true.
+    # Only for a file without a head and without this setting the contents decide: transformers' default is true.
     settings = {"classifier_activation": "pooler/dense/kernel" in stored, **settings}
     config = make_config(settings, config_file)
     arrays = read_weights(config, stored, file, sum(shard.stat().st_size for shard in shards))
     vocabulary = find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
-    # transformers masks with the least number that the type can hold; after softmax that is what -10000 is.
+    # transformers masks with the smallest number of the type. After softmax this is the same as -10000.
     return EncoderCheckpoint(config, arrays, vocabulary.pieces, vocabulary.do_lower_case, "additive", NAME, folder)
 
 
 def read_facts(folder: Path) -> EncoderFacts:
-    """What the configuration and the vocabulary tell."""
+    """Returns the facts in the configuration and the vocabulary."""
     config_file = folder / "config.json"
     if _find_weights(folder) is None:
         raise EncoderError(f"{folder}: has a config.json but no weights; expected {HOLDS}")
@@ -105,7 +107,7 @@ def read_facts(folder: Path) -> EncoderFacts:
 
 
 def _settings(config_file: Path) -> dict[str, Any]:
-    """The file's settings, completed with transformers' defaults; EncoderError for another kind of model."""
+    """Returns the file's settings, completed with transformers' defaults; EncoderError for another kind of model."""
     settings = read_json(config_file)
     model_type = settings.get("model_type", "mobilebert")
     if model_type != "mobilebert":
@@ -117,7 +119,7 @@ def _settings(config_file: Path) -> dict[str, Any]:
 
 
 def find_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary from `vocab.txt`, or else from `tokenizer.json`."""
+    """Returns the vocabulary from `vocab.txt`, or else from `tokenizer.json`."""
     file = folder / "vocab.txt"
     if file.is_file():
         pieces = read_vocabulary(file)
@@ -128,7 +130,7 @@ def find_vocabulary(folder: Path) -> Vocabulary:
 
 
 def canonical_name(name: str) -> str:
-    """A parameter's name in transformers' PyTorch or Keras form, without prefix → the original's name."""
+    """Returns the original's name of a parameter of transformers' PyTorch or Keras format, without prefix."""
     name = name.replace(".", "/").removesuffix(":0")
     if match := _EMBEDDING_TABLE.match(name):
         return f"embeddings/{match.group(1)}_embeddings"
@@ -140,7 +142,7 @@ def canonical_name(name: str) -> str:
 
 
 def _find_weights(folder: Path) -> tuple[Path, list[Path], Callable[[list[Path]], dict[str, RawArray]]] | None:
-    """The file that names the weights, the files that hold them, and their reader."""
+    """Returns the file that names the weights, the files that hold them, and their reader."""
     for name, index in _WEIGHT_FORMS:
         file, shard_list = folder / name, folder / f"{name}.index.json"
         if file.is_file():
@@ -172,7 +174,7 @@ def _shards(shard_list: Path) -> list[Path]:
 
 
 def _stored_arrays(raw: Mapping[str, RawArray]) -> dict[str, StoredArray]:
-    """The encoder's own arrays by canonical name, kernels as [inputs, outputs]; heads are left out."""
+    """Returns the encoder's arrays by canonical name, with kernels as [inputs, outputs] and without heads."""
     if any(name.endswith(":0") for name in raw):
         keras = {name: match["rest"] for name in raw if (match := _KERAS_PART.match(name))}
         return {canonical_name(rest): _as_is(name, raw[name]) for name, rest in keras.items()}
@@ -210,7 +212,8 @@ def _tokenizer_pieces(file: Path) -> list[str]:
 
 
 def _do_lower_case(folder: Path, vocabulary: list[str]) -> bool:
-    """What the tokenizer's files say, the first that does; else what the vocabulary looks like."""
+    """Returns whether text is lower-cased: from the first tokenizer file that has this setting, else from the
+    vocabulary."""
     for name, place in (("tokenizer_config.json", ("do_lower_case",)), ("tokenizer.json", ("normalizer", "lowercase"))):
         if (folder / name).is_file():
             setting: Any = read_json(folder / name, _LARGEST_LIST)

@@ -1,7 +1,7 @@
-"""The wire format of protocol buffers (protobuf.dev/programming-guides/encoding), read field by field.
+"""Reads the wire format of protocol buffers (protobuf.dev/programming-guides/encoding) field by field.
 
-In: the bytes of a message that nobody vouches for. Out: its fields, as views into these bytes: nothing is built from a
-message but what a reader asks for, and no length is believed that leads out of it.
+Takes the bytes of an untrusted message and returns its fields as views of these bytes. Only requested values are built,
+and lengths beyond the message are refused.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import struct
 from collections.abc import Iterator
 
 Value = int | memoryview
-"""Of a field: a whole number (varint), or the bytes of a text, message, packed list or number of fixed size."""
+"""The value of a field: a whole number (varint), or the bytes of a text, message, packed list or number of fixed size.
+"""
 
 _LONGEST_VARINT = 10
 
 
 class ProtobufError(ValueError):
-    """Bytes that are no protocol buffer, or not the one that was expected."""
+    """The bytes are not a protocol buffer, or not the expected one."""
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
-    """The numbers and values of a message's fields, in their order."""
+    """Yields the numbers and values of a message's fields, in their order."""
     position, end = 0, len(message)
     while position < end:
         key, position = varint(message, position)
@@ -42,7 +43,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
 
 
 def varint(data: memoryview, position: int) -> tuple[int, int]:
-    """The whole number at a position, and the position after it."""
+    """Returns the whole number at a position, and the position after it."""
     result = 0
     for index in range(_LONGEST_VARINT):
         if position >= len(data):
@@ -63,7 +64,7 @@ def messages(message: memoryview, number: int) -> Iterator[memoryview]:
 
 
 def message_in(message: memoryview, number: int) -> memoryview:
-    """The last value of such a field, or an empty one."""
+    """Returns the last value of such a field, or an empty value."""
     found = memoryview(b"")
     for value in messages(message, number):
         found = value

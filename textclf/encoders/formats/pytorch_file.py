@@ -1,8 +1,8 @@
-"""Arrays in PyTorch's `torch.save` files, in the zip form and in the older one, read without unpickling.
+"""Reads arrays of PyTorch's `torch.save` files, in the zip format and the older format, without unpickling.
 
-The list of tensors in such a file is a pickle, and unpickling runs whatever code a pickle names. Here its opcodes are
-interpreted by a small stack machine that builds numbers, strings, containers and tensor descriptions, imports nothing,
-calls nothing, and refuses every other name. PyPI has no kept reader that does this for both forms without torch.
+The list of tensors in such a file is a pickle, and unpickling runs any code that the pickle names. Here a small stack
+machine interprets its opcodes. It builds numbers, strings, containers and tensor descriptions, imports nothing, calls
+nothing, and refuses every other name. PyPI has no maintained reader that does this for both formats without torch.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from textclf.encoders.formats.arrays import RawArray, numpy_type
 from textclf.encoders.sources.archive import ShortReads
 from textclf.errors import EncoderError
 
-# torch/serialization.py: what the older form begins with, as pickles of a number each.
+# torch/serialization.py: the beginning of the older format, each a pickle of a number.
 _OLD_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _OLD_PROTOCOL = 1001
 _ZIP_BEGINNING = b"PK\x03\x04"
 _LARGEST_PICKLE = 16 * 2**20
-# An encoder's list of tensors takes some 30,000; each may make an object.
+# An encoder's list of tensors has about 30,000 opcodes; each may make an object.
 _MOST_OPCODES = 500_000
 _LARGEST_RANK = 8
 _LARGEST_NUMBER = 2**62
 
-# What reading damaged bytes raises; `zipfile` has several words for entries that it cannot read.
+# The exceptions for damaged bytes. `zipfile` has several for entries that it cannot read.
 _DAMAGE = (
     OSError,
     EOFError,
@@ -64,14 +64,14 @@ _STORAGE_TYPES = {
 
 @dataclass(frozen=True)
 class _Global:
-    """A name that the pickle asks for; it is compared, never looked up."""
+    """A name in the pickle. It is compared, never looked up."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """A run of numbers in the file that tensors are views of."""
+    """A sequence of numbers in the file. Tensors are views of it."""
 
     dtype: str
     key: str
@@ -89,13 +89,13 @@ class _Tensor:
 
 
 class _NotTensorsError(Exception):
-    """The pickle is malformed, or asks for something that a file of tensors does not need."""
+    """The pickle is malformed, or contains something that a file of tensors does not need."""
 
 
 def index_pytorch(files: Iterable[Path]) -> dict[str, RawArray]:
-    """The arrays of all files by name.
+    """Returns the arrays of all files by name.
 
-    Raises EncoderError for a file that is damaged, incomplete, of another kind, or that holds more than tensors.
+    Raises EncoderError for a file that is damaged, incomplete, of another kind, or that contains more than tensors.
     """
     arrays: dict[str, RawArray] = {}
     for file in files:
@@ -116,7 +116,7 @@ def index_pytorch(files: Iterable[Path]) -> dict[str, RawArray]:
 
 
 def _index_zip_form(file: Path) -> dict[str, RawArray]:
-    """A zip archive with `data.pkl` and one uncompressed entry for each storage, all in one folder."""
+    """Returns a zip archive with `data.pkl` and one uncompressed entry for each storage, all in one folder."""
     archive = zipfile.ZipFile(cast(Any, ShortReads(file)))
     pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
@@ -133,7 +133,7 @@ def _index_zip_form(file: Path) -> dict[str, RawArray]:
     def read_storage(storage: _Storage) -> np.ndarray:
         entry = archive.getinfo(f"{folder}data/{storage.key}")
         dtype = numpy_type(storage.dtype)
-        # PyTorch compresses nothing; what is compressed could expand without bound.
+        # PyTorch compresses nothing. A compressed entry could expand without bound.
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != storage.size * dtype.itemsize:
             raise ValueError(
                 f"storage {storage.key} has {entry.file_size} bytes, not {storage.size} × {dtype.itemsize}"
@@ -188,7 +188,7 @@ def _index_old_form(file: Path) -> dict[str, RawArray]:
 
 
 def _tensors(found: Any) -> dict[str, _Tensor]:
-    """The tensors of a state dict, or of the one inside `{"state_dict": …}` or `{"model": …}`."""
+    """Returns the tensors of a state dict, or of the one inside `{"state_dict": …}` or `{"model": …}`."""
     for key in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -225,11 +225,11 @@ def _reader(
     return read
 
 
-# The interpreter. `pickletools.genops` only splits a pickle into opcodes and arguments; all that happens is below.
+# The interpreter. `pickletools.genops` only splits a pickle into opcodes and arguments; everything else is below.
 
 
 class _Machine:
-    """The state of one pickle being interpreted: PyTorch's pickles need a stack, marks and a memory."""
+    """The state of a pickle that is being interpreted: PyTorch's pickles need a stack, marks and a memory."""
 
     def __init__(self, storages: dict[str, _Storage]) -> None:
         self.storages = storages
@@ -268,7 +268,7 @@ _IGNORED = frozenset(("PROTO", "FRAME"))
 
 
 class _Cautious:
-    """A stream that is not made to reserve room for as many bytes as a damaged length says."""
+    """A stream that does not reserve memory for a damaged length."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -282,7 +282,10 @@ class _Cautious:
 
 
 def _interpret(stream: BinaryIO, storages: dict[str, _Storage]) -> Any:
-    """The value of the pickle at the stream's position, which is then behind it; adds the storages that it names."""
+    """Returns the value of the pickle at the stream's position.
+
+    Afterwards the position is behind it. Adds the storages that it names.
+    """
     machine = _Machine(storages)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(Any, _Cautious(stream)))):
         if count > _MOST_OPCODES:
@@ -348,7 +351,7 @@ def _set_items(target: dict[Any, Any], items: list[Any]) -> None:
 
 
 def _make_storage(identity: Any) -> _Storage:
-    """What PyTorch's persistent ids say: ("storage", type, key, device, number of elements[, view])."""
+    """Returns the storage of a persistent id of PyTorch: ("storage", type, key, device, number of elements[, view])."""
     match identity:
         case ("storage", _Global(name), str(key), str(), int(size), *view) if (
             view in ([], [None]) and 0 <= size < _LARGEST_NUMBER
@@ -361,7 +364,7 @@ def _make_storage(identity: Any) -> _Storage:
 
 
 def _make(function: Any, arguments: Any) -> Any:
-    """Stands for the few calls that a file of tensors makes; none is carried out."""
+    """Represents the few calls in a file of tensors. None of them is executed."""
     if not isinstance(function, _Global):
         raise _NotTensorsError("has a malformed list of tensors")
     match function.name, arguments:
@@ -383,7 +386,7 @@ def _make(function: Any, arguments: Any) -> Any:
 
 
 def _checked(tensor: _Tensor) -> _Tensor:
-    """Raises unless every element lies inside the storage."""
+    """Raises an error unless every element is inside the storage."""
     numbers = (tensor.offset, *tensor.shape, *tensor.strides)
     plain = len(numbers) <= 1 + 2 * _LARGEST_RANK and all(
         isinstance(n, int) and 0 <= n < _LARGEST_NUMBER for n in numbers

@@ -1,4 +1,4 @@
-"""Arrays in `.safetensors` files, one or several shards: names and shapes first, each array when it is asked for."""
+"""Reads arrays of `.safetensors` files, one or several shards: names and shapes first, each array on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LARGEST_HEADER = 16 * 2**20
 
 
 def index_safetensors(files: Iterable[Path]) -> dict[str, RawArray]:
-    """The arrays of all files by name. The files are mapped into memory, and stay so while the result lives.
+    """Returns the arrays of all files by name. The files stay mapped into memory while the result is used.
 
     Raises EncoderError for a file that is damaged, incomplete or of another kind.
     """
@@ -39,7 +39,7 @@ def index_safetensors(files: Iterable[Path]) -> dict[str, RawArray]:
 
 
 def _check_header(file: Path) -> None:
-    """Raises for a list of tensors that is longer than the file, or than an encoder's can be."""
+    """Raises an error for a list of tensors that is longer than the file or than an encoder's list can be."""
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
     if size > min(_LARGEST_HEADER, file.stat().st_size - 8):

@@ -1,6 +1,6 @@
-"""What a `saved_model.pb` tells besides the weights, read without TensorFlow; no graph in it is ever run.
+"""Reads a `saved_model.pb`, except the weights, without TensorFlow. No graph in it is ever run.
 
-In: a SavedModel's folder. Out: its graphs, the constants on the way into each softmax, the vocabulary among its assets.
+Takes a SavedModel's folder and returns its graphs, the constants before each softmax, and the vocabulary in its assets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LARGEST_FILE = 512 * 2**20
 # The largest encoder's graph has some 50,000 nodes.
 _MOST_NODES = 500_000
 
-# Names are in alphabetical order, and this key begins with one of the first letters that a name can have.
+# Names are in alphabetical order, and this key starts with one of the first possible letters.
 _INDEX_BEGINNING = 64 * 2**20
 
 # Padding is masked with -10000 by the original and with -1e9 by later Keras layers; both are 0 after softmax.
@@ -47,7 +47,7 @@ _FLOAT, _BOOL = 1, 10
 
 @dataclass(frozen=True)
 class Node:
-    """An operation: its kind, what it reads, and the number that it is if it is a constant of one number."""
+    """An operation: its kind, its inputs, and its number if it is a constant of one number."""
 
     name: str
     kind: str
@@ -66,7 +66,7 @@ class MetaGraph:
 
 
 def read_meta_graphs(folder: Path) -> list[MetaGraph]:
-    """The graphs of a SavedModel (core/protobuf/saved_model.proto); EncoderError if the file is none."""
+    """Returns the graphs of a SavedModel (core/protobuf/saved_model.proto). Raises EncoderError for another file."""
     file = folder / FILE
     try:
         size = file.stat().st_size
@@ -100,7 +100,7 @@ def _bounded(found: Iterator[memoryview]) -> Iterator[memoryview]:
 
 
 def _node(message: memoryview) -> Node:
-    """A `NodeDef`: 1 name, 2 operation, 3 inputs, 5 attributes."""
+    """Returns a `NodeDef`: 1 name, 2 operation, 3 inputs, 5 attributes."""
     name = kind = ""
     inputs: list[str] = []
     attributes: list[memoryview] = []
@@ -118,7 +118,7 @@ def _node(message: memoryview) -> Node:
 
 
 def _constant(attributes: list[memoryview]) -> float | bool | None:
-    """The one number of the attribute `value`, an `AttrValue` whose field 8 is a `TensorProto`."""
+    """Returns the one number of the attribute `value`, an `AttrValue` whose field 8 is a `TensorProto`."""
     for entry in attributes:
         if bytes(message_in(entry, 1)) == b"value":
             return _scalar(message_in(message_in(entry, 2), 8))
@@ -156,9 +156,9 @@ def _tokenization_outputs(message: memoryview) -> dict[str, str]:
 
 
 def is_object_based(folder: Path) -> bool:
-    """Whether a SavedModel was written by TensorFlow 2: its variables then have a graph of objects among them.
+    """Returns whether a SavedModel was written by TensorFlow 2: its variables then have a graph of objects among them.
 
-    Told by the key in the variables' index, which needs no TensorFlow.
+    This is detected from the key in the variables' index, without TensorFlow.
     """
     index_file = folder / "variables" / "variables.index"
     if not index_file.is_file():
@@ -168,7 +168,7 @@ def is_object_based(folder: Path) -> bool:
 
 
 def read_mask_convention(meta_graph: MetaGraph, file: Path) -> MaskConvention:
-    """How padding is kept out of attention, told by the constants that enter the softmax of the attention layers."""
+    """Returns the mask of padding in attention, detected from the constants before the softmax of the attention layers."""
     found: set[MaskConvention] = set()
     for constants in softmax_constants(meta_graph):
         if any(constant <= _HIGHEST_ADDITIVE_MASK for constant in constants):
@@ -195,7 +195,7 @@ def softmax_constants(meta_graph: MetaGraph) -> list[set[float]]:
 
 
 def head_size(constants: Iterable[float]) -> int | None:
-    """The width of an attention head, from the factor 1/√width that scales its scores."""
+    """Returns the width of an attention head, from the factor 1/√width that scales its scores."""
     for constant in constants:
         if _SMALLEST_FACTOR < constant < 1:
             width = round(1 / constant**2)
@@ -205,14 +205,14 @@ def head_size(constants: Iterable[float]) -> int | None:
 
 
 def find_asset_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary among a SavedModel's assets: `vocab.txt`, or the only text file.
+    """Returns the vocabulary among a SavedModel's assets: `vocab.txt`, or the only text file.
 
-    The graph is not asked, as a TF1 Hub module names the file only as `SAVEDMODEL-ASSET`.
+    The graph is not used, because a TF1 Hub module names the file only as `SAVEDMODEL-ASSET`.
     """
     files = sorted((folder / "assets").glob("*.txt"))
     file = folder / "assets" / "vocab.txt" if len(files) != 1 else files[0]
     if not file.is_file():
-        raise EncoderError(f"{file}: is missing; put the encoder's vocabulary there, one piece a line")
+        raise EncoderError(f"{file}: is missing; put the encoder's vocabulary there, one entry per line")
     pieces = read_vocabulary(file)
     return Vocabulary(pieces, is_lower_cased(pieces), file)
 
@@ -221,7 +221,7 @@ def _constants_before(softmax: Node, by_name: dict[str, Node]) -> set[float]:
     constants: set[float] = set()
     waiting, seen = list(softmax.inputs), set()
     while waiting:
-        # An input is `node`, `node:0`, `node:output:0` in functions, or `^node` for one that only has to run before.
+        # An input is `node`, `node:0`, `node:output:0` in functions, or `^node` for a node that only has to run before.
         name = waiting.pop().partition(":")[0]
         node = by_name.get(name)
         if name in seen or node is None or node.kind in _PRODUCTS:

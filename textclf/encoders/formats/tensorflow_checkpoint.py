@@ -1,8 +1,9 @@
-"""Arrays in TensorFlow checkpoints, read without TensorFlow: names and shapes first, each array when it is asked for.
+"""Reads arrays of TensorFlow checkpoints without TensorFlow: names and shapes first, each array on demand.
 
-In: a checkpoint's prefix, the path without `.index`. Out: its arrays by name. The index is a table of LevelDB's form
-(tensorflow/core/lib/io/format.cc) of `BundleEntryProto` messages (core/protobuf/tensor_bundle.proto); the numbers lie
-in the `.data-…` files as they are. TensorFlow's own reader believes what a damaged file says of itself.
+Takes a checkpoint's prefix, the path without `.index`, and returns its arrays by name. The index is a table in
+LevelDB's format (tensorflow/core/lib/io/format.cc) of `BundleEntryProto` messages (core/protobuf/tensor_bundle.proto).
+The numbers are in the `.data-…` files without encoding. TensorFlow's reader is not used, because it trusts damaged
+files.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ _TYPES = {
 
 
 class _DamageError(ValueError):
-    """An index or a data file that is not what TensorFlow writes."""
+    """The index or a data file is not one that TensorFlow writes."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where an array lies: in which of the data files, from which byte on, how many; and its checksum."""
+    """The place of an array: the data file, the first byte, the number of bytes, and the checksum."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -69,7 +70,7 @@ class _Entry:
 
 
 def index_checkpoint(prefix: Path) -> dict[str, RawArray]:
-    """The arrays of a checkpoint by name.
+    """Returns the arrays of a checkpoint by name.
 
     Raises EncoderError for a checkpoint that is damaged, incomplete or of another kind.
     """
@@ -96,12 +97,12 @@ def index_checkpoint(prefix: Path) -> dict[str, RawArray]:
 
 
 def data_bytes(prefix: Path) -> int:
-    """The size of a checkpoint's data files."""
+    """Returns the size of a checkpoint's data files."""
     return sum(file.stat().st_size for file in prefix.parent.glob(f"{prefix.name}.data-*"))
 
 
 def _read_index(file: Path) -> tuple[int, dict[str, _Entry]]:
-    """The number of data files, and the arrays by name."""
+    """Returns the number of data files, and the arrays by name."""
     if file.stat().st_size > _LARGEST_INDEX:
         raise _DamageError(f"it is longer than {_LARGEST_INDEX:,} bytes")
     data = memoryview(file.read_bytes())
@@ -130,7 +131,7 @@ def _table(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     footer = data[-_FOOTER_BYTES:]
     _, position = _handle(footer, 0)
     index, _ = _handle(footer, position)
-    # Blocks follow each other: no honest index reads a byte twice.
+    # Blocks follow each other: a valid index reads no byte twice.
     total = 0
     for _, value in _block(data, index):
         handle, _ = _handle(value, 0)
@@ -147,7 +148,7 @@ def _handle(data: memoryview, position: int) -> tuple[tuple[int, int], int]:
 
 
 def _block(data: memoryview, handle: tuple[int, int]) -> Iterator[tuple[bytes, memoryview]]:
-    """The entries of a block; of each key only what differs from the key before is stored."""
+    """Yields the entries of a block. Each key stores only its difference from the key before."""
     offset, size = handle
     if offset + size + _TRAILER_BYTES > len(data) or size < 4:
         raise _DamageError("a block leads out of the file")
@@ -177,7 +178,8 @@ def _block(data: memoryview, handle: tuple[int, int]) -> Iterator[tuple[bytes, m
 
 
 def _number_of_shards(header: memoryview) -> int:
-    """Of a `BundleHeaderProto`: 1 is the number of data files, 2 the order of the bytes in a number (0 is little-endian)."""
+    """Checks a `BundleHeaderProto`: 1 is the number of data files, 2 the order of the bytes in a number (0 is
+    little-endian)."""
     shards = 0
     for number, value in fields(header):
         if number == 1:
@@ -220,9 +222,9 @@ def _dimension(message: memoryview) -> int:
 
 
 def _check_place(name: str, entry: _Entry, sizes: list[int | None]) -> None:
-    """Raises unless an array's bytes are as many as its shape needs, and lie inside its file."""
+    """Raises an error unless an array has as many bytes as its shape needs, inside its file."""
     if entry.shard >= len(sizes):
-        raise _DamageError(f"the tensor {name!r} lies in data file {entry.shard} of {len(sizes)}")
+        raise _DamageError(f"the tensor {name!r} is in data file {entry.shard} of {len(sizes)}")
     size = sizes[entry.shard]
     if size is not None and entry.offset + entry.size > size:
         raise _DamageError(
@@ -259,7 +261,7 @@ def _reader(name: str, entry: _Entry, file: Path) -> Callable[[], np.ndarray]:
 
 
 def _string(entry: _Entry, data: memoryview) -> np.ndarray:
-    """A text: its length, the length's checksum, and its bytes (tensor_bundle.cc, `ReadStringTensor`)."""
+    """Returns a text: its length, the length's checksum, and its bytes (tensor_bundle.cc, `ReadStringTensor`)."""
     if entry.shape:
         raise _DamageError("it is a list of texts")
     length, position = varint(data, 0)

@@ -1,6 +1,6 @@
-"""Variables under the original's names, and the configuration that their shapes tell.
+"""Finds variables by the original's names, and derives the configuration from their shapes.
 
-Used by the formats that carry no configuration file, or whose variables have the names of google-research's code.
+Used by formats without a configuration file, or with the variable names of google-research's code.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _ORIGINAL = re.compile(r"(?:.*/)?bert/((?:embeddings|encoder|pooler)/.+)$")
 
 
 def original_arrays(raw: Mapping[str, RawArray]) -> dict[str, StoredArray]:
-    """The encoder's own arrays by canonical name; heads are left out, optimiser slots keep a name that nothing asks for."""
+    """Returns the encoder's arrays by canonical name, without heads. Optimiser slots keep names that are never used."""
     matches = {name: match[1] for name in raw if (match := _ORIGINAL.match(name))}
     return {canonical: StoredArray(name, raw[name].shape, raw[name].read) for name, canonical in matches.items()}
 
 
 def settings_from_shapes(stored: Mapping[str, StoredArray]) -> dict[str, Any]:
-    """The settings that an encoder's arrays tell, those for which all arrays needed are there.
+    """Returns the settings that follow from an encoder's arrays, if all arrays for them are present.
 
     Not among them are the number of attention heads, activation, dropout and the use of the pooler.
     """
@@ -60,7 +60,10 @@ def settings_from_shapes(stored: Mapping[str, StoredArray]) -> dict[str, Any]:
 def facts_from_shapes(
     stored: Mapping[str, StoredArray], vocabulary: Vocabulary, prefix: Path, folder: Path
 ) -> EncoderFacts:
-    """What the shapes of the embeddings tell; raises EncoderError where they are not there, or the vocabulary does not fit."""
+    """Returns the settings that follow from the shapes of the embeddings.
+
+    Raises EncoderError if they are missing or the vocabulary does not match.
+    """
     settings = settings_from_shapes(stored)
     for key in ("vocab_size", "max_position_embeddings", "type_vocab_size"):
         if not settings.get(key):

@@ -1,7 +1,7 @@
-"""Our own form of an encoder: a folder with `config.json`, `encoder.safetensors` and `vocab.txt`; read and written here.
+"""Reads and writes textclf's format of an encoder: a folder with `config.json`, `encoder.safetensors` and `vocab.txt`.
 
-Arrays carry the canonical names of `expected_shapes`, as float32, float16, or int8 with a float32 companion
-`<name>:scale`; a value is then int8 · scale. A run folder of ours is read through the best checkpoint inside it.
+Arrays have the canonical names of `expected_shapes`, as float32, float16, or int8 with a float32 array `<name>:scale`;
+a value is then int8 · scale. In the folder of a run, the best checkpoint is read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary
 from textclf.errors import EncoderError
 
 NAME = "textclf"
-HOLDS = 'config.json with "format": "textclf-encoder", encoder.safetensors and vocab.txt, or a run folder of ours'
+HOLDS = (
+    'config.json with "format": "textclf-encoder", encoder.safetensors and vocab.txt, or the folder of a textclf run'
+)
 
 StoredType = Literal["float32", "float16", "int8"]
 
@@ -38,17 +40,17 @@ BEST_CHECKPOINT = Path("checkpoints/best")
 _FORMAT = "textclf-encoder"
 _VERSION = 1
 _SCALE_SUFFIX = ":scale"
-# Settings that every file of this format implies; written nowhere.
+# Settings of every file in this format. They are not written.
 _IMPLIED = {"hidden_act": "relu", "normalization_type": "no_norm", "trigram_input": True, "use_bottleneck": True}
 
 
 def recognise(folder: Path) -> bool:
-    """Whether the folder, or the best checkpoint of the run folder that it is, says that it is of this format."""
+    """Returns whether the folder, or the best checkpoint of a run folder, has this format."""
     return _encoder_folder(folder) is not None
 
 
 def read(folder: Path) -> EncoderCheckpoint:
-    """The encoder in a folder for which `recognise` is true."""
+    """Returns the encoder in a folder for which `recognise` is true."""
     place = _encoder_folder(folder) or folder
     weights_file = place / WEIGHTS_FILE
     config, mask_convention = _config(place)
@@ -63,7 +65,7 @@ def read(folder: Path) -> EncoderCheckpoint:
 
 
 def read_facts(folder: Path) -> EncoderFacts:
-    """What the configuration and the vocabulary tell."""
+    """Returns the facts in the configuration and the vocabulary."""
     place = _encoder_folder(folder) or folder
     (config, _), vocabulary = _config(place), find_vocabulary(place)
     check_vocabulary(vocabulary, config)
@@ -85,7 +87,7 @@ def _config(place: Path) -> tuple[MobileBertConfig, MaskConvention]:
 
 
 def find_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary of an encoder of this format, without its weights."""
+    """Returns the vocabulary of an encoder of this format, without its weights."""
     place = _encoder_folder(folder) or folder
     settings = read_json(place / CONFIG_FILE)
     do_lower_case = settings.get("do_lower_case")
@@ -95,10 +97,12 @@ def find_vocabulary(folder: Path) -> Vocabulary:
 
 
 def write_encoder(folder: Path, checkpoint: EncoderCheckpoint, dtype: StoredType = "float32") -> None:
-    """Writes an encoder in this format into `folder`, which is made where there is none; each file appears whole.
+    """Writes an encoder in this format into `folder`, which is made if it does not exist. Each file is written
+    completely or not at all.
 
     With int8, matrices are stored with one symmetric scale for each output (of kernels) or row (of embeddings), near
-    multiples of the identity as float16, and vectors stay float32. Raises EncoderError where float16 cannot hold a weight.
+    multiples of the identity as float16, and vectors stay float32. Raises EncoderError if float16 cannot represent a
+    weight.
     """
     from safetensors.numpy import save
 
@@ -119,7 +123,7 @@ def write_encoder(folder: Path, checkpoint: EncoderCheckpoint, dtype: StoredType
 
 
 def is_average_words(folder: Path) -> bool:
-    """Whether the folder is a run, or the best checkpoint of a run, of averaged words."""
+    """Returns whether the folder is a run, or the best checkpoint of a run, of averaged words."""
     return _folder_of(folder, AVERAGE_WORDS) is not None
 
 
@@ -128,7 +132,7 @@ def _encoder_folder(folder: Path) -> Path | None:
 
 
 def _folder_of(folder: Path, form: str) -> Path | None:
-    """The folder, or the best checkpoint in it, whose configuration says that it is of that format."""
+    """Returns the folder, or the best checkpoint in it, with a configuration of that format."""
     for place in (folder, folder / BEST_CHECKPOINT):
         config_file = place / CONFIG_FILE
         if config_file.is_file():
@@ -174,7 +178,7 @@ def _reader(name: str, raw: Mapping[str, RawArray], file: Path) -> Callable[[], 
 
 def _to_stored(name: str, array: np.ndarray, dtype: StoredType) -> dict[str, np.ndarray]:
     if dtype == "int8" and array.ndim == 2 and dominant_diagonal(array) is not None:
-        # Eight bits that reach up to the diagonal would leave nothing for the rest.
+        # With the diagonal, eight bits would leave no precision for the rest.
         dtype = "float16"
     if dtype == "int8" and array.ndim == 2:
         axis = 0 if name.endswith("/kernel") else 1

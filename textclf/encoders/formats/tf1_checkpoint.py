@@ -1,4 +1,5 @@
-"""A google-research checkpoint: `bert_config.json`, `vocab.txt` and a TensorFlow 1 checkpoint, as in the released archive."""
+"""Reads a google-research checkpoint: `bert_config.json`, `vocab.txt` and a TensorFlow 1 checkpoint, as in the released
+archive."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ CONFIG_FILE = "bert_config.json"
 VOCABULARY_FILE = "vocab.txt"
 _LONGEST_STATE = 2**20
 
-# What settings are when the file does not say (google-research mobilebert/modeling.py, `BertConfig`).
+# The defaults of settings that the file omits (google-research mobilebert/modeling.py, `BertConfig`).
 _DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -45,12 +46,12 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def recognise(folder: Path) -> bool:
-    """Whether a checkpoint lies in the folder itself (in SavedModels it lies one level down)."""
+    """Returns whether a checkpoint is in the folder itself (in SavedModels it is one level down)."""
     return bool(_prefixes(folder))
 
 
 def read(folder: Path) -> EncoderCheckpoint:
-    """The encoder in a folder for which `recognise` is true."""
+    """Returns the encoder in a folder for which `recognise` is true."""
     for file in (folder / CONFIG_FILE, folder / VOCABULARY_FILE):
         if not file.is_file():
             raise EncoderError(f"{file}: is missing beside the checkpoint; expected {HOLDS}")
@@ -64,7 +65,7 @@ def read(folder: Path) -> EncoderCheckpoint:
 
 
 def read_facts(folder: Path) -> EncoderFacts:
-    """What the configuration and the vocabulary tell."""
+    """Returns the facts in the configuration and the vocabulary."""
     config, vocabulary = _config(folder), find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
     return EncoderFacts(config.max_position_embeddings, config.type_vocab_size, vocabulary, folder)
@@ -78,7 +79,7 @@ def _config(folder: Path) -> MobileBertConfig:
 
 
 def find_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary beside the checkpoint; nothing there says whether it is lower-cased but itself."""
+    """Returns the vocabulary beside the checkpoint. Only its entries show whether it is lower-cased."""
     pieces = read_vocabulary(folder / VOCABULARY_FILE)
     return Vocabulary(pieces, is_lower_cased(pieces), folder / VOCABULARY_FILE)
 
@@ -88,7 +89,10 @@ def _prefixes(folder: Path) -> list[Path]:
 
 
 def _choose_prefix(folder: Path) -> Path:
-    """The only checkpoint, or the one that the file `checkpoint` names; the folder it names is the writer's, not ours."""
+    """Returns the only checkpoint, or the one that the file `checkpoint` names.
+
+    The folder in this file is the writer's and is ignored.
+    """
     prefixes = _prefixes(folder)
     if len(prefixes) == 1:
         return prefixes[0]

@@ -1,6 +1,7 @@
-"""A TF1 Hub module: a SavedModel with the signatures `tokens` and `tokenization_info` and the original's variable names.
+"""Reads a TF1 Hub module: a SavedModel with the signatures `tokens` and `tokenization_info` and the original's variable
+names.
 
-It carries no configuration: the arrays' shapes and the graph's constants tell it.
+It has no configuration: the configuration follows from the arrays' shapes and the graph's constants.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ _ACTIVATIONS = ("Relu", "Relu6", "Erf", "Elu", "Selu", "LeakyRelu", "Softplus")
 
 
 def recognise(folder: Path) -> bool:
-    """Whether the folder holds a SavedModel of TensorFlow 1."""
+    """Returns whether the folder holds a SavedModel of TensorFlow 1."""
     return (folder / FILE).is_file() and not is_object_based(folder)
 
 
 def read(folder: Path) -> EncoderCheckpoint:
-    """The encoder in a folder for which `recognise` is true."""
+    """Returns the encoder in a folder for which `recognise` is true."""
     file, prefix = folder / FILE, folder / "variables" / "variables"
     graph = _inference_graph(read_meta_graphs(folder))
     stored = original_arrays(index_checkpoint(prefix))
@@ -56,7 +57,7 @@ def read(folder: Path) -> EncoderCheckpoint:
 
 
 def read_facts(folder: Path) -> EncoderFacts:
-    """What the index of the variables and the vocabulary tell."""
+    """Returns the facts in the index of the variables and the vocabulary."""
     prefix = folder / "variables" / "variables"
     return facts_from_shapes(original_arrays(index_checkpoint(prefix)), find_vocabulary(folder), prefix, folder)
 
@@ -65,7 +66,7 @@ find_vocabulary = find_asset_vocabulary
 
 
 def _inference_graph(graphs: list[MetaGraph]) -> MetaGraph:
-    """The graph without tags, which has no dropout; a Hub module's other one is tagged `train`."""
+    """Returns the graph without tags, which has no dropout. The other graph of a Hub module is tagged `train`."""
     return min(graphs, key=lambda graph: len(graph.tags))
 
 
@@ -82,7 +83,7 @@ def _settings(graph: MetaGraph, stored: dict[str, StoredArray], file: Path) -> d
         **settings,
         "num_attention_heads": settings["intra_bottleneck_size"] // width,
         "hidden_act": activations[0] if len(activations) == 1 else activations or None,
-        # A pooler's arrays can be left over from pre-training; it is used where the graph has its activation.
+        # A pooler's arrays can remain from pretraining. The pooler is used only if the graph has its activation.
         "classifier_activation": "pooler/dense/kernel" in stored and "Tanh" in kinds,
         "attention_probs_dropout_prob": defaults.attention_probs_dropout_prob,
         "hidden_dropout_prob": defaults.hidden_dropout_prob,
@@ -90,7 +91,7 @@ def _settings(graph: MetaGraph, stored: dict[str, StoredArray], file: Path) -> d
 
 
 def _do_lower_case(graph: MetaGraph) -> bool | None:
-    """The constant behind the signature `tokenization_info`, if the module has one."""
+    """Returns the constant behind the signature `tokenization_info`, if the module has one."""
     output = graph.outputs.get("do_lower_case", "").partition(":")[0]
     for node in graph.parts[0]:
         if node.name == output:

@@ -1,7 +1,7 @@
-"""A TF2 SavedModel as TensorFlow's model garden exports it.
+"""Reads a TF2 SavedModel of TensorFlow's model garden.
 
-Its variables lie under keys that say nothing (`variables/17`); the object graph in the checkpoint has their names. The
-configuration is in the Keras metadata, and checked against the arrays.
+The keys of its variables have no meaning (`variables/17`); the object graph in the checkpoint has their names. The
+configuration is in the Keras metadata, and it is compared with the arrays.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _LONGEST_SETTINGS = 10_000
 _MOST_LAYERS = 1000
 _NETWORK = re.compile(r"ffn_layer_(\d+)/(\w+)$")
 
-# What the transformer layers' Keras metadata is called → the original's setting.
+# Names in the Keras metadata of the transformer layers → the original's setting.
 _METADATA = {
     "num_attention_heads": "num_attention_heads",
     "intermediate_act_fn": "hidden_act",
@@ -81,14 +81,14 @@ _METADATA = {
 
 
 def recognise(folder: Path) -> bool:
-    """Whether the folder holds a SavedModel of TensorFlow 2."""
+    """Returns whether the folder holds a SavedModel of TensorFlow 2."""
     return (folder / FILE).is_file() and is_object_based(folder)
 
 
 def read(folder: Path) -> EncoderCheckpoint:
-    """The encoder in a folder for which `recognise` is true."""
+    """Returns the encoder in a folder for which `recognise` is true."""
     file, prefix = folder / FILE, folder / "variables" / "variables"
-    # First of all, and not kept: a real one is half as large as the weights.
+    # Read first, and not kept: a real one is half as large as the weights.
     mask_convention = read_mask_convention(read_meta_graphs(folder)[0], file)
     raw = index_checkpoint(prefix)
     stored = _stored_arrays(raw, _variable_keys(raw, prefix), prefix)
@@ -104,7 +104,7 @@ def read(folder: Path) -> EncoderCheckpoint:
 
 
 def read_facts(folder: Path) -> EncoderFacts:
-    """What the index of the variables and the vocabulary tell."""
+    """Returns the facts in the index of the variables and the vocabulary."""
     prefix = folder / "variables" / "variables"
     raw = index_checkpoint(prefix)
     stored = _stored_arrays(raw, _variable_keys(raw, prefix), prefix)
@@ -115,9 +115,10 @@ find_vocabulary = find_asset_vocabulary
 
 
 def canonical_name(block: str, rest: str, last_network: int) -> str | None:
-    """A model garden name, cut into its block (`transformer_layer_3`) and the rest → the original's name, if it has one.
+    """Returns the original's name, if any, of a model garden name, split into its block (`transformer_layer_3`) and the
+    rest.
 
-    `last_network` is the number of the last feed-forward network, which carries none in the original.
+    `last_network` is the number of the last feed-forward network, which has no number in the original.
     """
     part, _, kind = rest.rpartition("/")
     if block == "pooler":
@@ -134,7 +135,7 @@ def canonical_name(block: str, rest: str, last_network: int) -> str | None:
 
 
 def _variable_keys(raw: Mapping[str, RawArray], prefix: Path) -> dict[str, str]:
-    """The variables' own names → their keys in the checkpoint, from the object graph that lies in the checkpoint itself."""
+    """Returns the names of the variables with their keys in the checkpoint, from the object graph in the checkpoint."""
     if OBJECT_GRAPH_KEY not in raw:
         raise EncoderError(
             f"{prefix}: has no object graph, so its variables have no names; export the SavedModel again"
@@ -159,7 +160,7 @@ def _variables(graph: memoryview) -> Iterator[tuple[str, str]]:
 
 
 def _stored_arrays(raw: Mapping[str, RawArray], keys: Mapping[str, str], prefix: Path) -> dict[str, StoredArray]:
-    """The encoder's own arrays by canonical name, those of the attention heads as matrices."""
+    """Returns the encoder's arrays by canonical name, with those of the attention heads as matrices."""
     matches = {name: match for name in keys if (match := _ENCODER_NAME.match(name))}
     numbers = [int(found[1]) for match in matches.values() if (found := _NETWORK.match(match[2].rpartition("/")[0]))]
     stored: dict[str, StoredArray] = {}
@@ -185,7 +186,7 @@ def _as_matrix(name: str, canonical: str, array: RawArray) -> StoredArray:
 
 
 def _settings(folder: Path, file: Path, stored: Mapping[str, StoredArray]) -> dict[str, Any]:
-    """What the arrays tell, completed and contradicted by nothing but the layers' Keras metadata."""
+    """Returns the configuration that follows from the arrays, completed and checked with the layers' Keras metadata."""
     layers = _layer_metadata(folder)
     if not layers:
         raise EncoderError(
@@ -204,7 +205,8 @@ def _settings(folder: Path, file: Path, stored: Mapping[str, StoredArray]) -> di
 
 
 def _layer_metadata(folder: Path) -> list[dict[str, Any]]:
-    """The Keras settings of each transformer layer: JSON inside `keras_metadata.pb`, before TF 2.5 in the SavedModel."""
+    """Returns the Keras settings of each transformer layer: JSON inside `keras_metadata.pb`, before TF 2.5 in the
+    SavedModel."""
     for file in (folder / _METADATA_FILE, folder / FILE):
         if not file.is_file():
             continue
@@ -228,6 +230,6 @@ def _settings_at(content: bytes, start: int) -> dict[str, Any] | None:
 
 
 def _do_lower_case(raw: Mapping[str, RawArray]) -> bool | None:
-    """The exporter's attribute of that name, if it has one."""
+    """Returns the exporter's attribute of that name, if it exists."""
     array = raw.get("do_lower_case/.ATTRIBUTES/VARIABLE_VALUE")
     return None if array is None or array.shape else bool(array.read())

@@ -1,1 +1,1 @@
-"""From what a recipe calls an encoder (a folder, an archive, a hub's handle, a URL) to a folder on this disk."""
+"""Finds the encoder that a recipe names (a folder, an archive, a hub's handle, a URL) as a folder on this disk."""

@@ -1,7 +1,7 @@
-"""Archives of encoders: tar (plain, gzip, bzip2, xz) and zip, told by their content.
+"""Unpacks archives of encoders: tar (plain, gzip, bzip2, xz) and zip. The format is detected from the content.
 
-In: an archive that nobody vouches for, and an empty folder. Out: its files in that folder and nowhere else, bounded in
-size and number; an archive that wants more is refused with the entry that does.
+Takes an untrusted archive and an empty folder, and writes the files into that folder only, with bounded size and
+number. An archive beyond these bounds is refused with the name of the entry.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_ENTRIES = 10_000
 
 _CHUNK = 2**20
 
-# Weights hardly shrink when they are packed; what grows a hundred times was made to fill a disk.
+# Compression hardly reduces weights. A file that expands a hundred times was made to fill a disk.
 _MOST_TIMES_LARGER = 100
 
 _LEAST_CONTENT = 64 * 2**20
@@ -46,7 +46,7 @@ _LONGEST_PATH = 1000
 
 _SHOWN_CHARACTERS = 100
 
-# What Windows takes for a device in every folder, whatever the ending.
+# Names of devices on Windows, in every folder and with every ending.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
 
 # No header of a tar archive is longer; a member's content is read in chunks.
@@ -58,7 +58,7 @@ _COMPRESSIONS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\
 
 _ZIP_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06")
 
-# What the libraries raise for damaged archives: their own words, and whatever a number that is none leads to.
+# The exceptions of the libraries for damaged archives, including those for invalid numbers.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -78,7 +78,7 @@ _DAMAGE = (
 
 
 class ShortReads(io.FileIO):
-    """A file that refuses the long read with which `zipfile` would follow an enormous list of entries."""
+    """A file that refuses the long read of `zipfile` for an enormous list of entries."""
 
     def read(self, size: int | None = -1) -> bytes:
         left = os.fstat(self.fileno()).st_size - self.tell()
@@ -88,7 +88,7 @@ class ShortReads(io.FileIO):
 
 
 def is_archive(file: Path) -> bool:
-    """Whether a file begins as an archive does that `extract` knows."""
+    """Returns whether a file begins like an archive that `extract` supports."""
     with file.open("rb") as stream:
         beginning = stream.read(_TAR_MAGIC_OFFSET + 5)
     return beginning.startswith((*_COMPRESSIONS, *_ZIP_BEGINNINGS)) or beginning[_TAR_MAGIC_OFFSET:] == b"ustar"
@@ -97,8 +97,8 @@ def is_archive(file: Path) -> bool:
 def extract(archive: Path, folder: Path) -> None:
     """Unpacks files and folders into `folder`, which is made, without their owners and permissions.
 
-    Raises EncoderError for a damaged archive, one with links or special files, one whose entries lead out of the folder,
-    and one that holds more than LARGEST_CONTENT bytes or MOST_ENTRIES entries.
+    Raises EncoderError for a damaged archive, for links or special files, for entries outside the folder, and for more
+    than LARGEST_CONTENT bytes or MOST_ENTRIES entries.
     """
     with archive.open("rb") as stream:
         is_zip = stream.read(4) in _ZIP_BEGINNINGS
@@ -113,7 +113,7 @@ def extract(archive: Path, folder: Path) -> None:
             f"{archive}: cannot be unpacked ({what}); it is damaged or incomplete, get the archive again"
         ) from error
     except OSError as error:
-        # A decompressor's word for damage has no number; nor is a place before the beginning of a file the disk's fault.
+        # An OSError of a decompressor for damage has no number, and a position before the start of a file is not a disk error.
         if error.errno not in (None, errno.EINVAL):
             raise
         raise EncoderError(
@@ -130,7 +130,7 @@ def _write(entries: Iterator[tuple[str, IO[bytes] | None]], folder: Path, archiv
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, stream) in enumerate(entries, 1):
         if number > MOST_ENTRIES:
-            raise EncoderError(f"{archive}: holds more than {MOST_ENTRIES:,} entries; that is no encoder")
+            raise EncoderError(f"{archive}: holds more than {MOST_ENTRIES:,} entries; this is not an encoder")
         target = folder / _safe_path(name, archive)
         try:
             (target.parent if stream else target).mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def _write(entries: Iterator[tuple[str, IO[bytes] | None]], folder: Path, archiv
 
 
 def _safe_path(name: str, archive: Path) -> PurePosixPath:
-    """An entry's name as a path below the folder; back-slashes, drives and devices count as they do on Windows."""
+    """Returns an entry's name as a path below the folder; back-slashes, drives and devices count as they do on Windows."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\0" in name or (path.parts and ":" in path.parts[0]):
         raise EncoderError(
@@ -174,7 +174,7 @@ def _shown(name: str) -> str:
 
 def _too_large(archive: Path, most: int | None = None) -> EncoderError:
     return EncoderError(
-        f"{archive}: unpacks to more than {LARGEST_CONTENT if most is None else most:,} bytes; that is no encoder"
+        f"{archive}: unpacks to more than {LARGEST_CONTENT if most is None else most:,} bytes; this is not an encoder"
     )
 
 
@@ -208,7 +208,7 @@ def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                     yield entry.name, content.extractfile(entry)
                 else:
                     raise _not_a_file(entry.name, archive)
-        # `tarfile` takes a damaged header for the end, and stops before the checksum of the compression.
+        # `tarfile` treats a damaged header as the end, and stops before the checksum of the compression.
         if bounded.last.strip(b"\0"):
             raise tarfile.ReadError("damaged header")
         while bounded.read(_CHUNK):
@@ -225,12 +225,13 @@ def _decompressed(archive: Path) -> Iterator[IO[bytes]]:
 
 
 class _Bounded:
-    """A stream that ends a bomb early: it neither goes beyond the largest content nor reads a huge header at once."""
+    """A stream that stops decompression bombs early: it ends at the largest content and never reads a huge header at
+    once."""
 
     def __init__(self, stream: IO[bytes], archive: Path) -> None:
         self._stream = stream
         self._archive = archive
-        # Beside the contents there are headers, padded to blocks of 512 bytes, several for an entry.
+        # In addition to the contents there are headers, padded to blocks of 512 bytes, several per entry.
         self._end = LARGEST_CONTENT + MOST_ENTRIES * 4096
         self.last = b""
 

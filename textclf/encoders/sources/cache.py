@@ -1,7 +1,7 @@
-"""The folder where fetched and unpacked encoders are kept, shared by all processes of a user.
+"""The folder of downloaded and unpacked encoders, which all processes of a user share.
 
-In: a name, and how to make what has that name. Out: a complete folder; one process makes it while others wait, and an
-unfinished one is never taken for complete.
+Takes a name and a function that makes the contents, and returns a complete folder. One process makes it while others
+wait. An unfinished folder is never treated as complete.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _forbidden: ContextVar[bool] = ContextVar("_forbidden", default=False)
 
 @contextmanager
 def offline(forbidden: bool = True) -> Iterator[None]:
-    """Keeps the code inside from the network; with `forbidden` false nothing changes."""
+    """Code inside does not use the network. If `forbidden` is false, nothing changes."""
     token = _forbidden.set(forbidden or _forbidden.get())
     try:
         yield
@@ -55,17 +55,17 @@ def offline(forbidden: bool = True) -> Iterator[None]:
 
 
 def is_offline() -> bool:
-    """Whether the network must not be touched: inside `offline`, or by the variable `TEXTCLF_OFFLINE`."""
+    """Returns whether the network must not be touched: inside `offline`, or by the variable `TEXTCLF_OFFLINE`."""
     return _forbidden.get() or os.environ.get("TEXTCLF_OFFLINE", "").lower() in _TRUE
 
 
 def offline_variables() -> dict[str, str]:
-    """The environment variables that keep a child process from the network where this one is kept from it."""
+    """Returns the environment variables that switch off the network in a child process if it is off in this process."""
     return {"TEXTCLF_OFFLINE": "1"} if is_offline() else {}
 
 
 def entry_name(readable: str, identity: str) -> str:
-    """A folder's name that people can read, made unique by a hash of what identifies its content."""
+    """Returns a readable name of a folder, made unique by a hash of the identity of its content."""
     return f"{_slug(readable)}-{hashlib.sha256(identity.encode()).hexdigest()[:_HASH_DIGITS]}"
 
 
@@ -74,7 +74,7 @@ def _slug(readable: str) -> str:
 
 
 def cached(name: str) -> Path | None:
-    """The complete folder of that name, if there is one."""
+    """Returns the complete folder of that name, if there is one."""
     folder = cache_folder() / "encoders" / name
     with _accessing(folder):
         _refuse_link(folder)
@@ -82,7 +82,7 @@ def cached(name: str) -> Path | None:
 
 
 def cached_versions(readable: str) -> list[str]:
-    """What followed `readable/` in the readable names of the complete folders."""
+    """Returns the part after `readable/` in the readable names of the complete folders."""
     folder = cache_folder() / "encoders"
     pattern = re.compile(rf"{re.escape(_slug(readable))}-(.+)-[0-9a-f]{{{_HASH_DIGITS}}}")
     with _accessing(folder):
@@ -91,9 +91,9 @@ def cached_versions(readable: str) -> list[str]:
 
 
 def make_cached(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder of that name; if there is none, `make` fills an empty one that is then renamed to it.
+    """Returns the folder of that name; if there is none, `make` fills an empty one that is then renamed to it.
 
-    Raises EncoderError where the cache cannot be written.
+    Raises EncoderError if the cache cannot be written.
     """
     if found := cached(name):
         return found
@@ -104,7 +104,7 @@ def make_cached(name: str, make: Callable[[Path], None]) -> Path:
         with _lock(folder.with_name(f".{name}.lock"), name):
             if folder.is_dir():
                 return folder
-            # Only a process that was killed leaves one: the lock is ours.
+            # Only a killed process leaves an unfinished folder, because this process holds the lock.
             _remove(unfinished)
             unfinished.mkdir()
             try:
@@ -116,7 +116,7 @@ def make_cached(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def remember(name: str, text: str) -> None:
-    """Keeps a line of text under a name that `entry_name` made."""
+    """Stores a line of text under a name that `entry_name` made."""
     folder = cache_folder() / "names"
     with _accessing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def remember(name: str, text: str) -> None:
 
 
 def remembered(name: str) -> str | None:
-    """What was kept under that name."""
+    """Returns the text that was stored under that name."""
     file = cache_folder() / "names" / name
     try:
         return None if file.is_symlink() else file.read_text(encoding="utf-8")
@@ -134,7 +134,7 @@ def remembered(name: str) -> str | None:
 
 
 def downloads_folder() -> Path:
-    """Where unfinished transfers wait to be continued; made where there is none."""
+    """Returns the folder of unfinished transfers, which is made if it does not exist."""
     folder = cache_folder() / "downloads"
     with _accessing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,8 @@ def _remove(unfinished: Path) -> None:
 
 
 def _refuse_link(path: Path) -> None:
-    """Nothing in the cache is a link; through one that somebody else made, other folders would be read or written."""
+    """Raises EncoderError for a link in the cache: through a link of somebody else, other folders would be read or
+    written."""
     if path.is_symlink():
         raise EncoderError(f"{path}: is a symbolic link, which textclf never makes in its cache; remove it")
 

@@ -1,7 +1,7 @@
-"""One file over HTTP onto the disk: streamed, resumed after a break, and checked; no answer is believed unchecked.
+"""Downloads a file over HTTP: streams it to disk, resumes after a break, and checks it. No answer is trusted unchecked.
 
-In: a URL and where the file shall stand. Out: the file, whole, and its SHA-256; or an error that says what to do instead.
-Proxies are taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, certificates as the library `requests` does.
+Takes a URL and the path of the file, and returns its SHA-256 when it is complete, or raises an error that says what to
+do. Proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, certificates from the library `requests`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _MOST_FAILURES = 5
 
 _LONGEST_PAUSE = 60.0
 
-TIMEOUTS = (10, 15)  # seconds to connect, and between two pieces of the answer
+TIMEOUTS = (10, 15)  # seconds to connect, and between two parts of the answer
 
-# Seconds for all headers of an answer, and for each chunk of its body: slower than about 1 kB a second is no transfer.
+# Seconds for all headers of an answer, and for each chunk of its body. Slower than about 1 kB a second counts as broken.
 SECONDS_FOR_HEADERS = 15.0
 
 SECONDS_A_CHUNK = 12.0
@@ -49,7 +49,7 @@ _TOO_SLOW = "the server is too slow: it sends less than 1 kB a second"
 
 LONGEST_TRANSFER = 6 * 3600.0
 
-# What an attempt must bring for the failures before it to be forgotten.
+# The bytes that an attempt must transfer to reset the count of failures.
 _LEAST_PROGRESS = 2**14
 
 _MOST_REDIRECTS = 10
@@ -82,7 +82,7 @@ Digests = dict[str, bytes]
 
 
 class ServerRefusalError(EncoderError):
-    """An answer that ends the matter: `status` is its HTTP status, `code` what a hub calls the reason, or nothing."""
+    """A final answer: `status` is its HTTP status, `code` the reason of a hub, if any."""
 
     def __init__(self, message: str, status: int, code: str) -> None:
         super().__init__(message)
@@ -91,18 +91,18 @@ class ServerRefusalError(EncoderError):
 
 
 class UnreachableError(EncoderError):
-    """A server that could not be asked or was out of order: what was fetched before may serve."""
+    """The server cannot be reached or does not work. An earlier download may be used."""
 
 
 class _UnacceptableError(EncoderError):
-    """What arrived can never be the file; nothing of it is kept."""
+    """The received data cannot be the file. Nothing of it is kept."""
 
 
 class _InterruptedError(Exception):
-    """The transfer broke in a way that may not happen again.
+    """The transfer broke, but another attempt may succeed.
 
-    `failures` is what it counts towards giving up, `pause` how many seconds the server asked to wait; `slow` ones count
-    even when some bytes arrived.
+    `failures` is the number of failures that it counts as, `pause` how many seconds the server asked to wait; `slow`
+    ones count even when some bytes arrived.
     """
 
     def __init__(self, what: str, failures: int = 1, pause: float | None = None, slow: bool = False) -> None:
@@ -115,7 +115,7 @@ class _InterruptedError(Exception):
 def published_digests(responses: Sequence[Response]) -> Digests:
     """Of the last answer: Google Cloud Storage's `x-goog-hash`, RFC 9530's `Repr-Digest`, RFC 3230's `Digest`.
 
-    Raises ValueError for a digest that is none.
+    Raises ValueError for an invalid digest.
     """
     found: Digests = {}
     for header in ("x-goog-hash", "Repr-Digest", "Digest"):
@@ -140,10 +140,10 @@ def download(
     digests: Callable[[Sequence[Response]], Digests] = published_digests,
     largest: int | None = None,
 ) -> str:
-    """Fetches `url` into `file` and returns its SHA-256 in hexadecimal digits; `name` is what the user knows it by.
+    """Fetches `url` into `file` and returns its SHA-256 in hexadecimal digits; `name` is its name for the user.
 
-    A transfer that broke off in an earlier process continues where it ended, if the server's file is still the same. The
-    result is compared with `sha256`, with the published length and with what `digests` finds in the answers, the
+    A transfer that broke off in an earlier process continues where it ended, if the server's file is still the same.
+    The result is compared with `sha256`, with the published length and with what `digests` finds in the answers, the
     redirects first. Nothing is kept of a file that is longer than `largest` (default: LARGEST_CONTENT) or differs from
     what was published.
 
@@ -163,7 +163,7 @@ def download(
             part.remove()
             raise
         except _InterruptedError as error:
-            # A line that keeps breaking but makes progress still gets there.
+            # A connection that keeps breaking but makes progress still succeeds.
             progressed = part.size >= farthest + _LEAST_PROGRESS and not error.slow
             failures = error.failures if progressed else failures + error.failures
             farthest = max(farthest, part.size)
@@ -175,13 +175,13 @@ def download(
 
 
 class _Part:
-    """An unfinished file, and beside it what is needed to go on with it later."""
+    """An unfinished file, with the data that is needed to resume it later."""
 
     def __init__(self, file: Path, url: str) -> None:
         self.file = file
         self.path = file.with_name(f"{file.name}.part")
         self._state_file = file.with_name(f"{file.name}.part.json")
-        # An address may hold a signature or a password; the note that stays on the disk shall not.
+        # An address may contain a signature or a password, which must not stay on the disk.
         self._address = hashlib.sha256(url.encode()).hexdigest()
         self.length: int | None = None
         self.digests: Digests = {}
@@ -193,7 +193,7 @@ class _Part:
                 self.validator = state["validator"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
-        # Nothing is written through a link that somebody else put here.
+        # Nothing is written through a link of somebody else.
         if self.validator is None or self.path.is_symlink():
             self.restart(None)
 
@@ -202,7 +202,7 @@ class _Part:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def restart(self, validator: str | None) -> None:
-        """Begins again from nothing; `validator` is how the server names this version of its file."""
+        """Starts again from nothing. `validator` is the server's name of this version of its file."""
         self.remove()
         self.path.open("xb").close()
         self.validator = validator
@@ -227,7 +227,7 @@ def _transfer(
     largest: int,
     ends: float,
 ) -> None:
-    """One request with its redirects, and as much of the file as it gives."""
+    """Sends one request, follows its redirects, and stores as much of the file as arrives."""
     # Not decoded on the way: a resumed transfer continues the bytes as they were sent, and the digests are over them.
     headers["Accept-Encoding"] = "identity"
     part.resumed = part.size > 0 and part.validator is not None
@@ -266,7 +266,8 @@ def _transfer(
 
 
 def _responses(session: Session, patience: Patience, url: str, headers: dict[str, str], name: str) -> list[Response]:
-    """The answers to a request: the redirects in their order, each checked before it is followed, then the last one."""
+    """Returns the answers to a request: the redirects in their order, each checked before it is followed, then the last
+    one."""
     responses: list[Response] = []
     while True:
         patience.allow(SECONDS_FOR_HEADERS)
@@ -280,18 +281,18 @@ def _responses(session: Session, patience: Patience, url: str, headers: dict[str
         following = urljoin(response.url, target)
         _check_redirect(response.url, following, name)
         if _origin(following) != _origin(response.url):
-            # An account is shown to the server that it belongs to, and to no other.
+            # An account is sent only to the server that it belongs to.
             headers = {key: value for key, value in headers.items() if key.lower() not in ("authorization", "cookie")}
         response.close()
         url = following
 
 
 def _check_redirect(url: str, target: str, name: str) -> None:
-    """Raises for a redirect that leaves HTTP, or that leaves https."""
+    """Raises an error for a redirect that leaves HTTP, or that leaves https."""
     parts = urlsplit(target)
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.scheme.lower() not in ("http", "https") or not parts.netloc:
-        raise EncoderError(f"{name}: leads to {place!r}, which is no web address; check the address, or {INSTEAD}")
+        raise EncoderError(f"{name}: leads to {place!r}, which is not a web address; check the address, or {INSTEAD}")
     if urlsplit(url).scheme.lower() == "https" and parts.scheme.lower() != "https":
         raise EncoderError(
             f"{name}: leads from https to {place!r}, where anybody on the way could change it; check the address, or"
@@ -306,7 +307,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 @contextmanager
 def _translated(name: str, patience: Patience) -> Iterator[None]:
-    """Gives the errors of the HTTP libraries our words."""
+    """Translates errors of the HTTP libraries."""
     import requests
     from urllib3.exceptions import HTTPError
 
@@ -336,7 +337,7 @@ def _translated(name: str, patience: Patience) -> Iterator[None]:
 
 
 def _check_answer(response: Response, name: str) -> None:
-    """Raises unless the server sends the file, or the rest of it."""
+    """Raises an error unless the server sends the file, or the rest of it."""
     status = f"{response.status_code} {response.reason}".strip()
     code = response.headers.get("X-Error-Code", "")
     if response.status_code in _ABSENT:
@@ -361,12 +362,12 @@ def _digests_of(responses: Sequence[Response], digests: Callable[[Sequence[Respo
         return digests(responses)
     except ValueError as error:
         raise _UnacceptableError(
-            f"{name}: the server publishes a hash that is none ({error}), so nothing could be compared; {INSTEAD}"
+            f"{name}: the server publishes an invalid hash ({error}), so nothing could be compared; {INSTEAD}"
         ) from error
 
 
 def _total_length(response: Response, part: _Part) -> int | None:
-    """The length of the whole file; for the rest of a file, raises unless it is the rest that was asked for."""
+    """Returns the length of the whole file; for the rest of a file, raises unless it is the rest that was asked for."""
     if response.status_code == _OK:
         length = response.headers.get("Content-Length", "")
         return int(length) if _DIGITS.fullmatch(length) else None
@@ -403,7 +404,7 @@ def _receive(response: Response, part: _Part, patience: Patience, name: str, lar
 
 
 def _check(part: _Part, sha256: str | None, name: str) -> str:
-    """The SHA-256 of the finished part; raises unless it is what was asked for and published."""
+    """Returns the SHA-256 of the finished part; raises unless it is what was asked for and published."""
     wanted = dict(part.digests)
     if sha256 is not None:
         wanted["sha256"] = bytes.fromhex(sha256)
@@ -436,15 +437,15 @@ def _digests(file: Path, algorithms: Iterable[str]) -> Digests:
 
 
 def _validator(response: Response) -> str | None:
-    """What `If-Range` can be asked with; a weak ETag does not promise the same bytes."""
+    """Returns the value for `If-Range`. A weak ETag does not guarantee the same bytes."""
     etag = response.headers.get("ETag")
     found = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
-    # It is sent back as a header: nothing goes there that would be more than one short line.
+    # It is sent back as a header, so it must be one short line.
     return found if found and len(found) <= _LONGEST_VALIDATOR and found.isascii() and found.isprintable() else None
 
 
 def _retry_after(response: Response) -> float | None:
-    """The seconds that the server asks to wait, given as such or as a date."""
+    """Returns the seconds that the server asks to wait, given as such or as a date."""
     value = response.headers.get("Retry-After", "")
     if _DIGITS.fullmatch(value):
         return float(value)
@@ -455,7 +456,7 @@ def _retry_after(response: Response) -> float | None:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause of a failed request, without the names of the library's objects."""
+    """Returns the innermost cause of a failed request, without the names of the library's objects."""
     inner: BaseException | None = error
     while inner is not None:
         error = inner

@@ -1,8 +1,8 @@
-"""A Hugging Face repository into the cache, over the hub's HTTP interface.
+"""Downloads a Hugging Face repository into the cache, over the hub's HTTP interface.
 
-In: a repository and a revision. Out: a folder with the configuration, the vocabulary and one form of the weights, each
-file compared with the hash that the hub publishes for it. No name and no hash of the hub's is used before it is checked:
-what the library `huggingface_hub` writes takes its file names from the server's answers.
+Takes a repository and a revision, and returns a folder with the configuration, the vocabulary and one format of the
+weights. Each file is compared with the hash that the hub publishes. Names and hashes of the hub are checked before use;
+the library `huggingface_hub` is not used, because it takes file names from the server's answers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 HUB = "https://huggingface.co"
 
-# Of several forms of the same weights one is fetched, the first that a repository has.
+# If a repository has several formats of the weights, the first in this list is downloaded.
 _WEIGHTS = (
     ("model.safetensors", re.compile(r"model-\d{5}-of-\d{5}\.safetensors"), "model.safetensors.index.json"),
     ("pytorch_model.bin", re.compile(r"pytorch_model-\d{5}-of-\d{5}\.bin"), "pytorch_model.bin.index.json"),
@@ -59,7 +59,7 @@ _CONTENT = "content"
 
 @dataclass(frozen=True)
 class _Revision:
-    """What a repository holds at a commit; `digests` has those files of which the hub's list tells the hash."""
+    """The files of a repository at a commit. `digests` has the hashes in the hub's list."""
 
     commit: str
     files: list[str]
@@ -67,9 +67,9 @@ class _Revision:
 
 
 def fetch_repository(repository: str, revision: str) -> Path:
-    """The folder of `repository` at `revision` (a branch, tag or commit).
+    """Returns the folder of `repository` at `revision` (a branch, tag or commit).
 
-    Offline, or where the hub cannot be reached, what was fetched before is used. Raises EncoderError if there is none,
+    Offline, or if the hub cannot be reached, an earlier download is used. Raises EncoderError if there is none,
     for a repository or revision that does not exist or is closed, and for a file that arrived damaged.
     """
     name = f"hf:{repository}@{revision}"
@@ -101,7 +101,7 @@ def _fetch(repository: str, revision: str, name: str) -> Path:
 
     def make(folder: Path) -> None:
         (folder / _CONTENT).mkdir()
-        # The large ones last: what is small is soon fetched again after a transfer that broke.
+        # Large files last: small files are quickly downloaded again after a broken transfer.
         for file in files:
             url = f"{hub}/{repository}/resolve/{about.commit}/{file}"
             arrived = downloads_folder() / f"{entry}-{file}"
@@ -145,7 +145,7 @@ def _not_understood(name: str) -> EncoderError:
 
 
 def _wanted(files: list[str], name: str) -> list[str]:
-    """The files to fetch, of the names that we know alone."""
+    """Returns the files to download, with known names only."""
     for single, shards, index in _WEIGHTS:
         weights = [single] if single in files else []
         if not weights and shards is not None and index in files:
@@ -157,7 +157,7 @@ def _wanted(files: list[str], name: str) -> list[str]:
 
 
 def _listed_hash(sibling: dict[str, Any]) -> Digests:
-    """The hash in the hub's list: SHA-256 for large files, git's for others, nothing where the list has none."""
+    """Returns the hash in the hub's list: SHA-256 for large files, git's for others, nothing where the list has none."""
     large = sibling.get("lfs")
     if isinstance(large, dict):
         value, algorithm, digits = large.get("sha256"), "sha256", 64
@@ -168,9 +168,10 @@ def _listed_hash(sibling: dict[str, Any]) -> Digests:
 
 
 def _hash_in_headers(responses: Sequence[Response]) -> Digests:
-    """The hash that the hub gives as an ETag, in its own answers and not in that of the storage to which they lead.
+    """Returns the hash that the hub gives as an ETag, in its own answers and not in that of the storage to which they
+    lead.
 
-    Raises ValueError for an ETag that is no hash.
+    Raises ValueError for an ETag that is not a hash.
     """
     own = [response.headers for response in responses if urlsplit(response.url)[:2] == urlsplit(responses[0].url)[:2]]
     linked = [headers["X-Linked-Etag"] for headers in own if "X-Linked-Etag" in headers]
@@ -182,7 +183,7 @@ def _hash_in_headers(responses: Sequence[Response]) -> Digests:
 
 
 def _headers() -> dict[str, str]:
-    """The user's account, where there is one; public repositories are served without."""
+    """Returns the user's account, if there is one. Public repositories need none."""
     from huggingface_hub import get_token
 
     token = get_token()
@@ -206,7 +207,8 @@ def _note(repository: str, revision: str) -> str:
 
 
 def _explain(error: ServerRefusalError) -> str:
-    """The hub's reasons, as its library `huggingface_hub` tells them apart (utils/_http.py, `hf_raise_for_status`)."""
+    """Returns the hub's reasons, as its library `huggingface_hub` tells them apart (utils/_http.py,
+    `hf_raise_for_status`)."""
     if error.code == "GatedRepo":
         return f"its owner wants to be asked first; do so on its page, then set HF_TOKEN; or {INSTEAD}"
     if error.code == "RevisionNotFound":

@@ -1,7 +1,7 @@
-"""From what a recipe says an encoder is to the encoder itself.
+"""Finds the encoder that a recipe names.
 
-In: `builtin`, a folder, an archive, a handle of TF Hub, Kaggle Models or Hugging Face, or the URL of an archive. Out: the
-folder on this disk that holds it, fetched and unpacked into the cache where need be, or the encoder read from there.
+Takes `builtin`, a folder, an archive, a handle of TF Hub, Kaggle Models or Hugging Face, or the URL of an archive.
+Returns the folder on this disk, downloaded and unpacked into the cache if needed, or the encoder read from it.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ _LARGEST_VERSION = 10**9
 
 
 def load_checkpoint(source: str, base: Path | None = None) -> EncoderCheckpoint:
-    """The encoder that `source` names; relative paths are taken from the folder `base` (default: the current one).
+    """Returns the encoder that `source` names; relative paths are taken from the folder `base` (default: the current
+    one).
 
-    Raises EncoderError where it cannot be found, fetched or read; inside `cache.offline` the network is never touched.
+    Raises EncoderError if it cannot be found, downloaded or read. Inside `cache.offline` the network is never used.
     """
     folder = locate(source, base)
     with _named(source, folder):
@@ -82,14 +83,14 @@ def load_checkpoint(source: str, base: Path | None = None) -> EncoderCheckpoint:
 
 
 def load_facts(source: str, base: Path | None = None) -> EncoderFacts:
-    """What can be known of the encoder that `source` names without reading its weights and without TensorFlow."""
+    """Returns facts about the encoder that `source` names, without reading its weights and without TensorFlow."""
     folder = locate(source, base)
     with _named(source, folder):
         return read_facts(folder)
 
 
 def load_vocabulary(source: str, base: Path | None = None) -> Vocabulary:
-    """The vocabulary of the encoder that `source` names, without reading its weights and without TensorFlow."""
+    """Returns the vocabulary of the encoder that `source` names, without reading its weights and without TensorFlow."""
     folder = locate(source, base)
     with _named(source, folder):
         return read_vocabulary(folder)
@@ -97,7 +98,7 @@ def load_vocabulary(source: str, base: Path | None = None) -> Vocabulary:
 
 @contextmanager
 def _named(source: str, folder: Path) -> Iterator[None]:
-    """Names the source in errors about a folder of the cache, which the user never heard of."""
+    """Names the source in errors about a folder of the cache, which the user does not know."""
     try:
         yield
     except EncoderError as error:
@@ -107,7 +108,7 @@ def _named(source: str, folder: Path) -> Iterator[None]:
 
 
 def locate(source: str, base: Path | None = None) -> Path:
-    """The folder on this disk that holds the encoder named by `source`; raises EncoderError if there is none."""
+    """Returns the folder on this disk that holds the encoder named by `source`; raises EncoderError if there is none."""
     match = _SCHEME.match(source)
     scheme, rest = (match[1].lower(), source[match.end() :]) if match else ("", source)
     if source == AVERAGE_WORDS:
@@ -128,7 +129,7 @@ def locate(source: str, base: Path | None = None) -> Path:
 
 
 def builtin_names() -> list[str]:
-    """The encoders that the package carries: the folders of its `encoders/builtin`."""
+    """Returns the encoders that the package carries: the folders of its `encoders/builtin`."""
     root = _builtin_root()
     return sorted(entry.name for entry in root.iterdir() if (entry / "config.json").is_file()) if root.is_dir() else []
 
@@ -165,7 +166,7 @@ def _locate_path(source: str, base: Path | None) -> Path:
 
 
 def _unpacked(archive: Path) -> Path:
-    """The cache's folder with an archive's content; the archive is known by its own content."""
+    """Returns the cache's folder with an archive's content. The content identifies the archive."""
     if not is_archive(archive):
         raise EncoderError(
             f"{archive}: is a file, but no archive; point to the folder that holds the whole encoder. {formats_understood()}"
@@ -182,7 +183,7 @@ def _unpacked(archive: Path) -> Path:
 
 
 def _locate_url(url: str) -> Path:
-    """A page of one of the hubs, or else the address of an archive, perhaps followed by `#sha256=…`."""
+    """Returns a page of one of the hubs, or else the address of an archive, perhaps followed by `#sha256=…`."""
     if url.startswith(f"{TFHUB}/"):
         return _locate_tfhub(url)
     if url.startswith(f"{HUGGING_FACE}/"):
@@ -196,7 +197,7 @@ def _locate_url(url: str) -> Path:
         raise EncoderError(f"{_shown(url)}#{fragment}: is not understood; expected #sha256= and 64 hexadecimal digits")
     parts = urlsplit(address)
     if not parts.query and not _ARCHIVE_SUFFIX.search(parts.path):
-        # Not the name of a file: the address of a model on a server that speaks TF Hub's protocol.
+        # Not the name of a file, but the address of a model on a server with TF Hub's protocol.
         return _locate_tfhub(address)
     return _fetched(address, _shown(address), sha256=match[1].lower() if match else None)
 
@@ -224,7 +225,8 @@ def _locate_kaggle(handle: str) -> Path:
 
 
 def _newest_kaggle_version(api: str, name: str, headers: Mapping[str, str]) -> str:
-    """The version that Kaggle says is the newest; offline, or where Kaggle is down, of those that were fetched before."""
+    """Returns the version that Kaggle says is the newest; offline, or where Kaggle is down, of those that were fetched
+    before."""
     before = max((version for version in cached_versions(name) if version.isdecimal()), key=int, default=None)
     if is_offline():
         if before is None:
@@ -250,7 +252,7 @@ def _newest_kaggle_version(api: str, name: str, headers: Mapping[str, str]) -> s
 
 
 def _kaggle_headers() -> dict[str, str]:
-    """The user's Kaggle account, where there is one; public models are served without."""
+    """Returns the user's Kaggle account, if there is one. Public models need none."""
     if token := os.environ.get("KAGGLE_API_TOKEN"):
         return {"Authorization": f"Bearer {token}"}
     user, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
@@ -271,7 +273,7 @@ def _locate_hugging_face(handle: str) -> Path:
 
 
 def _fetched(address: str, name: str, *, headers: Mapping[str, str] | None = None, sha256: str | None = None) -> Path:
-    """The cache's folder with the content of the archive at an address, which is fetched only once."""
+    """Returns the cache's folder with the content of the archive at an address, which is fetched only once."""
     entry = entry_name(name, f"{address}#{sha256}" if sha256 else address)
     if is_offline() and cached(entry) is None:
         raise _not_fetched(name)
@@ -298,7 +300,7 @@ def _not_fetched(name: str) -> EncoderError:
 
 
 def _shown(url: str) -> str:
-    """A source; if it is a URL, without what may be secret in it: a password, and the signature in a query."""
+    """Returns a source; if it is a URL, without what may be secret in it: a password, and the signature in a query."""
     if not url.startswith(("http://", "https://")):
         return url
     parts = urlsplit(url)

@@ -1,6 +1,6 @@
-"""An HTTP session that does not wait for ever: its connections are closed when the time that was allowed is over.
+"""An HTTP session that does not wait forever: its connections are closed when the allowed time is over.
 
-The libraries' own time limits count between two pieces of an answer, so that a byte now and then keeps a transfer alive.
+The libraries' time limits apply between two parts of an answer, so that a byte now and then keeps a transfer alive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class Patience:
-    """Closes the watched connections at the time that was last allowed, and at the latest at `ends` (monotonic)."""
+    """Closes the watched connections at the last allowed time, and at the latest at `ends` (monotonic)."""
 
     def __init__(self, ends: float) -> None:
         self.ended = False
@@ -33,7 +33,7 @@ class Patience:
         self._thread.start()
 
     def allow(self, seconds: float) -> None:
-        """From now on, so many seconds; what was left of an earlier allowance is forgotten."""
+        """Allows this many seconds from now on and replaces an earlier allowance."""
         self._until = min(self._ends, monotonic() + seconds)
 
     def add(self, made: socket.socket) -> None:
@@ -59,7 +59,7 @@ class Patience:
 
 @contextmanager
 def watched_session(ends: float) -> Iterator[tuple[requests.Session, Patience]]:
-    """A session, and what ends its connections."""
+    """A session, and the object that closes its connections."""
     patience = Patience(ends)
     with requests.Session() as session:
         adapter = _Adapter(_pools(patience))

@@ -1,1 +1,1 @@
-"""Trained weights → the operations and constants of a `.tflite` graph."""
+"""Writes trained weights as the operations and constants of a `.tflite` graph."""

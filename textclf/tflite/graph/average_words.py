@@ -1,6 +1,7 @@
-"""The graph of averaged words for devices: trained vectors and head in, a `.tflite` model without metadata out.
+"""Writes the graph of averaged words for devices: takes trained vectors and a head, and returns a `.tflite` without
+metadata.
 
-It uses operations that runtimes have known for years, and so runs in the Task Library as it is.
+It uses old operations only, so it also runs in the Task Library.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def build_average_words_graph(weights: AverageWordsWeights, max_length: int, qua
     """`input_text` (int32 [1, max_length], word ids, padded with 0) → `probability` (float32 [1, classes]).
 
     The vectors are stored as float32, as float16, or as int8 with a scale for each word; the head is float32. The file
-    keeps its meaning when a runtime resizes the input. Raises ModelError for weights that are NaN or infinite.
+    stays correct when a runtime resizes the input. Raises ModelError for weights that are NaN or infinite.
     """
     require_finite_weights(
         {"word_vectors": weights.vectors, "head/kernel": weights.head_kernel, "head/bias": weights.head_bias}

@@ -1,7 +1,7 @@
-"""Builds a TFLite model one operation at a time: tensors, constants and operations in, a flatbuffer out.
+"""Builds a TFLite model from tensors, constants and operations, and returns it as a flatbuffer.
 
-Writing the file directly, rather than converting a training graph, decides what the device runs, takes a second in
-place of a minute and gives the same bytes for the same weights.
+The file is written directly instead of being converted from a training graph. This determines exactly what the device
+runs, takes a second instead of a minute, and produces the same bytes for the same weights.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _TYPES = {
     np.dtype(np.int8): schema.TensorType.INT8,
 }
 
-# Runtimes map weights from the file and want them aligned as the schema's `force_align` says.
+# Runtimes map weights from the file and need the alignment of the schema's `force_align`.
 _BUFFER_ALIGNMENT = 16
 
 
 class _AlignedBuffer(schema.BufferT):
-    """A buffer whose bytes start at a multiple of 16, which the generated packing code does not see to."""
+    """A buffer whose bytes start at a multiple of 16. The generated packing code does not align them."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
@@ -46,7 +46,10 @@ class _AlignedBuffer(schema.BufferT):
 
 
 class _Quantization(schema.QuantizationParametersT):
-    """Scales with zero points of 0, which the file holds once for each number of them: they would be 0.7 MB."""
+    """Scales with zero points of 0.
+
+    The file stores the zero points once per length; otherwise they would need 0.7 MB.
+    """
 
     def __init__(self, scales: np.ndarray, axis: int) -> None:
         super().__init__()
@@ -63,7 +66,7 @@ class _Quantization(schema.QuantizationParametersT):
 
 
 class _Builder(flatbuffers.Builder):
-    """A flatbuffer builder that remembers vectors that are the same in many tables."""
+    """A flatbuffer builder that writes vectors that are equal in many tables only once."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -71,7 +74,7 @@ class _Builder(flatbuffers.Builder):
 
 
 def _written_once(builder: flatbuffers.Builder, values: np.ndarray) -> int:
-    """The offset of a vector, written where it is met first."""
+    """Returns the offset of a vector, written at its first use."""
     assert isinstance(builder, _Builder)
     key = values.tobytes()
     if key not in builder.shared:
@@ -80,7 +83,7 @@ def _written_once(builder: flatbuffers.Builder, values: np.ndarray) -> int:
 
 
 class GraphBuilder:
-    """One graph of static shapes. Tensors are named by the index that each method returns."""
+    """A graph of static shapes. Each method returns the index of a tensor."""
 
     def __init__(self) -> None:
         self._buffers: list[_AlignedBuffer] = [_AlignedBuffer(b"")]
@@ -91,21 +94,24 @@ class GraphBuilder:
         self._shared: dict[tuple[str, tuple[int, ...], bytes], int] = {}
 
     def shape(self, tensor: int) -> tuple[int, ...]:
-        """The shape of a tensor of this graph."""
+        """Returns the shape of a tensor of this graph."""
         return tuple(int(size) for size in self._tensors[tensor].shape)
 
     def name(self, tensor: int) -> str:
-        """The name that a tensor was given."""
+        """Returns the name that a tensor was given."""
         return str(self._tensors[tensor].name)
 
     def input(self, name: str, shape: Sequence[int]) -> int:
-        """A graph input, int32."""
+        """Adds a graph input, int32."""
         tensor = self._tensor(name, shape, schema.TensorType.INT32, 0)
         self._inputs.append(tensor)
         return tensor
 
     def constant(self, name: str, values: np.ndarray, scale: np.ndarray | float | None = None, axis: int = 0) -> int:
-        """A constant; with `scale` an int8 one that stands for values · scale, one scale or one for each row of `axis`."""
+        """Adds a constant.
+
+        With `scale` it is int8 and represents values · scale, with one scale or one for each row of `axis`.
+        """
         content = np.ascontiguousarray(values).tobytes()
         self._buffers.append(_AlignedBuffer(content))
         tensor = self._tensor(name, values.shape, _TYPES[values.dtype], len(self._buffers) - 1)
@@ -114,7 +120,8 @@ class GraphBuilder:
         return tensor
 
     def constant_4_bit(self, name: str, values: np.ndarray, scales: np.ndarray) -> int:
-        """A constant of int8 values within ±7, stored two a byte, the first in the low half; one scale for each row."""
+        """Adds a constant of int8 values within ±7 with a scale for each row, stored two per byte, the first in the low
+        half."""
         halves = np.append(values.reshape(-1), np.zeros(values.size % 2, np.int8)).view(np.uint8) & 15
         self._buffers.append(_AlignedBuffer((halves[0::2] | halves[1::2] << 4).tobytes()))
         tensor = self._tensor(name, values.shape, schema.TensorType.INT4, len(self._buffers) - 1)
@@ -122,12 +129,12 @@ class GraphBuilder:
         return tensor
 
     def dequantized(self, name: str, tensor: int) -> int:
-        """float16 or int8 → float32; of a constant, runtimes do it once."""
+        """Converts float16 or int8 to float32. Runtimes convert a constant only once."""
         version = {schema.TensorType.FLOAT16: 3, schema.TensorType.INT8: 2}[self._tensors[tensor].type]
         return self.op(name, "DEQUANTIZE", [tensor], self.shape(tensor), version=version, options={})
 
     def small_constant(self, values: Sequence[int] | np.ndarray) -> int:
-        """A constant that names a shape, an axis or a number; equal ones are stored once."""
+        """Adds a constant for a shape, an axis or a number. Equal constants are stored once."""
         array = np.asarray(values) if isinstance(values, np.ndarray) else np.asarray(values, np.int32)
         key = (str(array.dtype), array.shape, array.tobytes())
         if key not in self._shared:
@@ -163,7 +170,7 @@ class GraphBuilder:
         version: int = 1,
         options: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """As `op`, with an output of the same shape and type for each name."""
+        """Does the same as `op`, with an output of the same shape and type for each name."""
         tensor_type = schema.TensorType.FLOAT32 if like is None else self._tensors[like].type
         outputs = [self._tensor(name, shape, tensor_type, 0) for name in names]
         if like is not None:
@@ -189,7 +196,10 @@ class GraphBuilder:
         return self.op(name, "CAST", [tensor], self.shape(tensor), options=options)
 
     def reshape(self, name: str, tensor: int, shape: Sequence[int]) -> int:
-        """One size may be -1 so that the file can be resized to other lengths; it is filled in for the stored shape."""
+        """Adds a RESHAPE.
+
+        One size may be -1, so that the file can be resized to other lengths; the stored shape has its value.
+        """
         known = -int(np.prod(shape)) if -1 in shape else 1
         filled = [int(np.prod(self.shape(tensor))) // known if size == -1 else size for size in shape]
         options = {"newShape": np.asarray(shape, np.int32)}
@@ -211,7 +221,7 @@ class GraphBuilder:
         return self.op(name, "SLICE", inputs, [1, columns], like=tensor, options={})
 
     def between(self, name: str, tensor: int, begin: int, end: int) -> int:
-        """A vector without its first `begin` and its last `end` elements, whatever length it is resized to."""
+        """Returns a vector without its first `begin` and its last `end` elements, also after resizing."""
         bounds = [self.small_constant([value]) for value in (begin, -end, 1)]
         options = {"beginMask": int(begin == 0), "endMask": int(end == 0)}
         shape = [self.shape(tensor)[0] - begin - end]
@@ -230,12 +240,13 @@ class GraphBuilder:
         return self.op(name, "GATHER", [table, indices], shape, like=table, version=version, options={"axis": 0})
 
     def lookup(self, name: str, table: int, ids: int) -> int:
-        """Rows of a quantised table [ids, columns], each times its scale, as float32; `ids` is a vector."""
+        """Looks up rows of a quantised table [ids, columns], each times its scale, as float32. `ids` is a vector."""
         shape = [*self.shape(ids), self.shape(table)[1]]
         return self.op(name, "EMBEDDING_LOOKUP", [ids, table], shape, version=4)
 
     def finish(self, outputs: Mapping[int, str], description: str) -> bytes:
-        """The model as bytes, with the signature `serving_default`; `outputs` are tensors and their names in it."""
+        """Returns the model as bytes, with the signature `serving_default`; `outputs` are tensors and their names in
+        it."""
         subgraph = schema.SubGraphT()
         subgraph.name = "main"
         subgraph.tensors, subgraph.operators = self._tensors, self._operators
@@ -300,6 +311,6 @@ def _tensor_map(name: str, tensor: int) -> schema.TensorMapT:
 def _operator_code(code: int, version: int) -> schema.OperatorCodeT:
     operator_code = schema.OperatorCodeT()
     operator_code.builtinCode, operator_code.version = code, version
-    # Readers of the older schema look in the field that held codes below 127 and see its placeholder for later ones.
+    # Readers of the older schema use the field for codes below 127, which contains a placeholder for later codes.
     operator_code.deprecatedBuiltinCode = min(code, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
     return operator_code

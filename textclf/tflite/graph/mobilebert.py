@@ -1,7 +1,7 @@
-"""The graph that a device runs: a trained classifier's weights in, a `.tflite` model without metadata out.
+"""Writes the graph for devices: takes a trained classifier's weights and returns a `.tflite` model without metadata.
 
-Every product is of rank 2, so that it becomes FULLY_CONNECTED; a NoNorm is folded into the product before it; products
-that read the same tensor are one. The graph is written for one text of `max_length` tokens and keeps its meaning when a
+Every product has rank 2, so that it becomes FULLY_CONNECTED. A NoNorm is folded into the product before it. Products
+that read the same tensor are merged. The graph is written for one text of `max_length` tokens and stays correct when a
 runtime resizes the three inputs to a shorter length.
 """
 
@@ -30,19 +30,20 @@ from textclf.tflite.graph.rounding import (
 )
 from textclf.tflite.runtimes import Compatibility
 
-# How far the scales of a tensor's columns may lie apart: eight bits are shared by a row, and a column that is stored
-# larger than it counts takes them from the others.
+# The largest ratio of the scales of a tensor's columns. A row shares eight bits, and a column that is stored larger
+# than its influence takes bits from the others.
 _LARGEST_SPREAD = 4.0
 
-# Few weights that see every token: 4 bits would save little and cost much.
+# These few weights are used for every token: 4 bits would save little and cost much accuracy.
 _EIGHT_BITS_ALWAYS = ("embeddings/", "pooler")
 
-# Pieces whose vectors get another 4 bits, 68 bytes each; three of four pieces that are read, or more, are among them.
+# The number of tokens whose vectors get another 4 bits, 68 bytes each. They cover at least three of four tokens of a
+# text.
 _REFINED_PIECES = 1024
 
 Quantization = Literal["none", "float16", "dynamic", "int4"]
-"""The weights of products and the word vectors: float32, float16, int8, or int4. Whatever the weights, a runtime
-computes with floats between products; of int8 and int4 weights it rounds each product's input to 8 bits on the way."""
+"""The weights of products and the word vectors: float32, float16, int8, or int4. In every form a runtime
+computes with floats between products. For int8 and int4 weights it rounds the input of each product to 8 bits."""
 
 # FULLY_CONNECTED with 8-bit weights: with a scale for each output, and the last version with one scale that rounds its
 # inputs asymmetrically (tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc).
@@ -74,7 +75,7 @@ class ClassifierWeights:
 
 @dataclass(frozen=True)
 class _Scaled:
-    """A tensor [rows, columns] that stands for tensor · scale; `scale` has one number or one for each column."""
+    """A tensor [rows, columns] that represents tensor · scale; `scale` has one number or one for each column."""
 
     tensor: int
     scale: np.ndarray = field(default_factory=lambda: np.ones(1, np.float32))
@@ -89,14 +90,16 @@ def build_inference_graph(
 ) -> bytes:
     """`ids`, `mask`, `segment_ids` (int32 [1, max_length]) → `probability` (float32 [1, classes]).
 
-    By `rows`, texts like those that will be classified, int4 weights are rounded such that products change least, and
-    the vectors of the pieces that are read most are refined; the other forms do without. Raises ModelError for what
+    int4 uses `rows`, texts like those that will be classified, to round weights so that products change least, and to
+    refine the vectors of the most frequent tokens. The other forms do not need them. Raises ModelError for what
     cannot be written: int4 for the Task Library, weights beyond the range of float16, weights that are NaN or infinite.
     """
     require_finite_weights({**weights.encoder, "head/kernel": weights.head_kernel, "head/bias": weights.head_bias})
     if quantization == "int4" and compatibility == "task-library":
-        raise ModelError("the Task Library 0.4.4 knows no 4-bit weights; export with quantization dynamic or float16")
-    # A product that overflows is named by the check of what it becomes.
+        raise ModelError(
+            "the Task Library 0.4.4 does not support 4-bit weights; export with quantization dynamic or float16"
+        )
+    # The check of the result reports a product that overflows.
     with np.errstate(over="ignore", invalid="ignore"):
         graph = _InferenceGraph(weights, max_length, quantization, compatibility)
         if quantization == "int4" and rows is not None:
@@ -107,7 +110,7 @@ def build_inference_graph(
 
 
 def _frequent_pieces(rows: Encoded, vocab_size: int) -> np.ndarray:
-    """Ids of the pieces read most often, ascending; every row is followed by a [PAD]."""
+    """Returns the ids of the most frequent tokens, ascending. A [PAD] follows every row."""
     counts = np.bincount(rows.flat_ids, minlength=vocab_size)
     counts[rows.pad_id] += len(rows)
     most = np.argsort(-counts, kind="stable")[:_REFINED_PIECES]
@@ -115,7 +118,7 @@ def _frequent_pieces(rows: Encoded, vocab_size: int) -> np.ndarray:
 
 
 class _InferenceGraph:
-    """What the construction carries along: the builder, the weights and the chosen forms."""
+    """The state of the construction: the builder, the weights and the chosen form."""
 
     def __init__(
         self,
@@ -146,7 +149,7 @@ class _InferenceGraph:
         if self.config.classifier_activation:
             pooled = self._fully_connected("pooler", states, *self._dense("pooler/dense"))
             states = _Scaled(graph.op("pooler/tanh", "TANH", [pooled], graph.shape(pooled)))
-        # The head is a few thousand numbers on which every decision rests: it stays float32.
+        # The head has a few thousand numbers and decides every prediction, so it stays float32.
         logits = self._fully_connected("head", states, self.weights.head_kernel, self.weights.head_bias, quantize=False)
         probability = graph.op("probability", "SOFTMAX", [logits], graph.shape(logits), options={"beta": 1.0})
         return self._finish(probability)
@@ -164,7 +167,8 @@ class _InferenceGraph:
         return self._array(f"{name}/FakeLayerNorm/gamma"), self._array(f"{name}/FakeLayerNorm/beta")
 
     def _dense_norm(self, dense: str, norm: str) -> tuple[np.ndarray, np.ndarray]:
-        """Kernel and bias of a dense layer with the NoNorm after it: gamma·(x W + b) + beta = x (W gamma) + (b gamma + beta)."""
+        """Kernel and bias of a dense layer with the NoNorm after it: gamma·(x W + b) + beta = x (W gamma) + (b gamma +
+        beta)."""
         (kernel, bias), (gamma, beta) = self._dense(dense), self._norm(norm)
         return kernel * gamma, bias * gamma + beta
 
@@ -191,7 +195,7 @@ class _InferenceGraph:
             scale = graph.constant(f"{name}/diagonal", diagonal.astype(np.float32))
             return graph.binary(f"{name}/sum", "ADD", rest, graph.binary(f"{name}/scaled", "MUL", rows, scale))
         matrix = np.ascontiguousarray(kernel.T, np.float32)
-        # Numbers that are finite apart may not be when folded into one.
+        # The folded product of two finite numbers may not be finite.
         require_finite_weights({f"{name}/kernel": matrix, f"{name}/bias": np.asarray(bias, np.float32)})
         if quantize and self.one_scale and not relu:
             return self._product_of_one_scale(name, rows, matrix, bias)
@@ -201,9 +205,10 @@ class _InferenceGraph:
         return self._multiplied(name, rows, weight, version, bias, relu)
 
     def _product_for_inputs(self, name: str, rows: int, matrix: np.ndarray, bias: np.ndarray, relu: bool) -> int:
-        """A product of 4-bit weights that on inputs as they were measured comes out nearly as it would unrounded.
+        """Adds a product of 4-bit weights. On inputs like the measured ones its result is close to that without
+        rounding.
 
-        What rounding does to the mean input is a constant, which the bias takes back.
+        The effect of rounding on the mean input is a constant, which the bias corrects.
         """
         moments = self.moments[name]
         values, scales = quantize_rows_for_inputs(matrix, moments.covariance)
@@ -212,7 +217,7 @@ class _InferenceGraph:
         return self._multiplied(name, rows, weight, _VERSION_SCALES, bias + lost, relu)
 
     def _product_of_one_scale(self, name: str, rows: int, matrix: np.ndarray, bias: np.ndarray) -> int:
-        """A product for runtimes that know one scale for all weights: the scales of its outputs follow as a factor."""
+        """Adds a product for runtimes with one scale for all weights. The scales of its outputs follow as a factor."""
         graph = self.graph
         values, scales = quantize_rows(matrix)
         weight = graph.constant(f"{name}/kernel", values, 1.0)
@@ -243,7 +248,7 @@ class _InferenceGraph:
         return graph.constant(name, matrix), 1
 
     def _float16(self, name: str, values: np.ndarray) -> int:
-        """A constant that is stored as float16 and read as float32."""
+        """Adds a constant that is stored as float16 and read as float32."""
         largest = float(np.abs(values).max())
         if not largest <= float(np.finfo(np.float16).max):
             raise ModelError(
@@ -263,8 +268,8 @@ class _InferenceGraph:
     def _embed(self, ids: int, segments: int) -> int:
         """Ids and segments, [1, length] → states [length, hidden].
 
-        The trigram is made of ids, which are few, rather than of vectors: past each end stands the id of a row of zeros
-        that the word table gets behind its last piece.
+        The trigram is made from ids, which are few, instead of vectors. Beyond each end it uses the id of a row of
+        zeros after the last entry of the word table.
         """
         graph, config = self.graph, self.config
         ids = graph.reshape("embeddings/ids", ids, [-1])
@@ -313,7 +318,7 @@ class _InferenceGraph:
         return graph.gather("embeddings/positions", table, self._position_ids(ids))
 
     def _position_ids(self, ids: int) -> int:
-        """0, 1, 2, … as many as there are ids, in a way that follows a resized input without dynamic shapes."""
+        """Adds 0, 1, 2, … for each id. It follows a resized input without dynamic shapes."""
         graph = self.graph
         zeros = graph.binary("embeddings/zeros", "MUL", ids, graph.small_constant([0]))
         ones = graph.binary("embeddings/ones", "ADD", zeros, graph.small_constant([1]))
@@ -330,7 +335,7 @@ class _InferenceGraph:
             return graph.gather("embeddings/words", graph.constant("embeddings/word_table", table), trigrams)
         if self.form == "float16":
             return graph.gather("embeddings/words", self._float16("embeddings/word_table", table), trigrams)
-        # A scale for each word: frequent and rare words differ in size by far more than 8 bits resolve.
+        # A scale for each word: the vectors of frequent and rare words differ in size by more than 8 bits can represent.
         if self.form == "int4":
             return self._word_vectors_of_4_bits(table, graph.reshape("embeddings/flat_trigrams", trigrams, [-1]))
         values, scales = quantize_rows(table)
@@ -343,7 +348,10 @@ class _InferenceGraph:
         return graph.binary("embeddings/words", "MUL", vectors, scale_rows)
 
     def _word_vectors_of_4_bits(self, table: np.ndarray, ids: int) -> int:
-        """[ids, embedding_size]; to those of refined pieces what 4 bits left out is added, in 4 bits as well."""
+        """Returns [ids, embedding_size].
+
+        The vectors of refined tokens get the error of their 4 bits added, also in 4 bits.
+        """
         graph = self.graph
         values, scales = quantize_rows_to_4_bits(table)
         words = graph.lookup("embeddings/words", graph.constant_4_bit("embeddings/word_table", values, scales), ids)
@@ -389,9 +397,9 @@ class _InferenceGraph:
         return self._residual(name, narrow, f"{name}/dense", name, stream)
 
     def _attention_inputs(self, prefix: str, states: _Scaled, stream: _Scaled) -> tuple[_Scaled, int, int, int]:
-        """The bottleneck's layer input, and query, key and value, each [rows, intra_bottleneck_size].
+        """Returns the bottleneck's layer input, and query, key and value, each [rows, intra_bottleneck_size].
 
-        What reads one tensor is one product. The score's factor 1/√head_size is folded into the query.
+        All products of one tensor are merged. The score's factor 1/√head_size is folded into the query.
         """
         graph, config = self.graph, self.config
         width = config.intra_bottleneck_size
@@ -429,7 +437,7 @@ class _InferenceGraph:
         return _Scaled(layer_input), query, key_rows, value_rows
 
     def _merged(self, name: str, rows: _Scaled, parts: list[tuple[np.ndarray, np.ndarray]]) -> list[int]:
-        """Dense layers of one input and one width as one product that is split."""
+        """Adds dense layers of the same input and width as one product that is split."""
         if self.quantize and any(dominant_diagonal(kernel) is not None for kernel, _ in parts):
             return [self._fully_connected(f"{name}/part_{i}", rows, *part) for i, part in enumerate(parts)]
         kernel = np.concatenate([kernel for kernel, _ in parts], axis=1)
@@ -463,8 +471,8 @@ class _InferenceGraph:
     def _residual(self, name: str, rows: _Scaled, dense: str, norm: str, residual: _Scaled) -> _Scaled:
         """gamma·(rows W + b + residual) + beta.
 
-        gamma is not multiplied but carried on as the result's scale, from which the next products take it, as long as
-        the scales of its columns stay within `_LARGEST_SPREAD` of each other.
+        gamma is not multiplied. It is kept as the result's scale and folded into the next products, as long as the
+        ratio of the scales of its columns stays within `_LARGEST_SPREAD`.
         """
         graph = self.graph
         kernel, bias = self._dense_norm(dense, norm)
@@ -481,9 +489,9 @@ class _InferenceGraph:
 
 
 class _ObservedGraph(_InferenceGraph):
-    """The graph of int4 with its weights unrounded and the inputs of its products as further outputs.
+    """The graph of int4 with unrounded weights. The inputs of its products are additional outputs.
 
-    After `build`, `inputs` holds for each product the name of the output that shows its input.
+    After `build`, `inputs` has the name of the output with the input of each product.
     """
 
     def __init__(self, weights: ClassifierWeights, max_length: int) -> None:

@@ -1,6 +1,6 @@
-"""What the products of a graph read on real rows: a graph and rows in, means and covariances of the products' inputs out.
+"""Runs a graph on real rows and returns the means and covariances of the inputs of its products.
 
-They decide how 4-bit weights are rounded.
+They are used to round 4-bit weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from textclf.data.tokens.encoded import Encoded, pad
 from textclf.errors import ModelError
 from textclf.terminal.native_log import start_litert
 
-# Some thousand tokens, for inputs at most 512 or 1,024 wide.
+# A few thousand tokens, for inputs with at most 512 or 1,024 columns.
 _ROWS = 256
 
 _LENGTH_STEP = 8
@@ -28,16 +28,16 @@ _THREADS = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Moments:
-    """Of a tensor [rows, columns]: `mean` float64 [columns] and `covariance` float64 [columns, columns]."""
+    """The moments of a tensor [rows, columns]: `mean` float64 [columns] and `covariance` float64 [columns, columns]."""
 
     mean: np.ndarray
     covariance: np.ndarray
 
 
 class _Sums:
-    """Means and products of a tensor's rows, many rows at once: small products are slow on a busy machine.
+    """Sums up means and products of a tensor's rows, many rows at once: small products are slow on a busy machine.
 
-    Every block is centred before it is multiplied, so that a large mean costs no digits (Chan et al., 1979).
+    Every block is centred before it is multiplied, so that a large mean costs no precision (Chan et al., 1979).
     """
 
     def __init__(self, columns: int) -> None:
@@ -71,7 +71,7 @@ def measure_moments(graph: bytes, outputs: Mapping[str, str], rows: Encoded, max
     """Runs some of the rows through a graph that takes ids, mask and segment_ids and can be resized.
 
     `outputs` says for each name which of the graph's outputs, float32 [tokens, columns], is measured. Raises ModelError
-    where the graph computes NaN or infinity.
+    if the graph computes NaN or infinity.
     """
     start_litert()
     interpreter = Interpreter(model_content=graph, num_threads=_THREADS)
@@ -82,10 +82,10 @@ def measure_moments(graph: bytes, outputs: Mapping[str, str], rows: Encoded, max
         for detail in interpreter.get_output_details()
         if detail["name"] in outputs.values()
     }
-    # What is no number is named in the end, with its place.
+    # Values that are not finite are reported at the end, with their place.
     with np.errstate(over="ignore", invalid="ignore"):
         chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:_ROWS])
-        # As when texts are classified, a [PAD] follows the last token wherever there is room for one.
+        # As in classification, a [PAD] follows the last token if there is room.
         lengths = np.minimum(max_length, -(-(rows.lengths[chosen] + 1) // _LENGTH_STEP) * _LENGTH_STEP)
         current = max_length
         for row, length in sorted(zip(chosen.tolist(), lengths.tolist(), strict=True), key=lambda pair: pair[::-1]):

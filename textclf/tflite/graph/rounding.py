@@ -1,6 +1,6 @@
-"""Eight- and four-bit weights: values and scales of a matrix, and what is done so that little is lost.
+"""Rounds weights to 8 and 4 bits: returns the values and scales of a matrix, and reduces the loss of accuracy.
 
-The changes made beforehand are exact: the same function with weights that few bits hold better.
+The changes before rounding are exact: the function stays the same, and its weights need fewer bits.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import numpy as np
 from textclf.encoders.checkpoint import MobileBertConfig
 from textclf.errors import ModelError
 
-# How far the scales of the units between two products are evened out: 0 leaves them, 1 gives all rows of the second
-# product one range and leaves the first, whose outputs have scales of their own, to bear it.
+# How much the scales of the units between two products are equalised: 0 changes nothing; 1 makes the range of all rows of
+# the second product equal, at the cost of the first product, which has a separate scale for each output.
 _BALANCE = 0.5
 
-# Shares of a row's largest value at which 4 bits may end.
+# Candidates for the largest 4-bit value, as fractions of a row's largest value.
 _CLIPPING_SHARES = np.linspace(0.4, 1.0, 13)
 
-# What is added to the variance of every input, as a share of their mean.
+# The value that is added to the variance of every input, as a fraction of their mean.
 _DAMPING = 0.05
 
-# Columns whose corrections reach the columns behind them together, as one product.
+# The number of columns whose corrections are applied to later columns together, as one product.
 _BLOCK = 64
 
-# Rows whose values all lie nearer to zero are rounded to zero.
+# Rows whose values are all closer to zero are rounded to zero.
 _SMALLEST_RANGE = 100 * float(np.finfo(np.float32).tiny)
 
 
@@ -59,22 +59,23 @@ def quantize_rows_to_4_bits(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def quantize_rows_for_inputs(matrix: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `quantize_rows_to_4_bits`, for a matrix that is multiplied with inputs of this covariance [columns, columns].
+    """Does the same as `quantize_rows_to_4_bits` for a matrix that is multiplied with inputs of this covariance
+    [columns, columns].
 
-    Not each weight but the product stays near: what rounding a column does to it, the columns still to be rounded make
-    up for as far as they go together with it (GPTQ, arXiv 2210.17323; columns of large inputs come first). Raises
-    ModelError where the matrix or the covariance holds NaN or infinity.
+    This minimises the error of the product, not of each weight: the columns that are not yet rounded correct the error
+    of a rounded column as far as they correlate with it (GPTQ, arXiv 2210.17323; columns of large inputs come first).
+    Raises ModelError where the matrix or the covariance holds NaN or infinity.
     """
     require_finite_weights({"matrix": matrix, "covariance": covariance})
     columns = matrix.shape[1]
     variances = np.diag(covariance)
     scales = _scales_for_4_bits(matrix, variances)
     order = np.argsort(-variances, kind="stable")
-    # Inputs are rounded to 8 bits on the way, and other rows vary otherwise: trust no direction to stand still.
+    # Inputs are rounded to 8 bits, and other rows vary differently. Therefore no direction may have zero variance.
     steadied = covariance[np.ix_(order, order)] + np.eye(columns) * (_DAMPING * variances.mean() or 1.0)
     # Row i of the upper factor tells how the columns after i are changed for an error in column i.
     factor = np.linalg.cholesky(np.linalg.inv(steadied)).T
-    # One row for each column of the matrix: they are worked through one by one.
+    # One row for each column of the matrix. The rows are processed one after the other.
     left = matrix.T[order].astype(np.float64)
     values = np.zeros(left.shape, np.int8)
     for begin in range(0, columns, _BLOCK):
@@ -92,12 +93,13 @@ def quantize_rows_for_inputs(matrix: np.ndarray, covariance: np.ndarray) -> tupl
 
 
 def _scales_for_4_bits(matrix: np.ndarray, importance: np.ndarray) -> np.ndarray:
-    """The scale for each row that of some candidates leaves the least squared error, columns weighted by `importance`.
+    """Returns the scale for each row with the least squared error among some candidates, with columns weighted by
+    `importance`.
 
-    With so few steps, cutting the largest values off is often cheaper than the coarser step that would hold them.
+    With so few steps, clipping the largest values often costs less than a coarser step that includes them.
     """
     largest = np.abs(matrix).max(axis=1).astype(np.float32)
-    # Below that, a share of it is no number that float32 can divide by.
+    # Below this, a fraction of it is too small for a float32 division.
     largest = np.where(largest < _SMALLEST_RANGE, np.float32(7.0), largest)
     least = np.full(len(matrix), np.inf)
     scales = np.ones(len(matrix), np.float32)
@@ -111,10 +113,11 @@ def _scales_for_4_bits(matrix: np.ndarray, importance: np.ndarray) -> np.ndarray
 
 
 def balance_encoder(config: MobileBertConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same encoder with the scales of inner units evened out (cross-layer equalisation, arXiv 1906.04721).
+    """Returns the same encoder with the scales of inner units evened out (cross-layer equalisation, arXiv 1906.04721).
 
     relu(x W₁ + b₁) W₂ = relu((x W₁ + b₁) s) (W₂ / s) for any s > 0; the same holds between value and attention output,
-    which only a weighted sum parts. A unit with unusually large outgoing weights no longer sets the scale of all.
+    because only a weighted sum is between them. A unit with unusually large outgoing weights no longer sets the scale
+    of all.
     """
     balanced = dict(weights)
 

@@ -1,4 +1,4 @@
-"""What a graph is written from: an encoder's weights and a head, with the features' standardisation folded in."""
+"""The weights for a graph: an encoder's weights and a head, with the features' standardisation folded in."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def inference_weights(trained: AnyEncoder, head: Mapping[str, np.ndarray]) -> In
 
     `head` holds head/kernel [width, labels], head/bias [labels], features/mean and features/scale [width].
     """
-    # What overflows in float32 is named where the graph is written.
+    # The graph writer reports values that overflow in float32.
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = head["head/kernel"].astype(np.float64) * head["features/scale"].astype(np.float64)[:, None]
         shifted = head["head/bias"] - head["features/mean"].astype(np.float64) @ scaled

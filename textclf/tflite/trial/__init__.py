@@ -1,1 +1,1 @@
-"""Whether a model that nobody vouches for may be run here: its graph is checked, then tried in another process."""
+"""Decides whether an untrusted model may run here: checks its graph, then runs it in another process."""

@@ -1,7 +1,8 @@
-"""Can this graph be run without harm? Operands, types, shapes, buffers and memory, before an interpreter is made.
+"""Checks whether a graph can run safely: its operands, types, shapes, buffers and memory, before an interpreter is
+made.
 
-An interpreter trusts a file: a wrong index, shape or scale ends the process. A model in, nothing out, or a ModelError
-that says what is wrong and where.
+An interpreter trusts a file: a wrong index, shape or scale can crash the process. Takes a model, and raises a
+ModelError that names the problem and its place.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def check_graph(model: TfliteModel, lengths: Sequence[int] = ()) -> None:
 
 
 def strange_weights(model: TfliteModel) -> list[str]:
-    """One line for each constant tensor whose numbers are not finite; a single infinity may be meant, as in a mask."""
+    """Returns one line for each constant tensor whose numbers are not finite; a single infinity may be intended, as in
+    a mask."""
     found = []
     for tensor in model.tensors:
         if tensor.type.name not in ("float32", "float16"):
@@ -47,7 +49,7 @@ def strange_weights(model: TfliteModel) -> list[str]:
 
 
 class _Check:
-    """One look at a model: what is known of it so far."""
+    """The state of the check of a model."""
 
     def __init__(self, model: TfliteModel) -> None:
         self.model = model
@@ -76,7 +78,7 @@ class _Check:
             f"{self.model.source}: a damaged model, or one that textclf does not know: {what}; {EXPORT_AGAIN}"
         )
 
-    # --- What stands by itself
+    # --- Checks without shapes of inputs
 
     def _check_tensor(self, number: int, tensor: Tensor) -> None:
         place = f"tensor {number} ({tensor.name[:80]!r})"
@@ -104,7 +106,7 @@ class _Check:
         assert found is not None
         scales, zeros = found.scales, found.zero_points
         if found.has_details:
-            self._damaged(f"{place} is quantised in a way of its own")
+            self._damaged(f"{place} has an unknown quantisation")
         if scales.size and not (np.isfinite(scales).all() and (scales >= 0).all()):
             self._damaged(f"{place} has scales that are negative or not finite")
         if zeros.size not in (0, scales.size) and not (zeros.size == 1 and scales.size):
@@ -137,7 +139,7 @@ class _Check:
     def _check_operator(self, number: int, operator: Operator) -> None:
         place = self._place(number, operator)
         if operator.custom:
-            self._damaged(f"{place} is an operation of its own, which LiteRT does not have")
+            self._damaged(f"{place} is a custom operation, which LiteRT does not have")
         if operator.name in REFUSED or operator.name.startswith("STABLEHLO_"):
             self._damaged(f"{place} {REFUSED.get(operator.name, 'is of another library')}")
         if operator.strangeness is not None:
@@ -172,7 +174,7 @@ class _Check:
         return f"operation {number} ({operator.name[:80]})"
 
     def _check_order(self) -> None:
-        """What is read was written before, and nothing is written twice."""
+        """Checks that every tensor is written before it is read and that no tensor is written twice."""
         there = {index for index, tensor in enumerate(self.tensors) if tensor.span is not None}
         there.update(self.model.input_indices)
         for number, operator in enumerate(self.model.operators):
@@ -191,7 +193,7 @@ class _Check:
     # --- What follows from the inputs
 
     def _propagate(self, inputs: Mapping[int, tuple[int, ...]], *, stored: bool) -> None:
-        """Shapes and types of everything for inputs of these shapes; `stored` compares them with the file's."""
+        """Infers all shapes and types for inputs of these shapes. `stored` compares them with those in the file."""
         values: dict[int, Value] = {
             index: self._constant(tensor) for index, tensor in enumerate(self.tensors) if tensor.span is not None
         }
@@ -238,7 +240,7 @@ class _Check:
         return results
 
     def _fits(self, tensor: Tensor, shape: tuple[int, ...] | None) -> bool:
-        """Whether a shape is the stored one, as far as the file says it: sizes that vary are stored as any."""
+        """Returns whether a shape is the stored one, as far as the file says it: sizes that vary are stored as any."""
         varies = -1 in tensor.shape_signature or (not tensor.shape and not tensor.has_rank)
         return shape is None or varies or shape == tensor.shape
 

@@ -1,7 +1,7 @@
-"""What the operations of text classifiers demand and return: shapes, types and options in, shapes and types out.
+"""The rules of the operations of text classifiers: each takes shapes, types and options, and returns shapes and types.
 
-Each rule is written after LiteRT's `Prepare` of the kernel. It raises WrongOperationError where the kernel would read
-or write outside of its tensors, or refuse; it returns a value without a shape where that is known only when it runs.
+Each rule follows LiteRT's `Prepare` of the kernel. It raises WrongOperationError if the kernel would refuse, or read or
+write outside its tensors. It returns a value without a shape if the shape is known only at run time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from textclf.tflite.flatbuffer import FlatTable
 
-# LiteRT's limit for numbers of dimensions, and numbers that stand for shapes, axes and bounds.
+# LiteRT's limit for the number of dimensions, and for the numbers of shapes, axes and bounds.
 _MOST_SHAPE_NUMBERS = 8
 
 _ACTIVATIONS = 6
@@ -26,7 +26,7 @@ _INDICES = frozenset(("int32", "int64", "int16"))
 
 
 class WrongOperationError(ValueError):
-    """Operands or options of an operation that cannot be what was meant."""
+    """The operands or options of an operation are invalid."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Step:
-    """An operation with what is known of its inputs; an input that is left out is None."""
+    """An operation with the known properties of its inputs. A missing input is None."""
 
     inputs: Sequence[Value | None]
     output_types: Sequence[str]
@@ -59,11 +59,11 @@ class Step:
         return self.value(position).shape
 
     def option(self, field: int, kind: str, default: int = 0) -> int:
-        """A number of the options; the default where the file leaves it, or all of them, out."""
+        """Returns a number of the options, or the default if the file omits it or all options."""
         return default if self.options is None else self.options.integer(field, kind, default)
 
     def small_numbers(self, position: int) -> list[int] | None:
-        """A constant list of integers such as a shape; None where it is computed."""
+        """Returns a constant list of integers such as a shape, or None if it is computed."""
         value = self.value(position)
         demand(value.type in _INDICES, f"input {position} is {value.type}, expected integers")
         if value.shape is not None:
@@ -350,7 +350,7 @@ def _reshape(step: Step) -> list[Value]:
     if len(step.inputs) > 1:
         given = step.value(1)
         demand(given.type == "int32", f"its shape is {given.type}")
-        demand(given.shape is None or len(given.shape) == 1, "its shape is no list")
+        demand(given.shape is None or len(given.shape) == 1, "its shape is not a list")
         wanted = step.small_numbers(1)
     else:
         demand(step.options is not None, "it does not say which shape")
@@ -490,7 +490,7 @@ def _tile(step: Step) -> list[Value]:
     return [Value(value.type, tuple(size * count for size, count in zip(value.shape, times, strict=True)))]
 
 
-# --- Which rule holds for what ---------------------------------------------------------------------------------------
+# --- The rule for each operation -------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Rule:
     """`inputs` and `outputs` are the smallest and the largest numbers of operands, `optional` the positions that may be
@@ -573,7 +573,7 @@ RULES: dict[str, Rule] = {
     "TRANSPOSE": Rule(_transpose, (2, 2), options=(26,)),
     "UNPACK": Rule(_unpack, (1, 1), (1, _MANY), options=(64,)),
 }
-"""Of the operations of which text classifiers are made. Any other is run in a process of its own first."""
+"""The rules for the operations of text classifiers. Any other operation runs in a separate process first."""
 
 REFUSED = {
     "DELEGATE": "belongs to no file",

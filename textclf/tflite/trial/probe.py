@@ -1,8 +1,8 @@
-"""An unknown model runs in a process of its own first: whatever it does there, this process goes on.
+"""Runs an unknown model in a separate process first, so that a crash there does not stop this process.
 
-A model in, nothing out, or a ModelError. First the graph is checked, which finds nearly everything; then a child
-process loads and runs it, because no check is complete. The verdict on a file that passed is kept in the cache folder
-under the hash of its bytes, so that only its first use costs the third of a second that this takes.
+Takes a model, and raises a ModelError if it fails. First the graph is checked, which detects nearly every problem; then
+a child process loads and runs the model, because no check is complete. The result for a valid file is stored in the
+cache folder under the hash of its bytes, so that only its first use takes the third of a second for this trial.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from textclf.tflite.trial.probe_child import READY
 
 _SECONDS = 120
 
-# What a graph may need at once, and what LiteRT and its prepared weights need beside it; a file's size comes on top.
+# The memory that a graph may need at once, and that of LiteRT with its prepared weights, in addition to the file's size.
 _MEMORY = 3 << 30
 
-# Raised when checks or the probe find more than before: earlier verdicts are then worth nothing.
+# Increased when the checks or the probe detect more than before. Earlier results are then invalid.
 _VERDICT = "1"
 
-# Where sys.path is that of this process, a child imports the same textclf and the same LiteRT.
+# With the sys.path of this process, a child imports the same textclf and the same LiteRT.
 _START = "import sys; sys.path[:] = sys.argv[1:]; from textclf.tflite.trial.probe_child import main; main()"
 
 _log = logging.getLogger(__name__)
@@ -44,29 +44,29 @@ _known: set[str] = set()
 
 
 def trust(content: bytes) -> None:
-    """Tells that these bytes were written by this process from checked parts and need no probe."""
+    """Records that this process wrote these bytes from checked parts, so they need no probe."""
     _known.add(_digest(content))
 
 
 def check_runnable(model: TfliteModel, largest_ids: Sequence[int], *, resizable: bool = False) -> None:
     """Raises ModelError for a model that cannot be run, or must not be run in this process.
 
-    `largest_ids` are the largest numbers that will be written into each input; a `resizable` model is run at shorter
-    lengths, too.
+    `largest_ids` are the largest numbers that will be written into each input. A `resizable` model also runs at shorter
+    lengths.
     """
     digest = _digest(model.content)
     if digest in _known:
         return
     verdict = _verdict_file(digest)
     if verdict is None or not _is_file(verdict):
-        # Only the first use of a file pays for the rules.
+        # Only the first use of a file runs the rules.
         from textclf.tflite.trial.graph_check import check_graph
 
         lengths = _lengths(model) if resizable else ()
         check_graph(model, lengths)
         if not _survives(model, largest_ids, lengths):
             return
-        # Without a cache folder that can be written, the next process looks again.
+        # Without a writable cache folder, the next process checks again.
         if verdict is not None:
             with suppress(OSError):
                 verdict.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,9 @@ def _digest(content: bytes) -> str:
 
 
 def _verdict_file(digest: str) -> Path | None:
-    """What survives one version of LiteRT need not survive another. None for a user without a home folder."""
+    """Returns the file for the result, or None for a user without a home folder.
+
+    Each version of LiteRT has a separate file, because a model may crash another version."""
     import ai_edge_litert
 
     version = getattr(ai_edge_litert, "__version__", "unknown")
@@ -98,19 +100,19 @@ def _is_file(path: Path) -> bool:
 
 
 def _lengths(model: TfliteModel) -> tuple[int, ...]:
-    """The shortest length, an odd one, one in the middle and the stored one."""
+    """Returns the shortest length, an odd one, one in the middle and the stored one."""
     shapes = [tensor.shape for tensor in model.inputs]
     longest = min((shape[1] for shape in shapes if len(shape) == 2), default=2)
     return tuple(length for length in dict.fromkeys((2, 3, longest // 2, longest)) if 2 <= length <= longest)
 
 
 def _survives(model: TfliteModel, largest_ids: Sequence[int], lengths: Sequence[int]) -> bool:
-    """Runs the model in a child process; False where there can be no child process, so that nothing is known."""
+    """Runs the model in a child process. Returns False if no child process can be started, so that nothing is known."""
     order = {
         "memory": _MEMORY + 4 * len(model.content),
         "seconds": _SECONDS,
         "largest": [max(1, largest) for largest in largest_ids],
-        # First at the size that is stored; at the end back to it.
+        # The stored size comes first and again at the end.
         "lengths": [None, *lengths],
     }
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as answer:
@@ -123,13 +125,13 @@ def _survives(model: TfliteModel, largest_ids: Sequence[int], lengths: Sequence[
                 env={**os.environ, "PYTHONFAULTHANDLER": "", "PYTHONDONTWRITEBYTECODE": "1"},
             )
         except OSError as error:
-            _log.warning("%s: runs without a trial in a process of its own (%s)", model.source, error)
+            _log.warning("%s: runs without a trial in a separate process (%s)", model.source, error)
             return False
         try:
             child.communicate(json.dumps(order).encode() + b"\n" + model.content, timeout=_SECONDS)
         except subprocess.TimeoutExpired:
-            _refuse(model, f"its trial did not come to an end in {_SECONDS} s")
-        except OSError as error:  # The child ended before it had read everything; its exit code says why.
+            _refuse(model, f"its trial did not finish within {_SECONDS} s")
+        except OSError as error:  # The child ended before it had read everything. Its exit code gives the reason.
             _log.debug("%s: %s", model.source, error)
         finally:
             if child.poll() is None:
@@ -138,7 +140,7 @@ def _survives(model: TfliteModel, largest_ids: Sequence[int], lengths: Sequence[
         lines = end_of(answer).splitlines()
         if READY not in lines:
             _log.warning(
-                "%s: runs without a trial in a process of its own, which ended with code %s before it began (%s)",
+                "%s: runs without a trial in a separate process, which ended with code %s before it began (%s)",
                 model.source,
                 child.returncode,
                 last_line(end_of(said)),

@@ -1,6 +1,6 @@
-"""The process in which an unknown model runs first: a model on standard input, a verdict of one line of JSON out.
+"""Runs an unknown model in a separate process: reads it from standard input and prints the result as one line of JSON.
 
-It is started by `probe`. Where the system can, it limits its own memory, time and files.
+It is started by `probe`. If the system supports it, the process limits its memory, time and files.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 READY = "ready"
-"""The line that says: everything is loaded, whatever ends this process from now on is the model's doing."""
+"""This line says that everything is loaded. From now on, the model is the cause if the process ends."""
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _run(interpreter: Any, np: Any, order: dict[str, Any]) -> None:
-    """Every length with the smallest, the largest and mixed ids, in the order in which a predictor resizes."""
+    """Yields every length with the smallest, the largest and mixed ids, in the order in which a classifier resizes."""
     interpreter.allocate_tensors()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     for length in order["lengths"]:
@@ -64,12 +64,12 @@ def _limit(memory: int, seconds: int) -> None:
         hard = resource.getrlimit(limit)[1]
         try:
             resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-        except (ValueError, OSError):  # A system that knows the limit by name only.
+        except (ValueError, OSError):  # This system has the name of the limit but not the limit.
             continue
 
 
 def _address_space() -> int | None:
-    """Bytes of address space in use, where the system tells."""
+    """Returns the used address space in bytes, if the system reports it."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[0])
