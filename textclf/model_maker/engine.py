@@ -27,7 +27,7 @@ from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.prepare import PreparedData
 from textclf.encoders.trainable import AnyEncoder
 from textclf.errors import EngineError, TextclfError
-from textclf.export.writing import model_settings
+from textclf.exporting.writing import model_settings
 from textclf.model_maker.data_checks import check_data
 from textclf.model_maker.environment import Environment, require_environment, worker_command
 from textclf.model_maker.hub_module import VARIABLE_PREFIX

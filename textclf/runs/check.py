@@ -14,8 +14,10 @@ from textclf.data.examples import Dataset
 from textclf.data.findings.finding import Finding, visible
 from textclf.data.findings.of_tokens import token_findings
 from textclf.encoders.prepare import load_recipe_data, prepare
+from textclf.errors import ArgumentError
 from textclf.model_maker.data_checks import check_data
 from textclf.recipe.reading import load_recipe
+from textclf.recipe.settings import Recipe
 from textclf.training.class_weights import label_weights
 
 _SHOWN_LABELS = 20
@@ -50,9 +52,20 @@ class CheckReport:
         return "\n".join(lines if self.findings else [*lines, "No problems found in the data."])
 
 
-def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport:
-    """Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary."""
-    recipe = load_recipe(recipe_path, overrides)
+def check(recipe: str | Path | Recipe, overrides: Iterable[str] = ()) -> CheckReport:
+    """Checks a recipe and its data without training, and returns what it found.
+
+    `recipe` is the path of a recipe, which `overrides` such as `training.epochs=5` change, or a Recipe as `load_recipe`
+    returns it. Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary.
+    """
+    if isinstance(recipe, Recipe):
+        if tuple(overrides):
+            raise ArgumentError(
+                "overrides are given with a Recipe; pass them to load_recipe, or pass the recipe's path"
+            )
+        shown = recipe.name
+    else:
+        shown, recipe = str(recipe), load_recipe(recipe, overrides)
     recipe, dataset = load_recipe_data(recipe)
     tokenizer = prepare(recipe, dataset).tokenizer
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
@@ -62,7 +75,7 @@ def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport
     if recipe.training.engine == "model-maker":
         told = check_data(recipe, dataset, tokenizer.vocabulary)
         findings += [Finding("model_maker", message, len(dataset.train.rows), severity="note") for message in told]
-    return CheckReport(recipe.name, str(recipe_path), list(dataset.labels), _rows(dataset), findings)
+    return CheckReport(recipe.name, shown, list(dataset.labels), _rows(dataset), findings)
 
 
 def _rows(dataset: Dataset) -> dict[str, dict[str, int]]:

@@ -14,7 +14,7 @@ from textclf.encoders.average_words import WordVectors, write_word_vectors
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.prepare import PreparedData
 from textclf.encoders.trainable import AnyEncoder
-from textclf.export.writing import export_classifier
+from textclf.exporting.writing import export_classifier
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import Quantization
