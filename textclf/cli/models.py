@@ -74,6 +74,7 @@ from textclf.terminal.native_log import load_tensorflow
 @click.pass_context
 def classify_command(
     context: click.Context,
+    /,
     model: Path,
     inputs: tuple[str, ...],
     text_input: tuple[str, ...],

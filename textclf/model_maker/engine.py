@@ -80,7 +80,8 @@ class ModelMakerTraining:
 
     def logits(self, split: str) -> np.ndarray:
         # The model ends in a softmax; its logits are known but for a constant, which no softmax minds.
-        return np.log(np.maximum(self.probabilities[split], _SMALLEST))
+        logits: np.ndarray = np.log(np.maximum(self.probabilities[split], _SMALLEST))
+        return logits
 
     def export(self, temperature: float, reject_below: float | None, form: Quantization) -> bytes:
         return write_metadata(

@@ -423,7 +423,7 @@ class _Forwards(io.RawIOBase):
 
     def __init__(self, stream: BinaryIO) -> None:
         # `readinto1` gives what is there; `readinto` of a pipe may wait until the buffer is full.
-        self._readinto = getattr(stream, "readinto1", None) or stream.readinto  # type: ignore[attr-defined]
+        self._readinto: Callable[[Any], int | None] = getattr(stream, "readinto1", None) or stream.readinto  # type: ignore[attr-defined]
 
     def readable(self) -> bool:
         return True
