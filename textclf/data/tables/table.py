@@ -95,6 +95,8 @@ class Table:
         self._close = close
         self._header_names: list[str] = []
         self._longest_header = -1
+        self.counts_positions = False
+        """Whether rows are numbered by position from 0, as those of a table in memory; set it before they are read."""
         self.columns_asked_for: list[int] = []
         self._last_needed = 0
         self._width = 0
@@ -105,7 +107,7 @@ class Table:
 
     def __iter__(self) -> Iterator[Row]:
         """The rows after the header, faulty and blank ones included."""
-        return self._rows
+        return map(_at_position, self._rows) if self.counts_positions else self._rows
 
     def __enter__(self) -> Table:
         return self
@@ -320,6 +322,10 @@ def open_table(
     except BaseException:
         close()
         raise
+
+
+def _at_position(row: Row) -> Row:
+    return row._replace(number=row.number - 2, line=row.number - 2)
 
 
 def shown_path(path: Path) -> str:
