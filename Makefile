@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSUMERS := .consumers
 
-.PHONY: quickstart test test-consumers lint requirements clean
+.PHONY: quickstart test coverage test-consumers lint schema requirements clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/textclf train recipes/support_tickets.yaml --force
@@ -12,6 +12,10 @@ quickstart: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+# Runs the tests in parallel and shows how much of textclf they ran. A file's tests share a process: some share a trained model.
+coverage: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report term
 
 # Runs the tests in which other programs classify with textclf's files: MediaPipe, the Task Library (Python up to 3.11), a browser.
 test-consumers: $(VENV)/installed-dev $(CONSUMERS)/installed
@@ -24,6 +28,11 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Writes the JSON Schema of a recipe, which editors read.
+schema: $(VENV)/installed
+	$(BIN)/python -c "import json, pathlib; from textclf.recipe.writing import recipe_json_schema as schema; \
+	pathlib.Path('docs/recipe.schema.json').write_text(json.dumps(schema(), indent=2) + '\n', encoding='utf-8')"
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,4 +58,4 @@ requirements:
 	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) $(CONSUMERS) build dist *.egg-info
+	rm -rf $(VENV) $(CONSUMERS) .coverage* build dist *.egg-info

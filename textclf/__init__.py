@@ -9,40 +9,74 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textclf.classify.classifier import Classifier, Prediction
+    from textclf.classify.job import BatchSummary, FileMetrics, classify_file, evaluate_file
     from textclf.encoders.mobilebert import Encoder
     from textclf.errors import TextclfError
+    from textclf.exporting.verify import VerificationReport
+    from textclf.exporting.verify import verify_model as verify
     from textclf.recipe.reading import load_recipe
     from textclf.recipe.settings import Recipe
+    from textclf.runs.check import CheckReport, check
+    from textclf.runs.compare import compare
+    from textclf.runs.export import export_run as export
     from textclf.runs.train import Run, train
+    from textclf.tflite.inspection import Inspection
+    from textclf.tflite.inspection import inspect_model as inspect
 
 # A program that uses the library decides what of its log is shown.
 logging.getLogger("textclf").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 __all__ = [
+    "BatchSummary",
+    "CheckReport",
     "Classifier",
     "Encoder",
+    "FileMetrics",
+    "Inspection",
     "Prediction",
     "Recipe",
     "Run",
     "TextclfError",
+    "VerificationReport",
+    "check",
+    "classify_file",
+    "compare",
+    "evaluate_file",
+    "export",
+    "inspect",
     "load_encoder",
     "load_recipe",
     "train",
+    "verify",
 ]
 
 # Where each public name lives: importing textclf loads none of them, so that a command pays only for what it uses.
 _HOMES = {
+    "BatchSummary": "textclf.classify.job",
+    "CheckReport": "textclf.runs.check",
     "Classifier": "textclf.classify.classifier",
     "Encoder": "textclf.encoders.mobilebert",
+    "FileMetrics": "textclf.classify.job",
+    "Inspection": "textclf.tflite.inspection",
     "Prediction": "textclf.classify.classifier",
     "Recipe": "textclf.recipe.settings",
     "Run": "textclf.runs.train",
     "TextclfError": "textclf.errors",
+    "VerificationReport": "textclf.exporting.verify",
+    "check": "textclf.runs.check",
+    "classify_file": "textclf.classify.job",
+    "compare": "textclf.runs.compare",
+    "evaluate_file": "textclf.classify.job",
+    "export": "textclf.runs.export",
+    "inspect": "textclf.tflite.inspection",
     "load_recipe": "textclf.recipe.reading",
     "train": "textclf.runs.train",
+    "verify": "textclf.exporting.verify",
 }
 
+# Inside the package, names say what a function works on.
+_INNER_NAMES = {"export": "export_run", "inspect": "inspect_model", "verify": "verify_model"}
 
 _TENSORFLOW = ("textclf.encoders.mobilebert", "textclf.runs.train")
 
@@ -53,7 +87,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         if _HOMES[name] in _TENSORFLOW:
             import_module("textclf.terminal.native_log").load_tensorflow()
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_HOMES[name]), _INNER_NAMES.get(name, name))
     raise AttributeError(f"module 'textclf' has no attribute {name!r}")
 
 

@@ -214,7 +214,7 @@ def test_progress_shows_text_as_it_is_and_nothing_when_quiet(capsys):
 
 CRASH = """
 import ctypes, faulthandler, os, sys
-from textclf.native_log import start_litert, without_chatter
+from textclf.terminal.native_log import start_litert, without_chatter
 faulthandler.enable(2)
 def last_words():
     os.write(2, b"I0000 00:00:1.2    3 port.cc:31] chatter\\nF0000 00:00:1.2    3 x.cc:1] Check failed: a > b\\n")
@@ -240,7 +240,7 @@ def test_a_crash_of_native_code_shows_its_last_words(place):
 @POSIX
 def test_what_native_code_says_beside_its_chatter_is_passed_on():
     code = (
-        "import os\nfrom textclf.native_log import without_chatter\n"
+        "import os\nfrom textclf.terminal.native_log import without_chatter\n"
         "with without_chatter():\n"
         "    os.write(2, b'INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\\nERROR: kept\\nno line end')\n"
         "os.write(2, b'|after')"

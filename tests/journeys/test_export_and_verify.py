@@ -14,9 +14,9 @@ from tests.journeys.test_main_job import run
 from tests.tiny import write_recipe, write_reviews
 from textclf.classify.classifier import Classifier
 from textclf.errors import RecipeError, RunError
-from textclf.export.apps import CONSUMERS, installed_consumers, run_consumer
-from textclf.export.hard_texts import hard_texts
-from textclf.export.verify import verify_model
+from textclf.exporting.apps import CONSUMERS, installed_consumers, run_consumer
+from textclf.exporting.hard_texts import hard_texts
+from textclf.exporting.verify import verify_model
 from textclf.runs.export import export_run
 
 

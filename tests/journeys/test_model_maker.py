@@ -16,7 +16,7 @@ from tests.command import run
 from tests.conftest import REPOSITORY
 from tests.tiny import write_recipe
 from textclf.errors import RunError
-from textclf.export.trained_run import load_trained_run
+from textclf.exporting.trained_run import load_trained_run
 from textclf.model_maker.environment import find_environment
 
 pytestmark = pytest.mark.skipif(find_environment() is None, reason="needs `textclf model-maker setup`")

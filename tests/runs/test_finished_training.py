@@ -20,7 +20,7 @@ from tests.command import run
 from tests.tiny import write_recipe, write_tiny_encoder
 from textclf.classify.classifier import Classifier
 from textclf.errors import EncoderError, RunError, VerificationError
-from textclf.export.trained_run import load_trained_run
+from textclf.exporting.trained_run import load_trained_run
 from textclf.files.output_folder import foreign_entries
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe

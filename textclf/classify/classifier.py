@@ -208,7 +208,8 @@ class Classifier:
         values: dict[str, Any] = {"predicted_label": labels, "predicted_score": probabilities.max(axis=1)}
         if scores:
             values.update({f"score:{label}": probabilities[:, index] for index, label in enumerate(self.labels)})
-        return frame.assign(**{column_prefix + name: value for name, value in values.items()})
+        labelled: pd.DataFrame = frame.assign(**{column_prefix + name: value for name, value in values.items()})
+        return labelled
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Takes texts as tuples of one or two strings and returns probabilities float32 [texts, labels].
@@ -352,7 +353,8 @@ class Classifier:
         """
         if not self._resizable:
             return np.full_like(lengths, self.max_length)
-        return np.minimum(self.max_length, -(-(lengths + 1) // _LENGTH_STEP) * _LENGTH_STEP)
+        padded: np.ndarray = np.minimum(self.max_length, -(-(lengths + 1) // _LENGTH_STEP) * _LENGTH_STEP)
+        return padded
 
     def _run(self, workers: _Workers, encoded: Encoded, rows: np.ndarray, length: int) -> np.ndarray:
         """Runs rows of an Encoded at one length and returns probabilities float32 [rows, labels]."""
@@ -427,7 +429,8 @@ class Pending:
         future, position = place
         if self._is_here():
             try:
-                return future.result()[position]
+                value: np.ndarray = future.result()[position]
+                return value
             except CancelledError:
                 self._classifier._open_workers()
                 if key in self._own:
@@ -435,7 +438,8 @@ class Pending:
         # Another caller started this text and cancelled it, or another process has it.
         row = np.array([self._keys.index(key)])
         length = int(self._classifier._padded(self._encoded.lengths[row])[0])
-        return self._classifier._run(self._classifier._open_workers(), self._encoded, row, length)[0]
+        computed: np.ndarray = self._classifier._run(self._classifier._open_workers(), self._encoded, row, length)[0]
+        return computed
 
 
 class _Known(OrderedDict[bytes, _Place]):
@@ -523,7 +527,8 @@ NOT_A_NUMBER = "is not a number (NaN or infinity)"
 
 def are_numbers(probabilities: np.ndarray) -> np.ndarray:
     """Returns bool [rows]: which rows contain only numbers."""
-    return np.isfinite(probabilities).all(axis=1)
+    finite: np.ndarray = np.isfinite(probabilities).all(axis=1)
+    return finite
 
 
 def _keys(encoded: Encoded) -> list[bytes]:

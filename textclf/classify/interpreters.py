@@ -61,7 +61,7 @@ class Runner:
             for tensor, values in zip(self._inputs, (input_ids, input_mask, segment_ids), strict=False):
                 self._interpreter.set_tensor(tensor, values)
             self._interpreter.invoke()
-            probabilities = self._interpreter.get_tensor(self._output)
+            probabilities: np.ndarray = self._interpreter.get_tensor(self._output)
         except (ValueError, RuntimeError) as error:
             raise ModelError(
                 f"{self._name}: LiteRT cannot run this model: {str(error).strip()}; {EXPORT_AGAIN}"

@@ -38,6 +38,7 @@ from textclf.classify.texts import column_names
 from textclf.classify.training_files import is_training_file
 from textclf.classify.windows import TableOptions, Window, encoded, read_windows
 from textclf.data.tables.files import DamagedInputError, expand_inputs, size_of_inputs
+from textclf.data.tables.frames import FrameTable, Rows, frame_table, is_rows
 from textclf.errors import ArgumentError, DataError, ModelError, RunError, TextclfError
 from textclf.recipe.values import checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress, RowsBar
@@ -137,6 +138,8 @@ def classify_file(
 ) -> BatchSummary:
     """Writes the rows of all inputs, one input after the other, with their labels to `output`.
 
+    For a table in memory use `Classifier.classify_frame`, which returns a copy with labels.
+
     Inputs are paths, patterns or `-` for standard input, plain or compressed with gzip, zstd, bzip2 or xz; an output is
     compressed if its name ends in .gz or .zst, and `-` is standard output. The job adds the columns `predicted_label`,
     `predicted_score` and `error`, with `top_k` > 1 also `predicted_label_2` and so on, and with `scores` one column
@@ -155,6 +158,11 @@ def classify_file(
     if force and resume:
         raise ArgumentError("force (--force) starts again and resume (--resume) continues: give one of the two")
     where_label = where_label or label_column is not None
+    if not isinstance(inputs, str | os.PathLike) and is_rows(inputs) and len(inputs):
+        raise ArgumentError(
+            "inputs is a table in memory, expected files; use Classifier(model).classify_frame(frame), which returns a copy "
+            "of the frame with the labels"
+        )
     paths = expand_inputs([inputs] if isinstance(inputs, str | os.PathLike) else list(inputs))
     target = os.fspath(output)
     with Classifier(model, num_threads) as classifier:
@@ -209,7 +217,7 @@ class FileMetrics(Metrics):
 
 def evaluate_file(
     model: str | Path,
-    data: str | Path,
+    data: str | Path | Rows,
     *,
     text_columns: str | Sequence[str] = (),
     label_column: str | None = None,
@@ -217,21 +225,28 @@ def evaluate_file(
     encoding: str = "utf-8",
     quiet: bool = True,
 ) -> FileMetrics:
-    """Returns the model's quality on the labelled rows of a table.
+    """Returns the model's quality on the labelled rows of a table: a file, a pandas DataFrame or a list of dicts.
 
+    Messages number the rows of a file as a spreadsheet does, and those of a table in memory by position, from 0.
     Rows without text are left out, as in training, as are rows with a label that the model does not know; a warning is
     logged for both, and for the file that the model was trained on. Raises DataError for a row that cannot be read, and
     for a table without rows or without a known label.
     """
-    path = os.fspath(data)
     with Classifier(model) as classifier:
         options = _table_options(classifier, column_names(text_columns), label_column, delimiter, encoding)
+        source: str | FrameTable
+        if isinstance(data, str | os.PathLike):
+            source = path = os.fspath(data)
+        else:
+            path = "data"
+            source = frame_table(data, path, options.text_columns, options.label_column)
+            options = replace(options, delimiter=",", encoding="utf-8")
         evaluation = _Evaluation(classifier)
         with Progress(quiet=quiet).rows_bar(size_of_inputs([path])) as bar:
-            for window in read_windows([path], options):
+            for window in read_windows([source], options):
                 evaluation.add(window)
                 bar.update(len(evaluation.truth), window.position)
-        if is_training_file(classifier.path, path):
+        if source is path and is_training_file(classifier.path, path):
             logger.warning(
                 "%s: the model was trained on this file, so the results are too optimistic; use rows that it has not seen",
                 path,

@@ -71,7 +71,8 @@ class Metrics:
 
 def _cells(matrix: np.ndarray) -> list[list[int]]:
     true, given = np.nonzero(matrix)
-    return np.stack([true, given, matrix[true, given]], axis=1).tolist()
+    cells: list[list[int]] = np.stack([true, given, matrix[true, given]], axis=1).tolist()
+    return cells
 
 
 def evaluate(probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> Metrics:
@@ -178,4 +179,5 @@ def metrics_json(metrics: Mapping[str, Any]) -> str:
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Takes logits [..., labels] and returns probabilities."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    probabilities: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from textclf.classify.rows import TableLayout, extended
 from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, open_input, plain_suffix
+from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.table import Dialect, Row, Table, open_table
 from textclf.errors import DataError
 
@@ -79,7 +80,7 @@ class Window:
 
 
 def read_windows(
-    paths: Sequence[str],
+    paths: Sequence[str | FrameTable],
     options: TableOptions,
     *,
     target: str = "",
@@ -117,14 +118,14 @@ def read_windows(
             position += file.position
 
 
-def _columns_of_all(paths: Sequence[str], options: TableOptions, target: str) -> list[str]:
+def _columns_of_all(paths: Sequence[str | FrameTable], options: TableOptions, target: str) -> list[str]:
     """Returns the columns of the output's rows: the first input's, then what others have besides; none if there is one
     input.
 
     Raises DataError now rather than hours later for a file that does not fit to the first. Pipes can be read only once,
     so that they must have the columns of the files.
     """
-    files = [path for path in paths if path != STANDARD_STREAM and not is_pipe(path)]
+    files = [path for path in paths if isinstance(path, FrameTable) or (path != STANDARD_STREAM and not is_pipe(path))]
     first: _Opened | None = None
     for path in files if len(paths) > 1 else ():
         with open_input(path) as file, _opened(file, options, target) as opened:
@@ -175,6 +176,7 @@ def _grouped(table: Table, windows_before: int, rows_done: int) -> Iterator[tupl
 @contextmanager
 def _opened(file: InputFile, options: TableOptions, target: str) -> Iterator[_Opened]:
     table = open_table(file.stream, options.delimiter, options.encoding, _wanted(options), file.name, file.is_live)
+    table.counts_positions = file.counts_positions
     try:
         yield _Opened(table, file, options, target)
     finally:

@@ -74,6 +74,7 @@ from textclf.terminal.native_log import load_tensorflow
 @click.pass_context
 def classify_command(
     context: click.Context,
+    /,
     model: Path,
     inputs: tuple[str, ...],
     text_input: tuple[str, ...],
@@ -234,9 +235,9 @@ def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bo
     """
     if run is not None:
         load_tensorflow()
-    from textclf.export.verify import verify_model
+    from textclf.exporting.verify import verify_model
 
-    report = verify_model(model, data, run)
+    report = verify_model(model, data, run=run)
     write_result(json_text(report.as_dict()) if as_json else report.as_text())
     if report.problems:
         sys.exit(2)

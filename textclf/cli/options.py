@@ -14,7 +14,7 @@ from textclf.recipe.values import checked_delimiter, checked_encoding
 
 
 # --- Arguments and options -------------------------------------------------------------------------------------------
-class _Checked(click.ParamType):
+class _Checked(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """A value that a function of the library checks: its ValueError follows the name of the option."""
 
     def __init__(self, name: str, check: Callable[[Any], Any]) -> None:

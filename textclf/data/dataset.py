@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from textclf.data.examples import Dataset, Examples
@@ -30,13 +30,16 @@ from textclf.data.findings.of_examples import (
 from textclf.data.reading import FileReader, encoding_errors
 from textclf.data.splits import make_splits
 from textclf.data.tables.files import open_input
+from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.table import Table, open_table
 from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
 from textclf.recipe.settings import DatasetSettings
 
 
-def load_dataset(settings: DatasetSettings, seed: int, reading: Reading = as_written) -> Dataset:
+def load_dataset(
+    settings: DatasetSettings, seed: int, reading: Reading = as_written, frames: Mapping[str, FrameTable] | None = None
+) -> Dataset:
     """Read, check and split the data.
 
     Labels are `settings.labels`, or those of the training file in plain string order (so "10" comes before "9").
@@ -46,13 +49,19 @@ def load_dataset(settings: DatasetSettings, seed: int, reading: Reading = as_wri
     of a recipe's model. The split of a text depends only on the seed and the text, as far as the fractions allow:
     reordering the file changes nothing, and adding rows moves few texts.
 
-    Raises DataError with every problem that makes the data unusable, one per line.
+    `frames` are tables in memory for the splits train, validation and test. They take the place of the recipe's files,
+    and their rows are numbered by position, from 0. Raises DataError with every problem that makes the data unusable, one
+    per line.
     """
     errors: list[str] = []
+    frames = frames or {}
+    settings = settings.model_copy(update={name: Path(frame.name) for name, frame in frames.items()})
     files = {"train": settings.train, "validation": settings.validation, "test": settings.test}
     paths = {name: path for name, path in files.items() if isinstance(path, Path)}
     readers: list[FileReader] = []
-    read = {name: _read_examples(name, path, settings, errors, readers) for name, path in paths.items()}
+    read = {
+        name: _read_examples(name, path, settings, errors, readers, frames.get(name)) for name, path in paths.items()
+    }
     errors += encoding_errors(readers)
     examples = {name: one for name, one in read.items() if one is not None}
     labels = _labels(settings, examples, errors)
@@ -70,7 +79,7 @@ def load_dataset(settings: DatasetSettings, seed: int, reading: Reading = as_wri
             "aside for validation; add rows, or set dataset.validation to a file"
         )
     findings += findings_of_splits(splits, labels)
-    digests = {path: sha256_of(path) for path in paths.values()}
+    digests = {path: frames[name].sha256 if name in frames else sha256_of(path) for name, path in paths.items()}
     return Dataset(list(labels), splits["train"], splits["validation"], splits.get("test"), findings, digests)
 
 
@@ -89,7 +98,12 @@ def load_examples(settings: DatasetSettings, path: Path) -> Examples:
 
 
 def _read_examples(
-    name: str, path: Path, settings: DatasetSettings, errors: list[str], readers: list[FileReader]
+    name: str,
+    path: Path,
+    settings: DatasetSettings,
+    errors: list[str],
+    readers: list[FileReader],
+    frame: FrameTable | None = None,
 ) -> Examples | None:
     """Returns the rows of a file.
 
@@ -99,10 +113,12 @@ def _read_examples(
     before = len(errors)
     wanted = (*settings.text, settings.label)
     try:
-        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        if frame is None and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise DataError(f"{examples.shown}: not a regular file, but it is read more than once; save it to a file")
-        with open_input(examples.shown) as file:
-            table = open_table(file.stream, settings.delimiter, settings.encoding, wanted, examples.shown)
+        delimiter, encoding = (settings.delimiter, settings.encoding) if frame is None else (",", "utf-8")
+        with open_input(frame or examples.shown) as file:
+            table = open_table(file.stream, delimiter, encoding, wanted, examples.shown)
+            table.counts_positions = file.counts_positions
             columns = _columns(table, settings, errors)
             if len(columns) == len(wanted):
                 reader = FileReader(table, path, f"dataset.{name}")

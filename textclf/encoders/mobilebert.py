@@ -93,8 +93,10 @@ def unstack_weights(config: MobileBertConfig, stacked: Mapping[str, np.ndarray])
     return weights
 
 
-@tf.custom_gradient
-def bfloat16_product(rows: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]:
+@tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow has no types
+def bfloat16_product(
+    rows: tf.Tensor, kernel: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
     """A product of operands rounded to bfloat16 whose sums, results and gradients are float32.
 
     A kernel that is already rounded gets a rounded gradient, as every gradient is before it is returned.

@@ -5,6 +5,7 @@ Training, the check and the comparison prepare a recipe here, so that all three 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
 from textclf.data.findings.of_tokens import token_findings
+from textclf.data.tables.frames import FrameTable
 from textclf.data.tokens.batching import Batch
 from textclf.data.tokens.encoded import Encoded, TextTokenizer, pad
 from textclf.data.tokens.row_keys import Reading
@@ -98,17 +100,21 @@ def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> 
     return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
 
 
-def load_recipe_data(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> tuple[Recipe, Dataset]:
-    """Without a `tokenizer` the encoder's configuration and vocabulary are read, not its weights.
+def load_recipe_data(
+    recipe: Recipe, tokenizer: TextTokenizer | None = None, frames: Mapping[str, FrameTable] | None = None
+) -> tuple[Recipe, Dataset]:
+    """The recipe with a number as its length, and its data; `frames` take the place of its files, as in `load_dataset`.
+
+    Without a `tokenizer` the encoder's configuration and vocabulary are read, not its weights.
 
     With encoder.max_length `auto` the length follows from the training rows, and which rows are equal follows from the
     length, so the split is made a second time. Raises DataError and EncoderError.
     """
     seed = recipe.training.seed
-    dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer))
+    dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer), frames)
     if recipe.encoder.max_length == "auto":
         recipe = prepare(recipe, dataset).recipe
-        dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer))
+        dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer), frames)
     return recipe, dataset
 
 

@@ -23,7 +23,7 @@ from textclf.classify.metrics import evaluate
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.errors import EngineError, TextclfError
-from textclf.export.writing import model_settings
+from textclf.exporting.writing import model_settings
 from textclf.model_maker.data_checks import check_data
 from textclf.model_maker.encoders import at_model_maker
 from textclf.model_maker.environment import Environment, require_environment, worker_command
@@ -75,7 +75,8 @@ class ModelMakerTraining:
 
     def logits(self, split: str) -> np.ndarray:
         # The model ends in a softmax; its logits are known but for a constant, which no softmax minds.
-        return np.log(np.maximum(self.probabilities[split], _SMALLEST))
+        logits: np.ndarray = np.log(np.maximum(self.probabilities[split], _SMALLEST))
+        return logits
 
     def export(self, temperature: float, reject_below: float | None, form: Quantization) -> bytes:
         return write_metadata(

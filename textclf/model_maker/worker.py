@@ -182,7 +182,7 @@ def looking_on(tf: Any, job: dict[str, Any], events: Events, validation: Any) ->
     """Adds a callback to those that Model Maker gives to Keras."""
     from tensorflow_examples.lite.model_maker.core.task import custom_model
 
-    class LookOn(tf.keras.callbacks.Callback):
+    class LookOn(tf.keras.callbacks.Callback):  # type: ignore[misc]  # its package has no types
         def __init__(self) -> None:
             super().__init__()
             self.step = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ import numpy as np
 from textclf.data.examples import Dataset
 from textclf.data.findings.finding import Finding, visible
 from textclf.data.findings.of_tokens import token_findings
+from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.encoders.prepare import load_recipe_data, prepare
+from textclf.errors import ArgumentError
 from textclf.model_maker.data_checks import check_data
 from textclf.recipe.reading import load_recipe
+from textclf.recipe.settings import Recipe
 from textclf.training.class_weights import label_weights
 
 _SHOWN_LABELS = 20
@@ -50,10 +53,27 @@ class CheckReport:
         return "\n".join(lines if self.findings else [*lines, "No problems found in the data."])
 
 
-def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport:
-    """Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary."""
-    recipe = load_recipe(recipe_path, overrides)
-    recipe, dataset = load_recipe_data(recipe)
+def check(
+    recipe: str | Path | Recipe, overrides: Iterable[str] = (), *, data: Mapping[str, Rows] | None = None
+) -> CheckReport:
+    """Checks a recipe and its data without training, and returns what it found.
+
+    `recipe` is the path of a recipe, which `overrides` such as `training.epochs=5` change, or a Recipe as `load_recipe`
+    returns it. `data` are tables in memory, pandas DataFrames or lists of dicts, that take the place of the recipe's files:
+    `{"train": frame}`, and `validation` and `test` likewise. Their rows are numbered by position, from 0, and messages
+    call them data[train] and so on.
+
+    Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary.
+    """
+    if isinstance(recipe, Recipe):
+        if tuple(overrides):
+            raise ArgumentError(
+                "overrides are given with a Recipe; pass them to load_recipe, or pass the recipe's path"
+            )
+        shown = recipe.name
+    else:
+        shown, recipe = str(recipe), load_recipe(recipe, overrides)
+    recipe, dataset = load_recipe_data(recipe, frames=_frames(recipe, data or {}))
     tokenizer = prepare(recipe, dataset).tokenizer
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
     label_weights(recipe.training.class_weights, dataset.labels, counts)
@@ -62,7 +82,14 @@ def check(recipe_path: str | Path, overrides: Iterable[str] = ()) -> CheckReport
     if recipe.training.engine == "model-maker":
         told = check_data(recipe, dataset, tokenizer.vocabulary)
         findings += [Finding("model_maker", message, len(dataset.train.rows), severity="note") for message in told]
-    return CheckReport(recipe.name, str(recipe_path), list(dataset.labels), _rows(dataset), findings)
+    return CheckReport(recipe.name, shown, list(dataset.labels), _rows(dataset), findings)
+
+
+def _frames(recipe: Recipe, data: Mapping[str, Rows]) -> dict[str, FrameTable]:
+    if unknown := sorted(data.keys() - {"train", "validation", "test"}):
+        raise ArgumentError(f"data has the key `{unknown[0]}`; the keys are train, validation and test")
+    settings = recipe.dataset
+    return {name: frame_table(rows, f"data[{name}]", settings.text, settings.label) for name, rows in data.items()}
 
 
 def _rows(dataset: Dataset) -> dict[str, dict[str, int]]:

@@ -12,7 +12,7 @@ import numpy as np
 from textclf.classify.classifier import Classifier
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
-from textclf.export.writing import export_classifier
+from textclf.exporting.writing import export_classifier
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import Quantization

@@ -11,10 +11,11 @@ from pathlib import Path
 from textclf.classify.classifier import Classifier
 from textclf.classify.metrics import evaluate
 from textclf.errors import ModelError, RunError, VerificationError
-from textclf.export.parity import Verification
-from textclf.export.trained_run import TrainedRun, load_trained_run
-from textclf.export.verify import MODEL, VerificationReport, compare_with_run
-from textclf.export.writing import export_classifier
+from textclf.exporting.parity import Verification
+from textclf.exporting.trained_run import TrainedRun, load_trained_run
+from textclf.exporting.verify import MODEL, VerificationReport, compare_with_run
+from textclf.exporting.writing import export_classifier
+from textclf.files.kinds import run_path
 from textclf.files.writing import link_target, replace_file
 from textclf.runs.pages import WITHHELD, write_pages
 from textclf.runs.report import worst_mistakes
@@ -24,22 +25,28 @@ from textclf.training.run_folder import is_run, read_metrics
 
 
 def export_run(
-    folder: Path, overrides: Sequence[str] = (), output: Path | None = None, *, force: bool = False
+    run: str | Path, overrides: Sequence[str] = (), output: str | Path | None = None, *, force: bool = False
 ) -> tuple[Path, VerificationReport]:
     """Writes a finished run's model in another form, verified, and returns its path and the report.
 
-    The path is by default model-<quantization>.tflite in the run. In a run without a model, because no form of it had
-    passed, it is model.tflite; then the run's metrics, report and model card tell of this file from now on. With `force`
-    an earlier model of textclf is replaced, with its mode kept and links followed, but neither the run's own model.tflite
-    nor any other file. Raises VerificationError, with nothing written, for a file that is not what was trained, and
+    `run` is the folder of the run; `overrides` are settings such as `quantization=float16`. The path is `output`, by
+    default model-<quantization>.tflite in the run. In a run without a model, because no form of it had passed, it is
+    model.tflite; then the run's metrics, report and model card tell of this file from now on. With `force` an earlier
+    model of textclf is replaced, with its mode kept and links followed, but neither the run's own model.tflite nor any
+    other file. Raises VerificationError, with nothing written, for a file that is not what was trained, and
     RunError for an output that exists already or cannot be written.
     """
-    run = load_trained_run(folder, overrides)
-    form = run.recipe.export
+    folder = run_path(run)
+    trained = load_trained_run(folder, overrides)
+    form = trained.recipe.export
     suffix = "-task-library" if form.compatibility == "task-library" else ""
     own_model = folder / MODEL
     withheld = not own_model.exists()
-    path = output or (own_model if withheld else folder / f"model-{form.quantization}{suffix}.tflite")
+    path = (
+        Path(output)
+        if output is not None
+        else (own_model if withheld else folder / f"model-{form.quantization}{suffix}.tflite")
+    )
     target = _checked_output(path, force=force)
     unverified = target.with_name(f".{target.name}.unverified")
     report = VerificationReport(str(path))
@@ -49,14 +56,19 @@ def export_run(
             unverified.write_bytes(b"")
         rows = None
         if form.quantization == "int4":
-            rows = run.encode(run.dataset().train.texts)
+            rows = trained.encode(trained.dataset().train.texts)
         content = export_classifier(
-            run.recipe, run.weights(), run.labels, run.checkpoint.vocabulary, reject_below=run.reject_below, rows=rows
+            trained.recipe,
+            trained.weights(),
+            trained.labels,
+            trained.checkpoint.vocabulary,
+            reject_below=trained.reject_below,
+            rows=rows,
         )
         with _output_errors(path):
             unverified.write_bytes(content)
         classifier = Classifier(unverified)
-        compare_with_run(report, classifier, run, None)
+        compare_with_run(report, classifier, trained, None)
         if report.problems:
             raise VerificationError(f"{path}: not written: {report.problems[0]}")
         with _output_errors(path):
@@ -64,7 +76,7 @@ def export_run(
     finally:
         unverified.unlink(missing_ok=True)
     if withheld and target == link_target(own_model) and report.parity is not None:
-        tell_of_model(run, path, report.parity)
+        tell_of_model(trained, path, report.parity)
     return path, report
 
 

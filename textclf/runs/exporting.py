@@ -13,7 +13,7 @@ import numpy as np
 from textclf.classify.classifier import Classifier
 from textclf.data.examples import Dataset
 from textclf.errors import TextclfError
-from textclf.export.parity import Verification, verify_export
+from textclf.exporting.parity import Verification, verify_export
 from textclf.files.writing import write_bytes
 from textclf.recipe.settings import Recipe
 from textclf.runs.engines import Training

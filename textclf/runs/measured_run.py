@@ -37,8 +37,8 @@ def main() -> None:
 
 def _export_again(run_dir: Path) -> float:
     """The seconds from trained weights in memory to the file's bytes."""
-    from textclf.export.trained_run import load_trained_run
-    from textclf.export.writing import export_classifier
+    from textclf.exporting.trained_run import load_trained_run
+    from textclf.exporting.writing import export_classifier
 
     trained = load_trained_run(run_dir)
     weights = trained.weights()

@@ -23,6 +23,7 @@ from textclf.encoders.prepare import PreparedData, load_recipe_data, prepare, pr
 from textclf.errors import RunError, VerificationError
 from textclf.files.writing import write_text
 from textclf.model_maker.environment import require_environment
+from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.engines import Training, train_with_engine
@@ -61,14 +62,14 @@ class Run:
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     run_dir: str | Path | None = None,
     *,
     force: bool = False,
     resume: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Trains, exports, verifies and measures what the recipe describes.
+    """Trains, exports, verifies and measures what the recipe describes: a Recipe, or the path of one.
 
     `run_dir` is the folder to write, by default `runs/<name>`; one that exists is replaced only with `force`, and only
     where textclf wrote all that it holds. With `resume` an interrupted run goes on from its last saved step and ends as
@@ -84,6 +85,7 @@ def train(
     Raises a TextclfError for whatever in the recipe, the data, the encoder or the folder keeps the run from its end.
     """
     started = time.monotonic()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     progress = Progress(quiet=quiet)
     if recipe.training.engine == "model-maker":
         # Said before anything is read, fetched or written.

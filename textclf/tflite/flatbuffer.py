@@ -195,7 +195,7 @@ def pack_table(builder: flatbuffers.Builder, table: Table) -> int:
             builder.PrependInt8Slot(field, value, 0)
         else:
             builder.PrependUOffsetTRelativeSlot(field, children[field], 0)
-    return builder.EndObject()
+    return int(builder.EndObject())
 
 
 def pack_offsets(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
@@ -203,7 +203,7 @@ def pack_offsets(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
-    return builder.EndVector()
+    return int(builder.EndVector())
 
 
 def pack_bytes(builder: flatbuffers.Builder, content: bytes, alignment: int) -> int:
@@ -212,17 +212,17 @@ def pack_bytes(builder: flatbuffers.Builder, content: bytes, alignment: int) -> 
     start = builder.Head() - len(content)
     builder.Bytes[start : start + len(content)] = content
     builder.head = start
-    return builder.EndVector()
+    return int(builder.EndVector())
 
 
 def _pack_child(builder: flatbuffers.Builder, value: Any) -> int:
     if isinstance(value, str):
-        return builder.CreateString(value)
+        return int(builder.CreateString(value))
     if isinstance(value, dict):
         return pack_table(builder, value)
     if isinstance(value[0], float):
         builder.StartVector(4, len(value), 4)
         for number in reversed(value):
             builder.PrependFloat32(number)
-        return builder.EndVector()
+        return int(builder.EndVector())
     return pack_offsets(builder, [pack_table(builder, table) for table in value])

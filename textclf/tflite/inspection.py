@@ -71,21 +71,24 @@ class Inspection:
         return "\n".join(f"{key:<13} {value}" for key, value in lines)
 
 
-def inspect_model(path: Path) -> Inspection:
-    """Reads a model's structure and metadata; raises ModelError for a file that is not a TFLite text classifier."""
-    path = model_path_of(path)
+def inspect_model(model: str | Path) -> Inspection:
+    """Reads the structure and the metadata of a `.tflite` file, or of the one in the folder of a run.
+
+    Raises ModelError for a file that is not a TFLite text classifier.
+    """
+    path = model_path_of(model)
     source, content = load_model(path)
-    model = TfliteModel(content, source)
-    metadata = metadata_of(model)
+    graph = TfliteModel(content, source)
+    metadata = metadata_of(graph)
     types: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    for tensor in model.tensors:
+    for tensor in graph.tensors:
         if tensor.span is not None:
             types[tensor.type.name] += 1
             sizes[tensor.type.name] += tensor.span[1]
-    operators = Counter(_operator_name(operator) for operator in model.operators)
-    inputs = [_facts(tensor, name) for tensor, name in zip(model.inputs, metadata.input_names, strict=True)]
-    outputs = [_facts(tensor, name) for tensor, name in zip(model.outputs, metadata.output_names, strict=True)]
+    operators = Counter(_operator_name(operator) for operator in graph.operators)
+    inputs = [_facts(tensor, name) for tensor, name in zip(graph.inputs, metadata.input_names, strict=True)]
+    outputs = [_facts(tensor, name) for tensor, name in zip(graph.outputs, metadata.output_names, strict=True)]
     if not inputs or not inputs[0].shape:
         raise ModelError(f"{path}: the model has no input of a known shape; expected a text classifier")
     return Inspection(

@@ -30,7 +30,7 @@ def label_weights(
                 raise RecipeError(f"training.class_weights names `{label}`, a label that no row has; {remedy}")
             weights[places[label]] = weight
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = (weights * row_counts.sum() / (weights * row_counts).sum()).astype(np.float32)
+        scaled: np.ndarray = (weights * row_counts.sum() / (weights * row_counts).sum()).astype(np.float32)
     if not (np.isfinite(scaled) & (scaled >= np.finfo(np.float32).tiny)).all():
         raise RecipeError(
             f"training.class_weights lie too far apart ({weights.min():.3g} to {weights.max():.3g}): the rows of some labels "

@@ -27,7 +27,8 @@ def chosen_precision(wanted: Literal["auto", "float32", "bfloat16"]) -> Literal[
 
 def matrix_product(precision: Literal["float32", "bfloat16"]) -> Product:
     """Evaluation and export always use float32; this is for training steps."""
-    return bfloat16_product if precision == "bfloat16" else tf.matmul
+    product: Product = bfloat16_product if precision == "bfloat16" else tf.matmul
+    return product
 
 
 def _multiplies_bfloat16() -> bool:

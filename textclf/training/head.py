@@ -84,7 +84,8 @@ def _minimum(
 
 def _largest_eigenvalue(matrix: np.ndarray) -> np.floating:
     """NaN where an entry is not finite, for which numpy raises an error of its own."""
-    return np.linalg.eigvalsh(matrix)[-1] if np.isfinite(matrix).all() else np.float32(np.nan)
+    largest: np.floating = np.linalg.eigvalsh(matrix)[-1] if np.isfinite(matrix).all() else np.float32(np.nan)
+    return largest
 
 
 def _near_minimum(

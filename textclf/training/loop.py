@@ -130,7 +130,8 @@ def measured_rows(labels: np.ndarray, label_count: int) -> np.ndarray:
     counts = np.bincount(labels, minlength=label_count)
     place = np.arange(rows) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = np.sort(order[place < rows_a_label])
-    return chosen[_spread(len(chosen), max(_MEASURED_ROWS, _MOST_ROWS_OF_MANY_LABELS))]
+    measured: np.ndarray = chosen[_spread(len(chosen), max(_MEASURED_ROWS, _MOST_ROWS_OF_MANY_LABELS))]
+    return measured
 
 
 def _spread(count: int, wanted: int) -> np.ndarray:

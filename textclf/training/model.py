@@ -73,7 +73,8 @@ class PooledClassifier:
 
     def pooled_outputs(self, arrays: TokenArrays) -> np.ndarray:
         """What the encoder makes of these rows, float32 [rows, width]."""
-        return self._features(*arrays).numpy()
+        features: np.ndarray = self._features(*arrays).numpy()
+        return features
 
     def standardize(self, pooled_outputs: np.ndarray) -> None:
         """Sets the feature standardisation from the pooled outputs of some rows.
@@ -95,7 +96,8 @@ class PooledClassifier:
 
     def predict_logits(self, arrays: TokenArrays) -> np.ndarray:
         """Logits float32 [rows, labels] without dropout."""
-        return self._logits(*arrays).numpy()
+        logits: np.ndarray = self._logits(*arrays).numpy()
+        return logits
 
     def not_finite(self) -> str | None:
         """The name of the first array of `state` that holds NaN or infinity; None where none does."""

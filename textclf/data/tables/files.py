@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, cast
 
+from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.table import open_table
 from textclf.errors import DataError, RunError
 from textclf.terminal.door import standard_input
@@ -77,12 +78,13 @@ class DamagedInputError(DataError):
 class InputFile:
     """An open input: `stream` gives plain bytes, `start` the first four of them (fewer in a shorter file).
 
-    `is_live`: its rows may arrive over time, as those of a pipe do. Raises DataError if the start cannot be
-    read.
+    `is_live`: its rows may arrive over time, as those of a pipe do. `counts_positions`: it is a table in memory, whose
+    rows are numbered by position. Raises DataError if the start cannot be read.
     """
 
-    def __init__(self, name: str, raw: BinaryIO) -> None:
+    def __init__(self, name: str, raw: BinaryIO, *, counts_positions: bool = False) -> None:
         self.name = name
+        self.counts_positions = counts_positions
         self.is_live = _is_live(raw)
         self._counted = _Counted(raw)
         try:
@@ -99,8 +101,11 @@ class InputFile:
 
 
 @contextmanager
-def open_input(path: str) -> Iterator[InputFile]:
-    """A file, or standard input for `-`. Raises DataError when it cannot be opened."""
+def open_input(path: str | FrameTable) -> Iterator[InputFile]:
+    """A file, standard input for `-`, or a table in memory. Raises DataError when it cannot be opened."""
+    if isinstance(path, FrameTable):
+        yield InputFile(path.name, io.BytesIO(path.content), counts_positions=True)
+        return
     if path == STANDARD_STREAM:
         yield InputFile("standard input", standard_input())
         return

@@ -98,6 +98,8 @@ class Table:
         self._close = close
         self._header_names: list[str] = []
         self._longest_header = -1
+        self.counts_positions = False
+        """Whether rows are numbered by position from 0, as those of a table in memory; set it before they are read."""
         self.columns_asked_for: list[int] = []
         self._last_needed = 0
         self._width = 0
@@ -108,7 +110,7 @@ class Table:
 
     def __iter__(self) -> Iterator[Row]:
         """Yields the rows after the header, including faulty and blank rows."""
-        return self._rows
+        return map(_at_position, self._rows) if self.counts_positions else self._rows
 
     def __enter__(self) -> Table:
         return self
@@ -326,6 +328,10 @@ def open_table(
         raise
 
 
+def _at_position(row: Row) -> Row:
+    return row._replace(number=row.number - 2, line=row.number - 2)
+
+
 def shown_path(path: Path) -> str:
     """Returns a path for messages: relative if it is inside the current directory."""
     with suppress(ValueError, OSError):
@@ -427,7 +433,7 @@ class _Forwards(io.RawIOBase):
 
     def __init__(self, stream: BinaryIO) -> None:
         # `readinto1` gives what is there; `readinto` of a pipe may wait until the buffer is full.
-        self._readinto = getattr(stream, "readinto1", None) or stream.readinto  # type: ignore[attr-defined]
+        self._readinto: Callable[[Any], int | None] = getattr(stream, "readinto1", None) or stream.readinto  # type: ignore[attr-defined]
 
     def readable(self) -> bool:
         return True

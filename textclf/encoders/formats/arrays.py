@@ -50,8 +50,10 @@ def numpy_type(name: str) -> np.dtype:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name).newbyteorder("<")
+        short: np.dtype = np.dtype(ml_dtypes.bfloat16)
+        return short
+    little: np.dtype = np.dtype(name).newbyteorder("<")
+    return little
 
 
 def read_weights(

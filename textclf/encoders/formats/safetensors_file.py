@@ -25,7 +25,7 @@ def index_safetensors(files: Iterable[Path]) -> dict[str, RawArray]:
     for file in files:
         _check_header(file)
         try:
-            handle = safe_open(file, framework="numpy")
+            handle: Any = safe_open(file, framework="numpy")
             for name in handle.keys():  # noqa: SIM118 - the handle is not iterable
                 view = handle.get_slice(name)
                 if view.get_dtype() == "BF16":
@@ -52,7 +52,8 @@ def _check_header(file: Path) -> None:
 def _reader(handle: Any, name: str, file: Path) -> Callable[[], np.ndarray]:
     def read() -> np.ndarray:
         try:
-            return handle.get_tensor(name)
+            array: np.ndarray = handle.get_tensor(name)
+            return array
         except Exception as error:
             raise EncoderError(f"{file}: the tensor {name!r} cannot be read ({error})") from error
 

@@ -275,5 +275,5 @@ def _masked_checksum(data: bytes | memoryview) -> int:
     """CRC-32C as TensorFlow stores it, rotated and shifted (core/lib/hash/crc32c.h)."""
     import google_crc32c
 
-    checksum = google_crc32c.value(bytes(data))
+    checksum: int = google_crc32c.value(bytes(data))
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF

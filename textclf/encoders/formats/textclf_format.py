@@ -171,7 +171,8 @@ def _reader(name: str, raw: Mapping[str, RawArray], file: Path) -> Callable[[], 
                 f"{file}: {scale_name!r} is {scale.dtype} {list(scale.shape)}, expected float32 that broadcasts"
                 f" to the shape {list(values.shape)} of {name!r}"
             )
-        return values * scale
+        scaled: np.ndarray = values * scale
+        return scaled
 
     return read
 

@@ -24,7 +24,7 @@ _TYPES = {
 _BUFFER_ALIGNMENT = 16
 
 
-class _AlignedBuffer(schema.BufferT):
+class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]  # its package has no types
     """A buffer whose bytes start at a multiple of 16. The generated packing code does not align them."""
 
     def __init__(self, content: bytes) -> None:
@@ -34,7 +34,7 @@ class _AlignedBuffer(schema.BufferT):
     def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - the name that the generated code calls
         if not self.content:
             schema.BufferStart(builder)
-            return schema.BufferEnd(builder)
+            return int(schema.BufferEnd(builder))
         builder.StartVector(1, len(self.content), _BUFFER_ALIGNMENT)
         start = builder.Head() - len(self.content)
         builder.Bytes[start : start + len(self.content)] = self.content
@@ -42,10 +42,10 @@ class _AlignedBuffer(schema.BufferT):
         data = builder.EndVector()
         schema.BufferStart(builder)
         schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
+        return int(schema.BufferEnd(builder))
 
 
-class _Quantization(schema.QuantizationParametersT):
+class _Quantization(schema.QuantizationParametersT):  # type: ignore[misc]  # its package has no types
     """Scales with zero points of 0.
 
     The file stores the zero points once per length; otherwise they would need 0.7 MB.
@@ -62,10 +62,10 @@ class _Quantization(schema.QuantizationParametersT):
         schema.QuantizationParametersAddScale(builder, scales)
         schema.QuantizationParametersAddZeroPoint(builder, zero_points)
         schema.QuantizationParametersAddQuantizedDimension(builder, self.axis)
-        return schema.QuantizationParametersEnd(builder)
+        return int(schema.QuantizationParametersEnd(builder))
 
 
-class _Builder(flatbuffers.Builder):
+class _Builder(flatbuffers.Builder):  # type: ignore[misc]  # its package has no types
     """A flatbuffer builder that writes vectors that are equal in many tables only once."""
 
     def __init__(self, size: int) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from textclf.errors import VerificationError
-from textclf.export.parity import verify_export
-from textclf.export.verify import VerificationReport
+from textclf.exporting.parity import verify_export
+from textclf.exporting.verify import VerificationReport
 
 
 def decided(labels: list[int]) -> np.ndarray:

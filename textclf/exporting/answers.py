@@ -17,7 +17,7 @@ from textclf.classify.classifier import Classifier
 from textclf.classify.rows import is_blank, problem_of
 from textclf.classify.windows import TableOptions, Window, read_windows
 from textclf.errors import DataError, ModelError
-from textclf.export.hard_texts import hard_texts
+from textclf.exporting.hard_texts import hard_texts
 from textclf.tflite.model_file import TfliteModel
 
 _HARD_TEXTS = 26

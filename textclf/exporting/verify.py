@@ -16,11 +16,11 @@ import numpy as np
 from textclf.classify.classifier import Classifier
 from textclf.data.dataset import load_dataset
 from textclf.errors import ModelError, VerificationError
-from textclf.export.answers import RowsResult, answer_problems, classify_table
-from textclf.export.apps import installed_consumers, run_consumer
-from textclf.export.hard_texts import hard_texts
-from textclf.export.parity import UNDECIDED_MARGIN, Verification, verify_export
-from textclf.export.trained_run import TrainedRun, load_trained_run
+from textclf.exporting.answers import RowsResult, answer_problems, classify_table
+from textclf.exporting.apps import installed_consumers, run_consumer
+from textclf.exporting.hard_texts import hard_texts
+from textclf.exporting.parity import UNDECIDED_MARGIN, Verification, verify_export
+from textclf.exporting.trained_run import TrainedRun, load_trained_run
 from textclf.files.model_path import model_path_of
 from textclf.tflite.checks import structure_problems
 from textclf.tflite.metadata import load_model
@@ -88,7 +88,11 @@ class VerificationReport:
 
 
 def verify_model(
-    model: Path, data: Path | None = None, run: Path | None = None, consumers: Sequence[str] | None = None
+    model: str | Path,
+    data: str | Path | None = None,
+    *,
+    run: str | Path | None = None,
+    consumers: Sequence[str] | None = None,
 ) -> VerificationReport:
     """Looks at `model`; with `run`, the folder of the run that trained it, also compares it with the trained model.
 
@@ -98,16 +102,17 @@ def verify_model(
     for. Raises ModelError for a file that cannot be read and DataError for rows that cannot; everything else that is
     wrong is in the report.
     """
-    model = model_path_of(model)
-    report = VerificationReport(str(model))
-    content = load_model(model)[1]
-    trained = load_trained_run(run) if run is not None else None
+    path = model_path_of(model)
+    table = Path(data) if data is not None else None
+    report = VerificationReport(str(path))
+    content = load_model(path)[1]
+    trained = load_trained_run(Path(run)) if run is not None else None
     vocabulary = trained.checkpoint.vocabulary if trained is not None else None
     report.problems += structure_problems(content, vocabulary=vocabulary)
     if report.problems:
         return report
     try:
-        classifier, graph = Classifier(model), TfliteModel(content, str(model))
+        classifier, graph = Classifier(path), TfliteModel(content, str(path))
         report.problems += answer_problems(classifier, graph)
     except ModelError as error:
         report.problems.append(str(error))
@@ -115,9 +120,9 @@ def verify_model(
         return report
     texts: list[tuple[str, ...]] = []
     if trained is not None:
-        compare_with_run(report, classifier, trained, data)
-    elif data is not None:
-        report.rows, problems, texts = classify_table(classifier, graph, data)
+        compare_with_run(report, classifier, trained, table)
+    elif table is not None:
+        report.rows, problems, texts = classify_table(classifier, graph, table)
         report.problems += problems
     for name in _fitting_consumers(classifier) if consumers is None else consumers:
         _compare_with_consumer(report, classifier, name, [text[0] for text in texts if len(text) == 1])

@@ -15,10 +15,10 @@ from tests.command import run
 from tests.tflite.test_checks import packed, unpacked
 from textclf.classify.classifier import Classifier
 from textclf.errors import DataError, ModelError, VerificationError
-from textclf.export import apps as consumers
-from textclf.export.answers import labels_are_independent, strange_answers
-from textclf.export.apps import run_consumer
-from textclf.export.verify import verify_model
+from textclf.exporting import apps as consumers
+from textclf.exporting.answers import labels_are_independent, strange_answers
+from textclf.exporting.apps import run_consumer
+from textclf.exporting.verify import verify_model
 from textclf.tflite.metadata import read_metadata, write_metadata
 from textclf.tflite.model_file import TfliteModel
 
