@@ -89,6 +89,10 @@ def test_a_file_that_is_read_is_not_used_for_unfinished_work(model, tmp_path, en
         ("output.csv", b"\x7fELF\0\0\0", "a program"),
         ("output.csv", b"\x1f\x8b packed", "compressed with gzip"),
         ("output.csv.gz", b"%PDF-1.7", "a PDF"),
+        ("recipe.yaml", b"name: mine\ndataset: {train: a.csv, text: t, label: l}\n", "a YAML file"),
+        ("rows.txt", b'[{"text": "good"}]', "JSON"),
+        ("clean.py", b"import os\nprint(1, 2, 3)\n", "a text that is no table"),
+        ("thesis.md", b"# Years of work\n\nBegan well, ended late.\n", "a text that is no table"),
     ],
 )
 def test_force_replaces_tables_and_nothing_else(model, source, tmp_path, name, content, what):
@@ -98,12 +102,25 @@ def test_force_replaces_tables_and_nothing_else(model, source, tmp_path, name, c
     assert output.read_bytes() == content
 
 
+@pytest.mark.parametrize("ending", ["journal", "unfinished"])
+def test_a_folder_under_a_hidden_name_is_named_and_kept(model, source, tmp_path, ending):
+    hidden = tmp_path / f".output.csv.{ending}"
+    hidden.mkdir()
+    for options in ({}, {"resume": True}, {"force": True}):
+        with pytest.raises(RunError, match=rf"\.output\.csv\.{ending}: is a folder, but the job keeps .*; move it"):
+            classify_file(model, source, tmp_path / "output.csv", **options)
+    assert [path.name for path in tmp_path.glob(".output.csv.*") if path.is_dir()] == [hidden.name]
+
+
 def test_force_replaces_tables_in_every_form(model, source, tmp_path):
     for name in ("output.csv", "output.csv.gz", "output.csv.zst"):
         classify_file(model, source, tmp_path / name)
         assert classify_file(model, source, tmp_path / name, force=True).rows == 100
     write(tmp_path / "wide.csv", "text\ngood\n".encode("utf-16"))
     assert classify_file(model, source, tmp_path / "wide.csv", force=True).rows == 100
+    for name, content in (("notes.csv", b"old\n"), ("old.txt", b"text;label\ngood;good\n"), ("empty", b"\n")):
+        write(tmp_path / name, content)
+        assert classify_file(model, source, tmp_path / name, force=True).rows == 100
 
 
 def test_an_input_may_be_replaced_by_its_output(model, source, tmp_path):

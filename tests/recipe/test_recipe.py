@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from textclf.errors import RecipeError
+from textclf.recipe import values
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe, recipe_json_schema
@@ -618,3 +620,11 @@ def test_importing_recipes_loads_no_heavy_package():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_encoding_that_is_proposed_is_one_that_is_taken():
+    for name in ("rot13", "base64", "zip", "utf9", "latin11", "cp125", "hex", "idna"):
+        with pytest.raises(ValueError, match="not a text encoding") as caught:
+            values.checked_encoding(name)
+        proposed = re.findall(r"did you mean `(.+?)`", str(caught.value))
+        assert [values.checked_encoding(other) for other in proposed] == proposed

@@ -329,7 +329,10 @@ BROKEN = {
         packed(labels_txt=b"a", vocab_txt=b"x", textclf_json=b'{"a'),
         "textclf.json in it is not JSON",
     ),
-    "settings of a wrong kind": (packed(labels_txt=b"a", vocab_txt=b"x", textclf_json=b"[]"), "is a list, expected an"),
+    "settings of a wrong kind": (
+        packed(labels_txt=b"a", vocab_txt=b"x", textclf_json=b"[]"),
+        r"is `\[\]`, expected an",
+    ),
     "settings too deep": (packed(labels_txt=b"a", vocab_txt=b"x", textclf_json=b"[" * 99999), "is not JSON"),
 }
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -19,9 +19,6 @@ from textclf.tflite.metadata import ModelMetadata
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.packed_files import EXPORT_AGAIN
 from textclf.tflite.trial.probe import check_runnable
-
-if TYPE_CHECKING:
-    pass
 
 _INPUTS = ("ids", "mask", "segment_ids")
 

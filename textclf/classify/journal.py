@@ -25,6 +25,7 @@ from textclf.classify.rows import Tally
 from textclf.data.tables.files import STANDARD_STREAM, check_form, compress_file, compression_of, is_pipe
 from textclf.data.tables.other_formats import binary_format
 from textclf.errors import RunError
+from textclf.files.kinds import kind_of
 from textclf.files.writing import link_target, replace_file, sync_folder
 from textclf.terminal.door import standard_output
 
@@ -151,6 +152,11 @@ def _check_reads(target: str, path: Path, model: Path | None, inputs: Sequence[s
         raise RunError(f"{target}: is the model itself; name another output")
     reads: list[str | Path] = [*inputs, *([model] if model is not None else [])]
     for hidden in (_hidden(path, ending) for ending in _HIDDEN_ENDINGS):
+        if hidden.is_dir():
+            raise RunError(
+                f"{hidden}: is a folder, but the job keeps its unfinished work under this name; move it to another "
+                "place, or name another output"
+            )
         if any(_is_same(hidden, read) for read in reads):
             raise RunError(
                 f"{target}: the job would keep its unfinished work in {hidden}, which it also reads; "
@@ -162,6 +168,10 @@ def _is_same(path: Path, other: str | Path) -> bool:
     with suppress(OSError, ValueError):
         return os.path.samefile(path, other)
     return False
+
+
+# As `kind_of` calls them; of a file with the name of a table, the content is not asked.
+_NO_TABLES = {"recipe": "a YAML file", "json": "JSON", "other": "a text that is no table"}
 
 
 def _check_replaceable(target: str, path: Path) -> None:
@@ -183,6 +193,8 @@ def _check_replaceable(target: str, path: Path) -> None:
         what = "a TFLite model"
     if what is None and packed is None and b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0")):
         what = "binary data"
+    if what is None and packed is None and start.strip():
+        what = _NO_TABLES.get(kind_of(path))
     if what is not None:
         raise RunError(
             f"{target}: force (--force) replaces tables only, but this file is {what}; delete it yourself, or name "

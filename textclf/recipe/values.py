@@ -282,17 +282,23 @@ def _is_no_delimiter(character: str) -> bool:
 def checked_encoding(value: object) -> str:
     """Returns the name of a text encoding that Python knows."""
     name = str(value)
+    if _is_text_encoding(name):
+        return name
+    known = {alias.replace("_", "-") for alias in encodings.aliases.aliases.values()}
+    near = nearest(name, COMMON_ENCODINGS) or nearest(name, filter(_is_text_encoding, sorted(known)))
+    remedy = f"did you mean `{near}`?" if near else f"usual ones are {', '.join(COMMON_ENCODINGS)}"
+    raise ValueError(f"is {quoted(name)}, not a text encoding that Python knows; {remedy}")
+
+
+def _is_text_encoding(name: str) -> bool:
     try:
         if codecs.lookup(name).name in _NOT_OF_FILES:
-            raise LookupError
+            return False
         "a".encode(name)  # refuses codecs that are not text encodings, such as rot13
         codecs.getincrementaldecoder(name)
-        return name
     except (LookupError, ValueError):  # ValueError: a name with a NUL character, and the codec "undefined"
-        known = {alias.replace("_", "-") for alias in encodings.aliases.aliases.values()}
-        near = nearest(name, COMMON_ENCODINGS) or nearest(name, known)
-        remedy = f"did you mean `{near}`?" if near else f"usual ones are {', '.join(COMMON_ENCODINGS)}"
-        raise ValueError(f"is {quoted(name)}, not a text encoding that Python knows; {remedy}") from None
+        return False
+    return True
 
 
 def quoted(value: object) -> str:

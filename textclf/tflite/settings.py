@@ -36,9 +36,7 @@ def read_settings(source: str, content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{source}: {SETTINGS_FILE} in it is not JSON ({error}); {EXPORT_AGAIN}") from error
     if not isinstance(settings, dict):
-        raise ModelError(
-            f"{source}: {SETTINGS_FILE} in it is a {type(settings).__name__}, expected an object; {EXPORT_AGAIN}"
-        )
+        raise ModelError(f"{source}: {SETTINGS_FILE} in it is {_shown(settings)}, expected an object; {EXPORT_AGAIN}")
     _check_version(source, settings.get("version", SETTINGS_VERSION))
     for key, (holds, expected) in _EXPECTED.items():
         if key in settings and not holds(settings[key]):
