@@ -353,6 +353,8 @@ def test_the_bound_holds_for_texts_and_frames_too(tmp_path):
     assert [p.label for p in Classifier(tmp_path / "plain.tflite").classify(texts, reject_below=1.0)] == ["", ""]
     with pytest.raises(TextclfError, match="reject_below is nan; give a probability from 0 to 1"):
         strict.classify(texts, reject_below=float("nan"))
+    with pytest.raises(TextclfError, match=r"reject_below is '0\.5'; give a probability from 0 to 1"):
+        strict.classify(texts, reject_below="0.5")
 
 
 def test_an_output_that_is_no_number_is_an_error_and_never_a_label(classifier, monkeypatch):

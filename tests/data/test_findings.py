@@ -91,6 +91,7 @@ def test_missing_values_as_texts_are_kept_and_reported(load):  # noqa: F811
         (["R&D team".replace("&", " & "), "R and D team"], "in separators"),
         (["class 1", "class 01", "class_1"], "in separators"),
         (["reclamation", "Réclamation"], "in accents"),
+        (["зелёный", "Зеленый"], "in accents"),
         (["spam", "sp\u0430m", "s\u03c1am"], "in letters of different scripts"),
         (["كتاب", "کتاب"], "in letters of different scripts"),
         (["Вопрос", "вопрос"], "in capitals"),
@@ -460,3 +461,7 @@ def test_a_check_lists_warnings_before_notes(tmp_path, capfd):
     assert told == sorted(told, reverse=True)
     assert "Warning: validation: 8 rows only" in "\n".join(shown)
     assert Counter(finding["severity"] for finding in check(recipe).as_dict()["findings"])["warning"] >= 1
+
+
+def test_a_written_missing_value_in_brackets_is_no_list_of_labels():
+    assert list_like(["[null]", "['a', 'b']", "late"]) == {"['a', 'b']"}

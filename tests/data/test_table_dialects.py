@@ -407,3 +407,26 @@ def test_quotes_that_stay_open_cost_time_in_proportion_to_the_file(monkeypatch):
 
     seconds(100)
     assert seconds(8_000) < 6 * seconds(2_000) + 0.5
+
+
+@pytest.mark.parametrize(("left", "right"), [("`", "`"), ("“", "”"), ("«", "»"), ("„", "“")])
+def test_quotation_marks_of_another_kind_around_all_fields_are_named(left, right):
+    content = "".join(f"{left}{text}{right},{left}{label}{right}\n" for text, label in [WANTED, *MESSAGES])
+    with pytest.raises(DataError) as caught:
+        opened(content).column("text", "dataset.text")
+    assert f"the quotation marks {left} and {right} are read as part of each field" in str(caught.value)
+
+
+def test_a_letter_of_another_script_in_a_columns_name_is_shown():
+    with pytest.raises(DataError, match=r"it holds the letter U\+0435 \(CYRILLIC SMALL LETTER IE\) of another script"):
+        opened("t\u0435xt,label\nwhere,a\n").column("text", "dataset.text")
+
+
+def test_lines_in_quotation_marks_as_a_whole_are_named():
+    with pytest.raises(DataError, match="each line is in quotation marks as a whole"):
+        opened('"text,label"\n"where is it,a"\n"my refund,b"\n').column("text", "dataset.text")
+
+
+def test_a_binary_file_is_not_taken_for_text_of_two_or_four_bytes_a_character():
+    assert "it is perhaps no text at all" in error(b"<" + b"\0" * 60 + b"\n")
+    assert "perhaps utf-16-le" in error("text,label\nwhere,a\n".encode("utf-16-le"))

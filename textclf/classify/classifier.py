@@ -269,8 +269,8 @@ class Classifier:
     def _bound(self, reject_below: float | None) -> float:
         if reject_below is None:
             return self.reject_below
-        if not 0.0 <= reject_below <= 1.0:
-            raise ArgumentError(f"reject_below is {reject_below}; give a probability from 0 to 1")
+        if not isinstance(reject_below, int | float | np.number) or not 0.0 <= reject_below <= 1.0:
+            raise ArgumentError(f"reject_below is {reject_below!r}; give a probability from 0 to 1")
         return reject_below
 
     def _all_probabilities(self, rows: Sequence[tuple[str, ...]], positions: Sequence[int]) -> np.ndarray:

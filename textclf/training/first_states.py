@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from textclf.data.splits import set_aside
-from textclf.encoders.prepare import PreparedData
 from textclf.encoders.interface import AnyEncoder
+from textclf.encoders.prepare import PreparedData
 from textclf.recipe.settings import AVERAGE_WORDS_ONLY, Recipe
 
 _HEADER = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"

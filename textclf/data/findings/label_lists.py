@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from textclf.data.findings.finding import Finding, of_rows, visible
+from textclf.data.findings.missing_values import written_by
 from textclf.data.tables.table import open_table
 from textclf.errors import DataError
 from textclf.recipe.settings import DatasetSettings
@@ -77,7 +78,7 @@ def list_findings(file: str, labels: Sequence[str], rows: Sequence[int]) -> list
 
 def list_like(labels: Sequence[str]) -> set[str]:
     """Returns the labels that consist of several labels in one cell."""
-    short = [label for label in labels if len(label) <= _LONGEST_LIST]
+    short = [label for label in labels if len(label) <= _LONGEST_LIST and not written_by(label)]
     written = {label for label in short if _WRITTEN_LIST.fullmatch(label)}
     tags = {label for label in short if _TAGS.fullmatch(label)}
     if tags:

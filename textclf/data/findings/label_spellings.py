@@ -112,7 +112,8 @@ def _without_accents(label: str) -> str:
     if plain.isascii():
         return plain
     stripped = "".join(one for one in unicodedata.normalize("NFD", plain) if unicodedata.category(one) != "Mn")
-    return stripped if stripped.isascii() else plain  # in other scripts these marks are vowels
+    # In other scripts these marks are vowels; but Russian is written with and without the dots of ё.
+    return stripped if stripped.isascii() else unicodedata.normalize("NFC", plain).replace("ё", "е")
 
 
 def _as_it_looks(label: str) -> str:

@@ -90,9 +90,12 @@ class FaultyRows:
         if self.numbers[0] > last_row - _LAST_ROWS:
             return "if this is a summary at the end of the table and no data, delete it; otherwise add what is missing"
         if self._share(lambda cells: len(cells) == 1) > 0.5:
+            lines = "most of these lines hold" if len(self.numbers) > 1 else "this line holds"
+            they = "they are" if len(self.numbers) > 1 else "it is"
+            parts = "parts" if len(self.numbers) > 1 else "part"
             return (
-                "most of these lines hold no delimiter: if they are parts of a text with line breaks, put the whole text "
-                "in quotation marks; if they are no data, delete them"
+                f"{lines} no delimiter: if {they} {parts} of a text with line breaks, put the whole text "
+                f"in quotation marks; if {they} no data, delete {'them' if len(self.numbers) > 1 else 'it'}"
             )
         return None
 

@@ -10,6 +10,9 @@ _COLUMNS_SHOWN = 20
 
 _LONGEST_NAME = 40
 
+# Pairs of quotation marks that do not enclose the fields of a table.
+_OTHER_QUOTES = ("``", "´´", "`´", "“”", "„“", "„”", "””", "‘’", "‚‘", "«»", "»«", "‹›", "「」", "『』")
+
 
 def plain_name(name: str) -> str:
     """Returns a name normalised for comparison: white space around and inside it, line breaks included, counts as one
@@ -39,11 +42,17 @@ def listed(columns: Sequence[str]) -> str:
 def meant_column(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
     """Returns the column that was probably meant, and how its name differs if that is hard to see."""
     for column in columns:
+        inside, marks = column.strip()[1:-1], column.strip()[:1] + column.strip()[-1:]
+        if marks in _OTHER_QUOTES and _folded(inside) == _folded(name):
+            return column, (
+                f"the quotation marks {marks[0]} and {marks[1]} are read as part of each field; "
+                'replace them with straight ones (") in the file'
+            )
         if column.strip() and _folded(column) == _folded(name):
             return column, _difference(name, column)
     near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1)
     found = [column for column in columns if near and column.lower() == near[0]]
-    return (found[0], "") if found else None
+    return (found[0], _foreign_letters(name, found[0])) if found else None
 
 
 def column_letter(index: int) -> str:
@@ -58,6 +67,17 @@ def column_letter(index: int) -> str:
 
 def _is_invisible(character: str) -> bool:
     return not character.isprintable() or (unicodedata.category(character) in ("Mn", "Me") and ord(character) >= 0xFE00)
+
+
+def _foreign_letters(name: str, column: str) -> str:
+    """The letters of another script in a column's name, where the wanted name is in ASCII only."""
+    letters = [character for character in column if not character.isascii()]
+    if not letters or not name.isascii() or len(name) != len(column):
+        return ""
+    if any(unicodedata.name(letter, "").startswith("LATIN") or not letter.isalpha() for letter in letters):
+        return ""
+    called = f"U+{ord(letters[0]):04X} ({unicodedata.name(letters[0], 'a letter')})"
+    return f"it holds the letter {called} of another script; copy the name from the file, or correct the header"
 
 
 def _without_invisible(name: str) -> str:

@@ -165,6 +165,11 @@ class Table:
                 "delete the rows above it"
             )
         if len(self.columns) == 1 and any(delimiter in self.columns[0] for delimiter in DELIMITERS):
+            if self._header_is_quoted:
+                return (
+                    "each line is in quotation marks as a whole, so it is read as one field; remove the quotation marks "
+                    'at the beginning and end of each line, and write "" inside the lines as "'
+                )
             return f"the delimiter {self.dialect.delimiter!r} does not separate them: name the right one, or none"
         if meant:
             column, difference = meant
@@ -188,6 +193,7 @@ class Table:
         names = [field.lstrip("\ufeff") for field in header.fields] if self._layout.row_names else header.fields
         self._header_names = [_plain_cell(name) for name in names]
         self._longest_header = len(header.raw) + 8
+        self._header_is_quoted = header.raw.lstrip("\ufeff").startswith(self.dialect.quote)
         self._note_layout(header, titles)
         if self._layout.row_names:
             header = header._replace(fields=["", *header.fields])
@@ -198,9 +204,10 @@ class Table:
     def _message_for_header(self, header: Row) -> str:
         assert header.fault is not None
         if header.fault.kind == "nul":
-            return (
-                f"{self.name}: the header holds NUL characters, so this is not {self.encoding} text; "
-                f"set the file's encoding (perhaps {_wide_encoding(header.raw)}), or save it as CSV with UTF-8"
+            return f"{self.name}: the header holds NUL characters, so this is not {self.encoding} text; " + (
+                f"set the file's encoding (perhaps {wide}), or save it as CSV with UTF-8"
+                if (wide := _wide_encoding(header.raw))
+                else "it is perhaps no text at all; export the table as CSV with UTF-8"
             )
         return f"{self.name}: row {header.number} (the header) {header.fault.message}"
 
@@ -459,9 +466,19 @@ def _plain_cell(cell: str) -> str:
     return cell.lstrip("\ufeff").strip().strip("\"'").strip()
 
 
-def _wide_encoding(raw: str) -> str:
-    """Returns which encoding of two or four bytes a character has NUL characters in these places."""
+def _wide_encoding(raw: str) -> str | None:
+    """Returns which encoding of two or four bytes a character has NUL characters in these places, or None if this is not
+    text."""
+    written = [character for character in raw[:400] if character != "\0"]
+    if not written or sum(map(_is_text, written)) < 0.9 * len(written):
+        return None
     places = [index for index, character in enumerate(raw[:400]) if character == "\0"]
+    if len(places) > 0.9 * len(raw[:400]):
+        return None
     if len(places) > 0.6 * len(raw[:400]):
         return "utf-32-le" if places[0] else "utf-32-be"
     return "utf-16-le" if sum(index % 2 for index in places) * 2 > len(places) else "utf-16-be"
+
+
+def _is_text(character: str) -> bool:
+    return character.isprintable() or character in "\t\r\n"
