@@ -4,17 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSUMERS := .consumers
 
-.PHONY: quickstart test coverage test-consumers lint schema requirements clean
+.PHONY: quickstart test test-consumers lint schema requirements clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/textclf train recipes/support_tickets.yaml --force
 	$(BIN)/textclf classify runs/support-tickets/model.tflite datasets/support_tickets_test.csv -o runs/support_tickets_classified.csv --force
 
-test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
-
 # Runs the tests in parallel and shows how much of textclf they ran. A file's tests share a process: some share a trained model.
-coverage: $(VENV)/installed-dev
+test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report term
 
 # Runs the tests in which other programs classify with textclf's files: MediaPipe, the Task Library (Python up to 3.11), a browser.

@@ -465,3 +465,10 @@ def test_a_check_lists_warnings_before_notes(tmp_path, capfd):
 
 def test_a_written_missing_value_in_brackets_is_no_list_of_labels():
     assert list_like(["[null]", "['a', 'b']", "late"]) == {"['a', 'b']"}
+
+
+def test_the_remedy_for_a_control_character_of_cp1252_names_what_it_stands_for(load):  # noqa: F811
+    rows = rows_of(["a", "b"])
+    assert "in cp1252 this one is `’`" in found(load(rows + "it\x92s here,a\n"), "control_characters").message
+    assert found(load(rows + "bell\x07,a\n"), "control_characters").message.startswith("train.csv: 1 text")
+    assert "remove them from the data" in found(load(rows + "bell\x07,a\n"), "control_characters").message

@@ -120,20 +120,32 @@ def _texts(count: int, of: int) -> str:
     return f"{counted(count, 'text')} ({percent(count / of)})"
 
 
+def _remedy_for_control(example: str) -> str:
+    """Returns what to do. In cp1252 the bytes 80 to 9F are quotation marks, dashes and letters, in latin-1 nothing."""
+    code = re.search(r"U\+00([89][0-9A-F])", example)
+    if code is None:
+        return "remove them from the data"
+    try:
+        meant = bytes([int(code[1], 16)]).decode("cp1252")
+    except UnicodeDecodeError:
+        return "remove them from the data"
+    return f"in cp1252 this one is `{meant}`: if it stands for that, replace it or export the data again as UTF-8"
+
+
 _MESSAGES: dict[str, Callable[[str, str], str]] = {
     "markup": lambda texts, example: (
         f"{texts} with HTML tags or entities, for example {example}; the model reads them as text. Remove them from the "
         "training data unless the texts to classify contain them too"
     ),
     "mojibake": lambda texts, example: (
-        f"{texts} with mojibake, for example {example}: the text was decoded with the wrong encoding. Set "
-        "dataset.encoding if the file has another encoding, or export the data again"
+        f"{texts} with what looks like mojibake, for example {example}: text that was decoded with the wrong encoding. "
+        "Unless these characters are meant, set dataset.encoding if the file has another encoding, or export the data again"
     ),
     "lost_characters": lambda texts, example: (
         f"{texts} with the replacement character U+FFFD ({example}), where another program lost a character; export the "
         "data again from its source"
     ),
     "control_characters": lambda texts, example: (
-        f"{texts} with control characters, for example {example}; remove them from the data"
+        f"{texts} with control characters, for example {example}; {_remedy_for_control(example)}"
     ),
 }
