@@ -74,7 +74,7 @@ def broken_in(*forms: str, error: Exception | None = None) -> Any:
     """The gate, which these forms of the file do not pass."""
     from textclf.runs import train as trainer
 
-    real = trainer.verify_export
+    real = exporting.verify_export
 
     def verify(trained: np.ndarray, exported: np.ndarray, truth: np.ndarray, form: str, **bounds: Any) -> Any:
         if form in forms:
@@ -87,7 +87,7 @@ def broken_in(*forms: str, error: Exception | None = None) -> Any:
 def test_a_form_that_does_not_pass_is_replaced_by_the_nearest_that_does_and_this_is_said_everywhere(
     trained, monkeypatch, capfd
 ):
-    monkeypatch.setattr("textclf.runs.train.verify_export", broken_in("int4", "dynamic"))
+    monkeypatch.setattr("textclf.runs.exporting.verify_export", broken_in("int4", "dynamic"))
     finished = finish(trained, "export.quantization=int4", quiet=False)
     export = finished.metrics["export"]
     assert export["requested"] == "int4"
@@ -110,7 +110,7 @@ def test_a_form_that_does_not_pass_is_replaced_by_the_nearest_that_does_and_this
 
 
 def test_the_command_ends_with_code_3_when_the_form_is_another_one(trained, monkeypatch):
-    monkeypatch.setattr("textclf.runs.train.verify_export", broken_in("dynamic"))
+    monkeypatch.setattr("textclf.runs.exporting.verify_export", broken_in("dynamic"))
     source = f"encoder.source={trained / 'encoder'}"
     assert run("train", trained / "recipe.yaml", source, "--run-dir", trained / "run", "--resume") == 3
     assert (trained / "run" / "model.tflite").is_file()
@@ -124,7 +124,7 @@ def test_where_no_form_passes_the_run_is_complete_without_a_model_and_gets_one_b
     trained, monkeypatch, error
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("textclf.runs.train.verify_export", broken_in(*FORMS, error=error))
+        patch.setattr("textclf.runs.exporting.verify_export", broken_in(*FORMS, error=error))
         with pytest.raises(
             VerificationError, match=r"the training is complete, but model\.tflite was not written"
         ) as it:
@@ -173,7 +173,7 @@ def test_probabilities_that_are_no_numbers_never_pass(trained, monkeypatch):
 
 def test_an_export_that_ends_the_process_is_resumed_in_another_form(trained, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("textclf.runs.train.export_classifier", stopped)
+        patch.setattr("textclf.runs.engines.export_classifier", stopped)
         with pytest.raises(KeyboardInterrupt):
             finish(trained)
     resumed = finish(trained, "export.quantization=float16", "training.calibrate=false", "training.watchers.stuck=fail")

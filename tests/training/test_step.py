@@ -229,7 +229,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tests.training.test_step import batch, checkpoint_without_dropout, training
-from textclf.distribution import mirrored
+from textclf.training.hardware import mirrored
 
 checkpoint = checkpoint_without_dropout()
 for accumulate in (1, 2):
