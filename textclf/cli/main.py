@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         except BrokenPipeError:
             code = code or 1
         except TextclfError as error:
+            if code != 2:  # otherwise the command has failed and said why, perhaps for this very reason
+                write_message(f"Error: {error}")
             code = code or 2
-            write_message(f"Error: {error}")
     sys.exit(code)
 
 
