@@ -10,7 +10,7 @@ import pytest
 from tests.command import run
 from tests.tiny import tiny_checkpoint, write_recipe
 from textclf.data.dataset import load_dataset
-from textclf.errors import DataError, EngineError, RunError
+from textclf.errors import DataError, EngineError, ModelError, RunError
 from textclf.exporting.writing import export_classifier
 from textclf.files.output_folder import foreign_entries
 from textclf.recipe.reading import load_recipe
@@ -38,26 +38,32 @@ def _comparison(*measurements: Measurement) -> Comparison:
     )  # fmt: skip
 
 
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Recipe]:
-    """Stands in for the runs: takes down the recipe of each and leaves a model of random weights."""
-    recipes: list[Recipe] = []
-    monkeypatch.setattr(comparison, "require_environment", lambda: None)
-    monkeypatch.setattr(comparison, "_LATENCY_ROUNDS", 2)
+class StandIn:
+    """Stands in for the runs: keeps the recipe of each and leaves a model of random weights, or a damaged one."""
 
-    def measure(recipe: Recipe, engine: str, seed: int, output: Path, progress: Progress) -> Measurement:
-        recipes.append(recipe)
+    def __init__(self) -> None:
+        self.recipes: list[Recipe] = []
+        self.is_damaged = False
+        self.is_complete = False
+
+    def __call__(self, recipe: Recipe, engine: str, seed: int, output: Path, progress: Progress) -> Measurement:
+        self.recipes.append(recipe)
         checkpoint = tiny_checkpoint()
         kernel = np.random.default_rng(seed).standard_normal((32, 2)).astype(np.float32)
         weights = ClassifierWeights(checkpoint.config, checkpoint.weights, "additive", kernel, np.zeros(2, np.float32))
         folder = output / "runs" / f"{engine}-{seed}"
         folder.mkdir(parents=True)
         content = export_classifier(recipe, weights, ["bad", "good"], checkpoint.vocabulary)
-        (folder / "model.tflite").write_bytes(content)
+        (folder / "model.tflite").write_bytes(b"damaged" if self.is_damaged else content)
+        if self.is_complete:
+            (folder / "metrics.json").touch()
         return replace(_ONE, engine=engine, seed=seed, run=str(folder))
 
-    monkeypatch.setattr(comparison, "_measure", measure)
-    return recipes
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    monkeypatch.setattr(comparison, "require_environment", lambda: None)
+    return StandIn()
 
 
 def _recipes(folder: Path, *engines: str) -> dict[str, Recipe]:
@@ -86,16 +92,16 @@ def test_the_same_table_is_written_as_markdown() -> None:
     assert "Rows: 80 train, 20 test. Seeds: 1. a processor, 2 cores" in page
 
 
-def test_every_engine_and_seed_gets_the_same_split_in_turns(tmp_path: Path, trained: list[Recipe]) -> None:
+def test_every_engine_and_seed_gets_the_same_split_in_turns(tmp_path: Path, stand_in: StandIn) -> None:
     recipes = _recipes(tmp_path, "native", "model-maker")
     output = tmp_path / "compared"
-    found = compare(recipes, [1, 2], output, quiet=True)
+    found = compare(recipes, [1, 2], output, quiet=True, measure=stand_in)
     assert [(one.engine, one.seed) for one in found.measurements] == [
         ("native", 1), ("model-maker", 1), ("model-maker", 2), ("native", 2)
     ]  # fmt: skip
     expected = load_dataset(recipes["native"].dataset, 1)
-    assert len(trained) == 4
-    for recipe in trained:
+    assert len(stand_in.recipes) == 4
+    for recipe in stand_in.recipes:
         files = {name: output / "data" / f"{name}.csv" for name in ("train", "validation", "test")}
         assert [getattr(recipe.dataset, name).name for name in files] == [file.name for file in files.values()]
         dataset = load_dataset(recipe.dataset.model_copy(update=files), 99)
@@ -110,69 +116,69 @@ def test_every_engine_and_seed_gets_the_same_split_in_turns(tmp_path: Path, trai
 
 
 def test_a_comparison_that_exists_is_replaced_only_by_force_and_only_by_a_complete_one(
-    tmp_path: Path, trained: list[Recipe], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stand_in: StandIn
 ) -> None:
     recipes = _recipes(tmp_path, "native")
     output = tmp_path / "compared"
-    compare(recipes, [1], output, quiet=True)
+    compare(recipes, [1], output, quiet=True, measure=stand_in)
     with pytest.raises(RunError, match="exists already"):
-        compare(recipes, [2], output, quiet=True)
+        compare(recipes, [2], output, quiet=True, measure=stand_in)
     missing = recipes["native"].dataset.model_copy(update={"train": tmp_path / "missing.csv"})
     with pytest.raises(DataError, match=r"missing\.csv"):
         compare(
-            {"native": recipes["native"].model_copy(update={"dataset": missing})}, [2], output, force=True, quiet=True
+            {"native": recipes["native"].model_copy(update={"dataset": missing})},
+            [2],
+            output,
+            force=True,
+            quiet=True,
+            measure=stand_in,
         )
-    with monkeypatch.context() as patch:
-        patch.setattr(comparison, "_speeds", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            compare(recipes, [2], output, force=True, quiet=True)
+    stand_in.is_damaged = True
+    with pytest.raises(ModelError):
+        compare(recipes, [2], output, force=True, quiet=True, measure=stand_in)
+    stand_in.is_damaged = False
     assert (output / "runs" / "native-1" / "model.tflite").exists()
     assert sorted(path.name for path in tmp_path.iterdir() if "compared" in path.name) == ["compared"]
-    compare(recipes, [2], output, force=True, quiet=True)
+    compare(recipes, [2], output, force=True, quiet=True, measure=stand_in)
     assert [path.name for path in (output / "runs").iterdir()] == ["native-2"]
 
 
 def test_a_folder_that_is_no_comparison_or_holds_other_things_is_never_replaced(
-    tmp_path: Path, trained: list[Recipe]
+    tmp_path: Path, stand_in: StandIn
 ) -> None:
     recipes = _recipes(tmp_path, "native")
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").touch()
     with pytest.raises(RunError, match=r"is not the folder of a comparison of textclf.*thesis\.txt.*output \(-o\)"):
-        compare(recipes, [1], tmp_path / "precious", force=True, quiet=True)
+        compare(recipes, [1], tmp_path / "precious", force=True, quiet=True, measure=stand_in)
     output = tmp_path / "compared"
-    compare(recipes, [1], output, quiet=True)
+    compare(recipes, [1], output, quiet=True, measure=stand_in)
     (output / "runs" / "native-1" / "notes.txt").touch()
     with pytest.raises(RunError, match=r"holds what textclf did not write.*runs/native-1/notes\.txt"):
-        compare(recipes, [1], output, force=True, quiet=True)
+        compare(recipes, [1], output, force=True, quiet=True, measure=stand_in)
     assert (tmp_path / "precious" / "thesis.txt").exists()
     assert (output / "runs" / "native-1" / "notes.txt").exists()
 
 
 def test_complete_runs_of_a_comparison_that_failed_are_kept_until_told_otherwise(
-    tmp_path: Path, trained: list[Recipe], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stand_in: StandIn
 ) -> None:
     recipes = _recipes(tmp_path, "native")
     output = tmp_path / "compared"
 
-    def fail(*_: object) -> None:
-        (tmp_path / ".compared.unfinished" / "runs" / "native-1" / "metrics.json").touch()
-        raise EngineError("no memory")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(comparison, "_speeds", fail)
-        with pytest.raises(EngineError):
-            compare(recipes, [1], output, quiet=True)
+    stand_in.is_damaged = stand_in.is_complete = True
+    with pytest.raises(ModelError):
+        compare(recipes, [1], output, quiet=True, measure=stand_in)
+    stand_in.is_damaged = False
     with pytest.raises(RunError, match=r"left complete runs in .*unfinished \(native-1\)"):
-        compare(recipes, [1], output, quiet=True)
-    compare(recipes, [1], output, force=True, quiet=True)
+        compare(recipes, [1], output, quiet=True, measure=stand_in)
+    compare(recipes, [1], output, force=True, quiet=True, measure=stand_in)
     assert output.is_dir()
 
 
 def test_the_whole_comparison_runs_and_its_folder_can_be_moved_and_replaced(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(comparison, "_LATENCY_ROUNDS", 2)
     recipe = write_recipe(tmp_path, rows=60, epochs=1)
     arguments = ("compare", recipe, "--engines", "native", "-o", tmp_path / "compared")
     assert run(*arguments, "--json") == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import stat
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,19 @@ import pytest
 
 import textclf
 from tests.command import run
-from tests.tiny import write_recipe, write_tiny_encoder
+from tests.tiny import write_recipe
 from textclf.classify.classifier import Classifier
+from textclf.encoders.kinds import kind_of
+from textclf.encoders.prepare import load_recipe_data, prepare, prepare_data
 from textclf.errors import EncoderError, RunError, VerificationError
 from textclf.exporting.trained_run import load_trained_run
 from textclf.files.output_folder import foreign_entries
 from textclf.recipe.reading import load_recipe
-from textclf.recipe.settings import Recipe
+from textclf.runs.engines import train_with_engine
 from textclf.runs.export import export_run
+from textclf.terminal.progress import Progress
 from textclf.tflite.metadata import read_metadata
-from textclf.training.run_folder import RUN_ENTRIES
+from textclf.training.run_folder import RUN_ENTRIES, open_run_folder
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +40,24 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     recipe = load_recipe(write_recipe(folder, rows=80, epochs=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("textclf.runs.train._finish", stopped)
+        patch.setattr(sys, "stderr", InterruptedAt("Calibration:"))
         with pytest.raises(KeyboardInterrupt):
-            textclf.train(recipe, folder / "run", quiet=True)
+            textclf.train(recipe, folder / "run")
     assert (folder / ".run.unfinished" / "checkpoints" / "last.safetensors").is_file()
     return folder
+
+
+class InterruptedAt(io.StringIO):
+    """Standard error of somebody who presses Ctrl-C on reading these words."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+
+    def write(self, text: str) -> int:
+        if self.words in text:
+            raise KeyboardInterrupt
+        return super().write(text)
 
 
 def stopped(*_: object, **__: object) -> Any:
@@ -225,36 +243,32 @@ def test_a_full_disk_after_the_training_costs_nothing_but_a_resume(trained, monk
     assert finish(trained).model_path.is_file()
 
 
-def test_a_report_that_cannot_be_drawn_is_a_warning_and_the_rest_is_complete(trained, monkeypatch, caplog):
-    def broken(*_: object) -> None:
-        raise ValueError("no such font")
-
-    monkeypatch.setattr("textclf.runs.pages.write_report", broken)
+def test_a_report_that_cannot_be_drawn_is_a_warning_and_the_rest_is_complete(trained, caplog):
+    with (trained / ".run.unfinished" / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"event": "step", "step": 1}\n')
     finished = finish(trained)
     assert finished.model_path.is_file()
-    assert "report.html could not be written: ValueError: no such font" in finished.metrics["warnings"]
-    assert "no such font" in (finished.dir / "MODEL_CARD.md").read_text()
+    warning = "report.html could not be written: ValueError: log.jsonl is damaged (KeyError: 'epoch')"
+    assert warning in finished.metrics["warnings"]
+    assert json.loads((finished.dir / "metrics.json").read_text()) == finished.metrics
+    assert "log.jsonl is damaged" in (finished.dir / "MODEL_CARD.md").read_text()
     assert "report.html cannot be written" in caplog.text
+    assert not (finished.dir / "report.html").exists()
 
 
-def test_exporting_changes_nothing(trained, monkeypatch):
-    from textclf.runs import train as trainer
-
-    seen: list[trainer.Training] = []
-    real = trainer._finish
-
-    def look(recipe: Recipe, data: Any, checkpoint: Any, training: trainer.Training, *rest: Any) -> Any:
-        seen.append(training)
+def test_exporting_changes_nothing(trained):
+    recipe = load_recipe(trained / "recipe.yaml", [f"encoder.source={trained / 'encoder'}"])
+    recipe, dataset = load_recipe_data(recipe)
+    encoder = kind_of(recipe).load(recipe.encoder, dataset)
+    data = prepare_data(recipe, dataset, prepare(recipe, dataset, encoder).tokenizer)
+    with open_run_folder(trained / "run", force=False, resume=True) as folder:
+        training = train_with_engine(recipe, data, encoder, folder, Progress(quiet=True), time.monotonic())
         before = training.logits("validation")
         first = training.export(2.0, None, "none")
         assert training.export(2.0, None, "none") == first
         assert training.export(1.0, None, "none") != first
         np.testing.assert_array_equal(training.logits("validation"), before)
-        return real(recipe, data, checkpoint, training, *rest)
-
-    monkeypatch.setattr(trainer, "_finish", look)
-    finish(trained)
-    assert seen[0].forms == ("dynamic", "float16", "none")
+        assert training.forms == ("dynamic", "float16", "none")
 
 
 def test_a_run_folder_names_no_folder_of_the_machine_and_its_recipe_runs_again_where_both_are_moved(trained, tmp_path):
@@ -390,11 +404,8 @@ def test_inputs_inside_the_run_to_be_replaced_are_refused_and_its_own_recipe_is_
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_training_in_a_process_forked_after_a_training_is_refused_instead_of_waiting_for_ever(tmp_path, monkeypatch):
-    import textclf.training.hardware as process
-
-    recipe = load_recipe(write_recipe(tmp_path, rows=40, encoder=write_tiny_encoder(tmp_path / "encoder")))
-    monkeypatch.setattr(process, "_used_in", os.getpid())
+def test_training_in_a_process_forked_after_a_training_is_refused_instead_of_waiting_for_ever(start, tmp_path):
+    recipe = load_recipe(start / "recipe.yaml")
     child = os.fork()
     if child == 0:
         try:

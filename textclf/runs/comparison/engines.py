@@ -14,7 +14,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,10 @@ class Measurement:
     changed_labels: int
     compared_rows: int
     run: str
+
+
+Measure = Callable[[Recipe, str, int, Path, Progress], Measurement]
+"""Trains a recipe with an engine and a seed, and writes the run into the folder of the comparison."""
 
 
 @dataclass(frozen=True)
@@ -125,14 +129,20 @@ class Comparison:
 
 
 def compare_engines(
-    recipes: Mapping[str, Recipe], seeds: Sequence[int], output: Path, *, force: bool = False, quiet: bool = False
+    recipes: Mapping[str, Recipe],
+    seeds: Sequence[int],
+    output: Path,
+    *,
+    force: bool = False,
+    quiet: bool = False,
+    measure: Measure | None = None,
 ) -> Comparison:
     """Trains each engine's recipe with each seed and writes the folder `output`.
 
-    The recipes differ in training.engine only. A comparison that exists is replaced only with `force`, only where textclf
-    wrote all that the folder holds, and only when the new one is complete. Raises RunError for a folder that may not be
-    written or replaced, and EngineError, with the last words of the run, for one that fails: the runs that were complete
-    then are kept in the unfinished folder.
+    The recipes differ in training.engine only. An existing comparison is replaced only with `force`, only if textclf wrote
+    everything in its folder, and only when the new one is complete. `measure` trains one recipe, by default
+    `measure_training`. Raises RunError for a folder that may not be written or replaced, and EngineError, with the last
+    lines of its log, for a run that fails. Runs that were complete by then are kept in the unfinished folder.
     """
     progress = Progress(quiet=quiet)
     if "model-maker" in recipes:
@@ -141,11 +151,16 @@ def compare_engines(
         first = next(iter(recipes.values()))
         _, dataset = load_recipe_data(first)
         with writing(folder, progress.say) as path:
-            return _compare(recipes, seeds, dataset, path, progress)
+            return _compare(recipes, seeds, dataset, path, progress, measure or measure_training)
 
 
 def _compare(
-    recipes: Mapping[str, Recipe], seeds: Sequence[int], dataset: Dataset, output: Path, progress: Progress
+    recipes: Mapping[str, Recipe],
+    seeds: Sequence[int],
+    dataset: Dataset,
+    output: Path,
+    progress: Progress,
+    measure: Measure,
 ) -> Comparison:
     machine = _machine()
     name = next(iter(recipes.values())).name
@@ -154,7 +169,7 @@ def _compare(
     for number, seed in enumerate(seeds):
         # Turn about, so that whatever favours the first or the second favours both.
         for engine in list(recipes)[:: 1 if number % 2 == 0 else -1]:
-            measured = _measure(recipes[engine], engine, seed, output, progress)
+            measured = measure(recipes[engine], engine, seed, output, progress)
             progress.say(
                 f"{engine}, seed {seed}: first step after {measured.first_step:.1f} s, accuracy {measured.accuracy:.1%}, "
                 f"{measured.peak_mib:,.0f} MiB, {measured.total:.0f} s in all"
@@ -197,7 +212,8 @@ def _with_split(recipe: Recipe, dataset: Dataset, folder: Path) -> Recipe:
     return recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update=settings)})
 
 
-def _measure(recipe: Recipe, engine: str, seed: int, output: Path, progress: Progress) -> Measurement:
+def measure_training(recipe: Recipe, engine: str, seed: int, output: Path, progress: Progress) -> Measurement:
+    """Trains one recipe in a process of its own, into `output`/runs/<engine>-<seed>. Raises EngineError if it fails."""
     name = f"{engine}-{seed}"
     place = output / "runs" / f"{name}.log"
     place.mkdir(parents=True)
