@@ -121,3 +121,14 @@ def test_the_check_needs_no_tensorflow_whatever_the_form(tmp_path: Path) -> None
         "import sys; from textclf.runs.check import check; check(sys.argv[1]); assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+def test_a_check_reads_the_vocabulary_of_an_encoder_once(tmp_path: Path) -> None:
+    path, _ = recipe_with(tmp_path)
+    code = (
+        "import sys; from textclf.runs.check import check; opened = []; "
+        "sys.addaudithook(lambda event, given: event == 'open' and opened.append(str(given[0]))); "
+        "check(sys.argv[1], ['encoder.max_length=auto']); print(sum(name.endswith('vocab.txt') for name in opened))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

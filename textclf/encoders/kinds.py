@@ -45,9 +45,12 @@ class EncoderKind(Protocol):
 
 
 class _Pretrained:
-    """A MobileBERT, from wherever the recipe says."""
+    """A MobileBERT, from wherever the recipe says. Its facts are read once, when they are first needed."""
 
     delimiter_pattern = None
+
+    def __init__(self) -> None:
+        self._facts = functools.cache(load_facts)
 
     def tokenizer_name(self, settings: EncoderSettings) -> str:
         return settings.tokenizer
@@ -56,7 +59,7 @@ class _Pretrained:
         return load_checkpoint(settings.source)
 
     def facts(self, settings: EncoderSettings, dataset: Dataset) -> KnownEncoder:
-        return load_facts(settings.source)
+        return self._facts(settings.source)
 
     def reading(self, recipe: Recipe, max_length: int, tokenizer: TextTokenizer | None) -> Reading:
         encoder = recipe.encoder
@@ -65,7 +68,7 @@ class _Pretrained:
         def read_tokens() -> Reading:
             if tokenizer is not None:
                 return as_tokens(tokenizer, max_length, encoder.overflow)
-            facts = load_facts(encoder.source)
+            facts = self._facts(encoder.source)
             # A length that the encoder cannot take, or no row can have, is reported when the recipe is prepared.
             shortest = 1 + 2 * len(recipe.dataset.text)
             return as_tokens(facts.tokenizer(encoder), min(max_length, max(facts.longest, shortest)), encoder.overflow)
@@ -101,9 +104,6 @@ class _AverageWords:
         return read_word_vectors(folder)
 
 
-_PRETRAINED, _AVERAGE_WORDS = _Pretrained(), _AverageWords()
-
-
 def kind_of(recipe: Recipe) -> EncoderKind:
-    """The kind of encoder that the recipe names."""
-    return _AVERAGE_WORDS if recipe.averages_words else _PRETRAINED
+    """The kind of encoder that the recipe names. Keep it: it reads an encoder's facts only once."""
+    return _AverageWords() if recipe.averages_words else _Pretrained()

@@ -18,7 +18,7 @@ from textclf.data.tokens.batching import Batch
 from textclf.data.tokens.encoded import Encoded, TextTokenizer, pad
 from textclf.data.tokens.row_keys import Reading
 from textclf.encoders.interface import AnyEncoder, KnownEncoder
-from textclf.encoders.kinds import kind_of
+from textclf.encoders.kinds import EncoderKind, kind_of
 from textclf.errors import EncoderError
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import LARGEST_LENGTH
@@ -45,13 +45,15 @@ class Preparation:
     tokenizer: TextTokenizer
 
 
-def prepare(recipe: Recipe, dataset: Dataset, encoder: AnyEncoder | None = None) -> Preparation:
+def prepare(
+    recipe: Recipe, dataset: Dataset, encoder: AnyEncoder | None = None, *, kind: EncoderKind | None = None
+) -> Preparation:
     """Settles the length, and checks that the encoder can take it and the dataset's rows.
 
-    Without `encoder` only its configuration and its vocabulary are read. Raises EncoderError for an encoder that cannot
+    Without `encoder` only its configuration and its vocabulary are read, by the recipe's `kind`. Raises EncoderError for an encoder that cannot
     be found or read, for a vocabulary that the recipe's tokenizer cannot use, and for a length or rows that do not fit.
     """
-    known: KnownEncoder = kind_of(recipe).facts(recipe.encoder, dataset) if encoder is None else encoder
+    known: KnownEncoder = (kind or kind_of(recipe)).facts(recipe.encoder, dataset) if encoder is None else encoder
     tokenizer = known.tokenizer(recipe.encoder)
     if known.longest is None:
         return Preparation(settle_max_length(recipe, dataset, tokenizer), tokenizer)
@@ -80,14 +82,16 @@ def _check_rows(recipe: Recipe, tokenizer: TextTokenizer, known: KnownEncoder, l
         )
 
 
-def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None) -> Reading:
+def reading_of(
+    recipe: Recipe, tokenizer: TextTokenizer | None = None, *, kind: EncoderKind | None = None
+) -> Reading:
     """How the recipe's model reads rows. While encoder.max_length is `auto`, rows are read as far as the encoder can.
 
     Without a `tokenizer` it is loaded, without the encoder's weights, when the first rows are read: what is wrong with
     the data is known before an encoder is fetched. The reading raises EncoderError if there is no such tokenizer.
     """
     max_length = LARGEST_LENGTH if recipe.encoder.max_length == "auto" else recipe.encoder.fixed_length
-    return kind_of(recipe).reading(recipe, max_length, tokenizer)
+    return (kind or kind_of(recipe)).reading(recipe, max_length, tokenizer)
 
 
 def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
@@ -101,20 +105,25 @@ def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> 
 
 
 def load_recipe_data(
-    recipe: Recipe, tokenizer: TextTokenizer | None = None, frames: Mapping[str, FrameTable] | None = None
+    recipe: Recipe,
+    tokenizer: TextTokenizer | None = None,
+    frames: Mapping[str, FrameTable] | None = None,
+    *,
+    kind: EncoderKind | None = None,
 ) -> tuple[Recipe, Dataset]:
     """The recipe with a number as its length, and its data; `frames` take the place of its files, as in `load_dataset`.
 
-    Without a `tokenizer` the encoder's configuration and vocabulary are read, not its weights.
+    Without a `tokenizer` the encoder's configuration and vocabulary are read, not its weights; by `kind`, the recipe's
+    kind of encoder, if there is one.
 
     With encoder.max_length `auto` the length follows from the training rows, and which rows are equal follows from the
     length, so the split is made a second time. Raises DataError and EncoderError.
     """
-    seed = recipe.training.seed
-    dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer), frames)
+    seed, kind = recipe.training.seed, kind or kind_of(recipe)
+    dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer, kind=kind), frames)
     if recipe.encoder.max_length == "auto":
-        recipe = prepare(recipe, dataset).recipe
-        dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer), frames)
+        recipe = prepare(recipe, dataset, kind=kind).recipe
+        dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer, kind=kind), frames)
     return recipe, dataset
 
 

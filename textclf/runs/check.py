@@ -14,6 +14,7 @@ from textclf.data.examples import Dataset
 from textclf.data.findings.finding import Finding, visible
 from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
+from textclf.encoders.kinds import kind_of
 from textclf.encoders.prepare import load_recipe_data, prepare
 from textclf.errors import ArgumentError
 from textclf.model_maker.data_checks import check_data
@@ -73,8 +74,9 @@ def check(
         shown = recipe.name
     else:
         shown, recipe = str(recipe), load_recipe(recipe, overrides)
-    recipe, dataset = load_recipe_data(recipe, frames=_frames(recipe, data or {}))
-    tokenizer = prepare(recipe, dataset).tokenizer
+    kind = kind_of(recipe)
+    recipe, dataset = load_recipe_data(recipe, frames=_frames(recipe, data or {}), kind=kind)
+    tokenizer = prepare(recipe, dataset, kind=kind).tokenizer
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
     label_weights(recipe.training.class_weights, dataset.labels, counts)
     encoder = recipe.encoder
