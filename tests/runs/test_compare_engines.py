@@ -76,7 +76,7 @@ def test_the_table_has_a_line_for_each_measure_and_a_column_for_each_engine() ->
     assert table[0] == ["", "native", "model-maker"]
     lines = {line[0]: line[1:] for line in table[1:]}
     assert lines["time to the first step"] == ["9.0 s", "80.0 s"]
-    assert lines["examples a second, after it"] == ["12.0", "5.0"]
+    assert lines["examples per second, after the first step"] == ["12.0", "5.0"]
     assert lines["peak memory"] == ["1,500 MiB", "5,384 MiB"]
     assert lines["accuracy, test split"] == ["85.0 ± 7.1 %", "90.0 %"]
     assert lines["export"] == ["1.5 s", "73.0 s"]
@@ -211,7 +211,7 @@ def test_a_run_that_fails_ends_the_comparison_with_its_last_words(tmp_path: Path
 
 def test_an_unknown_engine_is_told_with_those_that_are_known(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run("compare", write_recipe(tmp_path), "--engines", "native,fast") == 2
-    assert "'fast' is no engine; choose from native, model-maker" in capfd.readouterr().err
+    assert "'fast' is not an engine; choose from native, model-maker" in capfd.readouterr().err
 
 
 def test_settings_that_model_maker_cannot_honour_are_told_before_anything_runs(

@@ -194,7 +194,7 @@ def test_long_texts_are_shortened_and_runs_of_one_name_are_told_apart_by_their_f
     assert [model.name for model in found.models] == ["x/a", "y/a", "z/a"]
     assert [(pair.first, pair.second) for pair in found.pairs] == [("x/a", "y/a"), ("x/a", "z/a")]
     assert max(len(one.text) for one in found.disagreements) <= 200
-    with pytest.raises(ArgumentError, match="named twice"):
+    with pytest.raises(ArgumentError, match="given twice"):
         compared(folders[0], folders[1], folders[0])
 
 
@@ -205,7 +205,7 @@ def test_a_file_with_labels_can_take_the_place_of_the_test_rows(place: Path) -> 
     assert (found.measured_on, found.rows, found.warnings) == ("20 rows of later.csv", 20, [])
     (place / "odd.csv").write_text("review,mood\nvery good,splendid\n")
     with pytest.raises(
-        DataError, match=r"odd\.csv: has labels that the runs do not know: `splendid`; correct or remove"
+        DataError, match=r"odd\.csv: has labels that the runs do not have: `splendid`; correct or remove"
     ):
         compared(*folders, data="odd.csv")
 
@@ -215,7 +215,7 @@ def test_labels_that_only_one_run_has_are_named(place: Path) -> None:
     first = write_run(place / "runs" / "a", 1)
     second = write_run(place / "runs" / "b", 2, ("dataset.labels=[good, bad, neutral]",))
     with pytest.raises(
-        RunError, match="b: its labels are not those of a: only b has `neutral`; compare runs that have"
+        RunError, match="b: its labels differ from those of a: only b has `neutral`; compare runs with"
     ):
         compared(first, second)
 
@@ -232,7 +232,7 @@ def test_labels_in_another_order_are_matched_by_name(place: Path) -> None:
 def test_runs_that_read_other_columns_are_refused(place: Path) -> None:
     first = write_run(place / "runs" / "a", 1)
     second = write_run(place / "runs" / "b", 2, ("dataset.text=id",))
-    with pytest.raises(RunError, match="b: reads the text of id, but a reads review; compare runs"):
+    with pytest.raises(RunError, match="b: reads the column id, but a reads review; compare runs"):
         compared(first, second)
 
 
@@ -245,7 +245,7 @@ def test_a_data_file_that_has_changed_is_an_error_for_the_first_run_and_a_warnin
     [warning] = compared(first, second).warnings
     assert "other.csv: the file has changed since the run b was trained on it. Some of the measured rows may" in warning
     with pytest.raises(
-        DataError, match=r"other\.csv: the file has changed .*; restore the file, or name other .*--data"
+        DataError, match=r"other\.csv: the file has changed .*; restore the file, or measure on other .*--data"
     ):
         compared(second, first)
     (place / "other.csv").unlink()
@@ -289,7 +289,7 @@ def test_another_split_and_a_missing_test_split_are_told(place: Path) -> None:
     found = compared(first, second)
     assert found.rows < 32
     assert found.warnings[0].startswith("a has no test split. Its validation rows also chose its best epoch")
-    assert found.warnings[1].startswith("b was measured on other rows after its training (its own validation split)")
+    assert found.warnings[1].startswith("b was measured on different rows after its training (its own validation split)")
     assert "rows are training rows of b" in found.warnings[2]
 
 
@@ -302,7 +302,7 @@ def test_what_is_no_run_and_a_run_without_a_model_are_told(place: Path, capfd: p
     assert run("compare", "runs/a", "training.epochs=2") == 2
     assert "`training.epochs=2` is a setting of a recipe, but only runs are compared" in capfd.readouterr().err
     assert run("compare", "runs/a", "recipe.yaml", "--engines", "native") == 2
-    assert "engines (--engines) is for one recipe alone" in capfd.readouterr().err
+    assert "engines (--engines) is for a single recipe" in capfd.readouterr().err
     (first / "model.tflite").unlink()
     with pytest.raises(ModelError, match=r"this run has no model\.tflite; write one with: textclf export"):
         compared(first)
@@ -344,10 +344,10 @@ def test_arguments_that_do_not_fit_together_are_told_before_anything_is_trained(
     smoothed = load_recipe("recipe.yaml", ["training.label_smoothing=0.1"])
     for items, options, error, message in (
         ([], {}, ArgumentError, "items is empty"),
-        (recipe, {"engines": ["fast"]}, ArgumentError, "'fast' is no engine; choose from native, model-maker"),
+        (recipe, {"engines": ["fast"]}, ArgumentError, "'fast' is not an engine; choose from native, model-maker"),
         (recipe, {"data": "test.csv"}, ArgumentError, r"data \(--data\) is for comparing runs or several recipes"),
         (recipe, {"overrides": ["training.epochs=2"]}, ArgumentError, "pass it to load_recipe instead"),
-        ([recipe, "recipe.yaml"], {"seeds": 2}, ArgumentError, r"seeds \(--seeds\) is for one recipe alone"),
+        ([recipe, "recipe.yaml"], {"seeds": 2}, ArgumentError, r"seeds \(--seeds\) is for a single recipe"),
         (smoothed, {"engines": ["model-maker"]}, RecipeError, r"training\.label_smoothing is 0\.1, but Model Maker"),
     ):
         with pytest.raises(error, match=message):

@@ -316,12 +316,12 @@ def test_an_export_replaces_no_file_that_is_not_a_model_of_ours(complete, tmp_pa
         tmp_path / "notes.txt": "is not a model of textclf",
         tmp_path / "other.tflite": "is not a model of textclf",
         tmp_path / "folder": "is a folder",
-        tmp_path / "nowhere" / "m.tflite": "there is no folder",
+        tmp_path / "nowhere" / "m.tflite": "the folder .*nowhere does not exist; create it",
         tmp_path / ("n" * 300): "cannot be written",
         complete.parent / "train.csv": "is not a model of textclf",
         folder / "recipe.yaml": "is not a model of textclf",
         folder / "checkpoints" / "best" / "head.safetensors": "is not a model of textclf",
-        folder / "model.tflite": "is a run's own model",
+        folder / "model.tflite": "is the model of a run",
     }
     if sys.platform != "win32":
         os.mkfifo(tmp_path / "pipe")
@@ -386,7 +386,7 @@ def test_a_head_that_does_not_fit_or_holds_nan_is_refused_by_name(complete):
 def test_a_disk_that_is_too_small_is_said_before_the_training(trained, monkeypatch):
     Usage = namedtuple("Usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(10, 10, 1000))
-    with pytest.raises(RunError, match=r"0 MB are free on this disk, but the training writes up to \d+ MB"):
+    with pytest.raises(RunError, match=r"only 0 MB are free on this disk, but the training writes up to \d+ MB"):
         finish(trained)
 
 

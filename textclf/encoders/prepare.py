@@ -50,8 +50,9 @@ def prepare(
 ) -> Preparation:
     """Settles the length, and checks that the encoder can take it and the dataset's rows.
 
-    Without `encoder` only its configuration and its vocabulary are read, by the recipe's `kind`. Raises EncoderError for an encoder that cannot
-    be found or read, for a vocabulary that the recipe's tokenizer cannot use, and for a length or rows that do not fit.
+    Without `encoder` only its configuration and its vocabulary are read, by the recipe's `kind`. Raises EncoderError for
+    an encoder that cannot be found or read, for a vocabulary that the recipe's tokenizer cannot use, and for a length or
+    rows that do not fit.
     """
     known: KnownEncoder = (kind or kind_of(recipe)).facts(recipe.encoder, dataset) if encoder is None else encoder
     tokenizer = known.tokenizer(recipe.encoder)
@@ -82,9 +83,7 @@ def _check_rows(recipe: Recipe, tokenizer: TextTokenizer, known: KnownEncoder, l
         )
 
 
-def reading_of(
-    recipe: Recipe, tokenizer: TextTokenizer | None = None, *, kind: EncoderKind | None = None
-) -> Reading:
+def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None, *, kind: EncoderKind | None = None) -> Reading:
     """How the recipe's model reads rows. While encoder.max_length is `auto`, rows are read as far as the encoder can.
 
     Without a `tokenizer` it is loaded, without the encoder's weights, when the first rows are read: what is wrong with

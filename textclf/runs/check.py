@@ -27,7 +27,7 @@ _SHOWN_LABELS = 20
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found: `rows` by split and label, and everything odd about the data."""
+    """The result of a check: the numbers of rows by split and label, and the problems found in the data."""
 
     name: str
     recipe: str
@@ -60,9 +60,9 @@ def check(
     """Checks a recipe and its data without training, and returns what it found.
 
     `recipe` is the path of a recipe, which `overrides` such as `training.epochs=5` change, or a Recipe as `load_recipe`
-    returns it. `data` are tables in memory, pandas DataFrames or lists of dicts, that take the place of the recipe's files:
+    returns it. `data` replaces the recipe's files with tables in memory, pandas DataFrames or lists of dicts:
     `{"train": frame}`, and `validation` and `test` likewise. Their rows are numbered by position, from 0, and messages
-    call them data[train] and so on.
+    call the tables data[train] and so on.
 
     Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary.
     """

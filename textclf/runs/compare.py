@@ -1,6 +1,6 @@
-"""`textclf compare`: runs and recipes in, their results side by side out.
+"""`textclf compare`: compares the results of runs and recipes.
 
-Recipes are trained first. One recipe alone is trained with several engines, and these are compared.
+Recipes are trained first. A single recipe is trained with several engines, and the engines are compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from textclf.runs.comparison.runs import check_runs, compare_runs
 from textclf.terminal.progress import Progress
 
 Item = str | os.PathLike[str] | Recipe
-"""The folder of a run, the file of a recipe, or a recipe that was read."""
+"""The folder of a run, the file of a recipe, or a Recipe."""
 
 
 def compare(
@@ -37,44 +37,45 @@ def compare(
     force: bool = False,
     quiet: bool = False,
 ) -> RunComparison | Comparison:
-    """Compares runs and recipes: any number of folders of runs, and of recipes, which are trained first.
+    """Compares any number of runs and recipes. Recipes are trained first.
 
-    All models are run on the same rows: the test split of the first run (its validation split if it has no test), or the
-    labelled rows of the file `data`. One recipe alone is trained with each of the `engines`, by default all of them,
-    and with `seeds` seeds, on the same split. `overrides` such as `training.epochs=5` change the recipes.
+    All models are run on the same rows: the test split of the first run (or its validation split, if it has no test
+    split), or the labelled rows of the file `data`. If `items` is a single recipe, it is trained with each of the
+    `engines`, by default all, and with `seeds` seeds, on the same split. `overrides` such as `training.epochs=5` change
+    the recipes.
 
     `output` is the folder for comparison.md, comparison.json, disagreements.csv and the new runs. By default it is
-    runs/<name of the first recipe>-compared; if only runs are compared, nothing is written by default. A folder that
-    exists is replaced only with `force`, and only if textclf wrote all that it holds.
+    runs/<name of the first recipe>-compared; if only runs are compared, nothing is written by default. An existing folder
+    is replaced only with `force`, and only if textclf wrote everything in it.
 
-    Raises a TextclfError for whatever in the runs, the recipes, the data or the folder prevents the comparison.
+    Raises a TextclfError if a problem in the runs, the recipes, the data or the folder prevents the comparison.
     """
     given = [items] if isinstance(items, str | os.PathLike | Recipe) else list(items)
     if not given:
-        raise ArgumentError("items is empty; name runs or recipes to compare")
+        raise ArgumentError("items is empty; pass the runs or recipes to compare")
     recipes = [item for item in given if _is_recipe(item)]
     if overrides and not recipes:
-        raise ArgumentError(f"`{overrides[0]}` is a setting of a recipe, but only runs are compared; leave it out")
+        raise ArgumentError(f"`{overrides[0]}` is a setting of a recipe, but only runs are compared; remove it")
     target = Path(output) if output is not None else None
     if len(given) == len(recipes) == 1:
         if data is not None:
-            raise ArgumentError("data (--data) is for comparing runs or several recipes, not engines; leave it out")
+            raise ArgumentError("data (--data) is for comparing runs or several recipes, not engines; remove it")
         return _compare_engines(recipes[0], engines or ENGINES, seeds, overrides, target, force=force, quiet=quiet)
     if engines is not None or seeds != 1:
         option = "seeds (--seeds)" if engines is None else "engines (--engines)"
         raise ArgumentError(
-            f"{option} is for one recipe alone; to compare several, set training.engine or training.seeds in each recipe"
+            f"{option} is for a single recipe; to compare several, set training.engine or training.seeds in each recipe"
         )
     return _compare_runs(given, target, overrides, None if data is None else Path(data), force=force, quiet=quiet)
 
 
 def _is_recipe(item: Item) -> bool:
-    """Whether an item of a comparison is to be trained first; everything else should be a run."""
+    """Whether an item must be trained first. Every other item should be a run."""
     return isinstance(item, Recipe) or kind_of(item) not in ("run", "folder", "model")
 
 
 def _default_output(recipe: Recipe) -> Path:
-    """The folder of a comparison that trains, where none is named."""
+    """The folder of a comparison with training, if the caller gives none."""
     return Path("runs") / f"{recipe.name}-compared"
 
 
@@ -90,7 +91,7 @@ def _compare_engines(
     quiet: bool,
 ) -> Comparison:
     if unknown := [engine for engine in engines if engine not in ENGINES]:
-        raise ArgumentError(f"engines: {unknown[0]!r} is no engine; choose from {', '.join(ENGINES)}")
+        raise ArgumentError(f"engines: {unknown[0]!r} is not an engine; choose from {', '.join(ENGINES)}")
     recipes = {engine: _recipe_for(item, engine, overrides) for engine in dict.fromkeys(engines)}
     first = next(iter(recipes.values()))
     chosen = [first.training.seed + number for number in range(seeds)]
@@ -121,7 +122,7 @@ def _compare_runs(
     quiet: bool,
 ) -> RunComparison:
     progress = Progress(quiet=quiet)
-    # Recipes are read, and runs are opened, before hours are spent on training.
+    # Problems in recipes and runs are found before hours are spent on training.
     loaded = [_loaded(item, overrides) for item in items]
     recipes = [item for item in loaded if isinstance(item, Recipe)]
     runs = [item for item in loaded if isinstance(item, Path)]
@@ -157,14 +158,14 @@ def _loaded(item: Item, overrides: Sequence[str]) -> Recipe | Path:
 
 
 def _without_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """A recipe that was read is compared as it is."""
+    """The Recipe itself. Raises ArgumentError for overrides, which only apply to files."""
     if overrides:
-        raise ArgumentError(f"`{overrides[0]}` cannot change a recipe that was read; pass it to load_recipe instead")
+        raise ArgumentError(f"`{overrides[0]}` cannot change a Recipe; pass it to load_recipe instead")
     return recipe
 
 
 def _trained(recipe: Recipe, run_dir: Path, progress: Progress, *, quiet: bool) -> Path:
-    """The folder of a new run."""
+    """Trains the recipe and returns the folder of its run."""
     with progress.during("Starting TensorFlow"):
         from textclf.terminal.native_log import load_tensorflow
 

@@ -1,4 +1,4 @@
-"""The trainings that a run can consist of: what every engine returns, and our own engine."""
+"""The engines that can train a model: the interface of a finished training, and textclf's own engine."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ from textclf.tflite.graph.weights import inference_weights
 from textclf.training.loop import Fitted, SeedResult, fit, predict_logits
 from textclf.training.run_folder import RunFolder, save_state
 
-# From the smallest form of a model to the one that is nearest to the trained model.
+# From the smallest form of a model to the most exact one.
 _FORMS: tuple[Quantization, ...] = ("int4", "dynamic", "float16", "none")
 
 
 # --- Training, by one engine or the other ----------------------------------------------------------------------------
 class Training(Protocol):
-    """A finished training, whatever engine did it: what is needed to measure the model and to fill the run folder."""
+    """A finished training by any engine, with everything that measuring, exporting and the run folder need."""
 
     results: list[SeedResult]
     winner: SeedResult
     precision: str
     vocabulary: Sequence[str]
     facts: dict[str, Any]
-    """What `metrics.json` says of the engine: its name and whatever else it tells."""
+    """The section `engine` of `metrics.json`: the name and other facts."""
 
     def logits(self, split: str) -> np.ndarray:
-        """float32 [rows, labels] of the trained model, in the order of the split."""
+        """The trained model's logits, float32 [rows, labels], in the order of the split."""
 
     forms: tuple[Quantization, ...]
-    """The forms in which the model can be exported: the recipe's, then ever nearer ones to the trained model."""
+    """The forms in which the model can be exported: that of the recipe, then the more exact ones."""
 
     def export(self, temperature: float, reject_below: float | None, form: Quantization) -> bytes:
-        """The bytes of `model.tflite`, of which the logits are divided by `temperature`. Nothing else changes by it."""
+        """The bytes of a `model.tflite` that divides its logits by `temperature`. The training is unchanged."""
 
     def comparable(self, predictor: Classifier) -> Classifier:
-        """One that splits texts as it was done for `logits`."""
+        """A classifier with the tokenizer that was used for `logits`."""
 
     def keep(self, folder: RunFolder, temperature: float) -> None:
-        """Writes the trained weights and the log into the folder, as a finished run has them."""
+        """Writes the trained weights and the log into the folder of the run."""
 
     def leave(self) -> None:
-        """Removes what only the training needed."""
+        """Removes the files that only the training needed."""
 
 
 @dataclass
 class _NativeTraining:
-    """Our own engine's."""
+    """A training by textclf's own engine."""
 
     recipe: Recipe
     data: PreparedData
@@ -92,7 +92,7 @@ class _NativeTraining:
         _keep_best(self.checkpoint, self.fitted, folder, temperature)
 
     def leave(self) -> None:
-        pass  # The saved states go when the folder is complete.
+        pass  # The saved states are removed when the folder is complete.
 
 
 def train_with_engine(
@@ -105,7 +105,7 @@ def train_with_engine(
 ) -> Training:
     if recipe.training.engine == "native":
         training = _NativeTraining(recipe, data, checkpoint, fit(recipe, data, checkpoint, folder, progress, started))
-        # The optimiser's moments hang in cycles with its compiled functions; what follows needs their memory.
+        # The optimiser's moments are in reference cycles with its compiled functions, and the export needs their memory.
         gc.collect()
         return training
     from textclf.model_maker.engine import train_with_model_maker
@@ -114,7 +114,7 @@ def train_with_engine(
 
 
 def _keep_best(checkpoint: AnyEncoder, fitted: Fitted, folder: RunFolder, temperature: float) -> None:
-    """What the exported file is made from, as an encoder that other recipes can start from, and its head beside it."""
+    """Writes the weights that are exported: an encoder that other recipes can start from, and the head."""
     classifier = fitted.classifier
     best = folder.path / "checkpoints" / "best"
     checkpoint.with_weights(classifier.encoder_weights()).write(best)

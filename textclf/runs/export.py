@@ -1,4 +1,4 @@
-"""`textclf export`: a finished run in, its model in another form out, compared with the trained model first."""
+"""`textclf export`: writes the model of a finished run in another form, after a comparison with the trained model."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from textclf.training.run_folder import METRICS, is_run
 def export_run(
     run: str | Path, overrides: Sequence[str] = (), output: str | Path | None = None, *, force: bool = False
 ) -> tuple[Path, VerificationReport]:
-    """Writes a finished run's model in another form, verified, and returns its path and the report.
+    """Writes a finished run's model in another form, verifies it, and returns its path and the report.
 
     `run` is the folder of the run; `overrides` are settings such as `quantization=float16`. The path is `output`, by
-    default model-<quantization>.tflite in the run. In a run without a model, because no form of it had passed, it is
-    model.tflite; then the run's metrics, report and model card tell of this file from now on. With `force` an earlier
-    model of textclf is replaced, with its mode kept and links followed, but neither the run's own model.tflite nor any
-    other file. Raises VerificationError, with nothing written, for a file that is not what was trained, and
-    RunError for an output that exists already or cannot be written.
+    default model-<quantization>.tflite in the folder of the run. If the run has no model because no form of it passed the
+    checks, the default is model.tflite, and the run's metrics, report and model card are written again for this file.
+    With `force` an earlier model of textclf is replaced; its file mode is kept and links are followed. The run's own
+    model.tflite and files of other programs are never replaced. Raises VerificationError, and writes nothing, if the file
+    differs too much from the trained model, and RunError for an output that exists already or cannot be written.
     """
     folder = run_path(run)
     trained = load_trained_run(folder, overrides)
@@ -52,7 +52,7 @@ def export_run(
     unverified = target.with_name(f".{target.name}.unverified")
     report = VerificationReport(str(path))
     try:
-        # Whether anything can be written there is asked before the work, not after it.
+        # Fails before the work if nothing can be written there.
         with _output_errors(path):
             unverified.write_bytes(b"")
         rows = None
@@ -82,21 +82,21 @@ def export_run(
 
 
 def _checked_output(path: Path, *, force: bool) -> Path:
-    """Where the file is really written; raises RunError where it may not be."""
+    """The path with links followed. Raises RunError if nothing may be written there."""
     choose = "choose another output (-o)"
     try:
         target = link_target(path)
         if not target.parent.is_dir():
-            raise RunError(f"{path}: there is no folder {target.parent}; make it, or {choose}")
+            raise RunError(f"{path}: the folder {target.parent} does not exist; create it, or {choose}")
         if not os.path.lexists(target):
             return target
         if target.is_dir():
-            raise RunError(f"{path}: is a folder; name the file to write in it with output (-o)")
+            raise RunError(f"{path}: is a folder; set output (-o) to a file in it")
         if not target.is_file():
             raise RunError(f"{path}: is not a regular file; {choose}")
         if target.name == MODEL and is_run(target.parent):
             raise RunError(
-                f"{path}: is a run's own model, which its metrics, report and model card tell of; {choose}, or train again"
+                f"{path}: is the model of a run, which the run's metrics and report describe; {choose}, or train again"
             )
         if not _is_model_of_ours(target):
             raise RunError(f"{path}: exists already and is not a model of textclf, so it is not replaced; {choose}")

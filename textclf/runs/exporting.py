@@ -117,7 +117,7 @@ def export_passing_form(
             _LOG.debug("the export as %s failed", form, exc_info=error)
             progress.say(f"Warning: export.quantization {form}: {refused[-1].reason}")
             if content and len(training.forms) == 1 and not (folder.path / "checkpoints" / "best").exists():
-                # Model Maker leaves nothing but the file if it averages words.
+                # If Model Maker averages words, this file is all that it returns.
                 write_bytes(folder.path / "checkpoints" / "withheld.tflite", content)
     return ExportResult(recipe.export.quantization, None, refused)
 

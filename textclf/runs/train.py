@@ -54,26 +54,26 @@ def train(
     resume: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Trains, exports, verifies and measures what the recipe describes: a Recipe, or the path of one.
+    """Trains the model that a recipe describes, exports it, verifies it and measures it.
 
-    `run_dir` is the folder to write, by default `runs/<name>`; one that exists is replaced only with `force`, and only
-    where textclf wrote all that it holds. With `resume` an interrupted run goes on from its last saved step and ends as
-    if it had never stopped; it replaces an existing run if it was started with `force`. Progress goes to standard error
-    unless `quiet`.
+    `recipe` is a Recipe or the path of one. `run_dir` is the folder to write, by default `runs/<name>`. An existing folder
+    is replaced only with `force`, and only if textclf wrote everything in it. `resume` continues an interrupted run from
+    its last saved step; the result is the same as without the interruption. A resumed run replaces an existing folder if
+    it was started with `force`. Progress is printed to standard error unless `quiet`.
 
-    A model that departs too far from the trained one in the form that the recipe asks for (export.quantization) is
-    written in the nearest form that passes, int4 → dynamic → float16 → none: `metrics["export"]["quantization"]` is the
-    form written, and `metrics["export"]["refused"]` lists the others with the reasons; the command `textclf train` then
-    ends with exit code 3. Where no form passes, the run folder is complete but for `model.tflite`, and VerificationError
-    says so: `textclf export` works on this run.
+    If the exported file differs too much from the trained model in the form that the recipe asks for
+    (export.quantization), the next larger form that passes is written: int4 → dynamic → float16 → none. Then
+    `metrics["export"]["quantization"]` is the form written, `metrics["export"]["refused"]` lists the other forms with the
+    reasons, and the command `textclf train` ends with exit code 3. If no form passes, VerificationError is raised. The run
+    folder is then complete except for `model.tflite`, and `textclf export` can export the model in another form.
 
-    Raises a TextclfError for whatever in the recipe, the data, the encoder or the folder keeps the run from its end.
+    Raises a TextclfError if a problem in the recipe, the data, the encoder or the folder prevents the run.
     """
     started = time.monotonic()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     progress = Progress(quiet=quiet)
     if recipe.training.engine == "model-maker":
-        # Said before anything is read, fetched or written.
+        # Reported before anything is read, downloaded or written.
         require_environment()
     else:
         use_tensorflow("train")
@@ -106,8 +106,8 @@ def _finished_run(target: Path, metrics: ClassificationMetrics) -> Run:
     reason = metrics.export.withheld
     if reason is not None:
         raise VerificationError(
-            f"{target}: the training is complete, but {WITHHELD}: {reason}. The trained weights are kept: "
-            f"export them in another form or within wider bounds, for example `textclf export {target} quantization=none`"
+            f"{target}: the training is complete, but {WITHHELD}: {reason}. The trained weights were "
+            f"kept; export them in another form or within wider bounds, for example: textclf export {target} quantization=none"
         )
     return Run(target, target / "model.tflite", metrics.as_dict())
 
@@ -124,7 +124,7 @@ def _check_space(folder: RunFolder, checkpoint: AnyEncoder) -> None:
     free = shutil.disk_usage(folder.path).free
     if free < needed:
         raise RunError(
-            f"{folder.target}: {free / 1e6:,.0f} MB are free on this disk, but the training writes up to "
+            f"{folder.target}: only {free / 1e6:,.0f} MB are free on this disk, but the training writes up to "
             f"{needed / 1e6:,.0f} MB; free some space, or choose another {folder.kind.argument}"
         )
 

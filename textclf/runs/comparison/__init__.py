@@ -1,1 +1,1 @@
-"""Comparisons: of engines that train one recipe, and of runs on the same rows."""
+"""Comparisons of engines that train the same recipe, and of runs on the same rows."""

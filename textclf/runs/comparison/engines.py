@@ -1,8 +1,8 @@
-"""`textclf compare --engines`: one recipe trained by several engines on the same split and encoder, in one table.
+"""`textclf compare --engines`: trains one recipe with several engines on the same split and encoder.
 
-In: the recipe for each engine. Out: a folder with the split, the runs, `comparison.json` and `comparison.md`, which
-appears when it is complete. Every training runs alone in its own process; the latencies of the files are measured in
-turns in this one.
+Takes the recipe for each engine. Writes a folder with the split, the runs, `comparison.json` and `comparison.md`, which
+gets its name when it is complete. Each training runs in a separate process, one after the other. The latencies of the
+files are measured in this process, in turns.
 """
 
 from __future__ import annotations
@@ -45,9 +45,12 @@ _LATENCY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Measurement:
-    """One training with one engine and seed. Times in seconds; `first_step` from the start of the program on;
-    `examples_per_second` after the first step; `changed_labels` of `compared_rows` by the export;
-    `run` is its folder, relative to that of the comparison."""
+    """One training with one engine and seed.
+
+    `total`, `first_step` (counted from the start of the program) and `export` are in seconds. `examples_per_second` is
+    the rate after the first step. The export changed the predictions for `changed_labels` of `compared_rows` rows. `run`
+    is the folder of the run, relative to the folder of the comparison.
+    """
 
     engine: str
     seed: int
@@ -70,8 +73,8 @@ Measure = Callable[[Recipe, str, int, Path, Progress], Measurement]
 
 @dataclass(frozen=True)
 class Comparison:
-    """All measurements, the median latency in ms by engine (one row at full length, one thread), and rows a second as
-    `textclf classify` runs the file on one thread."""
+    """All measurements, and by engine the median latency in ms (one row of full length, one thread) and the rows per
+    second of `textclf classify` with one thread."""
 
     name: str
     split: str
@@ -86,7 +89,7 @@ class Comparison:
         return asdict(self)
 
     def table(self) -> list[list[str]]:
-        """The first line is the header: what is measured, then one column an engine."""
+        """The first line is the header. Each line has the name of a measurement and one column per engine."""
         engines = list(self.latency_ms)
         by_engine = {engine: [one for one in self.measurements if one.engine == engine] for engine in engines}
 
@@ -96,7 +99,7 @@ class Comparison:
         return [
             ["", *engines],
             line("time to the first step", lambda _, all_of: f"{_mean(all_of, 'first_step'):.1f} s"),
-            line("examples a second, after it", lambda _, all_of: _rate(all_of)),
+            line("examples per second, after the first step", lambda _, all_of: _rate(all_of)),
             line("peak memory", lambda _, all_of: f"{max(one.peak_mib for one in all_of):,.0f} MiB"),
             line(f"accuracy, {self.split} split", lambda _, all_of: _share(all_of, "accuracy")),
             line(f"macro-F1, {self.split} split", lambda _, all_of: _share(all_of, "macro_f1")),
@@ -123,8 +126,8 @@ class Comparison:
             f"Rows: {counts}. Seeds: {', '.join(map(str, seeds))}. {machine['processor']}, {machine['cores']} cores, load "
             f"{machine['load_before']} before and {machine['load_after']} after; textclf {machine['textclf']}.\n\n"
             + "".join(f"| {' | '.join(row)} |\n" for row in rows)
-            + "\nTime to the first step counts from the start of the engine's program; of Model Maker, memory, time to the "
-            "first step and export are of its own process alone.\n"
+            + "\nThe time to the first step is counted from the start of the engine's program. For Model Maker, the memory, "
+            "the time to the first step and the time of the export are those of its separate process only.\n"
         )
 
 
@@ -167,12 +170,12 @@ def _compare(
     recipes = {engine: _with_split(recipe, dataset, output / "data") for engine, recipe in recipes.items()}
     measurements = []
     for number, seed in enumerate(seeds):
-        # Turn about, so that whatever favours the first or the second favours both.
+        # In alternating order, so that no engine always has the advantage of being first or second.
         for engine in list(recipes)[:: 1 if number % 2 == 0 else -1]:
             measured = measure(recipes[engine], engine, seed, output, progress)
             progress.say(
                 f"{engine}, seed {seed}: first step after {measured.first_step:.1f} s, accuracy {measured.accuracy:.1%}, "
-                f"{measured.peak_mib:,.0f} MiB, {measured.total:.0f} s in all"
+                f"{measured.peak_mib:,.0f} MiB, {measured.total:.0f} s in total"
             )
             measurements.append(measured)
     models = {engine: output / _run_of(engine, measurements).run / "model.tflite" for engine in recipes}
@@ -196,7 +199,7 @@ def _compare(
 
 # --- The runs --------------------------------------------------------------------------------------------------------
 def _with_split(recipe: Recipe, dataset: Dataset, folder: Path) -> Recipe:
-    """The recipe on files of the split, the same for every seed and engine; also its length as a number."""
+    """Writes the split into files that every seed and engine reads; returns the recipe with these files and a fixed length."""
     folder.mkdir(exist_ok=True)
     paths: dict[str, Path | None] = {"test": None}
     for split in dataset.splits:
@@ -213,7 +216,7 @@ def _with_split(recipe: Recipe, dataset: Dataset, folder: Path) -> Recipe:
 
 
 def measure_training(recipe: Recipe, engine: str, seed: int, output: Path, progress: Progress) -> Measurement:
-    """Trains one recipe in a process of its own, into `output`/runs/<engine>-<seed>. Raises EngineError if it fails."""
+    """Trains one recipe in a separate process, in `output`/runs/<engine>-<seed>. Raises EngineError if that fails."""
     name = f"{engine}-{seed}"
     place = output / "runs" / f"{name}.log"
     place.mkdir(parents=True)
@@ -231,7 +234,7 @@ def measure_training(recipe: Recipe, engine: str, seed: int, output: Path, progr
     total = time.time() - begun
     if returned != 0 or not result.exists():
         raise EngineError(
-            f"{engine}, seed {seed}: the run ended with {how_it_ended(returned)}, its last words:\n{last_words(place)}"
+            f"{engine}, seed {seed}: the run ended with {how_it_ended(returned)}; the end of its log:\n{last_words(place)}"
         )
     metrics = ClassificationMetrics.read(run_dir)
     own = json.loads(result.read_text(encoding="utf-8"))
@@ -259,7 +262,7 @@ def measure_training(recipe: Recipe, engine: str, seed: int, output: Path, progr
 
 
 class _FirstStep:
-    """When the first step was written into a run's log."""
+    """The time at which the first step was written into the log of a run."""
 
     def __init__(self, log: Path) -> None:
         self.at: float | None = None
@@ -271,14 +274,14 @@ class _FirstStep:
 
 
 def _variables() -> dict[str, str]:
-    """The runs import the textclf that is running here."""
+    """The environment of the runs, in which they import the same textclf as this process."""
     package = str(Path(__file__).resolve().parents[3])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, **offline_variables(), "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def _examples_per_second(run: Path) -> float | None:
-    """Without the first step, which builds the graph; None if there was no other step."""
+    """The rate without the first step, which builds the graph; None if there was no other step."""
     steps = read_steps(run)[1:]
     seconds = sum(step.seconds for step in steps)
     return round(sum(step.rows for step in steps) / seconds, 2) if seconds else None
@@ -290,8 +293,8 @@ def _run_of(engine: str, measurements: Sequence[Measurement]) -> Measurement:
 
 
 def _speeds(models: Mapping[str, Path], split: Split, progress: Progress) -> tuple[dict[str, float], dict[str, float]]:
-    """Median ms of one row at full length, the files taking turns, and rows a second of all rows; on one thread."""
-    progress.say("measuring the files in turns")
+    """The median latency of a row of full length in ms, measured in turns, and the rows per second; both with one thread."""
+    progress.say("Measuring the latency of the exported files")
     classifiers = {engine: Classifier(model, num_threads=1) for engine, model in models.items()}
     texts = split.texts
     times: dict[str, list[float]] = {engine: [] for engine in models}
@@ -352,5 +355,5 @@ def _processor() -> str:
 
 
 def _load() -> float | None:
-    """None where the system tells none."""
+    """The load of the machine; None if the system does not report it."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

@@ -1,4 +1,4 @@
-"""The folder that a comparison writes: what is in it, and how it gets to its place."""
+"""The folder of a comparison: its contents, and how it is written and replaced."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FORMAT, VERSION = "textclf-comparison", 1
 
 _LARGEST_FILE = 1 << 24
 
-# A run of one engine and seed, or of one of several recipes. \x2f is the slash, which would end the name of a folder.
+# A run of an engine and a seed, or of one of several recipes. \x2f is the slash, which a name of a folder cannot contain.
 _RUN_NAME = rf"(?:(?:{'|'.join(ENGINES)})-\d+|\d+-[^\x2f]+)"
 
 _RUN = f"runs/{_RUN_NAME}"
 
 
 def _is_comparison(folder: Path) -> bool:
-    """Whether a folder holds the numbers of a comparison by textclf; the first ones had neither format nor version."""
+    """Whether a folder contains the results of a comparison by textclf; the first ones had no format and no version."""
     try:
         values = read_json(folder / "comparison.json", _LARGEST_FILE)
     except PermissionError:
@@ -55,7 +55,7 @@ COMPARISON = FolderKind(
         *(f"{_RUN}/{entry}" for entry in RUN_ENTRIES),
         rf"{_RUN}\.log/",
         rf"{_RUN}\.log/(?:recipe\.yaml|result\.json|worker\.log)",
-        # What a run leaves that is killed.
+        # Left by a run that was killed.
         rf"runs/\.{_RUN_NAME}\.lock",
         rf"runs/\.{_RUN_NAME}\.unfinished/**",
     ),
@@ -66,9 +66,9 @@ COMPARISON = FolderKind(
 
 @contextmanager
 def open_comparison_folder(output: Path, *, force: bool, say: Say) -> Iterator[OutputFolder]:
-    """The folder of a comparison, which this process alone may write; nothing in it has been changed yet.
+    """Locks the folder of a comparison for this process. Nothing in it is changed yet.
 
-    Raises RunError for a folder that exists, unless `force` allows to replace it and textclf wrote all that it holds.
+    Raises RunError for an existing folder, unless `force` allows replacing it and textclf wrote everything in it.
     """
     with open_place(output, COMPARISON):
         folder = OutputFolder(output, COMPARISON)
@@ -79,7 +79,7 @@ def open_comparison_folder(output: Path, *, force: bool, say: Say) -> Iterator[O
 
 @contextmanager
 def writing(folder: OutputFolder, say: Say) -> Iterator[Path]:
-    """The new, empty folder, which is moved to its place at the end. After a failure, only complete runs are kept."""
+    """A new, empty folder that gets its name at the end. After a failure, only complete runs are kept."""
     with readable_errors(folder.target, COMPARISON):
         folder.begin()
     try:
@@ -97,7 +97,9 @@ def _prepare(folder: OutputFolder, *, force: bool, say: Say) -> None:
     folder.check_replaceable()
     if os.path.lexists(folder.place) and not force:
         if moved_in:
-            raise RunError(f"{target}: the comparison was complete and is now in its place; use it, or {replace}")
+            raise RunError(
+                f"{target}: an earlier comparison was complete, and its folder has this name now; use it, or {replace}"
+            )
         raise RunError(f"{target}: exists already; choose another {folder.kind.argument}, or {replace}")
     if (kept := _complete_runs(folder.path)) and not force:
         raise RunError(
@@ -108,7 +110,7 @@ def _prepare(folder: OutputFolder, *, force: bool, say: Say) -> None:
 
 
 def _leave(folder: OutputFolder, say: Say) -> None:
-    """After a failure: complete runs stay, all else goes."""
+    """After a failure, keeps complete runs and removes everything else."""
     if not folder.path.is_dir():
         return
     if kept := _complete_runs(folder.path):

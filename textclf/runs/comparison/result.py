@@ -1,4 +1,4 @@
-"""What a comparison of runs found: numbers and rows, as text for a terminal, Markdown, JSON and CSV."""
+"""The result of a comparison of runs, as text for a terminal, Markdown, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from textclf.classify.metrics import (
     accuracy_interval,
     mcnemar_p_value,
 )
+from textclf.data.findings.finding import counted
 from textclf.files.writing import write_text
 from textclf.runs.formats import markdown_text
 from textclf.terminal.tables import text_table
 
 _SIGNIFICANT = 0.05
 
-# What is shown of long lists in a terminal; the files have all of it.
+# The terminal shows the beginning of long lists; the files contain all of them.
 _SHOWN_LABELS = 10
 
 _SHOWN_ROWS = 5
@@ -33,7 +34,7 @@ _SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """One run: its numbers on the compared rows, the bytes of its model, its encoder and how many rows it was trained on."""
+    """One run: its metrics on the compared rows, the bytes of its model, its encoder and its number of training rows."""
 
     name: str
     metrics: Metrics
@@ -49,7 +50,7 @@ class ComparedModel:
 
 @dataclass(frozen=True)
 class LabelDifference:
-    """By how much the second run's recall and F1 of a label are higher, in -1..1; `support` rows have the label."""
+    """The second run's recall and F1 of a label minus those of the first, in -1..1; `support` rows have the label."""
 
     label: str
     recall: float
@@ -61,9 +62,9 @@ class LabelDifference:
 class PairDifference:
     """The run `second` against the run `first`.
 
-    `accuracy` is by how much the second's is higher, in -1..1, with its 95 % confidence `interval`. `gained` rows are
-    right with the second only, `lost` rows with the first only; `p_value` is that of McNemar's exact test. The runs give
-    different labels to `disagreeing_rows`. `labels` are sorted by the size of the difference, the largest first.
+    `accuracy` is the second's accuracy minus the first's, in -1..1, with its 95 % confidence `interval`. For `gained` rows
+    only the second run is correct, for `lost` rows only the first; `p_value` is that of McNemar's exact test. The runs
+    predict different labels for `disagreeing_rows`. `labels` are sorted by the size of the difference, the largest first.
     """
 
     first: str
@@ -78,14 +79,14 @@ class PairDifference:
 
     @property
     def is_significant(self) -> bool:
-        """Whether chance alone would make a difference of this size in less than one of twenty comparisons."""
+        """Whether fewer than one in twenty comparisons of equally good models would differ this much by chance."""
         return self.p_value < _SIGNIFICANT
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A row that not all runs give the same label: its number as a spreadsheet counts, its text, its true label, and the
-    label that each run gives, in the order of the runs."""
+    """A row for which not all runs predict the same label: its number in a spreadsheet, its text, its true label, and the
+    label that each run predicts, in the order of the runs."""
 
     row: int
     text: str
@@ -95,7 +96,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Runs measured on the same `rows` rows, which `measured_on` describes."""
+    """Runs measured on the same rows. `rows` is their number, `measured_on` describes them."""
 
     measured_on: str
     rows: int
@@ -105,7 +106,7 @@ class RunComparison:
     disagreements: list[Disagreement]
 
     def as_dict(self) -> dict[str, Any]:
-        """All numbers; the rows on which the runs disagree are counted only."""
+        """All numbers. Of the rows on which the runs disagree, only the number."""
         return {
             "kind": "runs",
             "measured_on": self.measured_on,
@@ -117,7 +118,7 @@ class RunComparison:
         }
 
     def table(self) -> list[list[str]]:
-        """The first line is the header: what is measured, then one column for each run."""
+        """The first line is the header. Each line has the name of a measurement and one column per run."""
         models = self.models
         intervals = [accuracy_interval(model.metrics) for model in models]
         return [
@@ -148,8 +149,8 @@ class RunComparison:
             left_columns=3 + len(names),
         )
         count = len(self.disagreements)
-        more = f", the first {len(shown)}" if count > len(shown) else ""
-        return f"Rows with different labels: {count:,} of {self.rows:,}{more}\n{table}"
+        more = f"; the first {len(shown)} are" if count > len(shown) else ""
+        return f"Rows with different predictions: {count:,} of {self.rows:,}{more}\n{table}"
 
     def as_markdown(self) -> str:
         header, *lines = self.table()
@@ -167,11 +168,13 @@ class RunComparison:
                 _markdown_table(_LABEL_HEADER, [_label_line(label) for label in pair.labels]),
             ]
         if len(self.models) > 1:
-            parts.append(f"The runs disagree on {len(self.disagreements):,} of {self.rows:,} rows: disagreements.csv.")
+            parts.append(
+                f"The runs disagree on {len(self.disagreements):,} of {counted(self.rows, 'row')}; see disagreements.csv."
+            )
         return "\n\n".join(parts) + "\n"
 
     def write_disagreements(self, path: Path) -> None:
-        """One line for each row on which the runs disagree."""
+        """Writes a CSV file with one line for each row on which the runs disagree."""
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["row", "text", "true label", *(model.name for model in self.models)])
@@ -188,7 +191,7 @@ class RunComparison:
 def difference_of(
     first: ComparedModel, second: ComparedModel, given: tuple[np.ndarray, np.ndarray], truth: np.ndarray
 ) -> PairDifference:
-    """`given` are the label indices int [rows] that the two runs give, `truth` the true ones."""
+    """`given` are the label indices int [rows] that the two runs predict, `truth` the true ones."""
     is_right, is_second_right = (labels == truth for labels in given)
     gained, lost = int((is_second_right & ~is_right).sum()), int((is_right & ~is_second_right).sum())
     labels = [
@@ -218,19 +221,20 @@ def _pair_text(pair: PairDifference, rows: int) -> str:
     if changed:
         text += "\n" + text_table(_LABEL_HEADER, [_label_line(label) for label in changed[:_SHOWN_LABELS]])
     if len(changed) > _SHOWN_LABELS:
-        text += f"\nand {len(changed) - _SHOWN_LABELS:,} labels with smaller differences"
+        text += f"\nand {counted(len(changed) - _SHOWN_LABELS, 'label')} with smaller differences"
     return text
 
 
 def _verdict(pair: PairDifference, rows: int) -> str:
     low, high = pair.interval
-    judged = "significant" if pair.is_significant else "not significant, so it may be chance"
+    judged = "significant" if pair.is_significant else "not significant; it may be chance"
     p_value = "p < 0.001" if pair.p_value < 0.001 else f"p = {pair.p_value:.3f}"
     return (
         f"{pair.second} against {pair.first}: accuracy {_points(pair.accuracy)} points "
         f"(95 % confidence interval: {_points(low)} to {_points(high)}).\n"
-        f"Right with {pair.second} only: {pair.gained:,} rows; right with {pair.first} only: {pair.lost:,} rows; "
-        f"different labels: {pair.disagreeing_rows:,} of {rows:,} rows.\n"
+        f"Only {pair.second} is correct: {counted(pair.gained, 'row')}; only {pair.first} is correct: "
+        f"{counted(pair.lost, 'row')}; "
+        f"different predictions: {pair.disagreeing_rows:,} of {counted(rows, 'row')}.\n"
         f"McNemar's exact test: {p_value}; at the 5 % level the difference is {judged}."
     )
 
@@ -260,5 +264,5 @@ def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> st
 
 
 def _markdown_cell(text: str) -> str:
-    """Numbers of our own stay as they are; the rest may come from the data."""
+    """A number is not escaped. Everything else may come from the data."""
     return text if re.fullmatch(r"[+-]?\d[\d.,–]*(?: %| MB)?", text) else markdown_text(text)

@@ -1,7 +1,7 @@
-"""Finished runs → their models measured on the same rows: which is better, where, and is the difference more than chance?
+"""Measures the models of finished runs on the same rows: which model is better, and is the difference significant?
 
 The models run on LiteRT, so no TensorFlow is needed. A comparison is fair only on rows that no run, or every run, was
-trained on, so the training rows of each run are looked up in its data files, whose hashes are in its metrics.
+trained on. Therefore the data files of each run are read again; their hashes must be those in its metrics.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from textclf.runs.metrics_file import RunMetrics
 
 @dataclass(frozen=True)
 class _FinishedRun:
-    """A run's model, and from its folder the recipe and the numbers of the training."""
+    """A run's model, its recipe and its metrics."""
 
     name: str
     recipe: Recipe
@@ -44,7 +44,7 @@ class _FinishedRun:
 
     @property
     def reading(self) -> Reading:
-        """Which rows its model cannot tell apart."""
+        """The way its model reads rows; it cannot distinguish rows that it reads as equal."""
         return reading_of(self.recipe, self.classifier.tokenizer)
 
     @property
@@ -53,9 +53,9 @@ class _FinishedRun:
         return [path for path in (settings.train, settings.validation, settings.test) if isinstance(path, Path)]
 
     def dataset(self) -> Dataset:
-        """The rows it was trained on and measured on, split as they were then.
+        """The rows that it was trained and measured on, with the same split.
 
-        Raises DataError where a data file is missing, or is not the one that the run has read.
+        Raises DataError if a data file is missing or has changed.
         """
         recorded = {(Path(name).name, digest) for name, digest in self.metrics.files.items()}
         for path in self.data_files:
@@ -70,10 +70,10 @@ class _FinishedRun:
 def compare_runs(folders: Sequence[Path], data: Path | None = None) -> RunComparison:
     """Measures the models of finished runs on the same rows.
 
-    The rows are those of the first run's test split, or of its validation split where it has no test, or of the file
-    `data`, which needs the columns of the first run's recipe. Rows that only some of the runs were trained on are left
-    out. Raises RunError for runs with other labels or columns and where no row is left, DataError for data that cannot
-    be read or has changed, and ModelError for a run without a model.
+    The rows are those of the first run's test split (or of its validation split, if it has no test split), or those of the
+    file `data`, which needs the columns of the first run's recipe. Rows that only some of the runs were trained on are
+    left out. Raises RunError for runs with different labels or columns and if no row is left, DataError for data that
+    cannot be read or has changed, and ModelError for a run without a model.
     """
     with ExitStack() as stack:
         runs = _open_runs(folders, stack)
@@ -87,14 +87,14 @@ def compare_runs(folders: Sequence[Path], data: Path | None = None) -> RunCompar
 
 
 def check_runs(folders: Sequence[Path]) -> None:
-    """Raises as `compare_runs` where finished runs cannot be compared, whatever the rows."""
+    """Raises the errors of `compare_runs` that do not depend on the rows."""
     with ExitStack() as stack:
         _open_runs(folders, stack)
 
 
 # --- The runs --------------------------------------------------------------------------------------------------------
 def _open_runs(folders: Sequence[Path], stack: ExitStack) -> list[_FinishedRun]:
-    """The runs with their models, which the stack closes."""
+    """The runs with their models. The stack closes the models."""
     runs = [
         _FinishedRun(
             name=name,
@@ -109,13 +109,13 @@ def _open_runs(folders: Sequence[Path], stack: ExitStack) -> list[_FinishedRun]:
 
 
 def _unique_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' names, with as many of the folders around them as tell them apart. Raises ArgumentError for one that
-    is given twice."""
+    """The names of the folders, with as many parent folders as make them different. Raises ArgumentError for a folder
+    that is given twice."""
     places = [folder.resolve() for folder in folders]
     names: list[str] = []
     for index, place in enumerate(places):
         if place in places[:index]:
-            raise ArgumentError(f"{folders[index]}: this run is named twice; name each run once")
+            raise ArgumentError(f"{folders[index]}: this run is given twice; give each run once")
     for depth in range(1, max((len(place.parts) for place in places), default=0) + 1):
         names = ["/".join(place.parts[-depth:]) for place in places]
         if len(set(names)) == len(names):
@@ -134,20 +134,20 @@ def _check_comparable(runs: Sequence[_FinishedRun]) -> None:
                 if more
             ]
             raise RunError(
-                f"{other.name}: its labels are not those of {first.name}: {'; '.join(only)}; compare runs that have the same "
+                f"{other.name}: its labels differ from those of {first.name}: {'; '.join(only)}; compare runs with the same "
                 "labels, or set dataset.labels in both recipes and train again"
             )
         if first.recipe.dataset.text != other.recipe.dataset.text:
             columns = [" and ".join(run.recipe.dataset.text) for run in (other, first)]
             raise RunError(
-                f"{other.name}: reads the text of {columns[0]}, but {first.name} reads {columns[1]}; compare runs that "
-                "have the same dataset.text"
+                f"{other.name}: reads the column {columns[0]}, but {first.name} reads {columns[1]}; compare runs with the "
+                "same dataset.text"
             )
 
 
 def _datasets(runs: Sequence[_FinishedRun], *, needed: bool) -> tuple[list[Dataset | None], list[str]]:
-    """The data of each run, None where it cannot be read; then a warning says so. Where the rows of the first run are
-    `needed`, it is an error."""
+    """The data of each run, and warnings about data that cannot be read and is None. It is an error if the rows of the
+    first run are `needed`."""
     datasets: list[Dataset | None] = []
     warnings = []
     for run in runs:
@@ -156,7 +156,7 @@ def _datasets(runs: Sequence[_FinishedRun], *, needed: bool) -> tuple[list[Datas
         except TextclfError as error:
             if needed and run is runs[0]:
                 raise DataError(
-                    f"{error}; restore the file, or name other labelled rows with data= (--data FILE)"
+                    f"{error}; restore the file, or measure on other labelled rows with data= (--data FILE)"
                 ) from error
             datasets.append(None)
             warnings.append(
@@ -178,8 +178,8 @@ def _labelled_rows(run: _FinishedRun, data: Path) -> Split:
     index_of = {label: index for index, label in enumerate(run.classifier.labels)}
     if unknown := sorted(set(examples.labels) - index_of.keys()):
         raise DataError(
-            f"{data}: has labels that the runs do not know: {named(unknown)}; correct or remove these rows. The runs know "
-            f"{named(run.classifier.labels)}"
+            f"{data}: has labels that the runs do not have: {named(unknown)}; correct or remove these rows. The labels of the "
+            f"runs are {named(run.classifier.labels)}"
         )
     truth = np.array([index_of[label] for label in examples.labels], np.int32)
     return Split("data", examples.texts, truth, examples.rows, data)
@@ -197,13 +197,13 @@ def _warnings_about_splits(
     if measured.name == "validation":
         warnings.append(
             f"{runs[0].name} has no test split. Its validation rows also chose its best epoch, so its results on them are "
-            "slightly optimistic; set dataset.test, or name other labelled rows with data= (--data FILE)"
+            "slightly optimistic; set dataset.test, or measure on other labelled rows with data= (--data FILE)"
         )
     for run, dataset in zip(runs[1:], datasets[1:], strict=True):
         if dataset is not None and sorted(_first_split(dataset).texts) != sorted(measured.texts):
             warnings.append(
-                f"{run.name} was measured on other rows after its training (its own {_first_split(dataset).name} split), so "
-                "its numbers here differ from those in its report"
+                f"{run.name} was measured on different rows after its training (its own {_first_split(dataset).name} split), so "
+                "its results here differ from those in its report"
             )
     return warnings
 
@@ -230,8 +230,8 @@ def _fair_rows(
         what = f"{int(unfair.sum()):,} of {rows:,} rows are training rows of {whose}, but not of every run"
         if unfair.all():
             raise RunError(
-                f"{what}, so no row is left for a fair comparison; train all runs on the same split, or name labelled rows "
-                "that no run was trained on with data= (--data FILE)"
+                f"{what}, so no row is left for a fair comparison; train all runs on the same split, or measure on "
+                "labelled rows that no run was trained on with data= (--data FILE)"
             )
         warnings.append(
             f"{what}. They are left out, because they would make the comparison unfair; to use all rows, train all runs on "
@@ -246,7 +246,7 @@ def _fair_rows(
 
 
 def _rows_trained_on(run: _FinishedRun, dataset: Dataset, measured: Split) -> np.ndarray:
-    """Which of the measured rows the run's model cannot tell from one of its training rows, bool [rows]."""
+    """Which of the measured rows the run's model reads as equal to one of its training rows, bool [rows]."""
     reading = run.reading
     training = set(reading(dataset.train.texts).keys)
     return np.array([key in training for key in reading(measured.texts).keys], bool)
