@@ -142,7 +142,7 @@ def test_an_output_that_knows_ascii_only_gets_valid_json(tmp_path):
 # These run in processes of their own; what they print is read by a program.
 _CHILDREN = (
     "model_maker/worker.py",
-    "runs/measured_run.py",
+    "runs/comparison/measured_run.py",
     "model_maker/process.py",
     "encoders/formats/hdf5_file.py",
     "tflite/trial/probe_child.py",
