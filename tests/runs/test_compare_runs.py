@@ -214,9 +214,7 @@ def test_a_file_with_labels_can_take_the_place_of_the_test_rows(place: Path) -> 
 def test_labels_that_only_one_run_has_are_named(place: Path) -> None:
     first = write_run(place / "runs" / "a", 1)
     second = write_run(place / "runs" / "b", 2, ("dataset.labels=[good, bad, neutral]",))
-    with pytest.raises(
-        RunError, match="b: its labels differ from those of a: only b has `neutral`; compare runs with"
-    ):
+    with pytest.raises(RunError, match="b: its labels differ from those of a: only b has `neutral`; compare runs with"):
         compared(first, second)
 
 
@@ -289,7 +287,9 @@ def test_another_split_and_a_missing_test_split_are_told(place: Path) -> None:
     found = compared(first, second)
     assert found.rows < 32
     assert found.warnings[0].startswith("a has no test split. Its validation rows also chose its best epoch")
-    assert found.warnings[1].startswith("b was measured on different rows after its training (its own validation split)")
+    assert found.warnings[1].startswith(
+        "b was measured on different rows after its training (its own validation split)"
+    )
     assert "rows are training rows of b" in found.warnings[2]
 
 

@@ -135,7 +135,9 @@ def compare_command(
     compared, overrides = _items_and_overrides(items)
     names = None if engines is None else [name.strip() for name in engines.split(",")]
     if unknown := [name for name in names or () if name not in ENGINES]:
-        raise click.UsageError(f"--engines: {unknown[0] or engines!r} is not an engine; choose from {', '.join(ENGINES)}")
+        raise click.UsageError(
+            f"--engines: {unknown[0] or engines!r} is not an engine; choose from {', '.join(ENGINES)}"
+        )
     from textclf.runs.compare import compare
 
     comparison = compare(compared, output, overrides=overrides, data=data, engines=names, seeds=seeds, force=force)

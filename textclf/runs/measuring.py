@@ -13,6 +13,7 @@ import numpy as np
 
 from textclf.classify.metrics import Metrics, evaluate, softmax
 from textclf.data.examples import Split
+from textclf.data.findings.finding import counted
 from textclf.recipe.settings import Recipe
 from textclf.runs.classification import Calibration, CalibrationErrors
 from textclf.runs.metrics_file import Seeds, SeedTraining, Spread
@@ -149,6 +150,6 @@ def say_results(splits: Mapping[str, Metrics], model: str, progress: Progress) -
     """Prints one line for each split; `model` says which model was measured."""
     for name, metrics in splits.items():
         progress.say(
-            f"{model} on the {name} split ({metrics.rows} rows): accuracy {metrics.accuracy:.1%}, "
+            f"{model} on the {name} split ({counted(metrics.rows, 'row')}): accuracy {metrics.accuracy:.1%}, "
             f"macro-F1 {metrics.macro_f1:.1%}"
         )

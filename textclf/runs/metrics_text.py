@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textclf.classify.metrics import Metrics, accuracy_interval, guessing_warning
+from textclf.data.findings.finding import counted
 from textclf.runs.formats import percent
 from textclf.runs.mistakes import most_confused
 from textclf.terminal.tables import text_table
@@ -16,7 +17,7 @@ def metrics_text(metrics: Metrics) -> str:
     low, high = accuracy_interval(metrics)
     right = metrics.right_rows
     parts = [
-        f"accuracy  {percent(metrics.accuracy)}   {right:,} of {metrics.rows:,} rows; "
+        f"accuracy  {percent(metrics.accuracy)}   {right:,} of {counted(metrics.rows, 'row')}; "
         f"95% confidence interval: {percent(low)} to {percent(high)}\n"
         f"macro-F1  {percent(metrics.macro_f1)}   the mean of the labels' F1\n"
         f"loss      {metrics.loss:.4f}",
