@@ -362,9 +362,9 @@ def test_an_output_that_is_no_number_is_an_error_and_never_a_label(classifier, m
 
     run = predictor.Runner.run
 
-    def broken(self, ids, *others):
-        found = run(self, ids, *others)
-        return np.full_like(found, np.nan) if (ids != 0).sum() > 4 else found
+    def broken(self, tokens):
+        found = run(self, tokens)
+        return np.full_like(found, np.nan) if (tokens.ids != 0).sum() > 4 else found
 
     monkeypatch.setattr(predictor.Runner, "run", broken)
     assert len(classifier.classify(["good"])) == 1

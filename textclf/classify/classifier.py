@@ -358,10 +358,10 @@ class Classifier:
 
     def _run(self, workers: _Workers, encoded: Encoded, rows: np.ndarray, length: int) -> np.ndarray:
         """Runs rows of an Encoded at one length and returns probabilities float32 [rows, labels]."""
-        arrays = pad(encoded, rows, length)
+        tokens = pad(encoded, rows, length)
         results = [np.zeros((0, len(self.labels)), np.float32)]
         with workers.runner() as runner:
-            results += [runner.run(*(array[row : row + 1] for array in arrays)) for row in range(len(rows))]
+            results += [runner.run(tokens.row(row)) for row in range(len(rows))]
         return np.concatenate(results)
 
 

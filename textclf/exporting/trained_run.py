@@ -65,8 +65,8 @@ class TrainedRun:
         encoded = self.encode(texts)
         probabilities = np.zeros((len(texts), len(self.labels)), np.float32)
         for batch in evaluation_batches(encoded.lengths, _BATCH, length):
-            arrays = pad(encoded, batch.rows, batch.length)
-            probabilities[batch.rows] = softmax(classifier.predict_logits(arrays))
+            tokens = pad(encoded, batch.rows, batch.length)
+            probabilities[batch.rows] = softmax(classifier.predict_logits(tokens))
         return probabilities
 
 

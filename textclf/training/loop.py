@@ -189,7 +189,7 @@ class _Fitting:
         """The warning where memory will probably not last; a step is as large as the longest texts make it."""
         batches = self._batches(self.seeds[0], 0)
         largest = max(batches, key=lambda batch: len(batch.rows) * batch.length)
-        tokens = max(len(part.labels) * part.input_ids.shape[1] for part in self._parts(largest))
+        tokens = max(len(part.labels) * part.tokens.ids.shape[1] for part in self._parts(largest))
         weights = sum(array.size for array in checkpoint.weights.values())
         if tf.config.list_physical_devices("GPU"):
             return None  # Steps and measurements take the GPU's memory, of which TensorFlow tells in time.
@@ -314,7 +314,7 @@ class _Fitting:
         for rows in np.array_split(batch.rows, min(parts, len(batch.rows))):
             length = padded_length(int(self.lengths[rows].max()), self.data.max_length)
             labels = self.train.labels[rows]
-            yield Part(*self.data.batch("train", Batch(rows, length)), labels, self.weights[labels])
+            yield Part(self.data.batch("train", Batch(rows, length)), labels, self.weights[labels])
 
     def _pooled_outputs(self) -> np.ndarray:
         """What the encoder, before it is trained, makes of `measured_rows`: float32 [rows, width]."""
@@ -323,8 +323,8 @@ class _Fitting:
             pooled = np.zeros((len(rows), self.classifier.width), np.float32)
             with self.progress.during(f"Computing what the encoder makes of {len(rows):,} training rows"):
                 for batch in evaluation_batches(self.lengths[rows], _EVALUATION_BATCH, self.data.max_length):
-                    arrays = self.data.batch("train", Batch(rows[batch.rows], batch.length))
-                    pooled[batch.rows] = self.classifier.pooled_outputs(arrays)
+                    tokens = self.data.batch("train", Batch(rows[batch.rows], batch.length))
+                    pooled[batch.rows] = self.classifier.pooled_outputs(tokens)
             bad = np.flatnonzero(~np.isfinite(pooled).all(axis=1))
             if len(bad):
                 raise EncoderError(

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import Dropout, Product
 from textclf.encoders.trainable import trainable
 from textclf.training.head import fit_head
 
-TokenArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""`input_ids`, `input_mask`, `segment_ids`: int32 [rows, length]."""
+TOKENS_SIGNATURE = Tokens(*[tf.TensorSpec([None, None], tf.int32)] * 3)
+"""Any number of rows of any length, for `tf.function`."""
 
 # Standard deviation of a fresh dense layer's weights (bert_config.json, initializer_range).
 _INITIALIZER_RANGE = 0.02
@@ -34,7 +35,7 @@ class PooledClassifier:
         self.variables = {name: tf.Variable(array, name=name) for name, array in self._fresh(seed).items()}
         self.feature_mean = tf.Variable(tf.zeros(self.width), trainable=False)
         self.feature_scale = tf.Variable(tf.ones(self.width), trainable=False)
-        signature = [tf.TensorSpec([None, None], tf.int32)] * 3
+        signature = [TOKENS_SIGNATURE]
         self._features = tf.function(self._pooled, input_signature=signature)
         self._logits = tf.function(self.logits, input_signature=signature)
 
@@ -56,24 +57,22 @@ class PooledClassifier:
 
     def logits(
         self,
-        input_ids: tf.Tensor,
-        input_mask: tf.Tensor,
-        segment_ids: tf.Tensor,
+        tokens: Tokens,
         attention_dropout: Dropout | None = None,
         head_dropout: Dropout | None = None,
         product: Product = tf.matmul,
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
-        """int32 [rows, length] three times → float32 [rows, labels]; `frozen_layers` as in `encode_pooled`."""
-        pooled = self._pooled(input_ids, input_mask, segment_ids, attention_dropout, product, frozen_layers)
+        """Tokens [rows, length] → logits float32 [rows, labels]; `frozen_layers` as in `encode_pooled`."""
+        pooled = self._pooled(tokens, attention_dropout, product, frozen_layers)
         features = (pooled - self.feature_mean) * self.feature_scale
         if head_dropout is not None:
             features = head_dropout(features, tf.constant(self.layers))
         return tf.matmul(features, self.variables["head/kernel"]) + self.variables["head/bias"]
 
-    def pooled_outputs(self, arrays: TokenArrays) -> np.ndarray:
+    def pooled_outputs(self, tokens: Tokens) -> np.ndarray:
         """What the encoder makes of these rows, float32 [rows, width]."""
-        features: np.ndarray = self._features(*arrays).numpy()
+        features: np.ndarray = self._features(tokens).numpy()
         return features
 
     def standardize(self, pooled_outputs: np.ndarray) -> None:
@@ -94,9 +93,9 @@ class PooledClassifier:
         self.variables["head/kernel"].assign(kernel)
         self.variables["head/bias"].assign(bias)
 
-    def predict_logits(self, arrays: TokenArrays) -> np.ndarray:
+    def predict_logits(self, tokens: Tokens) -> np.ndarray:
         """Logits float32 [rows, labels] without dropout."""
-        logits: np.ndarray = self._logits(*arrays).numpy()
+        logits: np.ndarray = self._logits(tokens).numpy()
         return logits
 
     def not_finite(self) -> str | None:
@@ -130,11 +129,9 @@ class PooledClassifier:
 
     def _pooled(
         self,
-        input_ids: tf.Tensor,
-        input_mask: tf.Tensor,
-        segment_ids: tf.Tensor,
+        tokens: Tokens,
         dropout: Dropout | None = None,
         product: Product = tf.matmul,
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
-        return self.encoder.pooled(self.variables, input_ids, input_mask, segment_ids, dropout, product, frozen_layers)
+        return self.encoder.pooled(self.variables, tokens, dropout, product, frozen_layers)

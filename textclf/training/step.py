@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.mobilebert import Dropout, Product
 from textclf.recipe.settings import TrainingSettings
-from textclf.training.model import PooledClassifier
+from textclf.training.model import TOKENS_SIGNATURE, PooledClassifier
 from textclf.training.optimizer import AdamW
 
 # Parts of a step whose dropout seeds share the first number; further parts, up to 256 times as many, change it by so much
@@ -26,11 +27,9 @@ _BLOCK_DISTANCE = 65_536
 
 
 class Part(NamedTuple):
-    """Some rows of a step: int32 [rows, length] three times, label indices int32 and weights float32 [rows]."""
+    """Some rows of a step: their tokens, label indices int32 [rows] and weights float32 [rows]."""
 
-    input_ids: np.ndarray
-    input_mask: np.ndarray
-    segment_ids: np.ndarray
+    tokens: Tokens
     labels: np.ndarray
     weights: np.ndarray
 
@@ -49,12 +48,8 @@ class TrainingStep:
         self._optimizer = optimizer
         self._settings = settings
         self._product = product
-        matrix, row_ints, row_floats = (
-            tf.TensorSpec([None, None], tf.int32),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.float32),
-        )
-        part = [matrix, matrix, matrix, row_ints, row_floats, tf.TensorSpec([], tf.float32)]
+        rows = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
+        part = [Part(TOKENS_SIGNATURE, *rows), tf.TensorSpec([], tf.float32)]
         seed, rate = tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.float32)
         # Both kinds of step call it, so that it is traced once.
         self._gradients = tf.function(self._part_gradients, input_signature=[*part, seed])
@@ -72,14 +67,14 @@ class TrainingStep:
         seeds = [self._dropout_seed(seed, number, index) for index in range(len(parts))]
         parts = [self._one_row_each(part) for part in parts]
         if len(parts) == 1:
-            loss, norm = self._whole(*parts[0], rows, seeds[0], rate)
+            loss, norm = self._whole(parts[0], rows, seeds[0], rate)
             return float(loss), float(norm)
         if not self._sums:
             with self._strategy.scope():
                 self._sums = {
                     name: tf.Variable(tf.zeros_like(variable)) for name, variable in self._trained_variables().items()
                 }
-        loss = sum(float(self._add(*part, rows, part_seed)) for part, part_seed in zip(parts, seeds, strict=True))
+        loss = sum(float(self._add(part, rows, part_seed)) for part, part_seed in zip(parts, seeds, strict=True))
         return loss, float(self._apply(rate))
 
     def _dropout_seed(self, seed: int, number: int, part: int) -> np.ndarray:
@@ -97,28 +92,19 @@ class TrainingStep:
             below += ("layers/",)
         return {name: variable for name, variable in variables.items() if not (below and name.startswith(below))}
 
-    def _part_gradients(
-        self,
-        input_ids: tf.Tensor,
-        input_mask: tf.Tensor,
-        segment_ids: tf.Tensor,
-        labels: tf.Tensor,
-        weights: tf.Tensor,
-        rows: tf.Tensor,
-        seed: tf.Tensor,
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def _part_gradients(self, part: Part, rows: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The part's share in the step's mean loss, and its gradients by variable."""
         settings, attention_rate = self._settings, self._classifier.encoder.attention_dropout
         attention = Dropout(attention_rate, seed) if attention_rate else None
         head = Dropout(settings.dropout, seed) if settings.dropout else None
         with tf.GradientTape() as tape:
-            logits = self._classifier.logits(
-                input_ids, input_mask, segment_ids, attention, head, self._product, settings.frozen_layers
-            )
+            logits = self._classifier.logits(part.tokens, attention, head, self._product, settings.frozen_layers)
             count = logits.shape[1]
-            targets = tf.one_hot(labels, count) * (1.0 - settings.label_smoothing) + settings.label_smoothing / count
+            targets = (
+                tf.one_hot(part.labels, count) * (1.0 - settings.label_smoothing) + settings.label_smoothing / count
+            )
             losses = tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
-            loss = tf.reduce_sum(losses * weights) / rows
+            loss = tf.reduce_sum(losses * part.weights) / rows
         trained = self._trained_variables()
         gradients = tape.gradient(loss, trained)
         # A variable that this configuration does not use has none.
@@ -126,27 +112,27 @@ class TrainingStep:
             name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items() if gradient is not None
         }
 
-    def _summed_gradients(self, *part: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def _summed_gradients(self, part: Part, rows: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The same for this replica's share of the part, the gradients summed over all replicas."""
-        loss, gradients = self._gradients(*self._share(*part))
+        loss, gradients = self._gradients(*self._share(part, rows, seed))
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync > 1:
             gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         return loss, gradients
 
-    def _step_at_once(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        *part, learning_rate = arguments
-
+    def _step_at_once(
+        self, part: Part, rows: tf.Tensor, seed: tf.Tensor, learning_rate: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         def step() -> tuple[tf.Tensor, tf.Tensor]:
-            loss, gradients = self._summed_gradients(*part)
+            loss, gradients = self._summed_gradients(part, rows, seed)
             return loss, self._optimizer.apply(gradients, learning_rate)
 
         losses, norms = self._strategy.run(step)
         return self._sum(losses), self._first(norms)
 
-    def _add_part(self, *arguments: tf.Tensor) -> tf.Tensor:
+    def _add_part(self, part: Part, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         def add() -> tf.Tensor:
-            loss, gradients = self._summed_gradients(*arguments)
+            loss, gradients = self._summed_gradients(part, rows, seed)
             for name, gradient in gradients.items():
                 tf.raw_ops.AssignAddVariableOp(resource=self._sums[name].handle, value=gradient)
             return loss
@@ -171,21 +157,23 @@ class TrainingStep:
         missing = self._strategy.num_replicas_in_sync - len(part.labels)
         if missing <= 0:
             return part
-        filled = Part(*(np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) for array in part))
+        filled: Part = tf.nest.map_structure(
+            lambda array: np.concatenate([array, np.repeat(array[:1], missing, axis=0)]), part
+        )
         filled.weights[-missing:] = 0.0
         return filled
 
     @staticmethod
-    def _share(*arguments: tf.Tensor) -> list[tf.Tensor]:
+    def _share(part: Part, rows: tf.Tensor, seed: tf.Tensor) -> tuple[Part, tf.Tensor, tf.Tensor]:
         """Of a part, the mean's row count and the dropout seed: what the replica that asks has to compute."""
-        *arrays, rows, seed = arguments
         replica = tf.distribute.get_replica_context()
         count = replica.num_replicas_in_sync
         if count == 1:
-            return list(arguments)
+            return part, rows, seed
         index = replica.replica_id_in_sync_group
         # Dropout draws with the seed's second number and up to a few hundred after it; the first keeps replicas apart.
-        return [*(array[index::count] for array in arrays), rows, seed + tf.stack([index, 0])]
+        own = tf.nest.map_structure(lambda array: array[index::count], part)
+        return own, rows, seed + tf.stack([index, 0])
 
     def _sum(self, values: tf.Tensor) -> tf.Tensor:
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
