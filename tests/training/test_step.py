@@ -15,9 +15,10 @@ from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.mobilebert import bfloat16_product
 from textclf.recipe.settings import TrainingSettings
-from textclf.training.model import PooledClassifier
+from textclf.training.classification import PooledClassifier
+from textclf.training.model import Part
 from textclf.training.optimizer import AdamW, scheduled_learning_rate
-from textclf.training.step import Part, TrainingStep
+from textclf.training.step import TrainingStep
 
 
 def checkpoint_without_dropout(**changes: object) -> EncoderCheckpoint:
@@ -97,7 +98,7 @@ def reference_losses(checkpoint, head, batches, scale, peak, settings) -> list[f
 
     losses = []
     for number, part in enumerate(batches):
-        loss, tensors = backward(part.tokens.ids, part.tokens.mask, part.labels)
+        loss, tensors = backward(part.tokens.ids, part.tokens.mask, part.targets)
         gradients = {name: tensor.numpy() for name, tensor in tensors.items()}
         norm = np.sqrt(sum(np.square(gradient).sum() for gradient in gradients.values()))
         rate = scheduled_learning_rate(number, len(batches), peak, settings.warmup)
@@ -171,7 +172,7 @@ def test_a_rows_weight_scales_its_share_of_the_loss():
     classifier, step = training(checkpoint_without_dropout())
     rows = batch(0)
     logits = classifier.predict_logits(rows.tokens)
-    costs = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), rows.labels]
+    costs = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), rows.targets]
     weights = np.array([3, 1, 1, 0.5, 1, 1, 2, 1], np.float32)
     loss, _ = step([rows._replace(weights=weights)], 1e-3, 1, 0)
     assert loss == pytest.approx((costs * weights).mean(), rel=1e-5)
@@ -182,7 +183,7 @@ def test_smoothing_spreads_its_share_over_all_labels():
     rows = batch(0)
     logits = classifier.predict_logits(rows.tokens)
     costs = np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits
-    targets = np.eye(2)[rows.labels] * 0.8 + 0.1
+    targets = np.eye(2)[rows.targets] * 0.8 + 0.1
     assert step([rows], 1e-3, 1, 0)[0] == pytest.approx((costs * targets).sum(axis=1).mean(), rel=1e-5)
 
 

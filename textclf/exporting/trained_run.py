@@ -55,8 +55,8 @@ class TrainedRun:
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """What the trained model says, float32 [texts, labels]; computed by TensorFlow from the unfolded weights."""
         from textclf.data.tokens.batching import evaluation_batches
+        from textclf.training.classification import PooledClassifier
         from textclf.training.hardware import use_tensorflow
-        from textclf.training.model import PooledClassifier
 
         use_tensorflow("compute the trained model's probabilities")
         classifier = PooledClassifier(self.checkpoint, len(self.labels), seed=0)

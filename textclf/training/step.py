@@ -1,55 +1,43 @@
-"""One optimiser step as compiled functions: padded rows with labels and weights in, changed variables and the loss out.
+"""One optimiser step as compiled functions: takes padded rows, changes the variables and returns the loss.
 
-The rows of a step may be computed in parts, one after the other, whose gradients are added up: the memory of a small
-batch, the result of a large one. With several replicas (one for each GPU), each takes its share of a part's rows, and all
-change their copy of the variables by the same sum of gradients.
+The rows of a step may be computed in parts, one after the other, whose gradients are summed: this needs the memory of a
+small batch and has the result of a large one. With several replicas (one for each GPU), each computes its share of a
+part's rows, and all change their copy of the variables by the same sum of gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.mobilebert import Dropout, Product
 from textclf.recipe.settings import TrainingSettings
-from textclf.training.model import TOKENS_SIGNATURE, PooledClassifier
+from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
 from textclf.training.optimizer import AdamW
 
-# Parts of a step whose dropout seeds share the first number; further parts, up to 256 times as many, change it by so much
-# that no number of replicas, each of which adds its index, leads to another's.
+# The dropout seeds of this many parts of a step share their first number. For each further block of parts (up to 256), it
+# grows by the distance, which is larger than any number of replicas, because each replica adds its index.
 _PARTS_A_BLOCK = 256
 
 _BLOCK_DISTANCE = 65_536
 
 
-class Part(NamedTuple):
-    """Some rows of a step: their tokens, label indices int32 [rows] and weights float32 [rows]."""
-
-    tokens: Tokens
-    labels: np.ndarray
-    weights: np.ndarray
-
-
 class TrainingStep:
     """Call it with the parts of a step, for any number of rows and any length.
 
-    Make it, the classifier and the optimiser inside the scope of the distribution strategy that it should use.
+    Make it, the model and the optimiser inside the scope of the distribution strategy that it should use.
     """
 
-    def __init__(
-        self, classifier: PooledClassifier, optimizer: AdamW, settings: TrainingSettings, product: Product
-    ) -> None:
+    def __init__(self, model: TaskModel, optimizer: AdamW, settings: TrainingSettings, product: Product) -> None:
         self._strategy = tf.distribute.get_strategy()
-        self._classifier = classifier
+        self._model = model
         self._optimizer = optimizer
         self._settings = settings
         self._product = product
-        rows = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
-        part = [Part(TOKENS_SIGNATURE, *rows), tf.TensorSpec([], tf.float32)]
+        weights = tf.TensorSpec([None], tf.float32)
+        part = [Part(TOKENS_SIGNATURE, model.targets_signature, weights), tf.TensorSpec([], tf.float32)]
         seed, rate = tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.float32)
         # Both kinds of step call it, so that it is traced once.
         self._gradients = tf.function(self._part_gradients, input_signature=[*part, seed])
@@ -63,7 +51,7 @@ class TrainingStep:
 
         `seed` and the step's `number` decide what dropout drops.
         """
-        rate, rows = np.float32(learning_rate), np.float32(sum(len(part.labels) for part in parts))
+        rate, rows = np.float32(learning_rate), np.float32(sum(len(part.weights) for part in parts))
         seeds = [self._dropout_seed(seed, number, index) for index in range(len(parts))]
         parts = [self._one_row_each(part) for part in parts]
         if len(parts) == 1:
@@ -78,42 +66,37 @@ class TrainingStep:
         return loss, float(self._apply(rate))
 
     def _dropout_seed(self, seed: int, number: int, part: int) -> np.ndarray:
-        # Each layer of each part of each step draws with a number of its own.
-        layers = self._classifier.layers + 1
+        # Each layer of each part of each step draws with another number.
+        layers = self._model.layers + 1
         block, place = divmod(part, _PARTS_A_BLOCK)
         wide = [seed + block * _BLOCK_DISTANCE, (number * _PARTS_A_BLOCK + place) * layers]
         return np.array(wide, np.uint64).astype(np.uint32).view(np.int32)
 
     def _trained_variables(self) -> dict[str, tf.Variable]:
         """The variables that a gradient reaches."""
-        variables, frozen = self._classifier.variables, self._settings.frozen_layers
+        variables, frozen = self._model.variables, self._settings.frozen_layers
         below: tuple[str, ...] = ("embeddings/",) if frozen is not None else ()
-        if frozen is not None and frozen >= self._classifier.layers:
+        if frozen is not None and frozen >= self._model.layers:
             below += ("layers/",)
         return {name: variable for name, variable in variables.items() if not (below and name.startswith(below))}
 
     def _part_gradients(self, part: Part, rows: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The part's share in the step's mean loss, and its gradients by variable."""
-        settings, attention_rate = self._settings, self._classifier.encoder.attention_dropout
+        """Returns the part's share of the step's mean loss, and its gradients by variable."""
+        settings, attention_rate = self._settings, self._model.encoder.attention_dropout
         attention = Dropout(attention_rate, seed) if attention_rate else None
         head = Dropout(settings.dropout, seed) if settings.dropout else None
         with tf.GradientTape() as tape:
-            logits = self._classifier.logits(part.tokens, attention, head, self._product, settings.frozen_layers)
-            count = logits.shape[1]
-            targets = (
-                tf.one_hot(part.labels, count) * (1.0 - settings.label_smoothing) + settings.label_smoothing / count
-            )
-            losses = tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
+            losses = self._model.row_losses(part, settings, attention, head, self._product)
             loss = tf.reduce_sum(losses * part.weights) / rows
         trained = self._trained_variables()
         gradients = tape.gradient(loss, trained)
-        # A variable that this configuration does not use has none.
+        # A variable that this configuration does not use has no gradient.
         return loss, {
             name: tf.convert_to_tensor(gradient) for name, gradient in gradients.items() if gradient is not None
         }
 
     def _summed_gradients(self, part: Part, rows: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The same for this replica's share of the part, the gradients summed over all replicas."""
+        """Does the same for this replica's share of the part, and sums the gradients over all replicas."""
         loss, gradients = self._gradients(*self._share(part, rows, seed))
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync > 1:
@@ -153,8 +136,8 @@ class TrainingStep:
     # --- Replicas ----------------------------------------------------------------------------------------------------
 
     def _one_row_each(self, part: Part) -> Part:
-        """A part of fewer rows than replicas with copies of its first row, of weight 0: none may stand idle."""
-        missing = self._strategy.num_replicas_in_sync - len(part.labels)
+        """Fills a part of fewer rows than replicas with copies of its first row, of weight 0: no replica may be idle."""
+        missing = self._strategy.num_replicas_in_sync - len(part.weights)
         if missing <= 0:
             return part
         filled: Part = tf.nest.map_structure(
@@ -165,7 +148,7 @@ class TrainingStep:
 
     @staticmethod
     def _share(part: Part, rows: tf.Tensor, seed: tf.Tensor) -> tuple[Part, tf.Tensor, tf.Tensor]:
-        """Of a part, the mean's row count and the dropout seed: what the replica that asks has to compute."""
+        """Returns this replica's share of the rows, the mean's row count and this replica's dropout seed."""
         replica = tf.distribute.get_replica_context()
         count = replica.num_replicas_in_sync
         if count == 1:
