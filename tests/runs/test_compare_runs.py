@@ -24,6 +24,7 @@ from textclf.recipe.writing import dump_recipe
 from textclf.runs.compare import compare
 from textclf.runs.comparison.folder import COMPARISON
 from textclf.runs.comparison.result import RunComparison
+from textclf.runs.metrics_file import Encoder, Export, RunMetrics
 from textclf.tflite.graph.weights import ClassifierWeights
 
 
@@ -60,14 +61,19 @@ def write_run(folder: Path, seed: int, overrides: tuple[str, ...] = ()) -> Path:
         with Classifier(folder / "model.tflite") as classifier:
             bias = -np.log(np.maximum(classifier.probabilities(dataset.train.texts), 1e-9)).mean(axis=0)
     (folder / "recipe.yaml").write_text(dump_recipe(recipe, relative_to=folder.absolute()))
-    metrics = {
-        "format": "textclf-metrics",
-        "version": 1,
-        "files": {path.name: digest for path, digest in dataset.files.items()},
-        "rows": {split.name: len(split.rows) for split in dataset.splits},
-        "encoder": {"source": "encoder"},
-    }
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    metrics = RunMetrics(
+        name="reviews",
+        versions={},
+        seed=seed,
+        files={path.name: digest for path, digest in dataset.files.items()},
+        encoder=Encoder(source="encoder", format="textclf", sha256=checkpoint.fingerprint()),
+        rows={split.name: len(split.rows) for split in dataset.splits},
+        findings=[],
+        history=[],
+        best_epoch=1,
+        export=Export(quantization="dynamic", bytes=len(content)),
+    )
+    metrics.write(folder)
     return folder
 
 

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import yaml
 
-from textclf.classify.metrics import Metrics, evaluate
+from textclf.classify.metrics import Metrics, accuracy_interval, evaluate
 from textclf.data.examples import Split
+from textclf.runs.classification import ClassificationMetrics
+from textclf.runs.metrics_text import metrics_text
+from textclf.runs.mistakes import Mistake, most_confused, worst_mistakes
 from textclf.runs.model_card import write_model_card
-from textclf.runs.report import Mistake, accuracy_interval, metrics_text, most_confused, worst_mistakes, write_report
+from textclf.runs.report import write_report
 
 LABELS = ["billing", "delivery", "other"]
 EVIL = "<script>alert('x')</script> & <b>bold</b>"
@@ -75,10 +78,15 @@ def metrics_json(labels: list[str] | None = None, test: Metrics | None = THREE, 
     return {**values, **changes}
 
 
+def record_of(metrics: dict[str, Any]) -> ClassificationMetrics:
+    return ClassificationMetrics.from_dict(metrics, Path("metrics.json"))
+
+
 def write_log(folder: Path, losses: list[float]) -> None:
     lines = [{"event": "start", "step": 0, "seed": 7}]
     for number, loss in enumerate(losses, 1):
-        lines.append({"event": "step", "step": number, "epoch": (number + 3) // 4, "loss": loss, "learning_rate": 1e-4})
+        step = {"event": "step", "step": number, "epoch": (number + 3) // 4, "loss": loss, "learning_rate": 1e-4}
+        lines.append({**step, "rows": 16, "seconds": 0.1})
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -112,13 +120,13 @@ class Page(HTMLParser):
 
 
 def report(folder: Path, metrics: dict[str, Any], mistakes: list[Mistake] | None = None) -> Page:
-    write_report(folder, metrics, mistakes or [])
+    write_report(folder, record_of(metrics), mistakes or [])
     return Page(folder / "report.html")
 
 
 def card(folder: Path, metrics: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The front matter and the Markdown behind it."""
-    write_model_card(folder, metrics)
+    write_model_card(folder, record_of(metrics))
     _, front, body = (folder / "MODEL_CARD.md").read_text(encoding="utf-8").split("---\n", 2)
     return yaml.safe_load(front), body
 
@@ -183,7 +191,7 @@ def test_the_terminal_shows_the_numbers_in_aligned_columns():
         "delivery      72.7%   88.9%  80.0%     9",
         "other        100.0%   50.0%  66.7%     2",
         "",
-        "Confusion matrix: true labels down, given labels across",
+        "Confusion matrix: true labels in rows, predicted labels in columns",
         "            1  2  3",
         "1 billing   6  3  0",
         "2 delivery  1  8  0",
@@ -196,7 +204,10 @@ def test_with_many_labels_the_terminal_shows_the_most_confused_pairs():
     right = {(index, index): 3 for index in range(13)}
     text = metrics_text(measured(labels, {**right, (4, 11): 2}))
     assert "Confusion matrix" not in text
-    assert text.splitlines()[-2:] == ["true label  given label  rows  share", "label 4     label 11        2  40.0%"]
+    assert text.splitlines()[-2:] == [
+        "true label  predicted label  rows  share",
+        "label 4     label 11            2  40.0%",
+    ]
     assert "confused" not in metrics_text(measured(labels, right))
 
 
@@ -212,10 +223,10 @@ def test_wide_letters_and_control_characters_keep_the_columns_straight():
 
 def test_the_report_tells_the_headline_numbers_in_words(tmp_path):
     page = report(tmp_path, metrics_json())
-    assert "gives the right label to 15 of 20 rows of the test split" in page.text
+    assert "predicts the correct label for 15 of 20 rows of the test split" in page.text
     assert "Accuracy (test) 75.0%" in page.text
     assert "53.1% – 88.8%" in page.text
-    assert "“ billing ” every time would give 45.0%" in page.text
+    assert "“ billing ”, would have 45.0%" in page.text
     assert "Macro-F1 (test) 72.4%" in page.text
     assert "10.2 MB" in page.text
     assert "39 of 40" in page.text
@@ -261,7 +272,7 @@ def test_mistakes_are_listed_with_row_labels_and_probability(tmp_path):
     ]
     page = report(tmp_path, metrics_json(), mistakes)
     assert "12 where is it billing delivery 98.7%" in page.text
-    assert "2 of 5 wrong rows" in page.text
+    assert "These are 2 of 5 wrong rows" in page.text
     assert "held_out.csv (the header is row 1)" in page.text
     assert long_text not in page.source
     assert "word … b a 50.0%" in page.text
@@ -274,12 +285,12 @@ def test_rows_of_a_split_that_was_cut_off_are_those_of_the_training_file(tmp_pat
 
 def test_a_model_without_mistakes_is_reported_as_such(tmp_path):
     page = report(tmp_path, metrics_json(test=measured(LABELS, {(0, 0): 3, (1, 1): 3, (2, 2): 3})))
-    assert "None: every row of the test split got its right label" in page.text
+    assert "No mistakes: all predictions on the test split are correct" in page.text
 
 
 def test_mistakes_that_are_not_given_are_not_denied(tmp_path):
     page = report(tmp_path, metrics_json())
-    assert "5 rows of the test split are wrong; their texts were left out" in page.text
+    assert "The predictions for 5 rows of the test split are wrong. Their texts were left out" in page.text
     assert "quotes" not in page.text
 
 
@@ -343,7 +354,7 @@ def test_folders_of_the_machine_stay_out_of_report_and_card(tmp_path):
     page = report(tmp_path, metrics)
     _, body = card(tmp_path, metrics)
     assert "/home/anna" not in page.source + body
-    assert str(Path("a", "data.csv")) in page.text
+    assert "a/data.csv" in page.text
     assert "mine (4 layers" in page.text
 
 
@@ -362,7 +373,17 @@ def test_what_a_run_adds_is_reported(tmp_path):
         },
         rejection={split: {"threshold": 0.42, "precision": 0.95, "coverage": 0.83} for split in both},
         seeds={
-            "trainings": [{"seed": seed, "scores": dict.fromkeys(both, scores)} for seed in (7, 8)],
+            "trainings": [
+                {
+                    "seed": seed,
+                    "best_epoch": 1,
+                    "history": [],
+                    "scores": dict.fromkeys(both, scores),
+                    "warnings": [],
+                    "stopped": None,
+                }
+                for seed in (7, 8)
+            ],
             **dict.fromkeys(both, spread),
         },
         seconds=754.2,
@@ -371,7 +392,7 @@ def test_what_a_run_adds_is_reported(tmp_path):
     assert "Warning: epoch 2: stuck" in page.text
     assert page.text.count("epoch 2: stuck") == 1
     assert "test 6.2 points 2.1 points" in page.text
-    assert "below a probability of 42.0%" in page.text
+    assert "if the probability is below 42.0%, use no label" in page.text
     assert "75.0% ± 1.2%" in page.text
     assert "12 min 34 s" in page.text
     _, body = card(tmp_path, metrics)
@@ -409,7 +430,7 @@ def test_the_model_card_says_what_is_in_it_and_what_it_cannot_do(tmp_path):
     assert f"| tickets.csv | `{'ab' * 32}` |" in body
     assert "- 3 rows are empty" in body
     assert "| watchers.stuck | warn |" in body
-    assert "1 predictions changed" in body
+    assert "on 40 rows:\n1 prediction changed" in body
     assert "**English only.**" in body
     assert "after 96 tokens" in body
     assert "fewer than 10 rows in the test split, so their results are uncertain: billing, delivery, other." in body

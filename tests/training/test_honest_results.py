@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textclf.classify.metrics import evaluate, result_warnings, softmax
-from textclf.runs.report import metrics_text
+from textclf.runs.metrics_text import metrics_text
 from textclf.training.calibration import (
     LEAST_ROWS,
     ChosenTemperature,

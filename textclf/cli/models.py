@@ -185,7 +185,7 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Measure MODEL on the labelled rows of DATA, a table as for classify."""
     from textclf.classify.job import evaluate_file
-    from textclf.runs.report import metrics_text
+    from textclf.runs.metrics_text import metrics_text
 
     metrics = evaluate_file(model, data, quiet=False, **options)
     write_result(json_text(metrics.as_dict()) if as_json else metrics_text(metrics))

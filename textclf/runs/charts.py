@@ -1,16 +1,17 @@
-"""The report's charts: the history and the log of a run in, SVG that follows the page's colours out."""
+"""Draws the charts of the report as SVG in the colours of the page."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from textclf.runs.classification import ClassificationEpoch
+from textclf.runs.training_log import Step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,26 +20,19 @@ if TYPE_CHECKING:
 
 _POINTS = 400
 
-# Stand-ins that matplotlib writes and that become the page's CSS variables, so that charts follow light and dark.
+# Colours that matplotlib writes. They are replaced by the page's CSS variables, so that charts follow light and dark mode.
 _INK, _MUTED, _RULE, _ACCENT = "#010101", "#020202", "#030303", "#040404"
 
 _PAGE_COLOURS = {_INK: "var(--ink)", _MUTED: "var(--muted)", _RULE: "var(--rule)", _ACCENT: "var(--accent)"}
 
-_CHART_FONT = "DejaVu Sans"  # comes with matplotlib: the same measures on every machine
-
-
-def training_steps(folder: Path) -> list[dict[str, Any]]:
-    log = folder / "log.jsonl"
-    if not log.exists():
-        return []
-    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    # A training that diverged ends with a loss that is no number, and no chart can show.
-    return [entry for entry in entries if entry["event"] == "step" and math.isfinite(entry["loss"])]
+_CHART_FONT = "DejaVu Sans"  # part of matplotlib, so texts have the same size on every machine
 
 
 # --- Charts ----------------------------------------------------------------------------------------------------------
-def draw_charts(steps: list[dict[str, Any]], history: list[dict[str, Any]], best_epoch: int) -> dict[str, str | None]:
-    """Inline SVG by name, each over the epochs; None for what only a log can tell."""
+def draw_charts(
+    steps: Sequence[Step], history: Sequence[ClassificationEpoch], best_epoch: int
+) -> dict[str, str | None]:
+    """Returns inline SVG by name, each over the epochs. Without steps there is no `learning_rate`."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -65,7 +59,9 @@ def draw_charts(steps: list[dict[str, Any]], history: list[dict[str, Any]], best
         "ytick.left": False,
         "axes.labelcolor": _MUTED,
     }
-    # From matplotlib's own defaults, so that nobody's settings file changes the page.
+    # The loss of the last step is not a number if the training diverged.
+    steps = [step for step in steps if math.isfinite(step.loss)]
+    # Based on matplotlib's defaults, so that the user's settings file does not change the page.
     with matplotlib.style.context(["default", style]):
         return {
             "loss": _svg(_loss_chart(Figure(), steps, history, best_epoch), "Loss over the epochs"),
@@ -76,11 +72,13 @@ def draw_charts(steps: list[dict[str, Any]], history: list[dict[str, Any]], best
         }
 
 
-def _loss_chart(figure: Figure, steps: list[dict[str, Any]], history: list[dict[str, Any]], best_epoch: int) -> Figure:
+def _loss_chart(
+    figure: Figure, steps: Sequence[Step], history: Sequence[ClassificationEpoch], best_epoch: int
+) -> Figure:
     axes = _axes(figure, history, steps)
-    top = max(entry["validation_loss"] for entry in history)
+    top = max(entry.validation_loss for entry in history)
     if steps:
-        epochs, losses = _thinned(_epochs(steps)), _thinned([step["loss"] for step in steps])
+        epochs, losses = _thinned(_epochs(steps)), _thinned([step.loss for step in steps])
         smooth = _moving_average(losses)
         top = max(top, float(smooth.max()))
         axes.plot(epochs, losses, color=_MUTED, alpha=0.3, linewidth=0.7)
@@ -91,32 +89,32 @@ def _loss_chart(figure: Figure, steps: list[dict[str, Any]], history: list[dict[
     return figure
 
 
-def _quality_chart(figure: Figure, history: list[dict[str, Any]], best_epoch: int) -> Figure:
+def _quality_chart(figure: Figure, history: Sequence[ClassificationEpoch], best_epoch: int) -> Figure:
     from matplotlib.ticker import FuncFormatter
 
     axes = _axes(figure, history, [])
     _epoch_line(axes, history, "validation_macro_f1", color=_INK, linestyle="--", linewidth=1.1)
     _epoch_line(axes, history, "validation_accuracy", color=_ACCENT)
-    low = min(min(entry["validation_macro_f1"], entry["validation_accuracy"]) for entry in history)
-    # Some height even where all is flat, and never beyond 100 %.
+    low = min(min(entry.validation_macro_f1, entry.validation_accuracy) for entry in history)
+    # At least 5 points high, even if the line is flat, and never above 100 %.
     axes.set_ylim(max(0, low - max(0.05, (1 - low) * 0.1)), 1.0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
     _mark_best(axes, best_epoch)
     return figure
 
 
-def _rate_chart(figure: Figure, steps: list[dict[str, Any]], history: list[dict[str, Any]]) -> Figure:
+def _rate_chart(figure: Figure, steps: Sequence[Step], history: Sequence[ClassificationEpoch]) -> Figure:
     from matplotlib.ticker import FuncFormatter
 
     axes = _axes(figure, history, steps)
-    axes.plot(_thinned(_epochs(steps)), _thinned([step["learning_rate"] for step in steps]), color=_INK)
+    axes.plot(_thinned(_epochs(steps)), _thinned([step.learning_rate for step in steps]), color=_INK)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.1e}".replace("e-0", "e-") if rate else "0"))
     return figure
 
 
-def _axes(figure: Figure, history: list[dict[str, Any]], steps: list[dict[str, Any]]) -> Axes:
-    """Axes over all epochs, the last one perhaps begun only; small, so that the page never has to shrink the letters much."""
+def _axes(figure: Figure, history: Sequence[ClassificationEpoch], steps: Sequence[Step]) -> Axes:
+    """Axes over all epochs, also an incomplete last one. They are small, so that the page hardly shrinks their text."""
     from matplotlib.ticker import MaxNLocator
 
     figure.set_size_inches(4.6, 3.0)
@@ -124,7 +122,7 @@ def _axes(figure: Figure, history: list[dict[str, Any]], steps: list[dict[str, A
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
-    last = max(history[-1]["epoch"], _epochs(steps)[-1] if steps else 0)
+    last = max(history[-1].epoch, _epochs(steps)[-1] if steps else 0)
     axes.set_xlim(0, last * 1.02)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -132,41 +130,41 @@ def _axes(figure: Figure, history: list[dict[str, Any]], steps: list[dict[str, A
     return axes
 
 
-def _epoch_line(axes: Axes, history: list[dict[str, Any]], key: str, **style: Any) -> None:
+def _epoch_line(axes: Axes, history: Sequence[ClassificationEpoch], key: str, **style: Any) -> None:
     marker = "o" if len(history) <= 30 else None
-    axes.plot([entry["epoch"] for entry in history], [entry[key] for entry in history], marker=marker, **style)
+    axes.plot([entry.epoch for entry in history], [getattr(entry, key) for entry in history], marker=marker, **style)
 
 
 def _mark_best(axes: Axes, best_epoch: int) -> None:
     axes.axvline(best_epoch, color=_ACCENT, linewidth=0.8, linestyle=":")
 
 
-def _epochs(steps: list[dict[str, Any]]) -> np.ndarray:
-    """Steps as epochs done: 1.0 at the last step of the first epoch."""
-    numbers = np.array([step["step"] for step in steps], np.float64)
-    return numbers / sum(1 for step in steps if step["epoch"] == 1)
+def _epochs(steps: Sequence[Step]) -> np.ndarray:
+    """Each step as a number of epochs: 1.0 for the last step of the first epoch."""
+    numbers = np.array([step.step for step in steps], np.float64)
+    return numbers / sum(1 for step in steps if step.epoch == 1)
 
 
 def _thinned(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """At most `_POINTS` means of neighbours."""
+    """Means of neighbouring values, at most `_POINTS`."""
     return np.array([part.mean() for part in np.array_split(np.asarray(values), min(len(values), _POINTS))])
 
 
 def _moving_average(values: np.ndarray) -> np.ndarray:
-    """Over a twentieth of the values, centred; near the ends over those that exist."""
+    """Means over a twentieth of the values around each one; near the ends over fewer."""
     window = np.ones(max(1, len(values) // 20))
     return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
 
 
 def _svg(figure: Figure, description: str) -> str:
-    """The figure as an SVG element in the page's own colours and letters, the same bytes for the same numbers."""
+    """The figure as an SVG element in the colours and the font of the page; equal numbers give equal bytes."""
     from markupsafe import Markup
 
     stream = StringIO()
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
-    # Names of groups would repeat in each chart; the ids of shapes are hashes of the shapes and may.
+    # The ids of groups would occur in every chart. The ids of shapes are hashes of the shapes, so they may repeat.
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from textclf.classify.classifier import Classifier
-from textclf.classify.metrics import evaluate
 from textclf.errors import ModelError, RunError, VerificationError
 from textclf.exporting.parity import Verification
 from textclf.exporting.trained_run import TrainedRun, load_trained_run
@@ -17,11 +16,13 @@ from textclf.exporting.verify import MODEL, VerificationReport, compare_with_run
 from textclf.exporting.writing import export_classifier
 from textclf.files.kinds import run_path
 from textclf.files.writing import link_target, replace_file
-from textclf.runs.pages import WITHHELD, write_pages
-from textclf.runs.report import worst_mistakes
+from textclf.runs.classification import ClassificationMetrics
+from textclf.runs.exporting import WITHHELD
+from textclf.runs.measuring import measure
+from textclf.runs.mistakes import worst_mistakes
+from textclf.runs.pages import write_pages
 from textclf.tflite.metadata import read_metadata
-from textclf.training.calibration import calibration_error, measure_rejection
-from textclf.training.run_folder import is_run, read_metrics
+from textclf.training.run_folder import METRICS, is_run
 
 
 def export_run(
@@ -76,7 +77,7 @@ def export_run(
     finally:
         unverified.unlink(missing_ok=True)
     if withheld and target == link_target(own_model) and report.parity is not None:
-        tell_of_model(trained, path, report.parity)
+        record_new_model(trained, path, report.parity)
     return path, report
 
 
@@ -121,28 +122,29 @@ def _output_errors(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another output (-o)") from error
 
 
-def tell_of_model(run: TrainedRun, model: Path, verification: Verification) -> None:
-    """Measures the run's new `model` and writes the run's metrics, report and model card anew."""
-    metrics = read_metrics(run.folder)
-    dataset = run.dataset()
-    classifier = Classifier(model)
-    for split in dataset.held_out:
-        probabilities = classifier.probabilities(split.texts)
-        metrics[split.name] = evaluate(probabilities, split.labels, run.labels).as_dict()
-        errors = metrics["calibration"]["expected_calibration_error"][split.name]
-        errors["exported"] = calibration_error(probabilities, split.labels)
-        if run.reject_below is not None:
-            rejection = measure_rejection(probabilities, split.labels, run.reject_below)
-            metrics["rejection"][split.name] = asdict(rejection)
-    metrics["export"] = {
-        **metrics["export"],
+def record_new_model(run: TrainedRun, model: Path, verification: Verification) -> None:
+    """Measures the run's new `model` and writes the run's metrics, report and model card again."""
+    metrics = ClassificationMetrics.read(run.folder)
+    if metrics.calibration is None:
+        raise RunError(f"{run.folder / METRICS}: `calibration` is missing; train again")
+    splits = run.dataset().held_out
+    with Classifier(model) as classifier:
+        probabilities = {split.name: classifier.probabilities(split.texts) for split in splits}
+    measured = measure(probabilities, splits, run.labels, metrics.calibration, run.reject_below, is_exported=True)
+    export = {
         "withheld": None,
         "quantization": run.recipe.export.quantization,
         "bytes": model.stat().st_size,
         **asdict(verification),
     }
-    for name in ("findings", "warnings"):
-        metrics[name] = [text for text in metrics[name] if not text.startswith(WITHHELD)]
-    if verification.doubt is not None:
-        metrics["warnings"].append(verification.doubt)
-    write_pages(run.folder, metrics, worst_mistakes(split, probabilities, run.labels))
+    doubts = [verification.doubt] if verification.doubt is not None else []
+    metrics = metrics.with_changes(
+        **measured.splits,
+        calibration=measured.calibration,
+        rejection=measured.rejection,
+        export=metrics.export.model_copy(update=export),
+        findings=[text for text in metrics.findings if not text.startswith(WITHHELD)],
+        warnings=[*(text for text in metrics.warnings if not text.startswith(WITHHELD)), *doubts],
+    )
+    reported = splits[-1]
+    write_pages(run.folder, metrics, worst_mistakes(reported, probabilities[reported.name], run.labels))

@@ -1,12 +1,12 @@
-"""The export at the end of a run: the first form that passes its checks, or the reasons against each."""
+"""The export at the end of a run: writes the first form of the model that passes its checks."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,23 +16,73 @@ from textclf.errors import TextclfError
 from textclf.exporting.parity import Verification, verify_export
 from textclf.files.writing import write_bytes
 from textclf.recipe.settings import Recipe
-from textclf.runs.engines import Training
-from textclf.runs.pages import WITHHELD
+from textclf.runs.classification import ClassificationExport
+from textclf.runs.metrics_file import RefusedForm
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import Quantization
 from textclf.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from textclf.runs.engines import Training
+
+WITHHELD = "model.tflite was not written"
+"""The beginning of the warning in the record of a run without a model."""
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Exported:
-    """A file that was written and passed: its form and size, how it was verified, its probabilities by split."""
+class ExportedFile:
+    """A file that passed its checks: its form, its bytes, how it compares with the trained model, and its probabilities
+    by split, float32 [rows, labels]."""
 
     quantization: Quantization
     size: int
     verification: Verification
     probabilities: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """`file` is None if no form passed; `refused` are the forms that did not, in the order in which they were tried."""
+
+    requested: Quantization
+    file: ExportedFile | None
+    refused: list[RefusedForm]
+
+    def record(self) -> ClassificationExport:
+        """The section `export` of `metrics.json`."""
+        if self.file is None:
+            return ClassificationExport(
+                requested=self.requested,
+                refused=self.refused,
+                withheld=self.refused[0].reason,
+                quantization=None,
+                bytes=None,
+            )
+        return ClassificationExport(
+            requested=self.requested,
+            refused=self.refused,
+            withheld=None,
+            quantization=self.file.quantization,
+            bytes=self.file.size,
+            **asdict(self.file.verification),
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person must know about the file before using it."""
+        reasons = "; ".join(f"{form.quantization}: {form.reason}" for form in self.refused)
+        if self.file is None:
+            return [f"{WITHHELD}, because no form of it passed the checks ({reasons})"]
+        doubt = self.file.verification.doubt
+        warnings = [doubt] if doubt is not None else []
+        if self.refused:
+            warnings.append(
+                f"model.tflite is written as {self.file.quantization}, not as {self.refused[0].quantization}, which the "
+                f"recipe asks for ({reasons})"
+            )
+        return warnings
 
 
 def export_passing_form(
@@ -44,32 +94,38 @@ def export_passing_form(
     threshold: float | None,
     folder: RunFolder,
     progress: Progress,
-) -> tuple[_Exported | None, list[dict[str, str]]]:
-    """Writes the model in the first form that passes. Returns None where none does, and the reasons against the others."""
+) -> ExportResult:
+    """Writes `model.tflite` in the first form that passes its checks, or in none.
+
+    `trained` are the trained model's probabilities by split, float32 [rows, labels].
+    """
     path = folder.path / "model.tflite"
-    refused: list[dict[str, str]] = []
+    refused: list[RefusedForm] = []
     for form in training.forms:
         content = b""
         try:
             content = training.export(temperature, threshold, form)
             write_bytes(path, content)
-            return _checked(recipe, dataset, training, trained, path, form, progress), refused
+            file = _checked(recipe, dataset, training, trained, path, form, progress)
+            return ExportResult(recipe.export.quantization, file, refused)
         except (OSError, MemoryError):
             raise
         except Exception as error:
-            # Also what a runtime raises: no failure of one form may cost the training.
+            # Also errors of the runtime: the failure of one form must not cost the training.
             path.unlink(missing_ok=True)
-            expected = isinstance(error, TextclfError)
-            reason = str(error).replace(str(path), "model.tflite")
-            refused.append(
-                {"quantization": form, "reason": reason if expected else f"{type(error).__name__}: {reason}"}
-            )
+            refused.append(RefusedForm(quantization=form, reason=_reason(error, path)))
             _LOG.debug("the export as %s failed", form, exc_info=error)
-            progress.say(f"Warning: export.quantization {form}: {refused[-1]['reason']}")
+            progress.say(f"Warning: export.quantization {form}: {refused[-1].reason}")
             if content and len(training.forms) == 1 and not (folder.path / "checkpoints" / "best").exists():
-                # Of averaged words, Model Maker leaves nothing but the file.
+                # Model Maker leaves nothing but the file if it averages words.
                 write_bytes(folder.path / "checkpoints" / "withheld.tflite", content)
-    return None, refused
+    return ExportResult(recipe.export.quantization, None, refused)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """The message of the error without the folder of the file."""
+    message = str(error).replace(str(path), "model.tflite")
+    return message if isinstance(error, TextclfError) else f"{type(error).__name__}: {message}"
 
 
 def _checked(
@@ -80,8 +136,8 @@ def _checked(
     path: Path,
     form: Quantization,
     progress: Progress,
-) -> _Exported:
-    """The file, compared with the trained model; raises VerificationError where it departs too far from it."""
+) -> ExportedFile:
+    """Compares the file with the trained model. Raises VerificationError if they differ too much."""
     splits = dataset.held_out
     predictor = Classifier(path)
     exported = {split.name: predictor.probabilities(split.texts) for split in splits}
@@ -100,37 +156,9 @@ def _checked(
     )
     size = path.stat().st_size
     progress.say(
-        f"model.tflite: {form}, {size / 1e6:.1f} MB, compared with the trained model on {verification.rows} rows: "
-        f"{verification.changed_labels} labels differ, largest difference in a probability "
-        f"{verification.largest_difference:.4f}"
+        f"model.tflite: {form}, {size / 1e6:.1f} MB. Export check: {verification.changed_labels} of {verification.rows} "
+        f"predictions changed (largest probability change {verification.largest_difference:.4f})"
     )
     if verification.doubt is not None:
         progress.say(f"Warning: {verification.doubt}")
-    return _Exported(form, size, verification, exported)
-
-
-def export_facts(recipe: Recipe, exported: _Exported | None, refused: list[dict[str, str]]) -> dict[str, Any]:
-    """What `metrics.json` says of the export; `withheld` is why there is no file, None where there is one."""
-    facts: dict[str, Any] = {"requested": recipe.export.quantization, "refused": refused}
-    if exported is None:
-        return {**facts, "withheld": refused[0]["reason"], "quantization": None, "bytes": None}
-    return {
-        **facts,
-        "withheld": None,
-        "quantization": exported.quantization,
-        "bytes": exported.size,
-        **asdict(exported.verification),
-    }
-
-
-def export_warnings(exported: _Exported | None, refused: Sequence[Mapping[str, str]]) -> list[str]:
-    reasons = "; ".join(f"{one['quantization']}: {one['reason']}" for one in refused)
-    if exported is None:
-        return [f"{WITHHELD}, because no form of it passed the checks ({reasons})"]
-    warnings = [exported.verification.doubt] if exported.verification.doubt is not None else []
-    if refused:
-        warnings.append(
-            f"model.tflite is written as {exported.quantization}, not as {refused[0]['quantization']}, which the recipe asks "
-            f"for ({reasons})"
-        )
-    return warnings
+    return ExportedFile(form, size, verification, exported)

@@ -1,41 +1,39 @@
-"""The last files of a run folder, drawn from its numbers: `report.html`, `MODEL_CARD.md` and `metrics.json` itself."""
+"""Writes the last files of a run folder: `report.html`, `MODEL_CARD.md`, and `metrics.json`, from which both are made."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from textclf.classify.metrics import metrics_json
-from textclf.files.writing import write_text
+from textclf.runs.classification import ClassificationMetrics
+from textclf.runs.mistakes import Mistake
 from textclf.runs.model_card import write_model_card
-from textclf.runs.report import Mistake, write_report
-from textclf.training.run_folder import METRICS
-
-WITHHELD = "model.tflite was not written"
-"""How the warning begins that a run without a model carries."""
+from textclf.runs.report import write_report
 
 _LOG = logging.getLogger(__name__)
 
 
-def write_pages(folder: Path, metrics: dict[str, Any], mistakes: Sequence[Mistake]) -> None:
-    """Writes `report.html`, `MODEL_CARD.md` and `metrics.json`; a page that cannot be drawn is a warning in the others."""
-    pages = {
-        "report.html": partial(write_report, folder, metrics, mistakes),
-        "MODEL_CARD.md": partial(write_model_card, folder, metrics),
+def write_pages(folder: Path, metrics: ClassificationMetrics, mistakes: Sequence[Mistake]) -> ClassificationMetrics:
+    """Writes the three files and returns the metrics that were written.
+
+    A page that cannot be drawn becomes a warning in the files that follow it.
+    """
+    pages: dict[str, Callable[[Path, ClassificationMetrics], None]] = {
+        "report.html": partial(write_report, mistakes=mistakes),
+        "MODEL_CARD.md": write_model_card,
     }
     for name, write in pages.items():
         try:
-            write()
+            write(folder, metrics)
         except OSError:
             raise
         except Exception as error:
-            # Whatever a drawing library stumbles over, the numbers and the model are worth more than the page.
-            _LOG.warning("%s cannot be written (%s: %s); all else is complete", name, type(error).__name__, error)
-            metrics["warnings"] = [
-                *metrics["warnings"],
-                f"{name} could not be written: {type(error).__name__}: {error}",
-            ]
-    write_text(folder / METRICS, metrics_json(metrics))
+            # The results and the model are worth more than a page on which a drawing library fails.
+            problem = f"{type(error).__name__}: {error}"
+            _LOG.warning("%s cannot be written (%s); all other files are complete", name, problem)
+            warning = f"{name} could not be written: {problem}"
+            metrics = metrics.with_changes(warnings=[*metrics.warnings, warning])
+    metrics.write(folder)
+    return metrics

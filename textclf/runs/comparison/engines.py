@@ -32,7 +32,9 @@ from textclf.model_maker.environment import require_environment
 from textclf.model_maker.process import how_it_ended, last_words, run_process, tail
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
+from textclf.runs.classification import ClassificationMetrics
 from textclf.runs.comparison.folder import FORMAT, VERSION, open_comparison_folder, writing
+from textclf.runs.training_log import read_steps
 from textclf.terminal.progress import Progress
 from textclf.terminal.tables import text_table
 
@@ -207,7 +209,7 @@ def _measure(recipe: Recipe, engine: str, seed: int, output: Path, progress: Pro
     progress.say(f"{engine}, seed {seed}: running")
     watched = _FirstStep(run_dir.with_name(f".{name}.unfinished") / "log.jsonl")
     arguments = [str(recipe_file.absolute()), str(run_dir), str(result), str(os.getpid())]
-    command = [sys.executable, "-m", "textclf.runs.measured_run", *arguments]
+    command = [sys.executable, "-m", "textclf.runs.comparison.measured_run", *arguments]
     begun = time.time()
     returned = run_process(command, place, on_look=watched.look, environment=_variables())
     total = time.time() - begun
@@ -215,23 +217,27 @@ def _measure(recipe: Recipe, engine: str, seed: int, output: Path, progress: Pro
         raise EngineError(
             f"{engine}, seed {seed}: the run ended with {how_it_ended(returned)}, its last words:\n{last_words(place)}"
         )
-    metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
+    metrics = ClassificationMetrics.read(run_dir)
     own = json.loads(result.read_text(encoding="utf-8"))
-    scores = metrics.get("test") or metrics["validation"]
-    worker_first_step = metrics["engine"].get("seconds", {}).get("first_step")
+    scores = metrics.test or metrics.validation
+    worker_first_step = (metrics.engine.seconds or {}).get("first_step")
+    export = metrics.export
+    assert export.bytes is not None
+    assert export.changed_labels is not None
+    assert export.rows is not None
     return Measurement(
         engine=engine,
         seed=seed,
         total=round(total, 1),
         first_step=worker_first_step or round((watched.at or time.time()) - begun, 1),
-        examples_per_second=_examples_per_second(run_dir / "log.jsonl"),
+        examples_per_second=_examples_per_second(run_dir),
         peak_mib=own["peak_mib"],
-        accuracy=scores["accuracy"],
-        macro_f1=scores["macro_f1"],
+        accuracy=scores.accuracy,
+        macro_f1=scores.macro_f1,
         export=own["export_seconds"],
-        bytes=metrics["export"]["bytes"],
-        changed_labels=metrics["export"]["changed_labels"],
-        compared_rows=metrics["export"]["rows"],
+        bytes=export.bytes,
+        changed_labels=export.changed_labels,
+        compared_rows=export.rows,
         run=f"runs/{name}",
     )
 
@@ -255,12 +261,11 @@ def _variables() -> dict[str, str]:
     return {**os.environ, **offline_variables(), "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
-def _examples_per_second(log: Path) -> float | None:
-    """Without the first step, which builds the graph; None where there was no other."""
-    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    steps = [entry for entry in entries if entry["event"] == "step"][1:]
-    seconds = sum(step["seconds"] for step in steps)
-    return round(sum(step["rows"] for step in steps) / seconds, 2) if seconds else None
+def _examples_per_second(run: Path) -> float | None:
+    """Without the first step, which builds the graph; None if there was no other step."""
+    steps = read_steps(run)[1:]
+    seconds = sum(step.seconds for step in steps)
+    return round(sum(step.rows for step in steps) / seconds, 2) if seconds else None
 
 
 # --- The files -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from textclf.classify.metrics import (
     mcnemar_p_value,
 )
 from textclf.files.writing import write_text
-from textclf.runs.report import markdown_text
+from textclf.runs.formats import markdown_text
 from textclf.terminal.tables import text_table
 
 _SIGNIFICANT = 0.05

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ from textclf.runs.comparison.result import (
     difference_of,
     one_line,
 )
-from textclf.training.run_folder import read_metrics
+from textclf.runs.metrics_file import RunMetrics
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class _FinishedRun:
 
     name: str
     recipe: Recipe
-    metrics: dict[str, Any]
+    metrics: RunMetrics
     classifier: Classifier
 
     @property
@@ -58,7 +57,7 @@ class _FinishedRun:
 
         Raises DataError where a data file is missing, or is not the one that the run has read.
         """
-        recorded = {(Path(name).name, digest) for name, digest in self.metrics.get("files", {}).items()}
+        recorded = {(Path(name).name, digest) for name, digest in self.metrics.files.items()}
         for path in self.data_files:
             if not path.is_file():
                 raise DataError(f"{path}: the data file of the run {self.name} is missing")
@@ -99,7 +98,7 @@ def _open_runs(folders: Sequence[Path], stack: ExitStack) -> list[_FinishedRun]:
     runs = [
         _FinishedRun(
             name=name,
-            metrics=read_metrics(folder),
+            metrics=RunMetrics.read(folder),
             classifier=stack.enter_context(Classifier(folder)),
             recipe=load_recipe(folder / "recipe.yaml"),
         )
@@ -273,8 +272,8 @@ def _compare(runs: Sequence[_FinishedRun], split: Split, measured_on: str, warni
                 name=run.name,
                 metrics=evaluate(probabilities, split.labels, labels),
                 bytes=run.classifier.path.stat().st_size,
-                encoder=str(run.metrics["encoder"]["source"]),
-                training_rows=run.metrics["rows"]["train"],
+                encoder=run.metrics.encoder.source,
+                training_rows=run.metrics.rows["train"],
             )
         )
     pairs = [

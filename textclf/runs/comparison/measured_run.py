@@ -1,6 +1,6 @@
-"""One training for `textclf compare`, alone in its process, so that time and memory are its own.
+"""One training for `textclf compare` in a process that does nothing else, so that its time and memory can be measured.
 
-    python -m textclf.runs.measured_run RECIPE RUN_FOLDER RESULT PARENT
+    python -m textclf.runs.comparison.measured_run RECIPE RUN_FOLDER RESULT PARENT
 
 Writes a run folder as `textclf train` does and, into RESULT, a JSON object with `peak_mib` and `export_seconds`.
 """
@@ -22,21 +22,23 @@ def main() -> None:
     end_with(int(parent))
     load_tensorflow()
     from textclf.recipe.reading import load_recipe
+    from textclf.runs.metrics_file import RunMetrics
     from textclf.runs.train import train
 
     try:
         run = train(load_recipe(recipe_file), run_dir)
     except TextclfError as error:
         sys.exit(f"Error: {error}")
-    engine = run.metrics["engine"]
-    # What comes after was not part of the run.
-    measured = {"peak_mib": engine.get("peak_mib", peak_memory())}
-    measured["export_seconds"] = engine["seconds"]["export"] if "seconds" in engine else _export_again(run.dir)
+    engine = RunMetrics.read(run.dir).engine
+    # Before the second export, which is not part of the run.
+    peak_mib = engine.peak_mib if engine.peak_mib is not None else peak_memory()
+    export_seconds = engine.seconds["export"] if engine.seconds is not None else _export_again(run.dir)
+    measured = {"peak_mib": peak_mib, "export_seconds": export_seconds}
     Path(result_file).write_text(json.dumps(measured), encoding="utf-8")
 
 
 def _export_again(run_dir: Path) -> float:
-    """The seconds from trained weights in memory to the file's bytes."""
+    """Returns the seconds that it takes to make the bytes of the file from the trained weights in memory."""
     from textclf.exporting.trained_run import load_trained_run
     from textclf.exporting.writing import export_classifier
 
