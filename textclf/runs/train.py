@@ -17,6 +17,7 @@ import numpy as np
 
 from textclf import __version__
 from textclf.classify.metrics import evaluate, result_warnings, softmax
+from textclf.data.tables.frames import FrameTable, Rows
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.kinds import kind_of
 from textclf.encoders.prepare import PreparedData, load_recipe_data, prepare, prepare_data
@@ -28,6 +29,7 @@ from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.engines import Training, train_with_engine
 from textclf.runs.exporting import export_facts, export_passing_form, export_warnings
+from textclf.runs.frames import check_can_be_kept, files_of, keep_tables, tables_of
 from textclf.runs.pages import WITHHELD, write_pages
 from textclf.runs.report import Mistake, worst_mistakes
 from textclf.terminal.progress import Progress
@@ -65,11 +67,18 @@ def train(
     recipe: Recipe | str | Path,
     run_dir: str | Path | None = None,
     *,
+    data: Mapping[str, Rows] | None = None,
     force: bool = False,
     resume: bool = False,
     quiet: bool = False,
 ) -> Run:
     """Trains, exports, verifies and measures what the recipe describes: a Recipe, or the path of one.
+
+    `data` are tables in memory, pandas DataFrames or lists of dicts, that take the place of the recipe's files:
+    `{"train": frame}`, and `validation` and `test` likewise. Messages call them data[train] and so on, and number their
+    rows by position, from 0. The run keeps them in `data/<split>.csv`, with the columns of the text and the label
+    filled, and its `recipe.yaml` names these files, so that the run can be repeated from its own folder; there, row 1 is
+    the header. To resume such a run, pass the same data.
 
     `run_dir` is the folder to write, by default `runs/<name>`; one that exists is replaced only with `force`, and only
     where textclf wrote all that it holds. With `resume` an interrupted run goes on from its last saved step and ends as
@@ -86,6 +95,8 @@ def train(
     """
     started = time.monotonic()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    tables = tables_of(recipe, data)
+    check_can_be_kept(recipe, tables)
     progress = Progress(quiet=quiet)
     if recipe.training.engine == "model-maker":
         # Said before anything is read, fetched or written.
@@ -93,22 +104,25 @@ def train(
     else:
         use_tensorflow("train")
     target = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
-    with open_run_folder(target, force=force, resume=resume, inputs=_inputs(recipe), say=progress.say) as folder:
+    with open_run_folder(
+        target, force=force, resume=resume, inputs=_inputs(recipe, tables), say=progress.say
+    ) as folder:
         if folder.finished is not None:
             return _finished_run(target, folder.finished)
         with progress.during("Reading the data"):
-            recipe, dataset = load_recipe_data(recipe)
+            recipe, dataset = load_recipe_data(recipe, frames=tables)
         checkpoint = kind_of(recipe).load(recipe.encoder, dataset)
         _check_space(folder, checkpoint)
         tokenizer = prepare(recipe, dataset, checkpoint).tokenizer
         with progress.during("Splitting the texts into tokens"):
-            data = prepare_data(recipe, dataset, tokenizer)
-        for finding in data.dataset.findings:
+            prepared = prepare_data(recipe, dataset, tokenizer)
+        for finding in prepared.dataset.findings:
             progress.say(str(finding))
+        recipe, prepared = keep_tables(recipe, prepared, tables, folder)
         with memory_errors(recipe, folder, "the model was trained"):
-            training = train_with_engine(recipe, data, checkpoint, folder, progress, started)
+            training = train_with_engine(recipe, prepared, checkpoint, folder, progress, started)
         with memory_errors(recipe, folder, "the trained model was exported and measured"):
-            metrics, mistakes = _finish(recipe, data, checkpoint, training, folder, progress)
+            metrics, mistakes = _finish(recipe, prepared, checkpoint, training, folder, progress)
         metrics["seconds"] = round(time.monotonic() - started, 1)
         write_pages(folder.path, metrics, mistakes)
         training.leave()
@@ -127,11 +141,10 @@ def _finished_run(target: Path, metrics: dict[str, Any]) -> Run:
     return Run(target, target / "model.tflite", metrics)
 
 
-def _inputs(recipe: Recipe) -> list[Path]:
-    """The files and folders that a run of this recipe reads."""
-    settings = recipe.dataset
-    named = [settings.train, settings.validation, settings.test, recipe.encoder.source]
-    return [Path(path) for path in named if isinstance(path, Path) or (isinstance(path, str) and os.path.isabs(path))]
+def _inputs(recipe: Recipe, tables: Mapping[str, FrameTable]) -> list[Path]:
+    """The files and folders that a run of this recipe reads, where `tables` take the place of some files."""
+    source = recipe.encoder.source
+    return [*files_of(recipe, tables).values(), *([Path(source)] if os.path.isabs(source) else [])]
 
 
 def _check_space(folder: RunFolder, checkpoint: AnyEncoder) -> None:
