@@ -121,7 +121,11 @@ def test_the_pages_of_every_recorded_run_can_be_drawn(tmp_path: Path, source: Pa
         ("test.accuracy", {}, "`test.accuracy` is {}; expected a valid number"),
         ("validation.per_label.1.support", "x", "`validation.per_label.1.support` is 'x'; expected a valid integer"),
         ("seeds.test.accuracy.mean", ..., "`seeds.test.accuracy.mean` is missing"),
-        ("seeds.trainings.0.scores.test.loss", "x", "`seeds.trainings.0.scores.test.loss` is 'x'; expected a valid num"),
+        (
+            "seeds.trainings.0.scores.test.loss",
+            "x",
+            "`seeds.trainings.0.scores.test.loss` is 'x'; expected a valid num",
+        ),
         ("rejection.test.threshold", [1], "`rejection.test.threshold` is [1]; expected a valid number"),
         ("history.0.validation_loss", ..., "`history.0.validation_loss` is missing"),
         ("test.confusion", [1], "`test` is "),
