@@ -26,16 +26,17 @@ import numpy as np  # noqa: E402 - the clock starts before the imports
 import tensorflow as tf  # noqa: E402
 
 from textclf.data.tokens.batching import Batch, padded_length, part_count, training_batches  # noqa: E402
-from textclf.data.tokens.encoded import Encoded, pad  # noqa: E402
+from textclf.data.tokens.encoded import Encoded, Tokens, pad  # noqa: E402
 from textclf.data.tokens.wordpiece import Tokenizer  # noqa: E402
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes  # noqa: E402
 from textclf.encoders.mobilebert import bfloat16_product  # noqa: E402
 from textclf.encoders.sources.locate import load_vocabulary  # noqa: E402
 from textclf.model_maker.worker import peak_memory as process_peak_memory  # noqa: E402
 from textclf.recipe.settings import TrainingSettings  # noqa: E402
-from textclf.training.model import PooledClassifier  # noqa: E402
+from textclf.training.classification import PooledClassifier  # noqa: E402
+from textclf.training.model import Part  # noqa: E402
 from textclf.training.optimizer import AdamW  # noqa: E402
-from textclf.training.step import Part, TrainingStep  # noqa: E402
+from textclf.training.step import TrainingStep  # noqa: E402
 
 MAX_LENGTH, BATCH_SIZE = 128, 32
 MODEL_MAKER = 5.2  # examples a second of Model Maker 0.4.3 on a quiet 2-core machine, everything padded to 128
@@ -84,10 +85,10 @@ class Variant:
 
     def run(self, number: int) -> None:
         rows = self.batches[number % len(self.batches)]
-        arrays = pad(self.encoded, rows.rows, rows.length)
+        tokens = pad(self.encoded, rows.rows, rows.length)
         labels = (rows.rows % 2).astype(np.int32)
         begun = time.perf_counter()
-        self.step([Part(*arrays, labels, np.ones(len(labels), np.float32))], 1e-5, 1, number)
+        self.step([Part(tokens, labels, np.ones(len(labels), np.float32))], 1e-5, 1, number)
         self.rates.append(time.perf_counter() - begun)
 
     @property
@@ -207,7 +208,8 @@ def peak_memory() -> str:
     count = part_count(Batch(np.arange(BATCH_SIZE), MAX_LENGTH))
     labels, weights = ids[:, 0] % 2, np.ones(BATCH_SIZE, np.float32)
     arrays = (ids, np.ones_like(ids), np.zeros_like(ids), labels, weights)
-    parts = [Part(*pieces) for pieces in zip(*(np.array_split(array, count) for array in arrays), strict=True)]
+    split = zip(*(np.array_split(array, count) for array in arrays), strict=True)
+    parts = [Part(Tokens(*rows[:3]), *rows[3:]) for rows in split]
     for number in range(2):
         step(parts, 1e-5, 1, number)
     peak = process_peak_memory() / 2**10

@@ -224,9 +224,9 @@ def test_missing_or_empty_cells_behind_the_text_are_no_fault(model, tmp_path):
 def test_a_row_whose_output_is_no_number_gets_no_label_but_a_reason(model, tmp_path, monkeypatch):
     run_row = predictor.Runner.run
 
-    def broken(self, ids, *others):
-        found = run_row(self, ids, *others)
-        return np.full_like(found, np.nan) if (ids != 0).sum() > 4 else found
+    def broken(self, tokens):
+        found = run_row(self, tokens)
+        return np.full_like(found, np.nan) if (tokens.ids != 0).sum() > 4 else found
 
     monkeypatch.setattr(predictor.Runner, "run", broken)
     source = write(tmp_path / "input.csv", b"id,text,label\n1,good,good\n2,the film was bad,bad\n3,bad,bad\n")

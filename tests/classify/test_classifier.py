@@ -16,7 +16,7 @@ import pytest
 from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.classify import classifier as predictor
 from textclf.classify.classifier import Classifier
-from textclf.data.tokens.encoded import pad
+from textclf.data.tokens.encoded import Tokens, pad
 from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.errors import DataError, ModelError
 from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_graph
@@ -108,9 +108,9 @@ def runs(monkeypatch) -> list[int]:
     done: list[int] = []
     run = predictor.Runner.run
 
-    def counted(self: predictor.Runner, *arrays: np.ndarray) -> np.ndarray:
+    def counted(self: predictor.Runner, tokens: Tokens) -> np.ndarray:
         done.append(1)
-        return run(self, *arrays)
+        return run(self, tokens)
 
     monkeypatch.setattr(predictor.Runner, "run", counted)
     return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import json
 import multiprocessing
 import os
 import pickle
@@ -362,9 +363,9 @@ def test_an_output_that_is_no_number_is_an_error_and_never_a_label(classifier, m
 
     run = predictor.Runner.run
 
-    def broken(self, ids, *others):
-        found = run(self, ids, *others)
-        return np.full_like(found, np.nan) if (ids != 0).sum() > 4 else found
+    def broken(self, tokens):
+        found = run(self, tokens)
+        return np.full_like(found, np.nan) if (tokens.ids != 0).sum() > 4 else found
 
     monkeypatch.setattr(predictor.Runner, "run", broken)
     assert len(classifier.classify(["good"])) == 1
@@ -401,7 +402,9 @@ def test_texts_of_every_kind_of_column_are_read(classifier, kind):
 
 
 def test_what_is_no_frame_of_texts_is_refused(classifier):
-    with pytest.raises(DataError, match="frame is a list, expected a pandas DataFrame; use classify"):
+    with pytest.raises(
+        DataError, match="frame is a list, expected a pandas DataFrame or a list of dicts; use classify"
+    ):
         classifier.classify_frame(["good"])
     with pytest.raises(DataError, match="frame is a Series, expected a pandas DataFrame"):
         classifier.classify_frame(pd.Series(["good"]))
@@ -413,3 +416,44 @@ def test_what_is_no_frame_of_texts_is_refused(classifier):
         classifier.classify_frame(pd.DataFrame({"a": ["x"], "b": ["y"]}), ["a", "b"])
     with pytest.raises(DataError, match=r"has a column `predicted_label` already.*column_prefix"):
         classifier.classify_frame(pd.DataFrame({"text": ["x"], "predicted_label": ["y"]}))
+
+
+def test_a_list_of_dicts_comes_back_as_one_with_labels(classifier):
+    rows = [{"id": 7, "text": "good"}, {"text": None, "id": 8}, {"id": 9}, {"text": float("nan")}, {"text": "bad"}]
+    before = [dict(row) for row in rows]
+    result = classifier.classify_frame(rows, scores=True, column_prefix="new_")
+    assert rows == before
+    first, last = classifier.classify(["good", "bad"])
+    added = ("new_predicted_label", "new_predicted_score", *(f"new_score:{label}" for label in classifier.labels))
+    assert result[0] == {
+        "id": 7,
+        "text": "good",
+        **dict(zip(added, (first.label, first.score, *first.scores.values()), strict=True)),
+    }
+    assert result[4]["new_predicted_label"] == last.label
+    for position in (1, 2, 3):
+        assert result[position] == pytest.approx({**rows[position], **dict.fromkeys(added)}, nan_ok=True)
+    assert json.loads(json.dumps(result[:3])) == result[:3]
+    assert classifier.classify_frame([]) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"text": "good"}, {"text": 5}],
+            r"^row 1 of column `text` is 5 \(int\), expected text; convert the column with str",
+        ),
+        ([{"words": "good"}], "the frame has 0 columns `text`, expected one; there are `words`"),
+        ([{"text": "good", "predicted_label": ""}], "has a column `predicted_label` already"),
+    ],
+)
+def test_a_list_of_dicts_that_does_not_fit_is_refused(classifier, rows, message):
+    with pytest.raises(DataError, match=message):
+        classifier.classify_frame(rows)
+
+
+def test_a_table_with_to_pandas_is_classified_as_its_frame(classifier):
+    frame = pd.DataFrame({"text": ["good", None, "bad"]})
+    table = type("Table", (), {"to_pandas": lambda self: frame})()
+    pd.testing.assert_frame_equal(classifier.classify_frame(table), classifier.classify_frame(frame))

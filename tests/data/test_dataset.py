@@ -123,7 +123,7 @@ def test_two_columns_make_a_sentence_pair(load):
         ),
         (
             TWENTY_ROWS + 'a,"x\ny"\n',
-            "train.csv: the label `x<U+000A>y` in row 22 contains a line break, but a model's label file holds one label "
+            "train.csv: the label `x\\x0ay` in row 22 contains a line break, but a model's label file holds one label "
             "on each line; remove the character from the label",
         ),
         (

@@ -78,7 +78,7 @@ def csv_of(rows=MESSAGES, header: str = "text,label", quote: str = '"') -> str:
 def test_an_unusual_delimiter_is_read_off_the_header(delimiter):
     content = "".join(f"{text}{delimiter}{label}\n" for text, label in [WANTED, *MESSAGES])
     assert pairs(content) == MESSAGES
-    shown = delimiter if delimiter.isprintable() else "".join(f"<U+{ord(one):04X}>" for one in delimiter)
+    shown = delimiter if delimiter.isprintable() else "".join(f"\\x{ord(one):02x}" for one in delimiter)
     assert notes(content) == {"unusual_delimiter": f"data.csv: the columns are separated by `{shown}`"}
 
 
@@ -253,7 +253,7 @@ def test_byte_order_marks_in_front_of_the_header_are_not_part_of_a_name(marks):
     [
         (
             "text\u200b,label",
-            "did you mean `text<U+200B>`? (it contains the invisible character U+200B (ZERO WIDTH SPACE)",
+            "did you mean `text\\u200b`? (it contains the invisible character U+200B (ZERO WIDTH SPACE)",
         ),
         ("Text,label", "did you mean `Text`? (only the capitals differ)"),
         ("te xt,label", "did you mean `te xt`? (only the spaces differ)"),

@@ -113,16 +113,24 @@ def test_the_longer_text_of_a_pair_is_cut_first(letters, first, second, room):
 
 def test_rows_are_padded_to_three_arrays(letters):
     encoded = letters.encode([("a",), ("a", "b c"), ("d",)], max_length=16)
-    input_ids, input_mask, segment_ids = pad(encoded, [1, 2], 7)
-    assert input_ids.tolist() == [[CLS, A, SEP, B, C, SEP, PAD], [CLS, D, SEP, PAD, PAD, PAD, PAD]]
-    assert input_mask.tolist() == [[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0]]
-    assert segment_ids.tolist() == [[0, 0, 0, 1, 1, 1, 0], [0] * 7]
-    assert {array.dtype for array in (input_ids, input_mask, segment_ids)} == {np.dtype("int32")}
+    tokens = pad(encoded, [1, 2], 7)
+    assert tokens.ids.tolist() == [[CLS, A, SEP, B, C, SEP, PAD], [CLS, D, SEP, PAD, PAD, PAD, PAD]]
+    assert tokens.mask.tolist() == [[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0]]
+    assert tokens.segments.tolist() == [[0, 0, 0, 1, 1, 1, 0], [0] * 7]
+    assert {array.dtype for array in tokens} == {np.dtype("int32")}
+
+
+def test_one_of_several_padded_rows_keeps_its_three_arrays(letters):
+    encoded = letters.encode([("a",), ("b", "c")], max_length=16)
+    row = pad(encoded, [0, 1], 6).row(1)
+    assert row.ids.tolist() == [[CLS, B, SEP, C, SEP, PAD]]
+    assert row.mask.tolist() == [[1, 1, 1, 1, 1, 0]]
+    assert row.segments.tolist() == [[0, 0, 0, 1, 1, 0]]
 
 
 def test_padding_uses_the_vocabulary_s_own_pad():
     tokenizer = Tokenizer(["[UNK]", "[CLS]", "[SEP]", "a", "[PAD]"], "bert")
-    assert pad(tokenizer.encode([("a",)], 8), [0], 4)[0].tolist() == [[1, 3, 2, 4]]
+    assert pad(tokenizer.encode([("a",)], 8), [0], 4).ids.tolist() == [[1, 3, 2, 4]]
 
 
 def test_no_rows_pad_to_empty_arrays(letters):

@@ -12,6 +12,7 @@ import pytest
 from tests.test_house import modules, room_of
 from tests.tiny import tiny_checkpoint, write_recipe
 from textclf.data.dataset import load_dataset
+from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.average_words import VECTORS, find_words
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.kinds import kind_of
@@ -75,7 +76,9 @@ def test_training_makes_vectors_of_the_width_that_the_encoder_tells(source: str)
     arrays = trained.fresh(seed=0)
     weights = trained.weights({name: np.asarray(array, np.float32) for name, array in arrays.items()})
     assert encoder.with_weights(weights).fingerprint() == encoder.fingerprint()
-    pooled = trained.pooled(weights if source == "average-words" else arrays, ids, ids, 0 * ids, None, np.matmul, None)
+    pooled = trained.pooled(
+        weights if source == "average-words" else arrays, Tokens(ids, ids, 0 * ids), None, np.matmul, None
+    )
     assert pooled.shape == (2, encoder.width)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from tests.tiny import tiny_checkpoint
+from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.mobilebert import Encoder, encode_pooled, stack_weights, unstack_weights
 
 
-def token_arrays(rows: int, length: int, padding: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def token_arrays(rows: int, length: int, padding: int = 0) -> Tokens:
     random = np.random.default_rng(5)
     ids = random.integers(5, 100, (rows, length)).astype(np.int32)
     mask = np.ones_like(ids)
@@ -18,7 +19,7 @@ def token_arrays(rows: int, length: int, padding: int = 0) -> tuple[np.ndarray, 
         mask[:, -padding:] = 0
     segments = np.zeros_like(ids)
     segments[:, length // 2 : length - padding] = 1
-    return ids, mask, segments
+    return Tokens(ids, mask, segments)
 
 
 def test_outputs_equal_those_of_the_original_program(shared):
@@ -77,7 +78,7 @@ def test_the_pooled_shortcut_equals_the_first_token_of_the_whole_sequence(change
     arrays = token_arrays(3, 14, padding=3)
     expected = Encoder(checkpoint).encode(*arrays).pooled_output
     weights = stack_weights(checkpoint.config, checkpoint.weights)
-    pooled = encode_pooled(checkpoint.config, weights, *arrays, mask_convention="additive").numpy()
+    pooled = encode_pooled(checkpoint.config, weights, arrays, mask_convention="additive").numpy()
     np.testing.assert_allclose(pooled, expected, atol=1e-5)
 
 

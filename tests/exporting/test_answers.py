@@ -114,7 +114,7 @@ def test_rows_without_labels_are_classified(model, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("id,words\n1,good\n", "no column `text`"), ("text,label\n,good\n", "has no row with a text")],
+    [("id,words\n1,good\n", "no column `text`"), ("text,label\n,good\n", "no row has a text")],
 )
 def test_data_that_cannot_be_compared_are_refused(content, message, model, tmp_path):
     data = tmp_path / "rows.csv"

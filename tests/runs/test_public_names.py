@@ -91,3 +91,5 @@ def test_a_trained_run_is_inspected_verified_and_exported_by_paths_as_text(run):
 def test_the_package_tells_type_checkers_that_it_is_typed():
     assert (Path(textclf.__file__).parent / "py.typed").is_file()
     assert typing.get_type_hints(textclf.verify)["return"] is textclf.VerificationReport
+    assert typing.get_type_hints(textclf.train)["return"] is textclf.Run
+    assert typing.get_type_hints(textclf.evaluate_file)["return"] is textclf.FileMetrics

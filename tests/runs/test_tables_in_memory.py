@@ -54,7 +54,7 @@ def test_missing_texts_of_a_frame_are_left_out_as_empty_cells_are(folder, model)
         ([{"text": "fine", "mood": "good"}], "data: there is no column `review`"),
         ([{"review": "fine", "mood": "odd"}], "data: no row has a label that the model knows"),
         ([{"review": "half \ud83d", "mood": "good"}], "half of a character (U+D83D)"),
-        ([], "data: the file has no rows; it needs a header row"),
+        ([], "data: has no rows; pass a table with at least one row"),
     ],
 )
 def test_a_table_in_memory_that_cannot_be_measured_is_an_error_with_its_place(model, rows, message):
@@ -102,6 +102,42 @@ def test_a_check_of_frames_names_the_rows_by_position(folder):
 def test_a_name_that_is_no_split_is_refused(folder):
     with pytest.raises(textclf.TextclfError, match="data has the key `dev`; the keys are train, validation and test"):
         textclf.check(folder / "reviews.yaml", data={"dev": []})
+
+
+@pytest.mark.parametrize("with_run", [False, True])
+def test_a_model_is_verified_on_a_table_as_on_its_file(folder, model, with_run):
+    run = folder / "run" if with_run else None
+    file = textclf.verify(model, folder / "more.csv", run=run, consumers=[])
+    for rows in (pd.read_csv(folder / "more.csv"), rows_of(folder / "more.csv")):
+        memory = textclf.verify(model, rows, run=run, consumers=[])
+        assert memory.problems == []
+        assert memory.parity == file.parity
+        assert (memory.rows is None) == with_run
+        if memory.rows is not None:
+            assert memory.rows.as_text() == file.rows.as_text().replace(str(folder / "more.csv"), "data")
+
+
+@pytest.mark.parametrize("with_run", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "data: has no rows"),
+        (
+            [{"review": "good", "mood": "good"}, {"review": 5, "mood": "bad"}],
+            "data: row 1 of column `review` is 5 (int)",
+        ),
+        ([{"words": "good", "mood": "good"}], "data: there is no column `review`"),
+    ],
+)
+def test_a_table_on_which_nothing_can_be_verified_is_an_error(folder, model, with_run, rows, message):
+    with pytest.raises(textclf.TextclfError) as error:
+        textclf.verify(model, rows, run=folder / "run" if with_run else None)
+    assert str(error.value).startswith(message)
+
+
+def test_a_table_without_labels_is_verified_without_an_accuracy(folder, model):
+    rows = textclf.verify(model, [{"review": "good"}, {"review": None}], consumers=[]).rows
+    assert (rows.rows, rows.without_text, rows.accuracy) == (2, 1, None)
 
 
 def test_files_are_classified_as_files_and_frames_as_frames(folder, model):

@@ -11,7 +11,7 @@ from tests.runs.test_report import record_of
 from textclf.classify.metrics import Metrics, evaluate, metrics_json
 from textclf.runs.report import write_report
 from textclf.training.head import fit_head
-from textclf.training.loop import measured_rows
+from textclf.training.measured_rows import measured_rows
 
 MANY = 1500
 

@@ -11,12 +11,14 @@ import pytest
 import tensorflow as tf
 
 from tests.tiny import VOCABULARY, tiny_checkpoint
+from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.mobilebert import bfloat16_product
 from textclf.recipe.settings import TrainingSettings
-from textclf.training.model import PooledClassifier
+from textclf.training.classification import PooledClassifier
+from textclf.training.model import Part
 from textclf.training.optimizer import AdamW, scheduled_learning_rate
-from textclf.training.step import Part, TrainingStep
+from textclf.training.step import TrainingStep
 
 
 def checkpoint_without_dropout(**changes: object) -> EncoderCheckpoint:
@@ -38,7 +40,12 @@ def batch(number: int, rows: int = 8, length: int = 12) -> Part:
     mask = np.ones_like(ids)
     for row, padding in enumerate(random.integers(1, 6, rows)):
         ids[row, length - padding :] = mask[row, length - padding :] = 0
-    return Part(ids, mask, np.zeros_like(ids), (ids[:, 0] % 2).astype(np.int32), np.ones(rows, np.float32))
+    return Part(Tokens(ids, mask, np.zeros_like(ids)), (ids[:, 0] % 2).astype(np.int32), np.ones(rows, np.float32))
+
+
+def rows_of(part: Part, rows: slice | np.ndarray) -> Part:
+    """Some of a part's rows."""
+    return tf.nest.map_structure(lambda array: array[rows], part)
 
 
 # --- A reference: one variable a checkpoint array, one layer after the other, the optimiser in numpy --------------------
@@ -91,7 +98,7 @@ def reference_losses(checkpoint, head, batches, scale, peak, settings) -> list[f
 
     losses = []
     for number, part in enumerate(batches):
-        loss, tensors = backward(part.input_ids, part.input_mask, part.labels)
+        loss, tensors = backward(part.tokens.ids, part.tokens.mask, part.targets)
         gradients = {name: tensor.numpy() for name, tensor in tensors.items()}
         norm = np.sqrt(sum(np.square(gradient).sum() for gradient in gradients.values()))
         rate = scheduled_learning_rate(number, len(batches), peak, settings.warmup)
@@ -111,7 +118,7 @@ def test_fifty_steps_have_the_losses_of_a_plain_float32_reference():
     checkpoint = checkpoint_without_dropout()
     classifier, step = training(checkpoint)
     batches = [batch(number) for number in range(50)]
-    classifier.standardize(np.concatenate([classifier.pooled_outputs(part[:3]) for part in batches[:4]]))
+    classifier.standardize(np.concatenate([classifier.pooled_outputs(part.tokens) for part in batches[:4]]))
     scale = (classifier.feature_mean.numpy(), classifier.feature_scale.numpy())
     head = {name: array for name, array in classifier.state().items() if name.startswith("head/")}
     settings = TrainingSettings()
@@ -133,7 +140,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch():
     parts, parts_step = training(checkpoint, accumulate=3)
     for number in range(3):
         rows = batch(number)
-        pieces = [Part(*(array[begin : begin + 3] for array in rows)) for begin in (0, 3, 6)]
+        pieces = [rows_of(rows, slice(begin, begin + 3)) for begin in (0, 3, 6)]
         loss, norm = whole_step([rows], 1e-3, 1, number)
         assert parts_step(pieces, 1e-3, 1, number) == (pytest.approx(loss, rel=1e-5), pytest.approx(norm, rel=1e-4))
     for name, variable in whole.variables.items():
@@ -147,7 +154,7 @@ def test_what_is_frozen_keeps_its_bits_and_the_rest_learns(freeze, accumulate):
     before = classifier.state()
     parts = np.array_split(np.arange(8), accumulate)
     for number in range(2):
-        step([Part(*(array[rows] for array in batch(number))) for rows in parts], 1e-2, 1, number)
+        step([rows_of(batch(number), rows) for rows in parts], 1e-2, 1, number)
     frozen_layers = 0 if freeze == "embeddings" else freeze
     for name, after in classifier.state().items():
         if name.startswith("embeddings/"):
@@ -164,8 +171,8 @@ def test_what_is_frozen_keeps_its_bits_and_the_rest_learns(freeze, accumulate):
 def test_a_rows_weight_scales_its_share_of_the_loss():
     classifier, step = training(checkpoint_without_dropout())
     rows = batch(0)
-    logits = classifier.predict_logits(rows[:3])
-    costs = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), rows.labels]
+    logits = classifier.predict_logits(rows.tokens)
+    costs = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), rows.targets]
     weights = np.array([3, 1, 1, 0.5, 1, 1, 2, 1], np.float32)
     loss, _ = step([rows._replace(weights=weights)], 1e-3, 1, 0)
     assert loss == pytest.approx((costs * weights).mean(), rel=1e-5)
@@ -174,9 +181,9 @@ def test_a_rows_weight_scales_its_share_of_the_loss():
 def test_smoothing_spreads_its_share_over_all_labels():
     classifier, step = training(checkpoint_without_dropout(), label_smoothing=0.2)
     rows = batch(0)
-    logits = classifier.predict_logits(rows[:3])
+    logits = classifier.predict_logits(rows.tokens)
     costs = np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits
-    targets = np.eye(2)[rows.labels] * 0.8 + 0.1
+    targets = np.eye(2)[rows.targets] * 0.8 + 0.1
     assert step([rows], 1e-3, 1, 0)[0] == pytest.approx((costs * targets).sum(axis=1).mean(), rel=1e-5)
 
 
@@ -185,9 +192,9 @@ def test_padded_to_16_and_to_128_loss_and_gradients_are_the_same():
     _, short_step = training(checkpoint)
     _, long_step = training(checkpoint)
     rows = batch(0, length=16)
-    longer = [np.pad(array, ((0, 0), (0, 112))) for array in rows[:3]]
+    longer = Tokens(*(np.pad(array, ((0, 0), (0, 112))) for array in rows.tokens))
     loss, norm = short_step([rows], 1e-3, 1, 0)
-    assert long_step([Part(*longer, *rows[3:])], 1e-3, 1, 0) == pytest.approx((loss, norm), rel=1e-5)
+    assert long_step([rows._replace(tokens=longer)], 1e-3, 1, 0) == pytest.approx((loss, norm), rel=1e-5)
 
 
 def test_dropout_depends_on_seed_and_step_only():
@@ -228,7 +235,7 @@ import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from tests.training.test_step import batch, checkpoint_without_dropout, training
+from tests.training.test_step import batch, checkpoint_without_dropout, rows_of, training
 from textclf.training.hardware import mirrored
 
 checkpoint = checkpoint_without_dropout()
@@ -239,7 +246,7 @@ for accumulate in (1, 2):
     one, one_step = training(checkpoint, accumulate=accumulate)
     for number in range(4):
         rows = batch(number, rows=7)
-        parts = [type(rows)(*(array[index::accumulate] for array in rows)) for index in range(accumulate)]
+        parts = [rows_of(rows, slice(index, None, accumulate)) for index in range(accumulate)]
         loss, norm = one_step(parts, 1e-3, 1, number)
         two_loss, two_norm = two_step(parts, 1e-3, 1, number)
         assert two_loss == pytest.approx(loss, rel=1e-5), (loss, two_loss)

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 from weakref import WeakSet
 
 import numpy as np
 
+from textclf.data.tables.frames import as_frame
 from textclf.data.tokens.encoded import Encoded, Overflow, TextTokenizer, pad
 from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.data.tokens.words import WordTokenizer
@@ -45,6 +46,7 @@ from textclf.classify.texts import (
     check_is_frame,
     checked_rows,
     column_names,
+    frame_columns,
     has_text,
     text_cells,
 )
@@ -171,6 +173,7 @@ class Classifier:
             predictions[position] = Prediction(choice.label, float(row[choice.best]), scores, choice.rejected)
         return predictions
 
+    @overload
     def classify_frame(
         self,
         frame: pd.DataFrame,
@@ -179,9 +182,33 @@ class Classifier:
         scores: bool = False,
         reject_below: float | None = None,
         column_prefix: str = "",
-    ) -> pd.DataFrame:
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def classify_frame(
+        self,
+        frame: Sequence[Mapping[str, Any]],
+        text_columns: str | Sequence[str] = (),
+        *,
+        scores: bool = False,
+        reject_below: float | None = None,
+        column_prefix: str = "",
+    ) -> list[dict[str, Any]]: ...
+
+    def classify_frame(
+        self,
+        frame: pd.DataFrame | Sequence[Mapping[str, Any]],
+        text_columns: str | Sequence[str] = (),
+        *,
+        scores: bool = False,
+        reject_below: float | None = None,
+        column_prefix: str = "",
+    ) -> pd.DataFrame | list[dict[str, Any]]:
         """Returns a copy of a frame with the columns predicted_label and predicted_score, with `scores` also
         `score:<label>`.
+
+        For a list of dicts, returns a list of copies of the dicts with these keys; missing values are None, and pandas
+        is not needed. An object with `to_pandas`, such as a pyarrow Table, is converted to a DataFrame first.
 
         The texts are in `text_columns`, by default the columns that the model was trained on. A row without text gets a
         missing label and score. A row below the threshold (`reject_below`, default: the model's) gets the model's label
@@ -189,6 +216,7 @@ class Classifier:
         DataError for columns that are missing or would be replaced, and for cells that are neither text nor missing.
         """
         bound = self._bound(reject_below)
+        frame = as_frame(frame, "frame")
         check_is_frame(frame)
         columns = column_names(text_columns) or self.text_columns
         if self.text_columns and len(columns) != len(self.text_columns):
@@ -197,7 +225,8 @@ class Classifier:
                 f"{' and '.join(self.text_columns)}; name {'one column' if len(self.text_columns) == 1 else 'two'}"
             )
         added = ["predicted_label", "predicted_score", *(f"score:{label}" for label in self.labels if scores)]
-        check_frame(list(frame.columns), columns, [column_prefix + name for name in added])
+        if not isinstance(frame, Sequence) or frame:  # an empty list has no columns that could be missing
+            check_frame(frame_columns(frame), columns, [column_prefix + name for name in added])
         rows = self._checked(zip(*(text_cells(frame, column) for column in columns), strict=True))
         filled = [position for position, row in enumerate(rows) if has_text(row)]
         probabilities = np.full((len(rows), len(self.labels)), np.nan, np.float32)
@@ -208,7 +237,13 @@ class Classifier:
         values: dict[str, Any] = {"predicted_label": labels, "predicted_score": probabilities.max(axis=1)}
         if scores:
             values.update({f"score:{label}": probabilities[:, index] for index, label in enumerate(self.labels)})
-        labelled: pd.DataFrame = frame.assign(**{column_prefix + name: value for name, value in values.items()})
+        named = {column_prefix + name: value for name, value in values.items()}
+        if isinstance(frame, Sequence):
+            return [
+                {**row, **{name: _json_value(value[position]) for name, value in named.items()}}
+                for position, row in enumerate(frame)
+            ]
+        labelled: pd.DataFrame = frame.assign(**named)
         return labelled
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
@@ -358,10 +393,10 @@ class Classifier:
 
     def _run(self, workers: _Workers, encoded: Encoded, rows: np.ndarray, length: int) -> np.ndarray:
         """Runs rows of an Encoded at one length and returns probabilities float32 [rows, labels]."""
-        arrays = pad(encoded, rows, length)
+        tokens = pad(encoded, rows, length)
         results = [np.zeros((0, len(self.labels)), np.float32)]
         with workers.runner() as runner:
-            results += [runner.run(*(array[row : row + 1] for array in arrays)) for row in range(len(rows))]
+            results += [runner.run(tokens.row(row)) for row in range(len(rows))]
         return np.concatenate(results)
 
 
@@ -529,6 +564,11 @@ def are_numbers(probabilities: np.ndarray) -> np.ndarray:
     """Returns bool [rows]: which rows contain only numbers."""
     finite: np.ndarray = np.isfinite(probabilities).all(axis=1)
     return finite
+
+
+def _json_value(value: str | np.floating | None) -> str | float | None:
+    """Returns a value of a table as Python's own type, None for NaN."""
+    return value if value is None or isinstance(value, str) else None if np.isnan(value) else float(value)
 
 
 def _keys(encoded: Encoded) -> list[bytes]:

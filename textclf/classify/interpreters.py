@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from textclf.data.tokens.encoded import Tokens
 from textclf.errors import ModelError
 from textclf.recipe.values import quoted
 from textclf.terminal.native_log import start_litert
@@ -45,17 +46,17 @@ class Runner:
         self.max_length = self._length = int(inputs[0]["shape"][1])
         self.seconds = 0.0
 
-    def run(self, input_ids: np.ndarray, input_mask: np.ndarray, segment_ids: np.ndarray) -> np.ndarray:
-        """Takes three arrays int32 [1, length] and returns probabilities float32 [1, labels]."""
+    def run(self, tokens: Tokens) -> np.ndarray:
+        """Takes one row and returns probabilities float32 [1, labels]."""
         begun = time.perf_counter()
-        length = input_ids.shape[1]
+        length = tokens.ids.shape[1]
         try:
             if length != self._length:
                 for tensor in self._inputs:
                     self._interpreter.resize_tensor_input(tensor, [1, length], strict=False)
                 self._interpreter.allocate_tensors()
                 self._length = length
-            for tensor, values in zip(self._inputs, (input_ids, input_mask, segment_ids), strict=False):
+            for tensor, values in zip(self._inputs, tokens, strict=False):
                 self._interpreter.set_tensor(tensor, values)
             self._interpreter.invoke()
             probabilities: np.ndarray = self._interpreter.get_tensor(self._output)

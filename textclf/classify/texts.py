@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from textclf.data.tables.frames import is_list_of_rows, is_missing
 from textclf.errors import DataError
 from textclf.recipe.values import quoted
 
@@ -58,7 +59,7 @@ def _checked_row(given: object, position: int, widths: Set[int], columns: str) -
     row = (given,) if isinstance(given, str) else given
     if not isinstance(row, tuple | list):
         wanted = "a string" if widths == {1} else "two strings" if widths == {2} else "a string or two"
-        missing = "; leave it out, or pass an empty string" if _is_missing(given) else ""
+        missing = "; leave it out, or pass an empty string" if is_missing(given) else ""
         raise DataError(f"texts[{position}] is {described_value(given)}, expected {wanted}{missing}")
     for cell, text in enumerate(row):
         where = f"texts[{position}]" if isinstance(given, str) else f"texts[{position}][{cell}]"
@@ -89,32 +90,44 @@ def described_value(value: object) -> str:
     return f"a {kind}" if hasattr(value, "__len__") or callable(value) else f"{value!r:.60} ({kind})"
 
 
-def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ == "NAType"
-
-
 def shown_text(text: str) -> str:
     return f'"{text if len(text) <= 40 else text[:39] + "…"}"'
 
 
 def check_is_frame(frame: object) -> None:
     pandas = sys.modules.get("pandas")
-    if pandas is None or not isinstance(frame, pandas.DataFrame):
+    if not is_list_of_rows(frame) and (pandas is None or not isinstance(frame, pandas.DataFrame)):
         raise DataError(
-            f"frame is {described_value(frame)}, expected a pandas DataFrame; use classify for a list of texts"
+            f"frame is {described_value(frame)}, expected a pandas DataFrame or a list of dicts; use classify for a list of "
+            "texts"
         )
 
 
-def text_cells(frame: pd.DataFrame, column: str) -> list[str]:
-    """Returns the texts of one column, "" for missing ones."""
-    values, missing = frame[column].tolist(), frame[column].isna().tolist()
-    for position, (value, is_missing) in enumerate(zip(values, missing, strict=True)):
-        if not is_missing and not isinstance(value, str):
+def frame_columns(frame: pd.DataFrame | Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Returns the names of a table's columns, in their order. A dict may lack some of them."""
+    return list(dict.fromkeys(key for row in frame for key in row) if isinstance(frame, Sequence) else frame.columns)
+
+
+def text_cells(frame: pd.DataFrame | Sequence[Mapping[str, Any]], column: str) -> list[str]:
+    """Returns the texts of one column, "" for missing ones (None, NaN, pd.NA, or a dict without the column)."""
+    if isinstance(frame, Sequence):
+        values, index = [row.get(column) for row in frame], None
+    else:
+        values, index = frame[column].tolist(), frame.index
+    cells: list[str] = []
+    for position, value in enumerate(values):
+        if isinstance(value, str):
+            cells.append(value)
+        elif is_missing(value):
+            cells.append("")
+        else:
+            label = "" if index is None else f" (index {index[position]})"
+            remedy = "convert the column with astype(str)" if index is not None else "convert the column with str"
             raise DataError(
-                f"row {position} (index {frame.index[position]}) of column {quoted(column)} is {described_value(value)}, "
-                "expected text; convert the column with astype(str) if its values are meant as texts"
+                f"row {position}{label} of column {quoted(column)} is {described_value(value)}, expected text; {remedy} if "
+                "its values are meant as texts"
             )
-    return ["" if is_missing else value for value, is_missing in zip(values, missing, strict=True)]
+    return cells
 
 
 def check_frame(existing: Sequence[object], columns: Sequence[str], added: Sequence[str]) -> None:

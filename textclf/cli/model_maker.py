@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from textclf.cli.group import cli, offline_option
-from textclf.cli.options import PYTHON
+from textclf.cli.options import PYTHON, json_option
 from textclf.terminal.door import json_text, write_result
 
 
@@ -37,7 +37,7 @@ def model_maker_remove_command() -> None:
 
 
 @model_maker_group.command("status", short_help="Show whether it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option()
 def model_maker_status_command(as_json: bool) -> None:
     """Show whether the environment exists, and what is in it."""
     from textclf.model_maker.environment import status, status_text

@@ -14,15 +14,16 @@ import click
 
 from textclf.cli.group import cli, offline_option
 from textclf.cli.options import (
-    COLUMN,
     DATA,
     DATA_PATH,
-    DELIMITER,
-    ENCODING,
     MODEL,
     PROBABILITY,
     RUN,
-    checked_text_columns,
+    delimiter_option,
+    encoding_option,
+    json_option,
+    label_option,
+    text_option,
 )
 from textclf.errors import DataError, EncoderError
 from textclf.terminal.door import json_text, printable, write_message, write_result
@@ -33,15 +34,7 @@ from textclf.terminal.native_log import load_tensorflow
 @click.argument("model", type=MODEL)
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1, type=DATA)
 @click.option("-o", "--output", help="File to write, compressed if it ends in .gz or .zst; - for standard output.")
-@click.option(
-    "--text",
-    "text_columns",
-    multiple=True,
-    type=COLUMN,
-    callback=checked_text_columns,
-    metavar="COLUMN",
-    help="Column with the text; twice for a sentence pair.",
-)
+@text_option
 @click.option(
     "--text-input", multiple=True, metavar="TEXT", help="Classify this text instead; twice for a sentence pair."
 )
@@ -55,11 +48,9 @@ from textclf.terminal.native_log import load_tensorflow
     "(default: the bound that training chose, if it chose one).",
 )
 @click.option("--where-label", is_flag=True, help="Compare with the true labels in the input.")
-@click.option(
-    "--label", "label_column", type=COLUMN, metavar="COLUMN", help="Column with the true label, for --where-label."
-)
-@click.option("--delimiter", type=DELIMITER, metavar="CHARACTER", help="What separates the fields (default: detected).")
-@click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Text encoding of the input.")
+@label_option("Column with the true label, for --where-label.")
+@delimiter_option
+@encoding_option
 @click.option("--prefix", "column_prefix", default="", help="Put this before the names of the added columns.")
 @click.option("--strict", is_flag=True, help="Stop at the first row that cannot be classified.")
 @click.option(
@@ -70,7 +61,7 @@ from textclf.terminal.native_log import load_tensorflow
 )
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted job.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option("Print the summary as JSON.")
 @click.pass_context
 def classify_command(
     context: click.Context,
@@ -169,19 +160,11 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
 @cli.command("evaluate", short_help="Measure MODEL on labelled rows.")
 @click.argument("model", type=MODEL)
 @click.argument("data", type=DATA)
-@click.option(
-    "--text",
-    "text_columns",
-    multiple=True,
-    type=COLUMN,
-    callback=checked_text_columns,
-    metavar="COLUMN",
-    help="Column with the text; twice for a sentence pair.",
-)
-@click.option("--label", "label_column", type=COLUMN, metavar="COLUMN", help="Column with the true label.")
-@click.option("--delimiter", type=DELIMITER, metavar="CHARACTER", help="What separates the fields (default: detected).")
-@click.option("--encoding", type=ENCODING, default="utf-8", show_default=True, help="Text encoding of the data.")
-@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+@text_option
+@label_option("Column with the true label.")
+@delimiter_option
+@encoding_option
+@json_option("Print the metrics as JSON.")
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Measure MODEL on the labelled rows of DATA, a table as for classify."""
     from textclf.classify.job import evaluate_file
@@ -193,7 +176,7 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
 
 @cli.command("inspect", short_help="Show what a MODEL contains.")
 @click.argument("model", type=MODEL)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option()
 def inspect_command(model: Path, as_json: bool) -> None:
     """Show what a .tflite MODEL contains: labels, tokenizer, inputs and outputs, tensor types, size."""
     from textclf.tflite.inspection import inspect_model
@@ -204,7 +187,7 @@ def inspect_command(model: Path, as_json: bool) -> None:
 
 @cli.command("encoder", short_help="Show what an encoder is.")
 @click.argument("source")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option()
 @click.option("--check", "golden", is_flag=True, help="Compare with the published values of google/mobilebert-uncased.")
 @offline_option
 def encoder_command(source: str, as_json: bool, golden: bool) -> None:
@@ -225,7 +208,7 @@ def encoder_command(source: str, as_json: bool, golden: bool) -> None:
 @click.argument("model", type=MODEL)
 @click.argument("data", required=False, type=DATA_PATH)
 @click.option("--run", type=RUN, help="Folder of the run that trained it, to compare with.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@json_option("Print the report as JSON.")
 def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bool) -> None:
     """Check a .tflite MODEL: its structure, the trained model's answers, and the runtimes that are installed.
 

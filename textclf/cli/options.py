@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from textclf.files.kinds import check_is_data, check_is_recipe, model_path, run_path
 from textclf.recipe.values import checked_delimiter, checked_encoding
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 # --- Arguments and options -------------------------------------------------------------------------------------------
@@ -101,3 +103,31 @@ def checked_text_columns(
     if len(columns) == 2 and columns[0] == columns[1]:
         raise click.UsageError(f"--text names the column `{columns[0]}` twice; name two columns, or one")
     return columns
+
+
+# --- Options of several commands -------------------------------------------------------------------------------------
+text_option = click.option(
+    "--text",
+    "text_columns",
+    multiple=True,
+    type=COLUMN,
+    callback=checked_text_columns,
+    metavar="COLUMN",
+    help="Column with the text; twice for a sentence pair.",
+)
+
+delimiter_option = click.option(
+    "--delimiter", type=DELIMITER, metavar="CHARACTER", help="What separates the fields (default: detected)."
+)
+
+encoding_option = click.option(
+    "--encoding", type=ENCODING, default="utf-8", show_default=True, help="Text encoding of the table."
+)
+
+
+def label_option(help_text: str) -> Callable[[_Command], _Command]:
+    return click.option("--label", "label_column", type=COLUMN, metavar="COLUMN", help=help_text)
+
+
+def json_option(help_text: str = "Print as JSON.") -> Callable[[_Command], _Command]:
+    return click.option("--json", "as_json", is_flag=True, help=help_text)

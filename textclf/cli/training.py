@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from textclf.cli.group import cli, continues_if, offline_option
-from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN
+from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN, json_option
 from textclf.recipe.values import ENGINES
 from textclf.terminal.door import json_text, write_result
 from textclf.terminal.native_log import load_tensorflow
@@ -65,7 +65,7 @@ def _has_saved_state(target: Path) -> bool:
 @cli.command("check", short_help="Check RECIPE and its data.")
 @click.argument("recipe", type=RECIPE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option("Print the findings as JSON.")
 @offline_option
 def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check RECIPE and its data without training.
@@ -111,7 +111,7 @@ def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, f
     help="Folder to write (default: runs/<name>-compared if a recipe is trained, none if only runs are compared).",
 )
 @click.option("--force", is_flag=True, help="Replace the folder if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option()
 @offline_option
 def compare_command(
     items: tuple[str, ...],

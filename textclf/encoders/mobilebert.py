@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
 
 Weights = Mapping[str, tf.Tensor]
@@ -116,17 +117,16 @@ def bfloat16_product(
 def embed(
     config: MobileBertConfig,
     weights: Weights,
-    input_ids: tf.Tensor,
-    segment_ids: tf.Tensor,
+    tokens: Tokens,
     product: Product = tf.matmul,
 ) -> tf.Tensor:
-    """Token ids and segments, int32 [batch, length] → states [batch·length, hidden].
+    """Tokens [batch, length] → states [batch·length, hidden].
 
     The word vectors of the next, the current and the previous token (zeros past the ends) are projected to the stream's
     width (paper, section 3.1; modeling.py `MobileBertEmbeddings` of the original: next first).
     """
-    batch, length = tf.unstack(tf.shape(input_ids))
-    vectors = tf.gather(weights["embeddings/word_embeddings"], input_ids)
+    batch, length = tf.unstack(tf.shape(tokens.ids))
+    vectors = tf.gather(weights["embeddings/word_embeddings"], tokens.ids)
     edge = tf.zeros([batch, 1, config.embedding_size], vectors.dtype)
     following = tf.concat([vectors[:, 1:], edge], axis=1)
     previous = tf.concat([edge, vectors[:, :-1]], axis=1)
@@ -135,7 +135,7 @@ def embed(
     states = _dense(weights, "embeddings/embedding_transformation", rows, product)
     states = tf.reshape(states, [batch, length, config.hidden_size])
     # Two or so segment vectors: a product with one-hot rows has a far cheaper gradient than a gather.
-    segments = tf.one_hot(segment_ids, config.type_vocab_size, dtype=states.dtype)
+    segments = tf.one_hot(tokens.segments, config.type_vocab_size, dtype=states.dtype)
     states += tf.tensordot(segments, weights["embeddings/token_type_embeddings"], axes=1)
     states += weights["embeddings/position_embeddings"][:length]
     states = states * weights["embeddings/FakeLayerNorm/gamma"] + weights["embeddings/FakeLayerNorm/beta"]
@@ -235,25 +235,21 @@ def transformer_layer(
 def encode(
     config: MobileBertConfig,
     weights: Weights,
-    input_ids: tf.Tensor,
-    input_mask: tf.Tensor,
-    segment_ids: tf.Tensor,
+    tokens: Tokens,
     *,
     mask_convention: MaskConvention,
 ) -> tf.Tensor:
-    """int32 [batch, length] three times → `sequence_output` [batch, length, hidden]."""
-    states = embed(config, weights, input_ids, segment_ids)
-    mask = attention_mask(input_mask, mask_convention, states.dtype)
+    """Tokens [batch, length] → `sequence_output` [batch, length, hidden]."""
+    states = embed(config, weights, tokens)
+    mask = attention_mask(tokens.mask, mask_convention, states.dtype)
     states = _run_layers(config, _layer_stacks(config, weights), states, mask, range(config.num_hidden_layers))
-    return tf.reshape(states, tf.concat([tf.shape(input_ids), [config.hidden_size]], axis=0))
+    return tf.reshape(states, tf.concat([tf.shape(tokens.ids), [config.hidden_size]], axis=0))
 
 
 def encode_pooled(
     config: MobileBertConfig,
     weights: Weights,
-    input_ids: tf.Tensor,
-    input_mask: tf.Tensor,
-    segment_ids: tf.Tensor,
+    tokens: Tokens,
     *,
     mask_convention: MaskConvention,
     dropout: Dropout | None = None,
@@ -264,8 +260,8 @@ def encode_pooled(
 
     No gradient reaches the embeddings and the first `frozen_layers` layers; None lets it reach everything.
     """
-    states = embed(config, weights, input_ids, segment_ids, product)
-    mask = attention_mask(input_mask, mask_convention, states.dtype)
+    states = embed(config, weights, tokens, product)
+    mask = attention_mask(tokens.mask, mask_convention, states.dtype)
     if product is bfloat16_product:
         # All layers of a kind at once, rather than one by one in the loop.
         weights = {
@@ -395,18 +391,9 @@ class Encoder:
         for name, array, limit in zip(("input_ids", "input_mask", "segment_ids"), arrays, limits, strict=True):
             if array.size and not (array.min() >= 0 and array.max() < limit):
                 raise ValueError(f"{name} must lie in 0..{limit - 1}, found {array.min()}..{array.max()}")
-        sequence_output, pooled_output = self._encode(*(tf.constant(array) for array in arrays))
+        sequence_output, pooled_output = self._encode(Tokens(*(tf.constant(array) for array in arrays)))
         return EncoderOutput(sequence_output.numpy(), pooled_output.numpy())
 
-    def _forward(
-        self, input_ids: tf.Tensor, input_mask: tf.Tensor, segment_ids: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        sequence_output = encode(
-            self.config,
-            self._weights,
-            input_ids,
-            input_mask,
-            segment_ids,
-            mask_convention=self.checkpoint.mask_convention,
-        )
+    def _forward(self, tokens: Tokens) -> tuple[tf.Tensor, tf.Tensor]:
+        sequence_output = encode(self.config, self._weights, tokens, mask_convention=self.checkpoint.mask_convention)
         return sequence_output, pool(self.config, self._weights, sequence_output[:, 0])

@@ -15,7 +15,7 @@ from textclf.data.examples import Dataset
 from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tokens.batching import Batch
-from textclf.data.tokens.encoded import Encoded, TextTokenizer, pad
+from textclf.data.tokens.encoded import Encoded, TextTokenizer, Tokens, pad
 from textclf.data.tokens.row_keys import Reading
 from textclf.encoders.interface import AnyEncoder, KnownEncoder
 from textclf.encoders.kinds import EncoderKind, kind_of
@@ -33,7 +33,7 @@ class PreparedData:
     max_length: int
     encoded: dict[str, Encoded]
 
-    def batch(self, split: str, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def batch(self, split: str, batch: Batch) -> Tokens:
         return pad(self.encoded[split], batch.rows, batch.length)
 
 

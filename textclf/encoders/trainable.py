@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.average_words import VECTORS, WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.interface import AnyEncoder
@@ -38,14 +39,12 @@ class TrainableEncoder(Protocol):
     def pooled(
         self,
         variables: Mapping[str, tf.Tensor],
-        input_ids: tf.Tensor,
-        input_mask: tf.Tensor,
-        segment_ids: tf.Tensor,
+        tokens: Tokens,
         dropout: Dropout | None,
         product: Product,
         frozen_layers: int | None,
     ) -> tf.Tensor:
-        """int32 [rows, length] three times → float32 [rows, width]."""
+        """Tokens [rows, length] → float32 [rows, width]."""
 
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The variables' arrays by the checkpoint's names."""
@@ -68,9 +67,7 @@ class TrainableMobileBert:
     def pooled(
         self,
         variables: Mapping[str, tf.Tensor],
-        input_ids: tf.Tensor,
-        input_mask: tf.Tensor,
-        segment_ids: tf.Tensor,
+        tokens: Tokens,
         dropout: Dropout | None,
         product: Product,
         frozen_layers: int | None,
@@ -78,9 +75,7 @@ class TrainableMobileBert:
         return encode_pooled(
             self.checkpoint.config,
             variables,
-            input_ids,
-            input_mask,
-            segment_ids,
+            tokens,
             mask_convention=self.checkpoint.mask_convention,
             dropout=dropout,
             product=product,
@@ -116,15 +111,13 @@ class TrainableAverageWords:
     def pooled(
         self,
         variables: Mapping[str, tf.Tensor],
-        input_ids: tf.Tensor,
-        input_mask: tf.Tensor,
-        segment_ids: tf.Tensor,
+        tokens: Tokens,
         dropout: Dropout | None,
         product: Product,
         frozen_layers: int | None,
     ) -> tf.Tensor:
-        vectors = tf.gather(variables[VECTORS], tf.gather(tf.constant(self.checkpoint.rows), input_ids))
-        counted = tf.cast(input_mask, vectors.dtype)[:, :, None]
+        vectors = tf.gather(variables[VECTORS], tf.gather(tf.constant(self.checkpoint.rows), tokens.ids))
+        counted = tf.cast(tokens.mask, vectors.dtype)[:, :, None]
         return tf.reduce_sum(vectors * counted, axis=1) / tf.reduce_sum(counted, axis=1)
 
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 from textclf.classify.classifier import Classifier
 from textclf.classify.rows import is_blank, problem_of
 from textclf.classify.windows import TableOptions, Window, read_windows
+from textclf.data.tables.frames import FrameTable
 from textclf.errors import DataError, ModelError
 from textclf.exporting.hard_texts import hard_texts
 from textclf.tflite.model_file import TfliteModel
@@ -97,16 +98,17 @@ def strange_answers(probabilities: np.ndarray, *, adds_up: bool) -> list[str]:
 
 
 def classify_table(
-    classifier: Classifier, model: TfliteModel, data: Path
+    classifier: Classifier, model: TfliteModel, data: Path | FrameTable
 ) -> tuple[RowsResult, list[str], list[tuple[str, ...]]]:
     """What was found on a table's rows, problems, and the first texts.
 
     The columns are those of the training. Raises DataError for a table that cannot be read, lacks the text's column or
     has no row with a text.
     """
+    name = data.name if isinstance(data, FrameTable) else str(data)
     if not classifier.text_columns:
         raise DataError(
-            f"{data}: the model does not say which column of a table holds its text; measure it with `textclf evaluate "
+            f"{name}: the model does not say which column of a table holds its text; measure it with `textclf evaluate "
             "MODEL DATA --text COLUMN --label COLUMN`"
         )
     texts: list[tuple[str, ...]] = []
@@ -134,16 +136,18 @@ def classify_table(
         best = probabilities.argmax(axis=1)
         right += sum(int(best[number]) == index[usable[number].fields[place]] for number in known)
     if rows == without_text:
-        raise DataError(f"{data}: has no row with a text; give a table with texts below the header")
+        raise DataError(f"{name}: no row has a text; pass a table with texts below the header")
     accuracy = right / labelled if labelled else None
-    return RowsResult(str(data), rows, without_text, labelled, unknown, accuracy), problems, texts
+    return RowsResult(name, rows, without_text, labelled, unknown, accuracy), problems, texts
 
 
-def _windows(classifier: Classifier, data: Path) -> Iterator[Window]:
+def _windows(classifier: Classifier, data: Path | FrameTable) -> Iterator[Window]:
     """The table's rows, with true labels where it has a column of them."""
     wanted_by = "the column that the model was trained on"
+    source = data if isinstance(data, FrameTable) else os.fspath(data)
+    delimiter = "," if isinstance(data, FrameTable) else None
     for label in dict.fromkeys((classifier.label_column, None)):
-        windows = read_windows([os.fspath(data)], TableOptions(classifier.text_columns, wanted_by, label))
+        windows = read_windows([source], TableOptions(classifier.text_columns, wanted_by, label, delimiter))
         try:
             next(windows)
         except DataError:

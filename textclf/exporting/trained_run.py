@@ -55,8 +55,8 @@ class TrainedRun:
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """What the trained model says, float32 [texts, labels]; computed by TensorFlow from the unfolded weights."""
         from textclf.data.tokens.batching import evaluation_batches
+        from textclf.training.classification import PooledClassifier
         from textclf.training.hardware import use_tensorflow
-        from textclf.training.model import PooledClassifier
 
         use_tensorflow("compute the trained model's probabilities")
         classifier = PooledClassifier(self.checkpoint, len(self.labels), seed=0)
@@ -65,8 +65,8 @@ class TrainedRun:
         encoded = self.encode(texts)
         probabilities = np.zeros((len(texts), len(self.labels)), np.float32)
         for batch in evaluation_batches(encoded.lengths, _BATCH, length):
-            arrays = pad(encoded, batch.rows, batch.length)
-            probabilities[batch.rows] = softmax(classifier.predict_logits(arrays))
+            tokens = pad(encoded, batch.rows, batch.length)
+            probabilities[batch.rows] = softmax(classifier.predict_logits(tokens))
         return probabilities
 
 

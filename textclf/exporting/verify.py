@@ -6,15 +6,17 @@ trained model, on real rows; and whether the runtimes that are installed here sa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from textclf.classify.classifier import Classifier
 from textclf.data.dataset import load_dataset
+from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.errors import ModelError, VerificationError
 from textclf.exporting.answers import RowsResult, answer_problems, classify_table
 from textclf.exporting.apps import installed_consumers, run_consumer
@@ -35,6 +37,8 @@ MAX_ROUNDING_DIFFERENCE = 0.05
 MAX_TEXTS_ROUNDED_FURTHER = 0.01
 
 MODEL = "model.tflite"
+
+_Table: TypeAlias = Path | FrameTable
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class VerificationReport:
 
 def verify_model(
     model: str | Path,
-    data: str | Path | None = None,
+    data: str | Path | Rows | None = None,
     *,
     run: str | Path | None = None,
     consumers: Sequence[str] | None = None,
@@ -103,7 +107,6 @@ def verify_model(
     wrong is in the report.
     """
     path = model_path_of(model)
-    table = Path(data) if data is not None else None
     report = VerificationReport(str(path))
     content = load_model(path)[1]
     trained = load_trained_run(Path(run)) if run is not None else None
@@ -119,6 +122,7 @@ def verify_model(
     if report.problems:
         return report
     texts: list[tuple[str, ...]] = []
+    table = _table(data, classifier, trained)
     if trained is not None:
         compare_with_run(report, classifier, trained, table)
     elif table is not None:
@@ -129,7 +133,17 @@ def verify_model(
     return report
 
 
-def compare_with_run(report: VerificationReport, classifier: Classifier, run: TrainedRun, data: Path | None) -> None:
+def _table(data: str | Path | Rows | None, classifier: Classifier, trained: TrainedRun | None) -> _Table | None:
+    """Returns the path of a table, or a table in memory, read with the columns of the training."""
+    if data is None or isinstance(data, str | os.PathLike):
+        return None if data is None else Path(data)
+    if trained is not None:
+        settings = trained.recipe.dataset
+        return frame_table(data, "data", settings.text, settings.label)
+    return frame_table(data, "data", classifier.text_columns, classifier.label_column)
+
+
+def compare_with_run(report: VerificationReport, classifier: Classifier, run: TrainedRun, data: _Table | None) -> None:
     if classifier.labels != run.labels:
         report.problems.append(f"the labels are {classifier.labels}, but {run.folder} was trained on {run.labels}")
         return
@@ -149,14 +163,17 @@ def compare_with_run(report: VerificationReport, classifier: Classifier, run: Tr
         report.problems.append(str(error))
 
 
-def _rows(run: TrainedRun, data: Path | None) -> tuple[list[tuple[str, ...]], np.ndarray]:
+def _rows(run: TrainedRun, data: _Table | None) -> tuple[list[tuple[str, ...]], np.ndarray]:
     """Texts and true label indices."""
     settings = run.recipe.dataset
     if data is None:
         splits = run.dataset().held_out
     else:
-        changed = {"train": data.absolute(), "validation": 0.1, "test": None, "labels": tuple(run.labels)}
-        dataset = load_dataset(settings.model_copy(update=changed), run.recipe.training.seed)
+        changed: dict[str, Any] = {"validation": 0.1, "test": None, "labels": tuple(run.labels)}
+        frames = {"train": data} if isinstance(data, FrameTable) else {}
+        if isinstance(data, Path):
+            changed["train"] = data.absolute()
+        dataset = load_dataset(settings.model_copy(update=changed), run.recipe.training.seed, frames=frames)
         splits = [dataset.train, dataset.validation]
     return [text for split in splits for text in split.texts], np.concatenate([split.labels for split in splits])
 

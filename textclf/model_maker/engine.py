@@ -34,7 +34,8 @@ from textclf.terminal.progress import Bar, Progress
 from textclf.tflite.graph.mobilebert import Quantization
 from textclf.tflite.metadata import write_metadata
 from textclf.tflite.model_file import TfliteModel
-from textclf.training.loop import SeedResult, epoch_entry, epoch_line, quality, seeds_of
+from textclf.training.classification import epoch_entry, epoch_line, quality
+from textclf.training.loop import SeedResult, seeds_of
 from textclf.training.run_folder import RunFolder, RunLog
 from textclf.training.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
 
@@ -346,7 +347,7 @@ class _Watch:
         entry = epoch_entry(epoch, event["training_loss"], metrics)
         self.history.append(entry)
         self.log.write("epoch", epoch * self.steps_an_epoch, **entry)
-        self.progress.say(epoch_line(epoch, self.settings.epochs, metrics))
+        self.progress.say(epoch_line(entry, self.settings.epochs))
         predicted = [self.dataset.labels[index] for index in np.unique(probabilities.argmax(axis=1))]
         for trouble in after_epoch(self.history, predicted, len(np.unique(validation.labels)), self.guessing):
             self._react(trouble, f"epoch {epoch}")

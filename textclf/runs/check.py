@@ -13,13 +13,14 @@ import numpy as np
 from textclf.data.examples import Dataset
 from textclf.data.findings.finding import Finding, visible
 from textclf.data.findings.of_tokens import token_findings
-from textclf.data.tables.frames import FrameTable, Rows, frame_table
+from textclf.data.tables.frames import Rows
 from textclf.encoders.kinds import kind_of
 from textclf.encoders.prepare import load_recipe_data, prepare
 from textclf.errors import ArgumentError
 from textclf.model_maker.data_checks import check_data
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
+from textclf.runs.frames import tables_of
 from textclf.training.class_weights import label_weights
 
 _SHOWN_LABELS = 20
@@ -75,7 +76,7 @@ def check(
     else:
         shown, recipe = str(recipe), load_recipe(recipe, overrides)
     kind = kind_of(recipe)
-    recipe, dataset = load_recipe_data(recipe, frames=_frames(recipe, data or {}), kind=kind)
+    recipe, dataset = load_recipe_data(recipe, frames=tables_of(recipe, data), kind=kind)
     tokenizer = prepare(recipe, dataset, kind=kind).tokenizer
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
     label_weights(recipe.training.class_weights, dataset.labels, counts)
@@ -85,13 +86,6 @@ def check(
         told = check_data(recipe, dataset, tokenizer.vocabulary)
         findings += [Finding("model_maker", message, len(dataset.train.rows), severity="note") for message in told]
     return CheckReport(recipe.name, shown, list(dataset.labels), _rows(dataset), findings)
-
-
-def _frames(recipe: Recipe, data: Mapping[str, Rows]) -> dict[str, FrameTable]:
-    if unknown := sorted(data.keys() - {"train", "validation", "test"}):
-        raise ArgumentError(f"data has the key `{unknown[0]}`; the keys are train, validation and test")
-    settings = recipe.dataset
-    return {name: frame_table(rows, f"data[{name}]", settings.text, settings.label) for name, rows in data.items()}
 
 
 def _rows(dataset: Dataset) -> dict[str, dict[str, int]]:

@@ -17,7 +17,8 @@ from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import Quantization
 from textclf.tflite.graph.weights import inference_weights
-from textclf.training.loop import Fitted, SeedResult, fit, predict_logits
+from textclf.training.classification import predict_logits
+from textclf.training.loop import Fitted, SeedResult, fit
 from textclf.training.run_folder import RunFolder, save_state
 
 # From the smallest form of a model to the most exact one.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from textclf.classify.metrics import result_warnings, softmax
 from textclf.data.examples import Dataset
+from textclf.data.tables.frames import FrameTable, Rows
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.kinds import kind_of
 from textclf.encoders.prepare import PreparedData, load_recipe_data, prepare, prepare_data
@@ -23,6 +25,7 @@ from textclf.recipe.writing import dump_recipe
 from textclf.runs.classification import ClassificationMetrics
 from textclf.runs.engines import Training, train_with_engine
 from textclf.runs.exporting import WITHHELD, export_passing_form
+from textclf.runs.frames import check_can_be_kept, files_of, keep_tables, tables_of
 from textclf.runs.measuring import calibrate, choose_threshold, held_out_logits, measure, say_results
 from textclf.runs.mistakes import Mistake, worst_mistakes
 from textclf.runs.pages import write_pages
@@ -50,16 +53,23 @@ def train(
     recipe: Recipe | str | Path,
     run_dir: str | Path | None = None,
     *,
+    data: Mapping[str, Rows] | None = None,
     force: bool = False,
     resume: bool = False,
     quiet: bool = False,
 ) -> Run:
     """Trains the model that a recipe describes, exports it, verifies it and measures it.
 
-    `recipe` is a Recipe or the path of one. `run_dir` is the folder to write, by default `runs/<name>`. An existing folder
-    is replaced only with `force`, and only if textclf wrote everything in it. `resume` continues an interrupted run from
-    its last saved step; the result is the same as without the interruption. A resumed run replaces an existing folder if
-    it was started with `force`. Progress is printed to standard error unless `quiet`.
+    `recipe` is a Recipe or the path of one. `data` replaces the recipe's files with tables in memory, pandas DataFrames or
+    lists of dicts: `{"train": frame}`, and `validation` and `test` likewise. Messages call the tables data[train] and so
+    on, and number their rows by position, from 0. The run keeps the columns of the text and the label in
+    `data/<split>.csv`, in which row 1 is the header. Its `recipe.yaml` names these files, so that the run can be repeated
+    from its folder. To resume such a run, pass the same data.
+
+    `run_dir` is the folder to write, by default `runs/<name>`. An existing folder is replaced only with `force`, and only
+    if textclf wrote everything in it. `resume` continues an interrupted run from its last saved step; the result is the
+    same as without the interruption. A resumed run replaces an existing folder if it was started with `force`. Progress is
+    printed to standard error unless `quiet`.
 
     If the exported file differs too much from the trained model in the form that the recipe asks for
     (export.quantization), the next larger form that passes is written: int4 → dynamic → float16 → none. Then
@@ -71,6 +81,8 @@ def train(
     """
     started = time.monotonic()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    tables = tables_of(recipe, data)
+    check_can_be_kept(recipe, tables)
     progress = Progress(quiet=quiet)
     if recipe.training.engine == "model-maker":
         # Reported before anything is read, downloaded or written.
@@ -78,22 +90,25 @@ def train(
     else:
         use_tensorflow("train")
     target = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
-    with open_run_folder(target, force=force, resume=resume, inputs=_inputs(recipe), say=progress.say) as folder:
+    with open_run_folder(
+        target, force=force, resume=resume, inputs=_inputs(recipe, tables), say=progress.say
+    ) as folder:
         if folder.finished is not None:
             return _finished_run(target, ClassificationMetrics.from_dict(folder.finished, target / METRICS))
         with progress.during("Reading the data"):
-            recipe, dataset = load_recipe_data(recipe)
+            recipe, dataset = load_recipe_data(recipe, frames=tables)
         checkpoint = kind_of(recipe).load(recipe.encoder, dataset)
         _check_space(folder, checkpoint)
         tokenizer = prepare(recipe, dataset, checkpoint).tokenizer
         with progress.during("Splitting the texts into tokens"):
-            data = prepare_data(recipe, dataset, tokenizer)
-        for finding in data.dataset.findings:
+            prepared = prepare_data(recipe, dataset, tokenizer)
+        for finding in prepared.dataset.findings:
             progress.say(str(finding))
+        recipe, prepared = keep_tables(recipe, prepared, tables, folder)
         with memory_errors(recipe, folder, "the model was trained"):
-            training = train_with_engine(recipe, data, checkpoint, folder, progress, started)
+            training = train_with_engine(recipe, prepared, checkpoint, folder, progress, started)
         with memory_errors(recipe, folder, "the trained model was exported and measured"):
-            metrics, mistakes = _export_and_measure(recipe, data, checkpoint, training, folder, progress)
+            metrics, mistakes = _export_and_measure(recipe, prepared, checkpoint, training, folder, progress)
         metrics = metrics.with_changes(seconds=round(time.monotonic() - started, 1))
         metrics = write_pages(folder.path, metrics, mistakes)
         training.leave()
@@ -112,11 +127,10 @@ def _finished_run(target: Path, metrics: ClassificationMetrics) -> Run:
     return Run(target, target / "model.tflite", metrics.as_dict())
 
 
-def _inputs(recipe: Recipe) -> list[Path]:
-    """The files and folders that a run of this recipe reads."""
-    settings = recipe.dataset
-    named = [settings.train, settings.validation, settings.test, recipe.encoder.source]
-    return [Path(path) for path in named if isinstance(path, Path) or (isinstance(path, str) and os.path.isabs(path))]
+def _inputs(recipe: Recipe, tables: Mapping[str, FrameTable]) -> list[Path]:
+    """The files and folders that a run of this recipe reads, where `tables` take the place of some files."""
+    source = recipe.encoder.source
+    return [*files_of(recipe, tables).values(), *([Path(source)] if os.path.isabs(source) else [])]
 
 
 def _check_space(folder: RunFolder, checkpoint: AnyEncoder) -> None:

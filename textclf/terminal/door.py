@@ -38,7 +38,7 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if character.isprintable() or _joins(text, place) else _escape(character)
+        character if character.isprintable() or _joins(text, place) else escaped(character)
         for place, character in enumerate(text)
     )
 
@@ -66,7 +66,8 @@ def _joins(text: str, place: int) -> bool:
     )
 
 
-def _escape(character: str) -> str:
+def escaped(character: str) -> str:
+    """Returns the visible escape of one character, for example `\\x1b` or `\\u200b`."""
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 

@@ -1,4 +1,4 @@
-"""In which precision dense layers are multiplied in training: the recipe's word in, a matrix product out."""
+"""Chooses devices and precision: a distribution strategy, and the matrix product of dense layers in training."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _BFLOAT16_CAPABILITY = (8, 0)
 
 
 def chosen_precision(wanted: Literal["auto", "float32", "bfloat16"]) -> Literal["float32", "bfloat16"]:
-    """What `auto` means on this machine: bfloat16 where hardware multiplies it."""
+    """Returns the precision for `training.precision`; `auto` is bfloat16 if the hardware multiplies it."""
     if wanted != "auto":
         return wanted
     return "bfloat16" if _multiplies_bfloat16() else "float32"
 
 
 def matrix_product(precision: Literal["float32", "bfloat16"]) -> Product:
-    """Evaluation and export always use float32; this is for training steps."""
+    """Returns the product for training steps. Evaluation and export always use float32."""
     product: Product = bfloat16_product if precision == "bfloat16" else tf.matmul
     return product
 
@@ -44,13 +44,20 @@ def _multiplies_bfloat16() -> bool:
 
 
 def distribution_strategy() -> tf.distribute.Strategy:
-    """TensorFlow's default for one GPU or none; a copy of the model on each where there are several."""
+    """TensorFlow's default for one GPU or none; with several, each has a copy of the model."""
     gpus = tf.config.list_logical_devices("GPU")
     return mirrored([gpu.name for gpu in gpus]) if len(gpus) > 1 else tf.distribute.get_strategy()
 
 
+def device_name(strategy: tf.distribute.Strategy) -> str:
+    """CPU, GPU, or `2 GPUs`: what messages and the log call the hardware."""
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    replicas = strategy.num_replicas_in_sync
+    return kind if replicas == 1 else f"{replicas} {kind}s"
+
+
 def mirrored(devices: list[str]) -> tf.distribute.Strategy:
-    """One replica on each device. Copies meet in a fixed order, so that two runs give the same weights."""
+    """One replica on each device. Gradients are summed in a fixed order, so that two runs have the same weights."""
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
 
 
@@ -58,14 +65,14 @@ _used_in: int | None = None
 
 
 def use_tensorflow(what: str) -> None:
-    """To be called before TensorFlow computes anything; `what` is a verb such as train.
+    """Must be called before TensorFlow computes anything; `what` is a verb for messages, such as train.
 
     Raises RunError in a process that was forked after TensorFlow had been used in its parent.
     """
     global _used_in
     if _used_in is not None and _used_in != os.getpid():
         raise RunError(
-            f"this process was forked from one that had used TensorFlow, in which it cannot {what}: it would wait for ever; "
+            f"this process was forked from one that had used TensorFlow, so it cannot {what}: it would wait forever; "
             'start it as a new process, with subprocess or multiprocessing.get_context("spawn")'
         )
     _used_in = os.getpid()

@@ -12,9 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
+from textclf.encoders.prepare import PreparedData
 from textclf.errors import TrainingError
 from textclf.recipe.settings import Recipe
+from textclf.training.classification import EVALUATION_BATCH
+from textclf.training.model import TaskModel
+from textclf.training.rows import TrainingRows
 from textclf.training.run_folder import RunFolder
 
 # What Python, TensorFlow and its thread pools take before anything is trained.
@@ -74,15 +79,32 @@ def prepare_linear_algebra() -> None:
     np.linalg.eigvalsh(square @ square)
 
 
-def shortage(needed: float, recipe: Recipe) -> str | None:
-    """The warning where this process can have less memory than it will need; None where it can, or nobody knows."""
-    available = available_bytes()
+def shortage(needed: float, recipe: Recipe, available: float | None) -> str | None:
+    """Returns a warning if the bytes needed are more than those available, or None; also if these are unknown."""
     if available is None or needed <= available:
         return None
     return (
         f"this training needs about {needed / 1e9:.1f} GB of memory, but this process can have only "
         f"{available / 1e9:.1f} GB, so the system may end it without a word: {remedy(recipe)}"
     )
+
+
+def expected_shortage(
+    recipe: Recipe, data: PreparedData, model: TaskModel, rows: TrainingRows, seed: int
+) -> str | None:
+    """Returns a warning if this training will probably need more memory than there is, or None.
+
+    A step needs as much as the longest texts of an epoch.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return None  # Training uses the GPU's memory, and TensorFlow reports in time that it ends.
+    largest = max(rows.batches(seed, 0), key=lambda batch: len(batch.rows) * batch.length)
+    tokens = max(part.tokens.ids.size for part in rows.parts(largest))
+    weights = sum(array.size for array in model.encoder.checkpoint.weights.values())
+    measured = min(EVALUATION_BATCH, max(len(encoded.lengths) for encoded in data.encoded.values()))
+    length = max(int(encoded.lengths.max(initial=0)) for encoded in data.encoded.values())
+    activations = model.encoder.activation_bytes(tokens, measured * length, length)
+    return None if activations is None else shortage(training_bytes(weights, activations), recipe, available_bytes())
 
 
 def available_bytes() -> float | None:

@@ -1,140 +1,104 @@
-"""An encoder with a pooled classification head, as variables that can be trained.
-
-Pooled output → standardised features → dropout → dense → softmax. The real encoder's first-token state reaches 1e7, with
-which a fresh head starts at an absurd loss; features of mean 0 and deviation 1 start every encoder at ln(labels). The
-standardisation is linear and is folded into the head of the exported model.
-"""
+"""A model in training, whatever its task: an encoder and a head, as variables that an optimiser changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import Dropout, Product
 from textclf.encoders.trainable import trainable
-from textclf.training.head import fit_head
+from textclf.recipe.settings import TrainingSettings
 
-TokenArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""`input_ids`, `input_mask`, `segment_ids`: int32 [rows, length]."""
-
-# Standard deviation of a fresh dense layer's weights (bert_config.json, initializer_range).
-_INITIALIZER_RANGE = 0.02
+TOKENS_SIGNATURE = Tokens(*[tf.TensorSpec([None, None], tf.int32)] * 3)
+"""Any number of rows of any length, for `tf.function`."""
 
 
-class PooledClassifier:
-    """The trainable classifier; `variables` are what the optimiser changes, `width` and `layers` the encoder's."""
+class Part(NamedTuple):
+    """Some rows of a step: their tokens, what the task learns for each (label indices int32 [rows] in classification),
+    and weights float32 [rows]."""
 
-    def __init__(self, checkpoint: AnyEncoder, label_count: int, seed: int) -> None:
+    tokens: Tokens
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+class TaskModel:
+    """An encoder with a head. A task's class adds the head: `fresh_head`, `row_losses` and `targets_signature`.
+
+    `variables` are what the optimiser changes, those of the head under names of `head/…`; `constants` belong to the head
+    and change only between trainings. `width` and `layers` are those of the encoder.
+    """
+
+    targets_signature: tf.TensorSpec
+    """The targets of a part, for `tf.function`."""
+
+    def __init__(self, checkpoint: AnyEncoder, seed: int) -> None:
         self.encoder = trainable(checkpoint)
-        self._label_count = label_count
         self.width, self.layers = checkpoint.width, checkpoint.layers
         self.variables = {name: tf.Variable(array, name=name) for name, array in self._fresh(seed).items()}
-        self.feature_mean = tf.Variable(tf.zeros(self.width), trainable=False)
-        self.feature_scale = tf.Variable(tf.ones(self.width), trainable=False)
-        signature = [tf.TensorSpec([None, None], tf.int32)] * 3
-        self._features = tf.function(self._pooled, input_signature=signature)
-        self._logits = tf.function(self.logits, input_signature=signature)
+        self.constants: dict[str, tf.Variable] = {}
+
+    def fresh_head(self, seed: int) -> dict[str, np.ndarray]:
+        """Returns the arrays of an untrained head, by names of `head/…`."""
+        raise NotImplementedError
+
+    def row_losses(
+        self,
+        part: Part,
+        settings: TrainingSettings,
+        attention_dropout: Dropout | None,
+        head_dropout: Dropout | None,
+        product: Product,
+    ) -> tf.Tensor:
+        """Returns the loss of each row, float32 [rows], before weights. Runs inside a tf.function."""
+        raise NotImplementedError
 
     def start_again(self, seed: int) -> None:
-        """Back to the encoder's own weights and a fresh head; the standardisation stays."""
+        """Restores the encoder's own weights and a fresh head; `constants` stay."""
         for name, array in self._fresh(seed).items():
             self.variables[name].assign(array)
 
     def _fresh(self, seed: int) -> dict[str, np.ndarray]:
-        random = np.random.default_rng([seed, 1])
-        # Truncated at two deviations, as the original's initialiser.
-        kernel = random.standard_normal((self.width, self._label_count))
-        while (outside := np.abs(kernel) > 2).any():
-            kernel[outside] = random.standard_normal(outside.sum())
-        arrays = self.encoder.fresh(seed)
-        arrays["head/kernel"] = kernel * _INITIALIZER_RANGE
-        arrays["head/bias"] = np.zeros(self._label_count)
+        arrays = {**self.encoder.fresh(seed), **self.fresh_head(seed)}
         return {name: array.astype(np.float32) for name, array in arrays.items()}
 
-    def logits(
+    def pooled(
         self,
-        input_ids: tf.Tensor,
-        input_mask: tf.Tensor,
-        segment_ids: tf.Tensor,
-        attention_dropout: Dropout | None = None,
-        head_dropout: Dropout | None = None,
+        tokens: Tokens,
+        dropout: Dropout | None = None,
         product: Product = tf.matmul,
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
-        """int32 [rows, length] three times → float32 [rows, labels]; `frozen_layers` as in `encode_pooled`."""
-        pooled = self._pooled(input_ids, input_mask, segment_ids, attention_dropout, product, frozen_layers)
-        features = (pooled - self.feature_mean) * self.feature_scale
-        if head_dropout is not None:
-            features = head_dropout(features, tf.constant(self.layers))
-        return tf.matmul(features, self.variables["head/kernel"]) + self.variables["head/bias"]
-
-    def pooled_outputs(self, arrays: TokenArrays) -> np.ndarray:
-        """What the encoder makes of these rows, float32 [rows, width]."""
-        features: np.ndarray = self._features(*arrays).numpy()
-        return features
-
-    def standardize(self, pooled_outputs: np.ndarray) -> None:
-        """Sets the feature standardisation from the pooled outputs of some rows.
-
-        A feature that does not vary is left unscaled rather than blown up.
-        """
-        pooled = pooled_outputs.astype(np.float64)
-        deviation = pooled.std(axis=0)
-        varies = deviation > 1e-6 * np.abs(pooled).max(initial=1e-6)
-        self.feature_mean.assign(pooled.mean(axis=0))
-        self.feature_scale.assign(np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 1.0))
-
-    def fit_head(self, pooled_outputs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
-        """Replaces the head by the one that suits the encoder as it is; label indices and weights are by row."""
-        features = (pooled_outputs - self.feature_mean.numpy()) * self.feature_scale.numpy()
-        kernel, bias = fit_head(features, labels, weights, self._label_count)
-        self.variables["head/kernel"].assign(kernel)
-        self.variables["head/bias"].assign(bias)
-
-    def predict_logits(self, arrays: TokenArrays) -> np.ndarray:
-        """Logits float32 [rows, labels] without dropout."""
-        logits: np.ndarray = self._logits(*arrays).numpy()
-        return logits
+        """Tokens [rows, length] → the encoder's vectors float32 [rows, width]; the arguments as in `encode_pooled`."""
+        return self.encoder.pooled(self.variables, tokens, dropout, product, frozen_layers)
 
     def not_finite(self) -> str | None:
-        """The name of the first array of `state` that holds NaN or infinity; None where none does."""
-        arrays = {**self.variables, "features/mean": self.feature_mean, "features/scale": self.feature_scale}
-        for name, variable in arrays.items():
+        """Returns the name of the first array of `state` with NaN or infinity, or None."""
+        for name, variable in {**self.variables, **self.constants}.items():
             if not bool(tf.reduce_all(tf.math.is_finite(variable))):
                 return name
         return None
 
     def state(self) -> dict[str, np.ndarray]:
-        """Every array by name: the variables, and the standardisation as `features/mean` and `features/scale`."""
-        return {**{name: variable.numpy() for name, variable in self.variables.items()}, **self.head()}
+        """Returns every array by name: the variables and the constants."""
+        return {name: variable.numpy() for name, variable in {**self.variables, **self.constants}.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """The inverse of `state`."""
-        for name, variable in self.variables.items():
+        for name, variable in {**self.variables, **self.constants}.items():
             variable.assign(state[name])
-        self.feature_mean.assign(state["features/mean"])
-        self.feature_scale.assign(state["features/scale"])
 
     def head(self) -> dict[str, np.ndarray]:
-        """What `state` holds beside the encoder: head/kernel, head/bias, features/mean and features/scale."""
-        arrays = {name: self.variables[name].numpy() for name in ("head/kernel", "head/bias")}
-        return {**arrays, "features/mean": self.feature_mean.numpy(), "features/scale": self.feature_scale.numpy()}
+        """Returns the arrays of `state` that do not belong to the encoder."""
+        own = {name: variable for name, variable in self.variables.items() if name.startswith("head/")}
+        return {name: variable.numpy() for name, variable in {**own, **self.constants}.items()}
 
     def encoder_weights(self) -> dict[str, np.ndarray]:
-        """The encoder's arrays by checkpoint name."""
+        """Returns the encoder's arrays by checkpoint name."""
         arrays = {name: variable.numpy() for name, variable in self.variables.items() if not name.startswith("head/")}
         return self.encoder.weights(arrays)
-
-    def _pooled(
-        self,
-        input_ids: tf.Tensor,
-        input_mask: tf.Tensor,
-        segment_ids: tf.Tensor,
-        dropout: Dropout | None = None,
-        product: Product = tf.matmul,
-        frozen_layers: int | None = None,
-    ) -> tf.Tensor:
-        return self.encoder.pooled(self.variables, input_ids, input_mask, segment_ids, dropout, product, frozen_layers)

@@ -32,6 +32,9 @@ _LOG = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
 
+DATA = "data"
+"""In a run that was trained on tables in memory, this folder holds their rows, one CSV file for each split."""
+
 METRICS_FORMAT, METRICS_VERSION = "textclf-metrics", 1
 
 # What the metrics of runs without a version, the first ones, hold all the same.
@@ -56,6 +59,8 @@ RUN_ENTRIES = (
     r"MODEL_CARD\.md",
     r"model-maker\.log",
     r"unfinished\.json",
+    r"data/",
+    r"data/(?:train|validation|test)\.csv",
     r"checkpoints/",
     r"checkpoints/last\.safetensors",
     r"checkpoints/best-\d+\.safetensors",

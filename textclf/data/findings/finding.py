@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from textclf.terminal.door import escaped
+
 Severity = Literal["warning", "note"]
 """A `warning` is probably a mistake or makes results unreliable. A `note` is only good to know."""
 
@@ -55,11 +57,11 @@ def named(values: Sequence[str]) -> str:
 
 
 def visible(value: str) -> str:
-    """Returns a value in backticks, shortened; characters that a screen does not show are written as their code points."""
+    """Returns a value in backticks, shortened; invisible characters are written as escapes such as `\\u200b`."""
     short = value if len(value) <= _LONGEST_SHOWN else value[: _LONGEST_SHOWN - 1] + "…"
     if short.isascii() and short.isprintable():
         return f"`{short}`"
-    return f"`{''.join(f'<U+{ord(one):04X}>' if _is_hidden(one, place) else one for place, one in enumerate(short))}`"
+    return f"`{''.join(escaped(one) if _is_hidden(one, place) else one for place, one in enumerate(short))}`"
 
 
 def _is_hidden(character: str, place: int) -> bool:

@@ -122,7 +122,7 @@ def _texts(count: int, of: int) -> str:
 
 def _remedy_for_control(example: str) -> str:
     """Returns what to do. In cp1252 the bytes 80 to 9F are quotation marks, dashes and letters, in latin-1 nothing."""
-    code = re.search(r"U\+00([89][0-9A-F])", example)
+    code = re.search(r"\\x([89][0-9a-f])", example)
     if code is None:
         return "remove them from the data"
     try:

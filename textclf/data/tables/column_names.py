@@ -6,6 +6,8 @@ import difflib
 import unicodedata
 from collections.abc import Sequence
 
+from textclf.terminal.door import escaped
+
 _COLUMNS_SHOWN = 20
 
 _LONGEST_NAME = 40
@@ -27,9 +29,9 @@ def matching_columns(name: str, columns: Sequence[str]) -> list[int]:
 
 
 def visible(name: str) -> str:
-    """Returns a name as messages show it: shortened, with characters that cannot be seen written as `<U+200B>`."""
+    """Returns a name as messages show it: shortened, with invisible characters written as escapes such as `\\u200b`."""
     short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-    return "".join(f"<U+{ord(character):04X}>" if _is_invisible(character) else character for character in short)
+    return "".join(escaped(character) if _is_invisible(character) else character for character in short)
 
 
 def listed(columns: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""Tables in memory: a pandas DataFrame or a list of dicts in, a table as `open_table` reads it out.
+"""Tables in memory: takes a pandas DataFrame or a list of dicts, and returns a table that `open_table` reads.
 
-The rows are written as CSV in memory, so that every check of a file is a check of a frame, too. Rows are numbered by
-their position, from 0.
+The rows are written as CSV in memory, so that a frame passes every check that a file passes. Rows are numbered by
+their position, from 0. pandas is never imported here: a caller who has a frame has imported it.
 """
 
 from __future__ import annotations
@@ -10,17 +10,25 @@ import csv
 import hashlib
 import io
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from textclf.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Rows: TypeAlias = "pd.DataFrame | Sequence[Mapping[str, Any]]"
-"""A table in memory: a DataFrame, or one dict for each row."""
+    Rows: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]]
+else:
+    # `typing.get_type_hints` of public functions works without pandas.
+    Rows = Any | Sequence[Mapping[str, Any]]
+"""A table in memory: a DataFrame, or one dict for each row. An object with `to_pandas`, such as a pyarrow Table, is
+accepted as well."""
 
 
 @dataclass(frozen=True)
@@ -36,54 +44,109 @@ class FrameTable:
 
 
 def is_rows(data: object) -> bool:
-    """Whether this is a table in memory; a path, or several, is none."""
-    pandas = sys.modules.get("pandas")
-    if pandas is not None and isinstance(data, pandas.DataFrame):
-        return True
+    """Returns whether this is a table in memory. A path, or several paths, is not."""
+    return _is_frame(data) or hasattr(data, "to_pandas") or is_list_of_rows(data)
+
+
+def is_list_of_rows(data: object) -> bool:
+    """Returns whether this is a list or tuple that contains only mappings."""
     return isinstance(data, list | tuple) and all(isinstance(row, Mapping) for row in data)
 
 
-def frame_table(data: Rows, name: str, text_columns: Sequence[str], label_column: str | None) -> FrameTable:
-    """The table of `data`, whose texts are strings or missing; labels are written as `str` writes them.
+def as_frame(data: Any, name: str) -> Any:
+    """Returns the DataFrame of an object with `to_pandas`, and any other object unchanged."""
+    if _is_frame(data) or not hasattr(data, "to_pandas"):
+        return data
+    try:
+        return data.to_pandas()
+    except Exception as error:  # another library's, of any kind
+        kind, reason = type(data).__name__, " ".join(str(error).split())
+        raise DataError(
+            f"{name}: this {kind} cannot be converted with to_pandas() ({type(error).__name__}: {reason}); pass a pandas "
+            "DataFrame or a list of dicts"
+        ) from error
 
-    The other columns are left empty, because nobody reads them. Raises DataError for what is no table, and for a text
-    that is not a string.
+
+def _is_frame(data: object) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+def frame_table(data: Rows, name: str, text_columns: Sequence[str], label_column: str | None) -> FrameTable:
+    """Returns the table of `data`. Texts are strings or missing (None, NaN, pd.NA); labels are strings, or values such as
+    numbers that are written as `str` writes them.
+
+    The other columns are left empty, because they are not used. Raises DataError for an object that is not a table, for
+    a table without rows, for a column that is needed and occurs twice, and, with the row's position, for a text or label
+    of another type.
     """
+    data = as_frame(data, name)
     if not is_rows(data):
-        raise DataError(f"{name}: is a {type(data).__name__}; give a pandas DataFrame or a list of dicts")
-    columns = (
-        list(dict.fromkeys(key for row in data for key in row)) if isinstance(data, Sequence) else list(data.columns)
-    )
-    read: list[list[str]] = []
+        raise DataError(f"{name}: is a {type(data).__name__}; pass a pandas DataFrame or a list of dicts")
+    if not len(data):
+        raise DataError(f"{name}: has no rows; pass a table with at least one row")
+    if isinstance(data, Sequence):
+        keys = list(dict.fromkeys(key for row in data for key in row))
+        values = {place: [row.get(key) for row in data] for place, key in enumerate(keys)}
+    else:
+        keys = list(data.columns)
+        values = {place: data.iloc[:, place].tolist() for place in range(len(keys))}
+    columns = [str(key) for key in keys]
+    _check_columns(columns, [*text_columns, *([label_column] if label_column is not None else [])], name)
+    cells: list[list[str]] = []
     for place, column in enumerate(columns):
-        values = [row.get(column) for row in data] if isinstance(data, Sequence) else data.iloc[:, place].tolist()
-        if column in text_columns:
-            read.append([_text(value, position, column, name) for position, value in enumerate(values)])
-        elif column == label_column:
-            read.append(["" if _is_missing(value) else str(value) for value in values])
-        else:
-            read.append([""] * len(values))
+        read = _text if column in text_columns else _label if column == label_column else None
+        numbered = enumerate(values[place])
+        cells.append(
+            [""] * len(data)
+            if read is None
+            else [
+                "" if is_missing(value) else read(value, f"{name}: row {position} of column `{column}`")
+                for position, value in numbered
+            ]
+        )
     written = io.StringIO(newline="")
     writer = csv.writer(written, quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
-    writer.writerows(zip(*read, strict=True))
-    try:
-        return FrameTable(name, written.getvalue().encode())
-    except UnicodeEncodeError as error:
-        half = ord(error.object[error.start])
-        raise DataError(f"{name}: a text or label holds half of a character (U+{half:04X}); decode it again") from None
+    writer.writerows(zip(*cells, strict=True))
+    return FrameTable(name, written.getvalue().encode())
 
 
-def _text(value: object, position: int, column: str, name: str) -> str:
-    if isinstance(value, str):
-        return value
-    if _is_missing(value):
-        return ""
-    raise DataError(
-        f"{name}: row {position} of column `{column}` is {value!r:.60} ({type(value).__name__}), expected text; convert the "
-        "column with astype(str) if its values are meant as texts"
-    )
+def _check_columns(columns: Sequence[str], needed: Sequence[str], name: str) -> None:
+    counts = Counter(columns)
+    for column in needed:
+        if counts[column] > 1:
+            raise DataError(f"{name}: has {counts[column]} columns `{column}`; rename or drop all but one of them")
 
 
-def _is_missing(value: object) -> bool:
-    return value is None or value != value or type(value).__name__ in ("NAType", "NaTType")
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(
+            f"{place} is {value!r:.60} ({type(value).__name__}), expected text; convert the column with astype(str) if its "
+            "values are meant as texts"
+        )
+    return _whole(value, place)
+
+
+def _label(value: object, place: str) -> str:
+    if isinstance(value, bytes | bytearray | Mapping) or (not isinstance(value, str) and hasattr(value, "__len__")):
+        raise DataError(f"{place} is {value!r:.60} ({type(value).__name__}), expected one label: a string or a number")
+    return _whole(str(value), place)
+
+
+def _whole(text: str, place: str) -> str:
+    """Returns the text. Raises DataError for one that UTF-8 cannot encode."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = ord(text[error.start])
+            raise DataError(f"{place} holds half of a character (U+{half:04X}); decode the text again") from None
+    return text
+
+
+def is_missing(value: object) -> bool:
+    """Returns whether a cell has no value: None, NaN, pd.NA or pd.NaT."""
+    if isinstance(value, float | np.floating | Decimal):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")

@@ -1,15 +1,12 @@
-"""The token ids of many rows (`Encoded`), the arrays that a model reads, and the interface of every tokenizer."""
+"""The token ids of many rows (`Encoded`), the arrays that a model reads (`Tokens`), and the interface of every tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
 
 Overflow = Literal["head", "tail", "head_tail"]
 """The tokens that are kept of a text that is too long: the first, the last, or a quarter of the first and then the
@@ -39,10 +36,23 @@ class Encoded:
         return np.diff(self.offsets)
 
 
-def pad(
-    encoded: Encoded, indices: Sequence[int] | np.ndarray, length: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the rows at `indices` as `(input_ids, input_mask, segment_ids)`, each int32 [len(indices), length].
+class Tokens(NamedTuple):
+    """The inputs of a model, each int32 [rows, length]: token ids, the mask (1 for a token, 0 for padding) and segments.
+
+    Inside TensorFlow functions, the three are `tf.Tensor`s of the same shapes.
+    """
+
+    ids: np.ndarray
+    mask: np.ndarray
+    segments: np.ndarray
+
+    def row(self, number: int) -> Tokens:
+        """Returns one row, each array [1, length]."""
+        return Tokens(*(array[number : number + 1] for array in self))
+
+
+def pad(encoded: Encoded, indices: Sequence[int] | np.ndarray, length: int) -> Tokens:
+    """Returns the rows at `indices`, padded to `length`.
 
     Raises ValueError when a row is longer than `length`.
     """
@@ -53,10 +63,10 @@ def pad(
         raise ValueError(f"a row of {lengths.max()} ids does not fit into {length}")
     positions = np.arange(length)
     filled = positions < lengths[:, None]
-    input_ids = np.full((len(rows), length), encoded.pad_id, dtype=np.int32)
-    input_ids[filled] = encoded.flat_ids[(starts[:, None] + positions)[filled]]
-    segment_ids = filled & (positions >= encoded.first_lengths[rows][:, None])
-    return input_ids, filled.astype(np.int32), segment_ids.astype(np.int32)
+    ids = np.full((len(rows), length), encoded.pad_id, dtype=np.int32)
+    ids[filled] = encoded.flat_ids[(starts[:, None] + positions)[filled]]
+    segments = filled & (positions >= encoded.first_lengths[rows][:, None])
+    return Tokens(ids, filled.astype(np.int32), segments.astype(np.int32))
 
 
 class TextTokenizer(Protocol):
