@@ -76,7 +76,7 @@ def test_vectors_come_back_from_disk_and_damage_is_found(tmp_path):
     again = read_word_vectors(tmp_path)
     assert again.fingerprint() == trained.fingerprint() != found.fingerprint()
     (tmp_path / "vocab.txt").write_text("a\n")
-    with pytest.raises(EncoderError, match="do not belong together"):
+    with pytest.raises(EncoderError, match="do not fit together"):
         read_word_vectors(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(EncoderError, match="train again"):

@@ -61,12 +61,12 @@ def test_a_training_that_learns_nothing_is_said_and_stopped_early(train, tmp_pat
     assert len(run.metrics["history"]) == 3
     assert run.metrics["best_epoch"] == 1
     assert "no better validation result for 2 epochs" in run.metrics["stopped"]
-    assert any("hardly below" in warning for warning in run.metrics["warnings"])
+    assert any("not clearly below" in warning for warning in run.metrics["warnings"])
     assert run.metrics["warnings"][0] in (run.dir / "report.html").read_text()
     kept = load_checkpoint(str(run.dir / "checkpoints" / "best"))
     source = load_checkpoint(str(tmp_path / "encoder"))
     assert all(np.array_equal(kept.weights[name], array) for name, array in source.weights.items())
-    with pytest.raises(TextclfError, match=r"hardly below.*training.watchers.stuck is fail"):
+    with pytest.raises(TextclfError, match=r"not clearly below.*training.watchers.stuck is fail"):
         train("training.watchers.stuck=fail", "training.learning_rate=1e-12", "training.head=fresh", folder="other")
 
 

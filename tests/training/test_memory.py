@@ -35,7 +35,7 @@ def recipe(tmp_path: Path) -> textclf.Recipe:
 def test_the_end_of_memory_names_the_settings_and_their_values(recipe, tmp_path, error):
     folder = RunFolder(tmp_path / "run")
     with (
-        pytest.raises(TrainingError, match=r"memory ended while it was tried\. Free memory") as raised,
+        pytest.raises(TrainingError, match=r"out of memory while it was tried\. Free some memory") as raised,
         memory_errors(recipe, folder, "it was tried"),
     ):
         raise error
