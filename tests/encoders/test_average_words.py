@@ -17,6 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import textclf
 from tests.command import run
+from tests.fitting import fit_into, interrupted_at
 from tests.model_files import stored_types
 from tests.tiny import ids_of, write_recipe
 from textclf.classify.metrics import softmax
@@ -34,7 +35,6 @@ from textclf.tflite.graph.average_words import AverageWordsWeights, build_averag
 from textclf.tflite.graph.builder import GraphBuilder
 from textclf.tflite.inspection import inspect_model
 from textclf.tflite.metadata import read_metadata, write_metadata
-from textclf.training.step import TrainingStep
 
 
 def recipe_path(folder: Path, **settings: object) -> Path:
@@ -76,7 +76,7 @@ def test_vectors_come_back_from_disk_and_damage_is_found(tmp_path):
     again = read_word_vectors(tmp_path)
     assert again.fingerprint() == trained.fingerprint() != found.fingerprint()
     (tmp_path / "vocab.txt").write_text("a\n")
-    with pytest.raises(EncoderError, match="do not belong together"):
+    with pytest.raises(EncoderError, match="do not fit together"):
         read_word_vectors(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(EncoderError, match="train again"):
@@ -173,19 +173,12 @@ def test_every_length_gives_the_same_answer(finished):
     )
 
 
-def test_the_same_seed_gives_the_same_file_also_after_an_interruption(tmp_path, monkeypatch):
+def test_the_same_seed_gives_the_same_file_also_after_an_interruption(tmp_path):
     recipe = load_recipe(recipe_path(tmp_path))
     whole = textclf.train(recipe, tmp_path / "whole", quiet=True)
-    steps = TrainingStep.__call__
-
-    def interrupted(self, parts, rate, seed, number):
-        if number == 11:
-            os.kill(os.getpid(), signal.SIGINT)
-        return steps(self, parts, rate, seed, number)
-
-    monkeypatch.setattr(TrainingStep, "__call__", interrupted)
+    at_step_12 = interrupted_at(11, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        textclf.train(recipe, tmp_path / "run", quiet=True)
+        fit_into(tmp_path / "run", recipe, step_kind=at_step_12)
     resumed = textclf.train(recipe, tmp_path / "run", resume=True, quiet=True)
     assert resumed.model_path.read_bytes() == whole.model_path.read_bytes()
     assert resumed.metrics["history"] == whole.metrics["history"]

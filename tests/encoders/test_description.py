@@ -97,7 +97,7 @@ def test_the_command_prints_the_facts_of_any_form(tmp_path: Path, capsys: pytest
     assert facts["format"] == "hugging_face"
     assert facts["sha256"] == tiny_checkpoint().fingerprint()
     assert run("encoder", tmp_path, "--check") == 0
-    assert "nothing to compare" in capsys.readouterr().out
+    assert "not applicable" in capsys.readouterr().out
 
 
 def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

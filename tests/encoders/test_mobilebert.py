@@ -92,7 +92,7 @@ def test_stacking_weights_is_undone_by_unstacking():
 def test_ids_outside_the_vocabulary_are_refused():
     encoder = Encoder(tiny_checkpoint())
     ids, mask, segments = token_arrays(1, 8)
-    with pytest.raises(ValueError, match="input_ids must lie in"):
+    with pytest.raises(ValueError, match="input_ids must be in"):
         encoder.encode(ids + 10_000, mask, segments)
     with pytest.raises(ValueError, match="one shape"):
         encoder.encode(ids[:, :4], mask, segments)

@@ -52,9 +52,13 @@ def everywhere(path: Path, overrides: tuple[str, ...]) -> list[Callable[[], obje
         (
             ("dataset.text=[review, id]",),
             {"type_vocab_size": 1},
-            "knows one segment only, but dataset.text names a pair",
+            "has only one segment, but dataset.text is a pair",
         ),
-        (("encoder.max_length=auto",), {"max_position_embeddings": 2}, "takes at most 2 tokens, and a row needs 3"),
+        (
+            ("encoder.max_length=auto",),
+            {"max_position_embeddings": 2},
+            "takes at most 2 tokens, but a row needs at least 3",
+        ),
     ],
 )
 def test_what_does_not_fit_the_encoder_is_refused_everywhere_in_the_same_words(

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +12,11 @@ import pytest
 
 import textclf
 from tests.command import run
-from tests.tiny import tiny_checkpoint, write_recipe, write_reviews, write_tiny_encoder
+from tests.tiny import tiny_checkpoint, write_recipe, write_reviews
 from textclf.classify.classifier import Classifier
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.sources.locate import load_checkpoint
-from textclf.errors import RecipeError, RunError, TextclfError
+from textclf.errors import RecipeError, TextclfError
 from textclf.tflite.metadata import read_metadata
 
 
@@ -67,35 +61,13 @@ def test_a_training_that_learns_nothing_is_said_and_stopped_early(train, tmp_pat
     assert len(run.metrics["history"]) == 3
     assert run.metrics["best_epoch"] == 1
     assert "no better validation result for 2 epochs" in run.metrics["stopped"]
-    assert any("hardly below" in warning for warning in run.metrics["warnings"])
+    assert any("not clearly below" in warning for warning in run.metrics["warnings"])
     assert run.metrics["warnings"][0] in (run.dir / "report.html").read_text()
     kept = load_checkpoint(str(run.dir / "checkpoints" / "best"))
     source = load_checkpoint(str(tmp_path / "encoder"))
     assert all(np.array_equal(kept.weights[name], array) for name, array in source.weights.items())
-    with pytest.raises(TextclfError, match=r"hardly below.*training.watchers.stuck is fail"):
+    with pytest.raises(TextclfError, match=r"not clearly below.*training.watchers.stuck is fail"):
         train("training.watchers.stuck=fail", "training.learning_rate=1e-12", "training.head=fresh", folder="other")
-
-
-def test_a_diverged_training_exports_the_last_good_epoch(train, monkeypatch):
-    from textclf.training.step import TrainingStep
-
-    steps = TrainingStep.__call__
-    monkeypatch.setattr(
-        TrainingStep,
-        "__call__",
-        lambda self, parts, rate, seed, number: (
-            steps(self, parts, rate, seed, number) if number < 6 else (float("nan"), float("nan"))
-        ),
-    )
-    run = train(epochs=3)
-    assert len(run.metrics["history"]) == 1
-    assert "step 7: the loss is nan" in run.metrics["stopped"]
-    assert run.model_path.exists()
-    with pytest.raises(TextclfError, match="not_finite is fail"):
-        train("training.watchers.not_finite=fail", epochs=3, folder="failed")
-    monkeypatch.setattr(TrainingStep, "__call__", lambda *_: (float("nan"), 1.0))
-    with pytest.raises(TextclfError, match=r"lower training.learning_rate.*no model to export"):
-        train(folder="never")
 
 
 def test_class_weights_pull_predictions_towards_the_heavy_label(train, tmp_path):
@@ -146,85 +118,6 @@ def test_overflow_is_the_same_in_training_and_classification(train):
     np.testing.assert_array_equal(of_long, of_tail)
 
 
-# --- Interrupted and resumed -----------------------------------------------------------------------------------------
-
-SCRIPT = """
-import sys, textclf, textclf.training.loop
-textclf.training.loop._SECONDS_BETWEEN_SAVES = 0.0
-recipe, run_dir, resume = sys.argv[1:]
-textclf.train(textclf.load_recipe(recipe), run_dir, resume=resume == "resume", quiet=True)
-"""
-
-
-def test_a_run_killed_at_a_random_step_goes_on_to_the_same_bytes(tmp_path):
-    encoder = write_tiny_encoder(tmp_path / "encoder")
-    recipe = write_recipe(tmp_path, rows=80, epochs=6, encoder=encoder)
-    whole = textclf.train(textclf.load_recipe(recipe), tmp_path / "whole", quiet=True)
-
-    step = int(np.random.default_rng().integers(2, 22))
-    log = tmp_path / ".killed.unfinished" / "log.jsonl"
-    arguments = [sys.executable, "-c", SCRIPT, str(recipe), str(tmp_path / "killed")]
-    with subprocess.Popen([*arguments, "new"], stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            if log.exists() and log.read_text().count('"event": "step"') >= step:
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.01)
-    assert process.returncode == -signal.SIGKILL, f"the run ended before step {step}"
-
-    resumed = textclf.train(textclf.load_recipe(recipe), tmp_path / "killed", resume=True, quiet=True)
-    for name in ("model.tflite", "checkpoints/best/encoder.safetensors", "checkpoints/best/head.safetensors"):
-        assert (resumed.dir / name).read_bytes() == (whole.dir / name).read_bytes(), f"{name}, killed at step {step}"
-    assert resumed.metrics["history"] == whole.metrics["history"]
-    losses = [[entry["loss"] for entry in events(run, "step")] for run in (resumed, whole)]
-    assert losses[0] == losses[1]
-
-
-def test_ctrl_c_saves_the_step_and_changed_data_is_noticed(tmp_path, monkeypatch):
-    from textclf.training.step import TrainingStep
-
-    steps = TrainingStep.__call__
-
-    def interrupted(self, parts, rate, seed, number):
-        if number == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return steps(self, parts, rate, seed, number)
-
-    monkeypatch.setattr(TrainingStep, "__call__", interrupted)
-    recipe = write_recipe(tmp_path, rows=80, epochs=2)
-    with pytest.raises(KeyboardInterrupt):
-        textclf.train(textclf.load_recipe(recipe), tmp_path / "run", quiet=True)
-    log = Path(tmp_path / ".run.unfinished" / "log.jsonl").read_text()
-    assert log.count('"event": "step"') == 3
-    with (tmp_path / "train.csv").open("a") as file:
-        file.write("81,a great film,good\n")
-    with pytest.raises(RunError, match=r"the data or the encoder changed.*--force"):
-        textclf.train(textclf.load_recipe(recipe), tmp_path / "run", resume=True, quiet=True)
-
-
-def test_a_full_disk_is_said_and_the_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
-    from textclf.training import run_folder
-
-    recipe = write_recipe(tmp_path, rows=80, epochs=3, encoder=write_tiny_encoder(tmp_path / "encoder"))
-    whole = textclf.train(textclf.load_recipe(recipe), tmp_path / "whole", quiet=True)
-    saves, save_file = [], run_folder.save_file
-
-    def filling(arrays, path, metadata):
-        saves.append(path)
-        if len(saves) == 4:
-            Path(path).write_bytes(b"a part of it")
-            raise run_folder.SafetensorError("I/O error: No space left on device (os error 28)")
-        save_file(arrays, path, metadata)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "save_file", filling)
-        with pytest.raises(RunError, match=r"No space left.*free some space on the disk, then continue.*--resume"):
-            textclf.train(textclf.load_recipe(recipe), tmp_path / "run", quiet=True)
-    assert not saves[-1].exists()
-    resumed = textclf.train(textclf.load_recipe(recipe), tmp_path / "run", resume=True, quiet=True)
-    assert (resumed.dir / "model.tflite").read_bytes() == (whole.dir / "model.tflite").read_bytes()
-
-
 def test_float16_is_refused_with_the_reason(train):
     with pytest.raises(RecipeError, match=r"(?s)precision.*65504"):
         train("training.precision=float16")
@@ -235,16 +128,6 @@ def test_check_finds_a_misspelt_label_in_the_class_weights(tmp_path, capfd):
     assert run("check", recipe, "training.class_weights={goood: 2}") == 2
     assert "did you mean `good`" in capfd.readouterr().err
     assert run("check", recipe, "training.class_weights={good: 2}") == 0
-
-
-def test_a_batch_of_many_tokens_is_computed_in_parts_with_the_same_result(train, tmp_path, monkeypatch):
-    encoder = write_tiny_encoder(tmp_path / "plain", attention_probs_dropout_prob=0.0)
-    settings = ("training.dropout=0", "training.precision=float32", "training.learning_rate=1e-4")
-    whole = train(*settings, folder="whole", encoder=encoder)
-    monkeypatch.setattr("textclf.data.tokens.batching._TOKENS_A_PART", 64)
-    parts = train(*settings, folder="parts", encoder=encoder)
-    losses = [[entry["loss"] for entry in events(finished, "step")] for finished in (whole, parts)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_a_fitted_head_begins_below_the_loss_of_guessing_and_a_fresh_one_at_it(train):

@@ -295,7 +295,7 @@ def test_another_split_and_a_missing_test_split_are_told(place: Path) -> None:
 
 def test_what_is_no_run_and_a_run_without_a_model_are_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     first = write_run(place / "runs" / "a", 1)
-    with pytest.raises(RunError, match="the metrics are missing; name the folder of a finished run"):
+    with pytest.raises(RunError, match="the metrics are missing; choose the folder of a finished run"):
         compared(first, place / "encoder")
     with pytest.raises(RecipeError, match=r"nothing\.yaml"):
         compared(first, place / "nothing.yaml")

@@ -10,7 +10,6 @@ import textclf
 from tests.tiny import tiny_checkpoint, write_recipe
 from textclf.encoders.trainable import trainable
 from textclf.errors import TrainingError
-from textclf.training import memory
 from textclf.training.memory import available_bytes, memory_errors, shortage, training_bytes
 from textclf.training.run_folder import RunFolder
 
@@ -36,7 +35,7 @@ def recipe(tmp_path: Path) -> textclf.Recipe:
 def test_the_end_of_memory_names_the_settings_and_their_values(recipe, tmp_path, error):
     folder = RunFolder(tmp_path / "run")
     with (
-        pytest.raises(TrainingError, match=r"memory ended while it was tried\. Free memory") as raised,
+        pytest.raises(TrainingError, match=r"out of memory while it was tried\. Free some memory") as raised,
         memory_errors(recipe, folder, "it was tried"),
     ):
         raise error
@@ -48,25 +47,6 @@ def test_the_end_of_memory_names_the_settings_and_their_values(recipe, tmp_path,
         raise error
 
 
-def test_a_training_whose_memory_ended_goes_on_from_its_last_saved_step(recipe, tmp_path, monkeypatch):
-    from textclf.training.step import TrainingStep
-
-    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 2})})
-    original = TrainingStep.__call__
-
-    def exhausted(self: TrainingStep, parts: object, rate: float, seed: int, number: int) -> tuple[float, float]:
-        if number == 9:
-            raise MemoryError
-        return original(self, parts, rate, seed, number)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(TrainingStep, "__call__", exhausted)
-        with pytest.raises(TrainingError, match=r"while the model was trained.*continue with --resume.*batch_size"):
-            textclf.train(recipe, tmp_path / "run", quiet=True)
-    run = textclf.train(recipe, tmp_path / "run", resume=True, quiet=True)
-    assert [entry["epoch"] for entry in run.metrics["history"]] == [1, 2]
-
-
 def test_other_errors_pass_unchanged(recipe, tmp_path):
     with (
         pytest.raises(RuntimeError, match="no such operation"),
@@ -75,18 +55,15 @@ def test_other_errors_pass_unchanged(recipe, tmp_path):
         raise RuntimeError("no such operation")
 
 
-def test_a_training_that_needs_more_than_there_is_is_a_warning_beforehand(recipe, monkeypatch):
+def test_a_training_that_needs_more_than_there_is_is_a_warning_beforehand(recipe):
     encoder = trainable(tiny_checkpoint())
     needed = training_bytes(1_000_000, encoder.activation_bytes(1536, 64 * 32, 32))
     assert 0.9e9 < needed < 1.1e9
     # Long texts, measured 64 at once, take more than a step of few tokens.
     assert training_bytes(1_000_000, encoder.activation_bytes(1536, 64 * 512, 512)) > needed + 0.5e9
-    monkeypatch.setattr(memory, "available_bytes", lambda: 5e8)
-    assert "needs about 0.9 GB of memory, but this process can have only 0.5 GB" in shortage(needed, recipe)
-    monkeypatch.setattr(memory, "available_bytes", lambda: 2e9)
-    assert shortage(needed, recipe) is None
-    monkeypatch.setattr(memory, "available_bytes", lambda: None)
-    assert shortage(needed, recipe) is None
+    assert "needs about 0.9 GB of memory, but this process can have only 0.5 GB" in shortage(needed, recipe, 5e8)
+    assert shortage(needed, recipe, 2e9) is None
+    assert shortage(needed, recipe, None) is None
 
 
 def test_the_memory_of_this_machine_is_read_where_it_tells_it():

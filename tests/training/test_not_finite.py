@@ -10,20 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-import textclf
 from tests.encoders.test_mobilebert import token_arrays
+from tests.fitting import fit_into
 from tests.tflite.test_inference_graph import LENGTH, classifier_weights, run_model
-from tests.tiny import tiny_checkpoint, write_recipe
+from tests.tiny import tiny_checkpoint, write_recipe, write_tiny_encoder
 from textclf.encoders.average_words import VECTORS, AverageWordsConfig, WordVectors
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.trainable import trainable
 from textclf.errors import EncoderError, ModelError, RecipeError, TrainingError
+from textclf.recipe.reading import load_recipe
 from textclf.tflite.graph.average_words import AverageWordsWeights, build_average_words_graph
 from textclf.tflite.graph.mobilebert import build_inference_graph
 from textclf.tflite.graph.rounding import quantize_rows, quantize_rows_for_inputs, quantize_rows_to_4_bits
 from textclf.training.calibration import choose_temperature
 from textclf.training.class_weights import label_weights
 from textclf.training.head import fit_head
+from textclf.training.loop import Fitted
+from textclf.training.model import TaskModel
+from textclf.training.run_folder import load_state
 from textclf.training.step import TrainingStep
 from textclf.training.watchers import after_step, diverged
 
@@ -33,59 +37,68 @@ STEPS_AN_EPOCH = 4
 
 
 @pytest.fixture
-def train(tmp_path: Path) -> Callable[..., textclf.Run]:
-    def run(*overrides: str, folder: str = "run", **settings: Any) -> textclf.Run:
-        path = write_recipe(tmp_path, **{"rows": 80, "epochs": 2, **settings})
-        return textclf.train(textclf.load_recipe(path, overrides), tmp_path / folder, quiet=True)
+def fit(tmp_path: Path) -> Callable[..., Fitted]:
+    def run(*overrides: str, **arguments: Any) -> Fitted:
+        encoder = write_tiny_encoder(tmp_path / "encoder", num_hidden_layers=1)
+        recipe = load_recipe(write_recipe(tmp_path, rows=80, epochs=3, encoder=encoder), overrides)
+        return fit_into(tmp_path / "run", recipe, **arguments)
 
     return run
 
 
-def spoil_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """After this step, whose loss is finite, one weight is NaN."""
-    original = TrainingStep.__call__
+def loss_of_nan_from(step: int) -> type[TrainingStep]:
+    """From the step of this number (from 0), the loss is no number and nothing is learned."""
 
-    def spoiling(self: TrainingStep, parts: Any, rate: float, seed: int, number: int) -> tuple[float, float]:
-        result = original(self, parts, rate, seed, number)
-        if number + 1 == step:
-            variable = self._classifier.variables["embeddings/word_embeddings"]
-            array = variable.numpy()
-            # The vector of a piece that no row holds: no logit shows it.
-            array[-1, 0] = NAN
-            variable.assign(array)
-        return result
+    class Diverging(TrainingStep):
+        def __call__(self, parts: Any, learning_rate: float, seed: int, number: int) -> tuple[float, float]:
+            return super().__call__(parts, learning_rate, seed, number) if number < step else (NAN, NAN)
 
-    monkeypatch.setattr(TrainingStep, "__call__", spoiling)
+    return Diverging
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_weights_that_are_none_after_an_epochs_last_step_leave_the_epoch_before_as_the_best(train, monkeypatch):
-    spoil_after(monkeypatch, 2 * STEPS_AN_EPOCH)
-    run = train(epochs=3)
-    assert run.metrics["best_epoch"] == 1
-    assert len(run.metrics["history"]) == 1
-    assert "step 8: the weights `embeddings/word_embeddings` hold NaN or infinity" in run.metrics["stopped"]
-    assert np.isfinite(textclf.Classifier(run.model_path).probabilities([("the film was good",)])).all()
+def test_a_diverged_training_keeps_the_last_good_epoch(fit, tmp_path):
+    fitted = fit(step_kind=loss_of_nan_from(STEPS_AN_EPOCH + 2))
+    assert len(fitted.winner.history) == 1
+    assert "step 7: the loss is nan" in fitted.winner.stopped
+    kept, _ = load_state(tmp_path / ".run.unfinished" / "checkpoints" / f"best-{fitted.winner.seed}.safetensors")
+    assert all(np.array_equal(array, kept[name]) for name, array in fitted.classifier.state().items())
+
+
+def test_a_diverged_training_fails_if_the_recipe_says_so(fit):
+    with pytest.raises(TrainingError, match="not_finite is fail"):
+        fit("training.watchers.not_finite=fail", step_kind=loss_of_nan_from(1))
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_a_loss_that_is_none_in_the_first_epochs_last_step_is_an_error_with_the_remedy(train, monkeypatch):
-    original = TrainingStep.__call__
+def test_a_training_that_diverges_before_an_epoch_is_complete_is_an_error_with_the_remedy(fit):
+    with pytest.raises(TrainingError, match=r"lower training.learning_rate.*no model to export"):
+        fit(step_kind=loss_of_nan_from(0))
 
-    def diverging(self: TrainingStep, parts: Any, rate: float, seed: int, number: int) -> tuple[float, float]:
-        loss, norm = original(self, parts, rate, seed, number)
-        if number + 1 == STEPS_AN_EPOCH:
-            for variable in self._classifier.variables.values():
-                variable.assign(variable * NAN)
-            return loss, NAN
-        return loss, norm
 
-    monkeypatch.setattr(TrainingStep, "__call__", diverging)
-    with pytest.raises(
-        TrainingError, match=r"step 4: .*the training has diverged; lower training.learning_rate"
-    ) as error:
-        train(epochs=1)
-    assert "no model to export" in str(error.value)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_weights_that_are_none_after_an_epochs_last_step_leave_the_epoch_before_as_the_best(fit):
+    class Spoiling(TrainingStep):
+        """After the last step of epoch 2, whose loss is finite, one weight is NaN."""
+
+        def __init__(self, model: TaskModel, *others: Any) -> None:
+            super().__init__(model, *others)
+            self.table = model.variables["embeddings/word_embeddings"]
+
+        def __call__(self, parts: Any, learning_rate: float, seed: int, number: int) -> tuple[float, float]:
+            result = super().__call__(parts, learning_rate, seed, number)
+            if number + 1 == 2 * STEPS_AN_EPOCH:
+                array = self.table.numpy()
+                # The vector of a token that no row has: no logit shows it.
+                array[-1, 0] = NAN
+                self.table.assign(array)
+            return result
+
+    fitted = fit(step_kind=Spoiling)
+    assert fitted.winner.best_epoch == 1
+    assert len(fitted.winner.history) == 1
+    assert "step 8: the weights `embeddings/word_embeddings` contain NaN or infinity" in fitted.winner.stopped
+    assert all(np.isfinite(array).all() for array in fitted.classifier.state().values())
 
 
 def test_an_encoder_that_holds_nan_is_refused_with_the_name_of_the_array():
@@ -98,14 +111,14 @@ def test_an_encoder_that_holds_nan_is_refused_with_the_name_of_the_array():
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_an_encoder_whose_outputs_overflow_is_refused_with_the_row(train, tmp_path):
+def test_an_encoder_whose_outputs_overflow_is_refused_with_the_row(fit, tmp_path):
     checkpoint = tiny_checkpoint()
     for name in checkpoint.weights:
         if name.endswith("output/bottleneck/FakeLayerNorm/gamma"):
             checkpoint.weights[name] = checkpoint.weights[name] * np.float32(1e30)
     write_encoder(tmp_path / "enormous", checkpoint)
     with pytest.raises(EncoderError, match=r"returns NaN or infinity for 64 of 64 training rows, first for row \d+"):
-        train(encoder=tmp_path / "enormous")
+        fit(f"encoder={tmp_path / 'enormous'}")
 
 
 def test_word_vectors_that_hold_infinity_are_refused():
@@ -142,7 +155,7 @@ def test_features_that_lead_to_no_numbers_are_no_head(labels):
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("weights", [{"a": 1e308, "b": 1e308}, {"a": 1e-50}, {"b": 1e60}])
 def test_class_weights_beyond_what_training_computes_with_are_refused(weights):
-    with pytest.raises(RecipeError, match="lie too far apart"):
+    with pytest.raises(RecipeError, match="differ too much"):
         label_weights(weights, ["a", "b"], np.array([30, 10]))
 
 

@@ -1,10 +1,11 @@
-"""The encoder `average-words`: a vector for each word, learned from the training rows alone; a text is their mean.
+"""Averaged words: an encoder that learns one vector per word from the training rows; a text is the mean of its vectors.
 
-Training texts in, vocabulary out; also the file form of trained vectors, beside those of other encoders.
+This module makes the vocabulary from the training texts, and writes and reads trained vectors in the same form as other
+encoders.
 
-Devices give a word its id letter by letter and lower-case nothing. Training sees just that: where capitals shall not
-count, the vocabulary lists `free`, `Free`, `FREE` and whatever else occurs as words of their own, and `rows` gives them
-one vector. A spelling that is not listed, `fReE` perhaps, is unknown in training and on the device alike.
+Devices look up the id of a word letter by letter and do not lower-case it. Training does the same: if capitals are to be
+ignored, the vocabulary lists `free`, `Free`, `FREE` and the other spellings that occur as separate words, and `rows` gives
+them one vector. A spelling that is not listed, for example `fReE`, is unknown both in training and on the device.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
     from textclf.encoders.trainable import TrainableEncoder
 
 SOURCE = "average-words"
-"""What a recipe calls this encoder."""
+"""The name of this encoder in a recipe."""
 
 FORMAT = "textclf-average-words"
 VECTORS = "word_vectors"
 
-# A word that came once says little about its label; as <UNKNOWN> it teaches what rare words have in common.
+# A word that occurs once says little about its label. As <UNKNOWN>, it teaches what rare words have in common.
 _LEAST_COUNT = 2
 _CONFIG_FILE, _WEIGHTS_FILE, _VOCABULARY_FILE = "config.json", "encoder.safetensors", "vocab.txt"
 
 
 @dataclass(frozen=True)
 class AverageWordsConfig:
-    """`words` vectors, <PAD>, <START> and <UNKNOWN> among them, of `width` numbers each."""
+    """`words` vectors of `width` numbers each, including <PAD>, <START> and <UNKNOWN>."""
 
     words: int
     width: int
@@ -48,9 +49,10 @@ class AverageWordsConfig:
 
 @dataclass(frozen=True)
 class WordVectors:
-    """An encoder of averaged words. `rows` int32 [spellings] tells which vector each entry of `vocabulary` has;
-    `weights` holds the vectors, float32 [words, width], or nothing before training. See `AnyEncoder` for what the methods
-    answer."""
+    """An encoder of averaged words; see `AnyEncoder` for its methods.
+
+    `rows` int32 [spellings] is the number of the vector of each entry of `vocabulary`. `weights` has the vectors, float32
+    [words, width]; it is empty before training."""
 
     config: AverageWordsConfig
     vocabulary: list[str]
@@ -102,7 +104,7 @@ class WordVectors:
 
 
 def find_words(texts: Iterable[str], words: int, width: int, lowercase: bool) -> WordVectors:
-    """The encoder for these texts, untrained: their commonest words that occur twice or more, at most `words` of them."""
+    """Returns the untrained encoder for these texts: their most frequent words that occur at least twice, at most `words`."""
     split = device_splitter(DELIMITER_PATTERN)
     spellings = Counter(word for text in texts for word in split(text))
     counts: Counter[str] = Counter()
@@ -123,13 +125,13 @@ def find_words(texts: Iterable[str], words: int, width: int, lowercase: bool) ->
 
 
 def _spellings(word: str, seen: Sequence[str]) -> list[str]:
-    """A lower-cased word with its usual spellings, and those that occurred."""
+    """Returns a lower-cased word, its usual spellings, and those that occurred."""
     usual = [word, word[0].upper() + word[1:], word.upper()]
     return [spelling for spelling in dict.fromkeys([*usual, *sorted(seen)]) if spelling.lower() == word]
 
 
 def write_word_vectors(folder: Path, encoder: WordVectors) -> None:
-    """Writes a trained encoder into a folder, which is made where there is none."""
+    """Writes a trained encoder into a folder, which is created if necessary."""
     from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +143,7 @@ def write_word_vectors(folder: Path, encoder: WordVectors) -> None:
 
 
 def read_word_vectors(folder: Path) -> WordVectors:
-    """The inverse of `write_word_vectors`; raises EncoderError for what it did not write."""
+    """The inverse of `write_word_vectors`; raises EncoderError for a folder that it did not write."""
     from safetensors.numpy import load
 
     try:
@@ -152,7 +154,7 @@ def read_word_vectors(folder: Path) -> WordVectors:
         encoder = WordVectors(config, vocabulary, arrays["rows"], {VECTORS: arrays[VECTORS]}, folder)
         fits = arrays[VECTORS].shape == (config.words, config.width) and len(vocabulary) == len(encoder.rows)
     except Exception as error:
-        raise EncoderError(f"{folder}: holds no averaged words of ours ({error}); train again") from error
+        raise EncoderError(f"{folder}: is not an encoder of averaged words ({error}); train again") from error
     if not fits:
-        raise EncoderError(f"{folder}: its vectors, rows and vocabulary do not belong together; train again")
+        raise EncoderError(f"{folder}: its vectors, rows and vocabulary do not fit together; train again")
     return encoder

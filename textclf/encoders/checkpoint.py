@@ -1,4 +1,4 @@
-"""An encoder in memory, whatever form it came in: configuration, named arrays, vocabulary.
+"""A MobileBERT in memory, whatever format it was read from: configuration, named arrays, vocabulary.
 
 The names are those of the original checkpoint without its prefix `bert/`; kernels are [inputs, outputs].
 """
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from textclf.encoders.trainable import TrainableEncoder
 
 MaskConvention = Literal["additive", "scaled"]
-"""How padding is kept out of attention: `additive` is scores - 10000·(1 - mask), which the published encoders were
-trained with; `scaled` is scores·mask - 6·(1 - mask), of the later quantisation-aware code."""
+"""How padding is kept out of attention. `additive` is scores - 10000·(1 - mask): the published encoders were trained with
+it. `scaled` is scores·mask - 6·(1 - mask), from the later quantisation-aware code."""
 
 
 @dataclass(frozen=True)
 class MobileBertConfig:
-    """The numbers that shape a MobileBERT; the defaults are those of uncased_L-24_H-128_B-512_A-4_F-4_OPT."""
+    """The sizes of a MobileBERT; the defaults are those of uncased_L-24_H-128_B-512_A-4_F-4_OPT."""
 
     vocab_size: int = 30522
     embedding_size: int = 128
@@ -46,9 +46,9 @@ class MobileBertConfig:
 
 @dataclass(frozen=True)
 class EncoderCheckpoint:
-    """A MobileBERT, as a format reader returns it; see `AnyEncoder` for what its methods answer.
+    """A MobileBERT, as a format reader returns it; see `AnyEncoder` for its methods.
 
-    `weights` holds float32 arrays by canonical name (see `expected_shapes`); `path` is the folder or file that was read.
+    `weights` are float32 arrays by canonical name (see `expected_shapes`); `path` is the folder or file that was read.
     """
 
     config: MobileBertConfig
@@ -95,7 +95,7 @@ class EncoderCheckpoint:
         return replace(self, weights=weights)
 
     def write(self, folder: Path) -> None:
-        # Every format makes checkpoints and so imports this module.
+        # Every format makes checkpoints and therefore imports this module.
         from textclf.encoders.formats.textclf_format import write_encoder
 
         write_encoder(folder, self)
@@ -108,7 +108,7 @@ class EncoderCheckpoint:
 
 
 def expected_shapes(config: MobileBertConfig) -> dict[str, tuple[int, ...]]:
-    """The name and shape of every array that an encoder of this configuration has, in a fixed order."""
+    """Returns the name and shape of every array of an encoder with this configuration, in a fixed order."""
     width, bottleneck = config.hidden_size, config.intra_bottleneck_size
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -132,8 +132,8 @@ def expected_shapes(config: MobileBertConfig) -> dict[str, tuple[int, ...]]:
         if config.key_query_shared_bottleneck:
             dense(f"{prefix}/bottleneck/attention/dense", width, bottleneck)
             norm(f"{prefix}/bottleneck/attention", bottleneck)
-        # Query and key read the bottleneck's output; so does value with `use_bottleneck_attention`, else the wide stream
-        # (with a shared bottleneck) — google-research mobilebert/modeling.py.
+        # Query and key read the bottleneck's output. With `use_bottleneck_attention` value reads it too, otherwise the wide
+        # stream (google-research mobilebert/modeling.py).
         query_key = bottleneck if (config.key_query_shared_bottleneck or config.use_bottleneck_attention) else width
         value = bottleneck if config.use_bottleneck_attention else width
         dense(f"{prefix}/attention/self/query", query_key, bottleneck)

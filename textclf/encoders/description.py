@@ -1,6 +1,6 @@
-"""What there is to say about an encoder: its facts for `textclf encoder`, its fingerprint, and whether it is the published one.
+"""Describes an encoder for `textclf encoder`: its facts, its fingerprint, and whether it is the published one.
 
-In: a loaded checkpoint or encoder. Out: plain values, ready for JSON or for a terminal.
+The functions take a loaded checkpoint or encoder and return plain values for JSON or for a terminal.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _GOLDEN_STATES = (
     (-5.7541704e-1, 3.9056022e0, 4.4011507e0),
     (2.6047359e0, 1.5677652e0, -1.7324188e-1),
 )
-_GOLDEN_PIECES = {101: "[CLS]", 102: "[SEP]", 1005: "'", 1029: "?", 1056: "t", 2023: "this"}
-# States of 1e7 and of 1e-1 stand side by side: only their ratios can be compared.
+_GOLDEN_TOKENS = {101: "[CLS]", 102: "[SEP]", 1005: "'", 1029: "?", 1056: "t", 2023: "this"}
+# Some states are 1e7, others 1e-1, so their ratios are compared.
 _GOLDEN_TOLERANCE = 1e-3
 
 
@@ -38,8 +38,8 @@ class _Encoder(Protocol):
 
 @dataclass(frozen=True)
 class GoldenCheck:
-    """`applies`: the encoder looks like google/mobilebert-uncased. `passed` and `largest_error` (of the ratios to the
-    published values) are None where it does not apply."""
+    """`applies`: the encoder has the configuration and vocabulary of google/mobilebert-uncased. `passed` and
+    `largest_error` (of the ratios to the published values) are None if it does not apply."""
 
     applies: bool
     passed: bool | None
@@ -48,7 +48,7 @@ class GoldenCheck:
 
 
 def describe(checkpoint: EncoderCheckpoint) -> dict[str, Any]:
-    """The facts of an encoder, as JSON can hold them."""
+    """Returns the facts of an encoder as JSON values."""
     return {
         "format": checkpoint.format,
         "path": str(checkpoint.path),
@@ -61,14 +61,14 @@ def describe(checkpoint: EncoderCheckpoint) -> dict[str, Any]:
 
 
 def format_description(description: dict[str, Any]) -> str:
-    """`describe`'s facts as lines of text."""
+    """Returns the facts of `describe` as lines of text."""
     vocabulary, configuration = description["vocabulary"], description["configuration"]
     case = "lower-cased" if vocabulary["do_lower_case"] else "cased"
     lines = {
         "format": description["format"],
         "path": description["path"],
         "parameters": f"{description['parameters']:,}",
-        "vocabulary": f"{vocabulary['pieces']:,} pieces, {case}",
+        "vocabulary": f"{vocabulary['pieces']:,} tokens, {case}",
         "mask": description["mask_convention"],
         "sha256": description["sha256"],
         **{key: str(value).lower() if isinstance(value, bool) else value for key, value in configuration.items()},
@@ -80,23 +80,23 @@ def format_description(description: dict[str, Any]) -> str:
 
 
 def golden_check(encoder: _Encoder) -> GoldenCheck:
-    """Compares an encoder that looks like google/mobilebert-uncased with that one's published values, by ratio."""
+    """Compares an encoder that looks like google/mobilebert-uncased with its published values, by ratio."""
     checkpoint = encoder.checkpoint
     if checkpoint.config != MobileBertConfig() or any(
-        checkpoint.vocabulary[number] != piece for number, piece in _GOLDEN_PIECES.items()
+        checkpoint.vocabulary[number] != token for number, token in _GOLDEN_TOKENS.items()
     ):
         return GoldenCheck(
             False,
             None,
             None,
-            "has another configuration or vocabulary than google/mobilebert-uncased: nothing to compare",
+            "not applicable: the configuration or the vocabulary is not that of google/mobilebert-uncased",
         )
     input_ids = np.array([_GOLDEN_IDS], np.int32)
     output = encoder.encode(input_ids, np.ones_like(input_ids), np.zeros_like(input_ids))
     ratios = np.asarray(output.sequence_output, np.float64)[0, :3, :3] / np.array(_GOLDEN_STATES)
     largest_error = float(np.abs(ratios - 1).max())
     passed = largest_error <= _GOLDEN_TOLERANCE
-    verdict = "gives the published values" if passed else "does not give the published values"
+    verdict = "returns the published values" if passed else "does not return the published values"
     return GoldenCheck(
         True,
         passed,
@@ -107,7 +107,7 @@ def golden_check(encoder: _Encoder) -> GoldenCheck:
 
 
 def checked_description(source: str, *, golden: bool) -> dict[str, Any]:
-    """`describe` for what `source` names, with the outcome of `golden_check` as `golden_check` where it is asked for."""
+    """Returns `describe` for the encoder that `source` names; with `golden`, the result of `golden_check` under that key."""
     checkpoint = load_checkpoint(source)
     description = {"source": source, **describe(checkpoint)}
     if golden:

@@ -1,7 +1,7 @@
 """The MobileBERT encoder (arXiv 2004.02984; google-research mobilebert/modeling.py) as functions over named tensors.
 
-In: token ids, mask and segments. Out: a 512-wide state for each token. The weights of all layers are stacked by kind,
-[layers, …], and the layers run in one loop: tracing 24 separate layers takes minutes, tracing one takes a second.
+They take tokens and return a state of width 512 for each token. The weights of all layers are stacked by kind, [layers,
+…], and the layers run in one loop: tracing 24 separate layers takes minutes, tracing one takes a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Weights = Mapping[str, tf.Tensor]
 Product = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """How the matrix products of dense layers are computed: float32 [rows, inputs] and [inputs, outputs] → [rows, outputs]."""
 
-# The names of one layer's arrays in the checkpoint, and of the stack that holds that kind for all layers.
+# The names of one layer's arrays in the checkpoint, and of the stack with that kind of array for all layers.
 _LAYER_KINDS = {
     "bottleneck/input/dense": "layers/bottleneck_input",
     "bottleneck/attention/dense": "layers/bottleneck_attention",
@@ -41,8 +41,8 @@ _LAYER_NORMS = {
 def stacked_names(config: MobileBertConfig) -> dict[str, list[str] | list[list[str]]]:
     """Each trainable array's name → the checkpoint arrays that it stacks.
 
-    A name of `layers/…` stacks one array a layer, [layers, …]; of `layers/feedforward_…` one a layer and feed-forward
-    network, [layers, networks, …]; any other name is a single checkpoint array.
+    A name of `layers/…` stacks one array per layer, [layers, …]; one of `layers/feedforward_…` stacks one array per layer
+    and feed-forward network, [layers, networks, …]. Any other name is a single checkpoint array.
     """
     layers = range(config.num_hidden_layers)
     names: dict[str, list[str] | list[list[str]]] = {}
@@ -56,7 +56,7 @@ def stacked_names(config: MobileBertConfig) -> dict[str, list[str] | list[list[s
             continue
         for part in ("gamma", "beta"):
             names[f"{stack}/{part}"] = [f"encoder/layer_{layer}/{kind}/FakeLayerNorm/{part}" for layer in layers]
-    # The last feed-forward network carries no `ffn_layer_` prefix in the original's names.
+    # The last feed-forward network has no prefix `ffn_layer_` in the original's names.
     networks = [f"ffn_layer_{network}/" for network in range(config.num_feedforward_networks - 1)] + [""]
     for half in ("intermediate", "output"):
         for part in ("kernel", "bias"):
@@ -98,9 +98,9 @@ def unstack_weights(config: MobileBertConfig, stacked: Mapping[str, np.ndarray])
 def bfloat16_product(
     rows: tf.Tensor, kernel: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-    """A product of operands rounded to bfloat16 whose sums, results and gradients are float32.
+    """Multiplies operands rounded to bfloat16; the sums, results and gradients are float32.
 
-    A kernel that is already rounded gets a rounded gradient, as every gradient is before it is returned.
+    A kernel that is already rounded gets a rounded gradient.
     """
     short_rows, short_kernel = tf.cast(rows, tf.bfloat16), tf.cast(kernel, tf.bfloat16)
 
@@ -134,7 +134,7 @@ def embed(
     rows = tf.reshape(trigrams, [batch * length, 3 * config.embedding_size])
     states = _dense(weights, "embeddings/embedding_transformation", rows, product)
     states = tf.reshape(states, [batch, length, config.hidden_size])
-    # Two or so segment vectors: a product with one-hot rows has a far cheaper gradient than a gather.
+    # There are about two segment vectors: a product with one-hot rows has a much cheaper gradient than a gather.
     segments = tf.one_hot(tokens.segments, config.type_vocab_size, dtype=states.dtype)
     states += tf.tensordot(segments, weights["embeddings/token_type_embeddings"], axes=1)
     states += weights["embeddings/position_embeddings"][:length]
@@ -150,7 +150,7 @@ class AttentionMask(NamedTuple):
 
 
 def attention_mask(input_mask: tf.Tensor, convention: MaskConvention, dtype: tf.DType) -> AttentionMask:
-    """The two ways in which the original kept padding out of attention, before and after its quantisation-aware code."""
+    """Keeps padding out of attention as the original did before or after its quantisation-aware code (`MaskConvention`)."""
     mask = tf.cast(input_mask, dtype)[:, None, None, :]
     if convention == "additive":
         return AttentionMask(None, (1.0 - mask) * -10000.0)
@@ -181,8 +181,8 @@ def transformer_layer(
 ) -> tf.Tensor:
     """One bottlenecked layer (paper, figure 1c): states [batch·length, hidden] → the same shape.
 
-    With `first_token_only` the result is [batch, hidden], the first token's states alone: nothing after the last
-    layer's attention reads the others when only the pooled output is wanted.
+    With `first_token_only`, the result is [batch, hidden]: only the first token's states. The pooled output does not
+    depend on those of other tokens after the last layer's attention.
     """
     batch, length = tf.shape(mask.offset)[0], tf.shape(mask.offset)[3]
     heads, width = config.num_attention_heads, config.intra_bottleneck_size
@@ -223,7 +223,7 @@ def transformer_layer(
     context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [-1, width])
 
     states = _norm(layer, "attention_output", _dense(layer, "attention_output", context, product) + layer_input)
-    # Taken apart at once: the gradient of an index would fill a whole stack of zeros for each network.
+    # Unstacked once: the gradient of an index would fill a whole stack of zeros for each network.
     networks = {name: tf.unstack(tensor) for name, tensor in layer.items() if name.startswith("feedforward_")}
     for network in range(config.num_feedforward_networks):
         ffn = {name: tensors[network] for name, tensors in networks.items()}
@@ -256,14 +256,14 @@ def encode_pooled(
     product: Product = tf.matmul,
     frozen_layers: int | None = None,
 ) -> tf.Tensor:
-    """As `encode`, but `pooled_output` [batch, hidden] alone, without the work that it does not need.
+    """As `encode`, but computes and returns only `pooled_output` [batch, hidden].
 
-    No gradient reaches the embeddings and the first `frozen_layers` layers; None lets it reach everything.
+    No gradient reaches the embeddings and the first `frozen_layers` layers. With None, gradients reach everything.
     """
     states = embed(config, weights, tokens, product)
     mask = attention_mask(tokens.mask, mask_convention, states.dtype)
     if product is bfloat16_product:
-        # All layers of a kind at once, rather than one by one in the loop.
+        # All layers of a kind at once, not one by one in the loop.
         weights = {
             name: tf.cast(tensor, tf.bfloat16) if _is_stacked_kernel(name) else tensor
             for name, tensor in weights.items()
@@ -303,7 +303,7 @@ def _is_stacked_kernel(name: str) -> bool:
 
 
 def _layer_stacks(config: MobileBertConfig, weights: Weights) -> dict[str, tf.TensorArray]:
-    """Arrays that give a layer's weights by its number; the gradient of plain indexing would be a whole stack a layer."""
+    """Returns arrays to read one layer's weights from; the gradient of plain indexing would be a whole stack per layer."""
     return {
         name.removeprefix("layers/"): tf.TensorArray(
             weights[name].dtype,
@@ -324,7 +324,7 @@ def _run_layers(
     dropout: Dropout | None = None,
     product: Product = tf.matmul,
 ) -> tf.Tensor:
-    """Some layers, one after the other."""
+    """Runs some layers, one after the other."""
     if not layers:
         return states
 
@@ -344,14 +344,14 @@ def _dense(weights: Weights, name: str, rows: tf.Tensor, product: Product = tf.m
 
 
 def _merged(weights: Weights, names: tuple[str, ...], rows: tf.Tensor, product: Product) -> list[tf.Tensor]:
-    """Dense layers of one width that read the same rows, as one wide product."""
+    """Computes dense layers of equal width that read the same rows as one wide product."""
     wide = product(rows, tf.concat([weights[f"{name}/kernel"] for name in names], axis=1))
     outputs = tf.split(wide, len(names), axis=1)
     return [tf.nn.bias_add(output, weights[f"{name}/bias"]) for name, output in zip(names, outputs, strict=True)]
 
 
 def _norm(weights: Weights, name: str, rows: tf.Tensor) -> tf.Tensor:
-    """NoNorm (paper, section 3.4): a scale and a shift in place of layer normalisation."""
+    """NoNorm (paper, section 3.4): a scale and a shift instead of layer normalisation."""
     return rows * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
 
 
@@ -378,7 +378,7 @@ class Encoder:
         self._encode = tf.function(self._forward, reduce_retracing=True)
 
     def encode(self, input_ids: np.ndarray, input_mask: np.ndarray, segment_ids: np.ndarray) -> EncoderOutput:
-        """Three integer arrays [batch, length], length at most `config.max_position_embeddings`, → states.
+        """Takes three integer arrays [batch, length], length at most `config.max_position_embeddings`, and returns states.
 
         Raises ValueError for arrays of different shapes and for ids outside the vocabulary.
         """
@@ -386,11 +386,13 @@ class Encoder:
         if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 2:
             raise ValueError(f"expected three arrays of one shape [batch, length], got {[a.shape for a in arrays]}")
         if arrays[0].shape[1] > self.config.max_position_embeddings:
-            raise ValueError(f"length {arrays[0].shape[1]} is over the encoder's {self.config.max_position_embeddings}")
+            raise ValueError(
+                f"length {arrays[0].shape[1]} is more than the encoder's {self.config.max_position_embeddings}"
+            )
         limits = (self.config.vocab_size, 2, self.config.type_vocab_size)
         for name, array, limit in zip(("input_ids", "input_mask", "segment_ids"), arrays, limits, strict=True):
             if array.size and not (array.min() >= 0 and array.max() < limit):
-                raise ValueError(f"{name} must lie in 0..{limit - 1}, found {array.min()}..{array.max()}")
+                raise ValueError(f"{name} must be in 0..{limit - 1}, found {array.min()}..{array.max()}")
         sequence_output, pooled_output = self._encode(Tokens(*(tf.constant(array) for array in arrays)))
         return EncoderOutput(sequence_output.numpy(), pooled_output.numpy())
 

@@ -1,6 +1,6 @@
-"""A recipe and its data → the tokenizer, the recipe with a length that fits, and token ids; no TensorFlow needed.
+"""Prepares a recipe and its data: the tokenizer, the recipe with a fixed length, and token ids; without TensorFlow.
 
-Training, the check and the comparison prepare a recipe here, so that all three accept the same ones.
+Training, `check` and `compare` all prepare recipes here, so all three accept the same recipes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from textclf.recipe.values import LARGEST_LENGTH
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The dataset with its splits as token ids, for one tokenizer and length."""
+    """The dataset and its splits as token ids, for one tokenizer and length."""
 
     dataset: Dataset
     tokenizer: TextTokenizer
@@ -39,7 +39,7 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class Preparation:
-    """`recipe` has a number as its length, which the encoder can take."""
+    """`recipe` has a number as its length, and the encoder can take it."""
 
     recipe: Recipe
     tokenizer: TextTokenizer
@@ -48,7 +48,7 @@ class Preparation:
 def prepare(
     recipe: Recipe, dataset: Dataset, encoder: AnyEncoder | None = None, *, kind: EncoderKind | None = None
 ) -> Preparation:
-    """Settles the length, and checks that the encoder can take it and the dataset's rows.
+    """Determines the length, and checks that it and the dataset's rows suit the encoder.
 
     Without `encoder` only its configuration and its vocabulary are read, by the recipe's `kind`. Raises EncoderError for
     an encoder that cannot be found or read, for a vocabulary that the recipe's tokenizer cannot use, and for a length or
@@ -69,32 +69,32 @@ def prepare(
 
 
 def _check_rows(recipe: Recipe, tokenizer: TextTokenizer, known: KnownEncoder, longest: int) -> None:
-    """Raises unless the encoder tells the texts of a row apart and has room for a token of each."""
+    """Raises EncoderError unless the encoder distinguishes the texts of a row and has room for a token of each."""
     texts = len(recipe.dataset.text)
     if texts > 1 and known.segments < texts:
         raise EncoderError(
-            f"{known.path}: knows one segment only, but dataset.text names a pair of"
-            " columns; use another encoder, or one column"
+            f"{known.path}: has only one segment, but dataset.text is a pair of columns; use another encoder, or one"
+            " column"
         )
     least = texts + tokenizer.ids_added(texts)
     if longest < least:
         raise EncoderError(
-            f"{known.path}: takes at most {longest} tokens, and a row needs {least} at least; use another encoder"
+            f"{known.path}: takes at most {longest} tokens, but a row needs at least {least}; use another encoder"
         )
 
 
 def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None, *, kind: EncoderKind | None = None) -> Reading:
-    """How the recipe's model reads rows. While encoder.max_length is `auto`, rows are read as far as the encoder can.
+    """Returns how the recipe's model reads rows. While encoder.max_length is `auto`, rows are read as far as possible.
 
-    Without a `tokenizer` it is loaded, without the encoder's weights, when the first rows are read: what is wrong with
-    the data is known before an encoder is fetched. The reading raises EncoderError if there is no such tokenizer.
+    Without a `tokenizer`, it is loaded when the first rows are read, without the encoder's weights. So problems of the
+    data are reported before an encoder is downloaded. The reading raises EncoderError if there is no such tokenizer.
     """
     max_length = LARGEST_LENGTH if recipe.encoder.max_length == "auto" else recipe.encoder.fixed_length
     return (kind or kind_of(recipe)).reading(recipe, max_length, tokenizer)
 
 
 def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
-    """Every split as token ids."""
+    """Returns the dataset with every split as token ids."""
     max_length = recipe.encoder.fixed_length
     encoded = {
         split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in dataset.splits
@@ -110,13 +110,13 @@ def load_recipe_data(
     *,
     kind: EncoderKind | None = None,
 ) -> tuple[Recipe, Dataset]:
-    """The recipe with a number as its length, and its data; `frames` take the place of its files, as in `load_dataset`.
+    """Returns the recipe with a number as its length, and its data; `frames` replace its files, as in `load_dataset`.
 
     Without a `tokenizer` the encoder's configuration and vocabulary are read, not its weights; by `kind`, the recipe's
     kind of encoder, if there is one.
 
-    With encoder.max_length `auto` the length follows from the training rows, and which rows are equal follows from the
-    length, so the split is made a second time. Raises DataError and EncoderError.
+    With encoder.max_length `auto`, the length depends on the training rows. Which rows are equal depends on the length, so
+    the data are split a second time. Raises DataError and EncoderError.
     """
     seed, kind = recipe.training.seed, kind or kind_of(recipe)
     dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer, kind=kind), frames)
@@ -126,9 +126,10 @@ def load_recipe_data(
     return recipe, dataset
 
 
-# The share of the training rows that must fit, and what the length is rounded up to.
+# The share of the training rows that must fit.
 _COVERED = 0.995
 
+# The length is a multiple of this.
 _STEP = 8
 
 _SHORTEST = 8
@@ -137,10 +138,10 @@ _SHORTEST = 8
 def settle_max_length(
     recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer, largest: int = LARGEST_LENGTH
 ) -> Recipe:
-    """The same recipe with a number for `auto`: the least multiple of 8 that 99.5 % of the training rows fit into.
+    """Returns the recipe with a number for `auto`: the smallest multiple of 8 into which 99.5 % of the training rows fit.
 
-    One position more than the longest of them needs is kept, because the last token reads the [PAD] after it. `largest`
-    is what the encoder can take.
+    It has at least one position more than the longest of these rows, because the last token reads the [PAD] after it.
+    `largest` is the largest length of the encoder.
     """
     if recipe.encoder.max_length != "auto":
         return recipe

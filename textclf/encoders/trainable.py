@@ -1,6 +1,6 @@
-"""What the training loop asks of an encoder, and the encoders that answer: MobileBERT and averaged words.
+"""The interface of an encoder in training, and its implementations: MobileBERT and averaged words.
 
-An encoder in memory in, an object that makes variables and computes a text's vector from them out.
+`trainable` takes an encoder in memory and returns an object that computes a text's vector from variables.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import Dropout, Product, encode_pooled, stack_weights, unstack_weights
 from textclf.errors import EncoderError
 
-# Before training. Any size does: the classifier standardises features, and the learning rate was chosen for this one.
+# Before training. Any deviation would do: the classifier standardises features. The learning rate was chosen for this one.
 _VECTOR_DEVIATION = 1.0
 
 # Activations of a step: measured at the published size, 24 layers of width 512 with four networks of 512.
@@ -26,7 +26,7 @@ _BYTES_A_TOKEN, _PUBLISHED_LAYERS, _PUBLISHED_WIDTH = 0.65e6, 24, 512 + 4 * 512
 
 
 class TrainableEncoder(Protocol):
-    """`attention_dropout` is what training applies."""
+    """`attention_dropout` is the rate that training applies."""
 
     attention_dropout: float
 
@@ -34,7 +34,7 @@ class TrainableEncoder(Protocol):
     def checkpoint(self) -> AnyEncoder: ...
 
     def fresh(self, seed: int) -> dict[str, np.ndarray]:
-        """The arrays with which a training begins, by variable name."""
+        """Returns the arrays with which training begins, by variable name."""
 
     def pooled(
         self,
@@ -47,15 +47,18 @@ class TrainableEncoder(Protocol):
         """Tokens [rows, length] → float32 [rows, width]."""
 
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The variables' arrays by the checkpoint's names."""
+        """Returns the variables' arrays by the checkpoint's names."""
 
     def activation_bytes(self, tokens: int, measured_tokens: int, length: int) -> float | None:
-        """About how much memory a step takes, beside the weights, whose largest part has `tokens` tokens, or a measurement
-        between steps of up to `measured_tokens` at once, in rows of `length`; None where it is too little to count."""
+        """Returns about how many bytes are needed besides the weights, or None if they are too few to matter.
+
+        The largest part of a step has `tokens` tokens. Evaluations between steps compute up to `measured_tokens` tokens at
+        once, in rows of `length`.
+        """
 
 
 class TrainableMobileBert:
-    """MobileBERT: the first token of the last layer."""
+    """MobileBERT: the last layer's state of the first token."""
 
     def __init__(self, checkpoint: EncoderCheckpoint) -> None:
         self.checkpoint = checkpoint
@@ -89,7 +92,7 @@ class TrainableMobileBert:
         config = self.checkpoint.config
         width = config.hidden_size + config.num_feedforward_networks * config.intermediate_size
         share = config.num_hidden_layers / _PUBLISHED_LAYERS * width / _PUBLISHED_WIDTH
-        # Nothing is kept for a gradient: some states, and the scores of one layer before, with and after the softmax.
+        # Without gradients: some states, and one layer's attention scores before, during and after the softmax.
         measured = 4 * (4 * config.hidden_size + 3 * config.num_attention_heads * length) * measured_tokens
         return max(_BYTES_A_TOKEN * share * tokens, measured)
 
@@ -128,12 +131,12 @@ class TrainableAverageWords:
 
 
 def trainable(checkpoint: AnyEncoder) -> TrainableEncoder:
-    """The encoder as training uses it; raises EncoderError for weights that are NaN or infinite."""
+    """Returns the encoder for training; raises EncoderError for weights that are NaN or infinite."""
     for name, array in checkpoint.weights.items():
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         if bad:
             raise EncoderError(
-                f"{checkpoint.path}: {bad:,} of the {array.size:,} numbers of `{name}` are NaN or infinite, so nothing can be "
-                "computed with this encoder; get it again from where it is published, or use another encoder"
+                f"{checkpoint.path}: {bad:,} of the {array.size:,} numbers of `{name}` are NaN or infinite, so this "
+                "encoder cannot compute anything; download it again, or use another encoder"
             )
     return checkpoint.trainable()

@@ -1,6 +1,7 @@
-"""Probabilities that mean what they say: validation logits and true labels in, a temperature and a threshold out.
+"""Calibrates probabilities: takes validation logits and true labels, returns a temperature and a rejection threshold.
 
-A temperature divides all logits: labels stay, probabilities become as sure as they are right (Guo et al. 2017).
+A temperature divides all logits. The labels stay the same, and a probability of 80 % then means that about 80 % of such
+rows are right (Guo et al. 2017).
 """
 
 from __future__ import annotations
@@ -14,37 +15,37 @@ from textclf.classify.metrics import softmax
 from textclf.errors import TrainingError
 
 ERROR_BINS = 15
-"""Bins of equal width over the probability of the likeliest label, as in Guo et al. 2017, section 2."""
+"""Bins of equal width over the probability of the most probable label, as in Guo et al. 2017, section 2."""
 
 LEAST_ROWS = 50
-"""Validation rows from which on a temperature is fitted: of fewer, one or two mistakes decide everything."""
+"""A temperature is fitted only to this many validation rows or more: with fewer, one or two mistakes decide it."""
 
 _SMALLEST_FACTOR, _LARGEST_FACTOR = 0.05, 20.0
 
 _HALVINGS = 60
 
-# Numbers of which a temperature is fitted at most; more would take a minute and change its third digit.
+# A temperature is fitted to at most this many logits; more would take a minute and change its third digit.
 _MOST_LOGITS = 4_000_000
 
 _FOLDS, _HALVINGS_A_FOLD = 5, 20
 
-# By how much the cross-validated cross-entropy may exceed that of temperature 1: that much is chance where both are good.
+# The cross-validated cross-entropy may exceed that of temperature 1 by this share, which is chance if both are good.
 _TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class ChosenTemperature:
-    """`value` divides all logits; `reason` says why it is 1 although another was asked for, None where it was fitted."""
+    """`value` divides all logits; `reason` says why it is 1 and was not fitted, or is None."""
 
     value: float
     reason: str | None = None
 
 
 def choose_temperature(logits: np.ndarray, truth: np.ndarray) -> ChosenTemperature:
-    """The fitted temperature of the validation rows, or 1 where they cannot tell it.
+    """Returns the temperature fitted to the validation rows, or 1 if they do not determine it.
 
-    They cannot where they are few, or where temperatures that are fitted to four fifths of them make the other fifth
-    worse: then single rows decide. Raises TrainingError for logits that are not finite.
+    They do not if they are few, or if temperatures that are fitted to four fifths of them make the other fifth worse:
+    then single rows decide. Raises TrainingError for logits that are not finite.
     """
     require_finite(logits, "validation")
     rows = len(truth)
@@ -59,14 +60,14 @@ def choose_temperature(logits: np.ndarray, truth: np.ndarray) -> ChosenTemperatu
     if calibrated > plain * (1 + _TOLERANCE):
         return ChosenTemperature(
             1.0,
-            f"the temperature {temperature:.2f} that suits the validation rows best rests on a few of them: cross-validated, "
-            f"it raises the loss from {plain:.4f} to {calibrated:.4f}",
+            f"the fitted temperature {temperature:.2f} depends on a few of the validation rows: cross-validated, it raises the "
+            f"loss from {plain:.4f} to {calibrated:.4f}",
         )
     return ChosenTemperature(temperature)
 
 
 def require_finite(logits: np.ndarray, split: str) -> None:
-    """Raises TrainingError where the logits of a split, [rows, labels], hold NaN or infinity."""
+    """Raises TrainingError if the logits of a split, [rows, labels], contain NaN or infinity."""
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
         raise TrainingError(
@@ -76,7 +77,7 @@ def require_finite(logits: np.ndarray, split: str) -> None:
 
 
 def calibration_text(chosen: ChosenTemperature, errors: Mapping[str, Mapping[str, float]]) -> str:
-    """What a person is told: `errors` holds for each split the calibration error `before` and `after`."""
+    """Returns the line that is shown. `errors` has, for each split, the calibration error `before` and `after`."""
     if chosen.reason is not None:
         before = ", ".join(f"{name} {error['before']:.3f}" for name, error in errors.items())
         return f"not applied, because {chosen.reason}; expected calibration error {before}"
@@ -85,7 +86,7 @@ def calibration_text(chosen: ChosenTemperature, errors: Mapping[str, Mapping[str
     text = f"temperature {chosen.value:.2f}, expected calibration error {shown}"
     if worse:
         text += (
-            f". It did not help on the {' and '.join(worse)} split: do not read the probabilities as frequencies, or set "
+            f". It did not help on the {' and '.join(worse)} split: do not use the probabilities as frequencies, or set "
             "training.calibrate=false and compare"
         )
     return text
@@ -94,8 +95,8 @@ def calibration_text(chosen: ChosenTemperature, errors: Mapping[str, Mapping[str
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, halvings: int = _HALVINGS) -> float:
     """Logits float [rows, labels] and true label indices → the temperature of lowest cross-entropy.
 
-    It is searched between 0.05 and 20 by halving the interval of its logarithm. Where every row is right it is 1: such
-    rows would ask for endless certainty, and say nothing about mistakes.
+    It is searched between 0.05 and 20 by halving the interval of its logarithm. If every row is right it is 1, because
+    the best temperature would be 0 and the rows show nothing about mistakes.
     """
     if (logits.argmax(axis=1) == truth).all():
         return 1.0
@@ -108,7 +109,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, halvings: int = _HALV
     scores = logits.astype(np.float64)
 
     def slope(factor: float) -> float:
-        """The cross-entropy's derivative by 1/temperature, which only rises."""
+        """The derivative of the cross-entropy with respect to 1/temperature, which only rises."""
         return float(((softmax(scores * factor) - targets) * scores).sum())
 
     low, high = np.log(_SMALLEST_FACTOR), np.log(_LARGEST_FACTOR)
@@ -126,7 +127,7 @@ def _cross_entropy(logits: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _cross_validated(logits: np.ndarray, truth: np.ndarray) -> float:
-    """The mean cross-entropy of rows whose temperature was fitted to the other rows."""
+    """The mean cross-entropy of rows with a temperature that was fitted to the other rows."""
     fold = np.arange(len(truth)) % _FOLDS
     total = 0.0
     for number in range(_FOLDS):
@@ -137,22 +138,22 @@ def _cross_validated(logits: np.ndarray, truth: np.ndarray) -> float:
 
 
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """The expected calibration error, 0..1: how far sureness and rightness lie apart, bin by bin, weighted by rows."""
-    sureness = probabilities.max(axis=1)
+    """Returns the expected calibration error, 0..1: the mean difference of confidence and accuracy by bin, weighted by rows."""
+    confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
-    bins = np.minimum((sureness * ERROR_BINS).astype(int), ERROR_BINS - 1)
+    bins = np.minimum((confidence * ERROR_BINS).astype(int), ERROR_BINS - 1)
     error = 0.0
     for number in range(ERROR_BINS):
         inside = bins == number
         if inside.any():
-            error += inside.mean() * abs(right[inside].mean() - sureness[inside].mean())
+            error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     return float(error)
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """Rows whose likeliest label has a probability below `threshold` get none; `precision` of the others are right, and
-    `coverage` is their share of all rows."""
+    """Rows whose most probable label has a probability below `threshold` get no label. `precision` is the share of right
+    labels among the other rows, `coverage` their share of all rows."""
 
     threshold: float
     precision: float
@@ -160,26 +161,26 @@ class Rejection:
 
 
 def rejection_threshold(probabilities: np.ndarray, truth: np.ndarray, precision: float) -> Rejection | None:
-    """The lowest threshold at which this share of the given labels is right; None where no threshold reaches it."""
-    sureness = probabilities.max(axis=1).astype(np.float64)
+    """Returns the lowest threshold at which this share of the labels is right, or None if no threshold reaches it."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == truth
-    order = np.argsort(-sureness, kind="stable")
-    sorted_sureness = sureness[order]
+    order = np.argsort(-confidence, kind="stable")
+    sorted_confidence = confidence[order]
     precisions = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    # Equal probabilities stand or fall together.
-    ends = np.append(sorted_sureness[1:] < sorted_sureness[:-1], True)
+    # Rows with equal probabilities are kept or rejected together.
+    ends = np.append(sorted_confidence[1:] < sorted_confidence[:-1], True)
     reached = np.flatnonzero(ends & (precisions >= precision))
     if not len(reached):
         return None
     last = int(reached[-1])
-    lower = sorted_sureness[last + 1] if last + 1 < len(order) else 0.0
-    # Between the last row that is kept and the first that is not: 8-bit weights move both a little.
-    threshold = float((sorted_sureness[last] + lower) / 2) if lower else 0.0
+    lower = sorted_confidence[last + 1] if last + 1 < len(order) else 0.0
+    # Between the last row that is kept and the first that is not, because 8-bit weights change both a little.
+    threshold = float((sorted_confidence[last] + lower) / 2) if lower else 0.0
     return Rejection(threshold, float(precisions[last]), (last + 1) / len(order))
 
 
 def measure_rejection(probabilities: np.ndarray, truth: np.ndarray, threshold: float) -> Rejection:
-    """What a threshold does on other rows; precision 1 where no row is given a label."""
+    """Measures a threshold on other rows; precision is 1 if no row gets a label."""
     kept = probabilities.max(axis=1) >= threshold
     right = probabilities.argmax(axis=1) == truth
     return Rejection(threshold, float(right[kept].mean()) if kept.any() else 1.0, float(kept.mean()))

@@ -1,4 +1,4 @@
-"""How much a row of each label counts in training: the recipe's words and the labels' rows in, one weight a label out."""
+"""Computes how much a row of each label counts in training, from `training.class_weights` and the rows of each label."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from textclf.errors import RecipeError
 def label_weights(
     wanted: str | Mapping[str, float] | None, labels: Sequence[str], row_counts: np.ndarray
 ) -> np.ndarray:
-    """float32 [labels], of mean 1 over the training rows, so that losses and clipping keep their scale.
+    """Returns weights float32 [labels], with mean 1 over the training rows, so that losses and clipping keep their scale.
 
-    `wanted` is `training.class_weights`. Raises RecipeError when it names a label that the data do not have, and for
-    weights so far apart that float32 cannot hold their ratio.
+    `wanted` is `training.class_weights`. Raises RecipeError if it names a label that the data do not have, and for
+    weights with a ratio that float32 cannot represent.
     """
     weights = np.ones(len(labels))
     places = {label: index for index, label in enumerate(labels)}
@@ -33,7 +33,7 @@ def label_weights(
         scaled: np.ndarray = (weights * row_counts.sum() / (weights * row_counts).sum()).astype(np.float32)
     if not (np.isfinite(scaled) & (scaled >= np.finfo(np.float32).tiny)).all():
         raise RecipeError(
-            f"training.class_weights lie too far apart ({weights.min():.3g} to {weights.max():.3g}): the rows of some labels "
-            "would count for nothing; choose weights between 0.001 and 1000"
+            f"training.class_weights differ too much ({weights.min():.3g} to {weights.max():.3g}): the rows of some labels "
+            "would not count at all; choose weights between 0.001 and 1000"
         )
     return scaled

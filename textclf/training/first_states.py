@@ -1,6 +1,7 @@
-"""Saved states of the first textclf: whether a training that it began is the one that is asked for now.
+"""Saved states of the first textclf: decides whether one belongs to the training that is asked for now.
 
-Its states have no version, and a fingerprint of more than training depends on: the whole recipe with absolute paths.
+These states have no version, and their fingerprint covers more than training depends on: the whole recipe with absolute
+paths.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from textclf.recipe.settings import AVERAGE_WORDS_ONLY, Recipe
 
 _HEADER = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
 
-# The recipe's sections and keys in the order of that time, which the fingerprint depends on.
+# The sections and keys of recipes at that time; the fingerprint depends on their order.
 _SECTIONS: dict[str, tuple[str, ...]] = {
     "dataset": ("train", "validation", "test", "text", "label", "labels", "delimiter", "encoding"),
     "encoder": ("source", "max_length", "tokenizer", "overflow", *AVERAGE_WORDS_ONLY),
@@ -51,7 +52,7 @@ _WATCHERS = ("not_finite", "learning_rate", "stuck", "one_class", "overfitting")
 
 
 def first_fingerprint(recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder) -> str | None:
-    """What the first textclf saved for this training; None for a recipe that it could not have read."""
+    """Returns the fingerprint that the first textclf saved for this training; None for a recipe that it could not read."""
     dumped = _first_dump(recipe)
     if dumped is None:
         return None
@@ -60,14 +61,14 @@ def first_fingerprint(recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder
 
 
 def _first_dump(recipe: Recipe) -> str | None:
-    """The recipe as YAML, byte for byte as the first textclf wrote it."""
+    """Returns the recipe as YAML, byte for byte as the first textclf wrote it."""
     all_values = recipe.model_dump(mode="json")
     values: dict[str, Any] = {"name": all_values["name"]}
     for section, keys in _SECTIONS.items():
         values[section] = {key: all_values[section][key] for key in keys}
     watchers = all_values["training"]["watchers"]
     values["training"]["watchers"] = {key: watchers[key] for key in _WATCHERS}
-    # Whatever has been added to recipes since then must be at its default.
+    # Keys that were added since then must have their defaults.
     if Recipe.model_validate(values) != recipe:
         return None
     if len(recipe.dataset.text) == 1:
@@ -79,10 +80,10 @@ def _first_dump(recipe: Recipe) -> str | None:
 
 
 def is_split_as_first(recipe: Recipe, data: PreparedData) -> bool:
-    """Whether the rows are in the splits to which the first textclf assigned them.
+    """Returns whether the rows are in the splits to which the first textclf assigned them.
 
-    It kept rows together whose texts are equal to the letter. Today these are rows that the model reads as equal, so
-    splits differ where texts differ in capitals, for example.
+    It kept rows with identical texts in one split. Today, rows that the model reads as equal are kept together, so splits
+    can differ if texts differ only in capitals, for example.
     """
     settings, train = recipe.dataset, data.dataset.train
     shares = {

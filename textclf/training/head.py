@@ -1,7 +1,7 @@
-"""A first head that suits the encoder as it is: standardised features and labels in, a dense layer's weights out.
+"""Fits a first head to the untrained encoder: takes standardised features and labels, returns a dense layer's weights.
 
-Multinomial logistic regression. Training that begins with it changes the encoder less before the head makes sense, which
-keeps more of what pretraining taught (Kumar et al. 2022, arXiv:2202.10054).
+This is multinomial logistic regression. A training that begins with it changes the encoder less before the head makes
+sense, so more of the pretraining is kept (Kumar et al. 2022, arXiv:2202.10054).
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import numpy as np
 from textclf.classify.metrics import softmax
 from textclf.errors import TrainingError
 
-# Half the squared weights times this is added to the mean loss: what suits some hundred features and a thousand rows.
+# Half the squared weights times this is added to the mean loss; chosen for a few hundred features and a thousand rows.
 _PENALTY = 0.1
 
 _MOST_STEPS = 300
 
 _SMALLEST_CHANGE = 1e-4
 
-# Rows times labels up to which the minimum is searched for as long as it takes: some seconds. 4,096 rows of 150 labels.
+# Up to this many rows times labels, the minimum is searched until it is found, which takes seconds: 4,096 rows, 150 labels.
 _MOST_CELLS = 650_000
 
-# Beyond, so many rows times labels times steps are computed, about five seconds on two cores, in this many steps.
+# Beyond, about this many rows times labels times steps are computed (five seconds on two cores), in 3 to 20 steps.
 _MOST_CELLS_IN_ALL = 30_000_000
 
 _FEWEST_QUICK_STEPS, _MOST_QUICK_STEPS = 3, 20
 
-# Added to the diagonal of the curvature, whose directions without variance could not be inverted otherwise.
+# Added to the diagonal of the curvature, because directions without variance could not be inverted.
 _DAMPING = 1e-5
 
 
@@ -36,8 +36,8 @@ def fit_head(
     """float32 features [rows, width], label indices and weights [rows] → kernel [width, labels] and bias [labels].
 
     Minimises the weighted mean cross-entropy plus the penalty by Nesterov's accelerated gradient method. With very many
-    labels only a few steps are made, each through the inverse of the features' curvature, which brings most of what the
-    minimum would. Raises TrainingError where the head would not be finite.
+    labels only a few steps are made, each scaled by the inverse of the features' curvature; they come close to the
+    minimum. Raises TrainingError if the head would not be finite.
     """
     inputs = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
     shares = (weights / weights.sum()).astype(np.float32)[:, None]
@@ -52,7 +52,7 @@ def fit_head(
             solution = _near_minimum(inputs, labels, shares, penalty, label_count, steps)
     if not np.isfinite(solution).all():
         raise TrainingError(
-            "the first head cannot be fitted: what the encoder makes of the training rows leads to NaN or infinity; "
+            "the first head cannot be fitted: the encoder's outputs for the training rows lead to NaN or infinity; "
             "set training.head to fresh, or use another encoder"
         )
     return solution[:-1], solution[-1]
@@ -64,7 +64,7 @@ def _minimum(
     rows, width = inputs.shape
     targets = np.zeros((rows, label_count), np.float32)
     targets[np.arange(rows), labels] = 1.0
-    # The softmax's curvature is at most a half of that of the squared inputs.
+    # The softmax's curvature is at most half that of the squared inputs.
     largest = _largest_eigenvalue((inputs * shares).T @ inputs)
     step = np.float32(1.0 / (0.5 * largest + _PENALTY))
 
@@ -83,7 +83,7 @@ def _minimum(
 
 
 def _largest_eigenvalue(matrix: np.ndarray) -> np.floating:
-    """NaN where an entry is not finite, for which numpy raises an error of its own."""
+    """Returns NaN if an entry is not finite; numpy would raise LinAlgError."""
     largest: np.floating = np.linalg.eigvalsh(matrix)[-1] if np.isfinite(matrix).all() else np.float32(np.nan)
     return largest
 
@@ -91,8 +91,8 @@ def _largest_eigenvalue(matrix: np.ndarray) -> np.floating:
 def _near_minimum(
     inputs: np.ndarray, labels: np.ndarray, shares: np.ndarray, penalty: np.ndarray, label_count: int, steps: int
 ) -> np.ndarray:
-    """As many accelerated steps as were asked for, scaled by the inverse of a bound on the curvature (Böhning, 1992,
-    Annals of the Institute of Statistical Mathematics 44, p. 197–200), which is the same for every label."""
+    """Makes this many accelerated steps, scaled by the inverse of a bound on the curvature (Böhning, 1992, Annals of the
+    Institute of Statistical Mathematics 44, p. 197–200), which is the same for every label."""
     rows, width = inputs.shape
     curvature = 0.5 * ((inputs * shares).T @ inputs).astype(np.float64) + np.diag(penalty[:, 0].astype(np.float64))
     if not np.isfinite(curvature).all():
@@ -104,7 +104,7 @@ def _near_minimum(
     momentum = 1.0
     for _ in range(steps):
         errors = inputs @ ahead
-        # In place: with so many labels, every further array of this size would cost time and memory.
+        # In place: with this many labels, every further array of this size costs time and memory.
         errors -= errors.max(axis=1, keepdims=True)
         np.exp(errors, out=errors)
         errors /= errors.sum(axis=1, keepdims=True)

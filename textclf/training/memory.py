@@ -1,6 +1,7 @@
-"""The end of memory, foreseen and named: a recipe and an encoder's size in, a warning or an error that tells what to change.
+"""Warns before training if memory will probably not be enough, and turns its end into an error with a remedy.
 
-Where TensorFlow or a library beneath it gives up by ending the process, nothing can be caught; hence the look ahead.
+TensorFlow and its libraries sometimes end the process when memory runs out. Then nothing can be caught, so the warning
+comes first.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from textclf.training.model import TaskModel
 from textclf.training.rows import TrainingRows
 from textclf.training.run_folder import RunFolder
 
-# What Python, TensorFlow and its thread pools take before anything is trained.
+# What Python, TensorFlow and its thread pools need before anything is trained.
 _BYTES_OF_THE_PROGRAM = 900e6
 
 # The weights as read, as variables, their gradients, two moments of each, and the copy that is written to disk.
 _COPIES_OF_WEIGHTS = 6
 
-# How libraries say that memory ended, where they raise an error of another name.
+# How libraries report the end of memory if they raise other kinds of errors.
 _SIGNS = re.compile(
     r"OOM when allocating|out of memory|OUT_OF_MEMORY|bad_alloc|Dst tensor is not initialized|RESOURCE_EXHAUSTED|"
     r"[Cc]annot allocate memory|[Ff]ailed to allocate"
@@ -37,22 +38,22 @@ _SIGNS = re.compile(
 
 @contextmanager
 def memory_errors(recipe: Recipe, folder: RunFolder, doing: str) -> Iterator[None]:
-    """Turns the end of memory, however a library tells of it, into a TrainingError; `doing` is what went on."""
+    """Turns the end of memory, however a library reports it, into a TrainingError; `doing` says what was being done."""
     try:
         yield
     except Exception as error:
         if not is_end_of_memory(error):
             raise
         saved = (
-            "The last saved step is kept: free memory and continue with --resume, or change"
+            "The last saved step is kept: free some memory and continue with --resume, or change"
             if folder.last_state.is_file()
-            else "Free memory, or change"
+            else "Free some memory, or change"
         )
-        raise TrainingError(f"the memory ended while {doing}. {saved} the recipe: {remedy(recipe)}") from error
+        raise TrainingError(f"out of memory while {doing}. {saved} the recipe: {remedy(recipe)}") from error
 
 
 def is_end_of_memory(error: BaseException) -> bool:
-    """True for MemoryError, TensorFlow's ResourceExhaustedError, and what other libraries raise in their place."""
+    """Returns True for MemoryError, TensorFlow's ResourceExhaustedError, and what other libraries raise instead."""
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return True
     native = isinstance(error, RuntimeError | OSError) or hasattr(error, "error_code")
@@ -60,21 +61,21 @@ def is_end_of_memory(error: BaseException) -> bool:
 
 
 def remedy(recipe: Recipe) -> str:
-    """What makes a step smaller, with the present values."""
+    """Returns what makes a step smaller, with the present values."""
     training, length = recipe.training, recipe.encoder.max_length
     return (
         f"lower training.batch_size (now {training.batch_size}) or encoder.max_length (now {length}), or raise "
-        f"training.accumulate (now {training.accumulate}, at most batch_size), which computes the same batch in more parts"
+        f"training.accumulate (now {training.accumulate}, at most batch_size), which computes the same batch in smaller parts"
     )
 
 
 def training_bytes(weights: int, activations: float) -> float:
-    """About how much memory a training takes: of `weights` numbers and of the `activations` of a step, in bytes."""
+    """Returns about how many bytes a training needs: for `weights` numbers, and `activations` bytes in a step."""
     return _BYTES_OF_THE_PROGRAM + 4 * weights * _COPIES_OF_WEIGHTS + activations
 
 
 def prepare_linear_algebra() -> None:
-    """Lets numpy's library take its working memory while there is some: where it gets none, it ends the process."""
+    """Makes numpy's library allocate its working memory now: if it gets none later, it ends the process."""
     square = np.ones((512, 512), np.float32)
     np.linalg.eigvalsh(square @ square)
 
@@ -85,7 +86,7 @@ def shortage(needed: float, recipe: Recipe, available: float | None) -> str | No
         return None
     return (
         f"this training needs about {needed / 1e9:.1f} GB of memory, but this process can have only "
-        f"{available / 1e9:.1f} GB, so the system may end it without a word: {remedy(recipe)}"
+        f"{available / 1e9:.1f} GB, so the system may kill it without a message: {remedy(recipe)}"
     )
 
 
@@ -108,8 +109,9 @@ def expected_shortage(
 
 
 def available_bytes() -> float | None:
-    """What this process can have in all, what it has included: the least of the machine's free memory, the limit of its
-    control group (containers), and its limit of addresses (ulimit -v). None where the system tells none of them."""
+    """Returns how much memory this process can have, including what it has already: the least of the machine's free
+    memory, the limit of its control group (containers), and its limit of addresses (ulimit -v). None if the system
+    reports none of them."""
     found: list[float] = []
     own = _numbers("/proc/self/status")
     resident, addresses = own.get("VmRSS", 0), own.get("VmSize", 0)
@@ -122,13 +124,13 @@ def available_bytes() -> float | None:
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:
-            # Addresses that thread pools reserve and hardly use count against this limit: about every second one.
+            # About half of the addresses are reserved by thread pools and never used, but count against this limit.
             found.append((limit - addresses) / 2 + resident)
     return min(found, default=None)
 
 
 def _numbers(path: str) -> dict[str, int]:
-    """Bytes by name from one of the system's tables of `name: number kB`; empty where there is none."""
+    """Returns bytes by name from one of the system's tables of `name: number kB`; empty if it does not exist."""
     if not os.path.exists(path):
         return {}
     with suppress(OSError):

@@ -1,7 +1,7 @@
-"""AdamW as MobileBERT was fine-tuned with: gradients in, variables changed (google-research mobilebert/optimization.py).
+"""AdamW as MobileBERT was fine-tuned with it (google-research mobilebert/optimization.py): gradients change variables.
 
-No bias correction; decoupled weight decay that exempts biases and the normalisations' gammas and betas; gradients
-clipped by their joint norm; the learning rate rises linearly during warm-up and then falls linearly to zero.
+There is no bias correction. Weight decay is decoupled and exempts biases and the normalisations' gammas and betas.
+Gradients are clipped by their joint norm. The learning rate rises linearly during warm-up, then falls linearly to zero.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WITHOUT_DECAY = ("bias", "gamma", "beta")
 
 
 def scheduled_learning_rate(step: int, total_steps: int, peak: float, warmup: float) -> float:
-    """The learning rate of step 0, 1, …: `warmup` is the share of `total_steps` during which it rises."""
+    """Returns the learning rate of step 0, 1, …; `warmup` is the share of `total_steps` during which it rises."""
     warmup_steps = round(total_steps * warmup)
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
@@ -27,7 +27,7 @@ def scheduled_learning_rate(step: int, total_steps: int, peak: float, warmup: fl
 class AdamW:
     """Keeps two moments for each variable.
 
-    `decayed_from` tells of stacked variables the first layer that decays: those below it are frozen.
+    In stacked variables, layers below `decayed_from` are frozen and do not decay.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class AdamW:
             if self.weight_decay and not name.endswith(_WITHOUT_DECAY):
                 kept = variable * self._kept_by_decay(name, learning_rate)
                 tf.raw_ops.AssignVariableOp(resource=variable.handle, value=kept)
-            # One pass over memory in place of twelve. Powers of 0 leave the bias correction out. Handles are those of
-            # the replica's own copy, all of which change in the same way.
+            # One pass over memory instead of twelve. Powers of 0 leave out the bias correction. A handle is that of the
+            # replica's own copy; all copies change in the same way.
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=self._first[name].handle,
@@ -67,7 +67,7 @@ class AdamW:
         return norm
 
     def _kept_by_decay(self, name: str, learning_rate: tf.Tensor) -> tf.Tensor:
-        """What weight decay leaves of a variable, as a factor: a number, or one for each layer of a stack."""
+        """Returns the factor by which weight decay shrinks a variable: a number, or one for each layer of a stack."""
         lost = learning_rate * self.weight_decay
         if not (self.decayed_from and name.startswith("layers/")):
             return 1.0 - lost
@@ -76,12 +76,12 @@ class AdamW:
         return 1.0 - lost * trained.reshape([-1] + [1] * (len(shape) - 1))
 
     def reset(self) -> None:
-        """All moments zero, as before the first update."""
+        """Sets all moments to zero, as before the first update."""
         for slot in (*self._first.values(), *self._second.values()):
             slot.assign(tf.zeros_like(slot))
 
     def state(self) -> dict[str, np.ndarray]:
-        """The moments by name."""
+        """Returns the moments by name."""
         return {
             f"{moment}/{name}": slot.numpy()
             for moment, slots in (("first", self._first), ("second", self._second))

@@ -1,4 +1,4 @@
-"""The folder that one training run writes: what is in it, its saved state, its log, and its numbers read again."""
+"""The folder that one training run writes: its entries, its saved state, its log, and the reading of its metrics."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DATA = "data"
 
 METRICS_FORMAT, METRICS_VERSION = "textclf-metrics", 1
 
-# What the metrics of runs without a version, the first ones, hold all the same.
+# The first runs' metrics have no version, but they all have these keys.
 _FIRST_METRICS = {"name", "versions", "labels", "history", "export", "recipe"}
 
 _LARGEST_METRICS = 1 << 28
@@ -45,7 +45,7 @@ _LARGEST_METRICS = 1 << 28
 _STATE_VERSION = 1
 
 MODEL_NAMES = r"model(?:-(?:dynamic|int4|float16|none)(?:-task-library)?)?\.tflite"
-"""What the model of a run is called, and by default those that are exported from it later."""
+"""The names of a run's model and, by default, of models that are exported from it later."""
 
 RUN_ENTRIES = (
     MODEL_NAMES,
@@ -73,7 +73,7 @@ RUN_ENTRIES = (
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds the metrics of a run of textclf, of whichever version."""
+    """Returns whether a folder contains the metrics of a run of textclf, of any version."""
     try:
         return _are_metrics(read_json(folder / METRICS, _LARGEST_METRICS))
     except PermissionError:
@@ -88,7 +88,7 @@ RUN = FolderKind("run", "run_dir (--run-dir)", RUN_ENTRIES, is_run, "MODEL_CARD.
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """What `metrics.json` of a finished run holds; runs of the first textclf, whose metrics have no version, included.
+    """Returns the content of a finished run's `metrics.json`, also of the first textclf's runs, which has no version.
 
     Raises RunError for metrics that are missing, damaged, of a newer textclf or of another program.
     """
@@ -99,19 +99,19 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         raise RunError(f"{file}: cannot be read (permission denied); ask its owner for permission") from error
     if not _are_metrics(values):
         problem = "are not those of a run of textclf" if file.exists() else "are missing"
-        raise RunError(f"{file}: the metrics {problem}; name the folder of a finished run, such as runs/NAME")
+        raise RunError(f"{file}: the metrics {problem}; choose the folder of a finished run, such as runs/NAME")
     version = values.get("version", METRICS_VERSION)
     if version != METRICS_VERSION:
         raise RunError(
-            f"{file}: is of version {version!r}, this textclf reads version {METRICS_VERSION}; install a newer textclf"
+            f"{file}: has version {version!r}, but this textclf reads version {METRICS_VERSION}; install a newer textclf"
         )
     return dict(values)
 
 
 class RunFolder(OutputFolder):
-    """`target` is where the run will stand, `path` where it is written until then.
+    """`target` is the place of the finished run, `path` where it is written until then.
 
-    `finished` is the finished run's metrics where nothing was left to do but to move a complete folder to its place.
+    `finished` is the finished run's metrics if a complete folder only had to be moved to its place.
     """
 
     how_to_continue = "continue with resume=True (--resume), which trains nothing again"
@@ -129,21 +129,21 @@ class RunFolder(OutputFolder):
         return self.path / "checkpoints" / "last.safetensors"
 
     def best_state(self, seed: int) -> Path:
-        """The best epoch of the training with this seed."""
+        """The state of the best epoch of the training with this seed."""
         return self.path / "checkpoints" / f"best-{seed}.safetensors"
 
     def log_of(self, seed: int, seed_count: int) -> Path:
-        """Of several seeds, each has a log of its own; `log` is then that of the exported one."""
+        """With several seeds, each has its log, and `log` becomes that of the exported one."""
         return self.log if seed_count == 1 else self.path / f"log-seed-{seed}.jsonl"
 
     def keep_log_of(self, seed: int, seed_count: int) -> None:
-        """Makes the log of the exported training the run's."""
+        """Makes the log of the exported training the log of the run."""
         log = self.log_of(seed, seed_count)
         if log != self.log:
             write_bytes(self.log, log.read_bytes())
 
     def tidy(self) -> None:
-        """Removes the states from which only an unfinished run could go on."""
+        """Removes the states that only an unfinished run needs."""
         for state in (self.last_state, *self.last_state.parent.glob("best-*.safetensors")):
             state.unlink(missing_ok=True)
 
@@ -152,7 +152,7 @@ class RunFolder(OutputFolder):
         (self.path / "checkpoints").mkdir()
 
     def remedy(self) -> str:
-        """How to go on after an error."""
+        """Returns how to continue after an error."""
         return "continue with resume=True (--resume)" if self.last_state.is_file() else "run the command again"
 
 
@@ -165,13 +165,14 @@ def open_run_folder(
     inputs: Iterable[Path] = (),
     say: Say = _LOG.info,
 ) -> Iterator[RunFolder]:
-    """A run folder that this process alone writes, empty or, with `resume`, as an earlier run left it.
+    """Opens a run folder that only this process writes: empty or, with `resume`, as an earlier run left it.
 
-    With `resume` the permission to replace what stands at the target is the one with which the run was begun. `inputs`
-    are the files and folders that the run reads. What a killed process left between two renames is repaired first, and
-    `say` is told. Raises RunError where nothing can be written or renamed at the target; when it exists and may not be
-    replaced, or holds what textclf did not write; when an earlier run left an unfinished folder and neither `force` nor
-    `resume` says what to do with it; when there is nothing to resume; and while another process writes the same run.
+    With `resume`, the run may replace an existing one if it was started with `force`. `inputs` are the files and folders
+    that the run reads. If a process was killed between two renames, this is repaired first and reported through `say`.
+
+    Raises RunError if nothing can be written or renamed at the target; if it exists and may not be replaced, or contains
+    something that textclf did not write; if an earlier run left an unfinished folder and neither `force` nor `resume` is
+    given; if there is nothing to resume; and while another process writes the same run.
     """
     with open_place(target, RUN):
         folder = RunFolder(target)
@@ -228,7 +229,7 @@ def _begin(folder: RunFolder, *, moved_in: bool, force: bool) -> None:
     folder.may_replace = force
     folder.begin()
     try:
-        # The longest name of all must be possible before hours are spent; the file itself need not exist.
+        # Checks before hours are spent that the longest name is possible; the file itself need not exist.
         os.lstat(folder.path / "checkpoints" / "best" / f".encoder.safetensors.{os.getpid():010}")
     except FileNotFoundError:
         pass
@@ -252,7 +253,7 @@ def _refuse_what_exists(folder: RunFolder, *, unfinished: bool, moved_in: bool) 
 
 
 def _leave(folder: RunFolder) -> None:
-    """After a failure: what can be continued stays, and so does another program's log; all else goes."""
+    """After a failure: keeps what can be continued and another program's log, and removes the rest."""
     if folder.finished is not None or not folder.path.is_dir() or folder.last_state.is_file():
         return
     with suppress(OSError, RunError):
@@ -265,15 +266,15 @@ def _leave(folder: RunFolder) -> None:
 
 
 def save_state(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-    """Arrays by name and JSON facts as one safetensors file, written whole or not at all, its mode by the umask."""
+    """Writes arrays by name and JSON facts as one safetensors file, whole or not at all, with its mode by the umask."""
     temporary = path.with_name(f".{path.name}.part")
-    # One key alone: safetensors writes several in any order, and equal states have equal bytes.
+    # Only one key: safetensors writes several keys in any order, but equal states must have equal bytes.
     metadata = {"facts": json.dumps({"state_version": _STATE_VERSION, **facts})}
     try:
         temporary.write_bytes(b"")
         mode = temporary.stat().st_mode
         save_file(dict(arrays), temporary, metadata=metadata)
-        temporary.chmod(mode)  # safetensors makes its files for their owner alone
+        temporary.chmod(mode)  # safetensors makes files that only their owner can read
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
@@ -289,10 +290,10 @@ def save_state(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str,
 def load_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The inverse of `save_state`, also for the first textclf's states, which have no version.
 
-    Raises RunError for a file that is missing, may not be read, is damaged, or was written by a newer textclf.
+    Raises RunError for a file that is missing, cannot be read, is damaged, or was written by a newer textclf.
     """
     try:
-        # safetensors calls a file missing that may not be read.
+        # safetensors reports a file without permission as missing.
         with path.open("rb"):
             pass
         with safe_open(path, framework="numpy") as file:
@@ -308,16 +309,16 @@ def load_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             f"{path}: the saved state cannot be read ({reason}); start the run again with force=True (--force)"
         ) from error
     raise RunError(
-        f"{path}: is a state of version {version!r}, this textclf reads version {_STATE_VERSION}; install "
+        f"{path}: the state has version {version!r}, but this textclf reads version {_STATE_VERSION}; install "
         "a newer textclf, or start the run again with force=True (--force)"
     )
 
 
 class RunLog:
-    """`log.jsonl`: one JSON object a line, each flushed as it is written."""
+    """`log.jsonl`: one JSON object per line; each is flushed as it is written."""
 
     def __init__(self, path: Path, keep_steps: int) -> None:
-        """Keeps the lines up to step number `keep_steps`, which a resumed run does not do again."""
+        """Keeps the lines up to step number `keep_steps`, which a resumed run does not repeat."""
         kept = []
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -336,7 +337,7 @@ class RunLog:
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    """None for the torn last line of a run that was killed."""
+    """Returns None for the incomplete last line of a run that was killed."""
     try:
         entry = json.loads(line)
     except ValueError:

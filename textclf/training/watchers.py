@@ -1,6 +1,6 @@
-"""What goes wrong in trainings, noticed and said in plain words: losses and validation results in, troubles out.
+"""Detects what goes wrong in training: takes losses and validation results, returns troubles with their remedy.
 
-The recipe's `training.watchers` says what a trouble does; this module only finds it.
+`reactions.py` does what the recipe's `training.watchers` says about them.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from typing import Any
 import numpy as np
 
 RECENT_STEPS = 10
-"""Steps whose mean loss is watched: a single batch says little."""
+"""The mean loss of this many steps is watched: a single batch says little."""
 
-# A model that learned anything stays below the first, one that is thrown about goes above the second.
+# Of the loss of guessing: a model that learned anything is below the first, one that diverges above the second.
 _STUCK_SHARE = 0.98
 
 _CLIMBED_SHARE = 1.5
 
-# A validation loss within this of its lowest value is noise.
+# A validation loss up to this multiple of its lowest value is noise.
 _RISEN_SHARE = 1.05
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """`watcher` is the key in `training.watchers`, `message` what is wrong and what to do."""
+    """`watcher` is the key in `training.watchers`; `message` says what is wrong and what to do."""
 
     watcher: str
     message: str
 
 
 def guessing_loss(row_counts: np.ndarray, weights: np.ndarray, smoothing: float) -> float:
-    """The training loss in nats of the best model that does not read the text.
+    """Returns the training loss in nats of the best model that does not read the text.
 
-    `row_counts` are the rows and `weights` the weight of a row by label; mean weight 1. It is the entropy of the labels'
-    shares after weighting and smoothing.
+    `row_counts` are the numbers of rows and `weights` the weights of a row, both by label; the mean weight is 1. The
+    loss is the entropy of the labels' shares after weighting and smoothing.
     """
     shares = row_counts * weights / (row_counts * weights).sum()
     targets = shares * (1 - smoothing) + smoothing / len(shares)
@@ -47,8 +47,8 @@ def guessing_loss(row_counts: np.ndarray, weights: np.ndarray, smoothing: float)
 def after_step(
     recent_losses: Sequence[float], guessing: float, learning_rate: float, gradient_norm: float | None = None
 ) -> Trouble | None:
-    """`recent_losses` are those of the last steps, the newest last; `learning_rate` is the recipe's; `gradient_norm` is the
-    last step's, None where it is not known."""
+    """`recent_losses` are those of the last steps, the newest last; `learning_rate` is the recipe's; `gradient_norm` is
+    that of the last step, or None if it is unknown."""
     if recent_losses and not math.isfinite(recent_losses[-1]):
         return _divergence(f"the loss is {recent_losses[-1]}", learning_rate)
     if gradient_norm is not None and not math.isfinite(gradient_norm):
@@ -57,7 +57,7 @@ def after_step(
     if len(recent) == RECENT_STEPS and np.mean(recent) > _CLIMBED_SHARE * guessing:
         return Trouble(
             "learning_rate",
-            f"the loss of the last {RECENT_STEPS} steps is {np.mean(recent):.3g} on average, well above the "
+            f"the mean loss of the last {RECENT_STEPS} steps is {np.mean(recent):.3g}, well above the "
             f"{guessing:.3g} of guessing: the learning rate is too high; lower training.learning_rate "
             f"(now {learning_rate:g}) or raise training.warmup",
         )
@@ -67,12 +67,12 @@ def after_step(
 def diverged(
     training_loss: float, validation_logits: np.ndarray, bad_array: str | None, learning_rate: float
 ) -> Trouble | None:
-    """What makes an epoch's model no model: its mean training loss, its logits [rows, labels] on validation, or an array
-    of its weights, `bad_array` by name, is NaN or infinite."""
+    """Returns a trouble if an epoch's model is unusable: if its mean training loss, its logits [rows, labels] on the
+    validation rows, or an array of its weights (its name is `bad_array`) are NaN or infinite."""
     if not math.isfinite(training_loss):
         return _divergence(f"the mean training loss of the epoch is {training_loss}", learning_rate)
     if bad_array is not None:
-        return _divergence(f"the weights `{bad_array}` hold NaN or infinity", learning_rate)
+        return _divergence(f"the weights `{bad_array}` contain NaN or infinity", learning_rate)
     bad = int(np.count_nonzero(~np.isfinite(validation_logits).all(axis=1)))
     if bad:
         rows = f"{bad:,} of {len(validation_logits):,} validation rows"
@@ -90,15 +90,15 @@ def _divergence(found: str, learning_rate: float) -> Trouble:
 def after_epoch(
     history: Sequence[Mapping[str, Any]], predicted_labels: Sequence[str], true_labels: int, guessing: float
 ) -> list[Trouble]:
-    """`history` holds `training_loss` and `validation_loss` by epoch, `predicted_labels` the different labels that the
-    validation rows were given, `true_labels` how many different ones they have. Called once the warm-up is over."""
+    """`history` has `training_loss` and `validation_loss` by epoch. `predicted_labels` are the distinct labels predicted
+    for the validation rows, `true_labels` is the number of distinct true labels. To be called after the warm-up."""
     troubles = []
     if len(predicted_labels) == 1 and true_labels > 1:
         troubles.append(
             Trouble(
                 "one_class",
-                f"every validation row is given the label `{predicted_labels[0]}`; train for more epochs, with a higher "
-                "training.learning_rate, or with training.class_weights=balanced where that label is by far the commonest",
+                f"the model predicts the label `{predicted_labels[0]}` for every validation row; train for more epochs or with "
+                "a higher training.learning_rate, or, if most rows have that label, set training.class_weights=balanced",
             )
         )
     latest = history[-1]
@@ -106,8 +106,8 @@ def after_epoch(
         troubles.append(
             Trouble(
                 "stuck",
-                f"the training loss is {latest['training_loss']:.3g} after epoch {latest['epoch']}, hardly below the "
-                f"{guessing:.3g} of guessing: nothing was learned from the texts; check that dataset.text and "
+                f"the training loss is {latest['training_loss']:.3g} after epoch {latest['epoch']}, not clearly below the "
+                f"{guessing:.3g} of guessing: the model learned nothing from the texts; check that dataset.text and "
                 "dataset.label name the right columns, raise training.learning_rate, or train for more epochs",
             )
         )
@@ -128,6 +128,6 @@ def _overfitting(history: Sequence[Mapping[str, Any]]) -> Trouble | None:
     return Trouble(
         "overfitting",
         f"the validation loss rose from {best['validation_loss']:.3g} (epoch {best['epoch']}) to {validation[2]:.3g} "
-        f"(epoch {history[-1]['epoch']}) while the training loss fell to {training[2]:.3g}: the model learns the rows "
-        "by heart; train for fewer epochs, set training.early_stopping, or add rows",
+        f"(epoch {history[-1]['epoch']}) while the training loss fell to {training[2]:.3g}: the model is "
+        "overfitting; train for fewer epochs, set training.early_stopping, or add rows",
     )
