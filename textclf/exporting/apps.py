@@ -31,7 +31,7 @@ CONSUMERS = ("mediapipe", "task-library", "browser")
 another. `browser` needs Chromium (TEXTCLF_CHROMIUM names another) and TEXTCLF_TASKS_TEXT, the folder of the npm package
 @mediapipe/tasks-text."""
 
-_LIMIT_SECONDS = 600
+LIMIT_SECONDS = 600
 
 # Of 2,000 texts and 10,000 labels.
 _LONGEST_ANSWER = 1 << 30
@@ -84,9 +84,13 @@ def installed_consumers() -> list[str]:
     return [name for name in CONSUMERS if (_chromium() and _package() if name == "browser" else _interpreter(name))]
 
 
-def run_consumer(name: str, model: Path, labels: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-    """Probabilities float32 [texts, labels]; raises VerificationError where the program refuses the model."""
-    answers = _run_browser(model, texts) if name == "browser" else _run_python(name, model, texts)
+def run_consumer(
+    name: str, model: Path, labels: Sequence[str], texts: Sequence[str], *, limit_seconds: float = LIMIT_SECONDS
+) -> np.ndarray:
+    """Returns probabilities float32 [texts, labels]. Raises VerificationError if the program rejects the model, or does
+    not end within `limit_seconds`."""
+    run = _run_browser if name == "browser" else functools.partial(_run_python, name)
+    answers = run(model, texts, limit_seconds)
     for answer in answers:
         if set(answer) != set(labels):
             raise VerificationError(f"{name} answers with the labels {_some(answer)}, expected {_some(labels)}")
@@ -108,7 +112,7 @@ def _interpreter(name: str) -> str | None:
     return sys.executable if find_spec(_MODULES[name]) else None
 
 
-def _run_python(name: str, model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]:
+def _run_python(name: str, model: Path, texts: Sequence[str], limit_seconds: float) -> list[Mapping[str, float]]:
     interpreter = _interpreter(name)
     if interpreter is None:
         raise VerificationError(f"{name} is not installed; install {_MODULES[name]}, or set {_INTERPRETERS[name]}")
@@ -121,11 +125,11 @@ def _run_python(name: str, model: Path, texts: Sequence[str]) -> list[Mapping[st
                 input=order.encode(),
                 stdout=answer,
                 stderr=said,
-                timeout=_LIMIT_SECONDS,
+                timeout=limit_seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise VerificationError(f"{name} did not come to an end in {_LIMIT_SECONDS} s{_quoted(said)}") from error
+            raise VerificationError(f"{name} did not end within {limit_seconds:g} s{_quoted(said)}") from error
         except OSError as error:
             raise VerificationError(
                 f"{name}: {interpreter} cannot be started ({error.strerror}); set {_INTERPRETERS[name]} to a Python that has it"
@@ -210,7 +214,7 @@ class _Pages(http.server.BaseHTTPRequestHandler):
         """Nothing is said of requests."""
 
 
-def _run_browser(model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]:
+def _run_browser(model: Path, texts: Sequence[str], limit_seconds: float) -> list[Mapping[str, float]]:
     chromium, package = _chromium(), _package()
     if chromium is None or package is None:
         raise VerificationError("browser: needs Chromium and, in TEXTCLF_TASKS_TEXT, the package @mediapipe/tasks-text")
@@ -224,11 +228,11 @@ def _run_browser(model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]
         address = f"http://127.0.0.1:{server.server_port}/"
         browser = subprocess.Popen([*command, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            done.wait(_LIMIT_SECONDS)
+            done.wait(limit_seconds)
         finally:
             browser.terminate()
             browser.wait()
             server.shutdown()
     if not answers:
-        raise VerificationError(f"browser did not come to an end in {_LIMIT_SECONDS} s")
+        raise VerificationError(f"browser did not end within {limit_seconds:g} s")
     return _checked_answers("browser", answers[0], texts)

@@ -133,18 +133,20 @@ def status_text(values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def set_up(python: Path | None = None, *, progress: Progress | None = None) -> Environment:
-    """Makes the environment, unless it is there, and returns it.
+def set_up(python: Path | None = None, *, uv: Path | None = None, progress: Progress | None = None) -> Environment:
+    """Makes the environment, unless it exists, and returns it.
 
-    `python` is an interpreter of version 3.9; without it one is looked for and, if there is none, fetched. Raises
-    EngineError where the machine cannot run Model Maker, uv is missing, the network is, or a package fails.
+    `python` is an interpreter of version 3.9 (default: searched for, or else downloaded), `uv` the program that installs
+    the packages (default: beside this interpreter, or on the search path). Raises EngineError if the machine cannot run
+    Model Maker, if uv or the network is missing, and if a package cannot be installed.
     """
     progress = progress or Progress()
     found = find_environment()
     if found is not None:
         progress.say(f"Model Maker is set up already: {found.folder}")
         return found
-    uv = _check_machine()
+    _check_machine()
+    program = _find_uv() if uv is None else str(uv)
     folder = place()
     progress.say(
         f"Setting up Model Maker in {folder}: Python {PYTHON}, TensorFlow 2.8 and 118 packages more. It downloads 0.9 GB, "
@@ -165,7 +167,7 @@ def set_up(python: Path | None = None, *, progress: Progress | None = None) -> E
                 folder / _MARKER,
                 "textclf model-maker setup made this folder; `textclf model-maker remove` deletes it.\n",
             )
-            return _make(uv, python, progress)
+            return _make(program, python, progress)
     except Timeout:
         raise EngineError(f"{folder}: another process is setting it up or removing it; wait for it") from None
     except OSError as error:
@@ -266,13 +268,17 @@ def _make(uv: str, python: Path | None, progress: Progress) -> Environment:
     return made
 
 
-def _check_machine() -> str:
-    """The path of uv; raises EngineError where Model Maker cannot run at all or uv is missing."""
+def _check_machine() -> None:
+    """Raises EngineError if Model Maker cannot run on this machine."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         raise EngineError(
             f"this is {platform.system()} on {platform.machine()}, but Model Maker 0.4.3's packages exist for Linux on "
             "x86-64 only; train with training.engine=native"
         )
+
+
+def _find_uv() -> str:
+    """Returns the path of uv. Raises EngineError if it is not installed."""
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if os.access(beside, os.X_OK) else shutil.which("uv")
     if uv is None:
