@@ -70,8 +70,8 @@ def test_answers_that_become_no_numbers_are_found_by_running_the_model(model, tm
     [
         ([[0.2, 0.8], [np.nan, 0.5]], True, "1 of 2 texts get probabilities that are not numbers"),
         ([[0.2, 0.8], [np.inf, 0.5]], False, "1 of 2 texts get probabilities that are not numbers"),
-        ([[-0.5, 1.5], [0.5, 0.5]], True, "1 of 2 texts get numbers below 0 or above 1"),
-        ([[0.9, 0.9], [0.5, 0.5]], True, "1 of 2 texts get numbers that are no probabilities: their sum is 1.800"),
+        ([[-0.5, 1.5], [0.5, 0.5]], True, "1 of 2 texts get probabilities below 0 or above 1"),
+        ([[0.9, 0.9], [0.5, 0.5]], True, "1 of 2 texts get probabilities whose sum is not 1 (worst sum 1.800)"),
     ],
 )
 def test_numbers_that_are_no_probabilities_are_counted(rows, adds_up, problem):
@@ -153,11 +153,11 @@ PROGRAMS = {
         "import os, signal; sys.stderr.write('F0000 broken\\n'); sys.stderr.flush(); os.abort()",
         "F0000 broken",
     ),
-    "is silent": ("sys.exit(3)", "it ended with exit code 3 and said nothing"),
+    "is silent": ("sys.exit(3)", "it ended with exit code 3 and printed nothing"),
     "babbles": ("print('x' * 100_000)", "expected probabilities of 2 texts"),
     "answers too little": ("print('[{\"good\": 1}]')", "expected probabilities of 2 texts"),
     "answers no numbers": ('print(\'[{"good": null}, {"good": 1}]\')', "expected probabilities of 2 texts"),
-    "has other labels": ('print(\'[{"good": 1}, {"good": 1}]\')', "answers with the labels good, expected bad, good"),
+    "has other labels": ('print(\'[{"good": 1}, {"good": 1}]\')', "returns the labels good, expected bad, good"),
     "never ends": ("import time; time.sleep(60)", "did not end within 1 s"),
 }
 

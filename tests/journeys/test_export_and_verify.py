@@ -140,4 +140,4 @@ def test_a_consumer_that_refuses_the_model_is_a_finding(finished, monkeypatch, t
     program.chmod(0o755)
     monkeypatch.setenv("TEXTCLF_MEDIAPIPE_PYTHON", str(program))
     report = verify_model(finished / "model.tflite", consumers=["mediapipe"])
-    assert report.problems == ["mediapipe refuses the model: it ended with exit code 3: broken"]
+    assert report.problems == ["mediapipe rejects the model: it ended with exit code 3: broken"]

@@ -189,7 +189,7 @@ def test_rows_that_no_batch_holds_are_told(tmp_path: Path, behave: object) -> No
 
 
 def test_less_data_than_a_batch_is_an_error_that_says_so(tmp_path: Path, behave: object) -> None:
-    with pytest.raises(RecipeError, match=r"training\.batch_size is 128, but there are 80 training rows"):
+    with pytest.raises(RecipeError, match=r"training\.batch_size is 128, but the training has 80 rows"):
         _train(_recipe(tmp_path, batch_size=128), tmp_path / "run")
 
 
