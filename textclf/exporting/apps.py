@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from textclf.data.findings.finding import counted
 from textclf.errors import VerificationError
 from textclf.processes import end_of, ending, last_line
 from textclf.tflite.metadata import read_metadata
@@ -162,7 +163,9 @@ def _checked_answers(name: str, line: str, texts: Sequence[str]) -> list[Mapping
         or not all(isinstance(answer, dict) for answer in answers)
         or not all(isinstance(score, int | float) for answer in answers for score in answer.values())
     ):
-        raise VerificationError(f"{name} printed {line[:_SHOWN_ERROR]!r}, expected probabilities of {len(texts)} texts")
+        raise VerificationError(
+            f"{name} printed {line[:_SHOWN_ERROR]!r}, expected probabilities of {counted(len(texts), 'text')}"
+        )
     return answers
 
 

@@ -118,6 +118,6 @@ def _check_numbers(model: str, probabilities: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if len(bad):
         raise VerificationError(
-            f"the {model} model returns probabilities that are not numbers for {len(bad)} of {len(probabilities)} rows "
-            f"(first: row {bad[0] + 1} of the compared rows)"
+            f"the {model} model returns probabilities that are not numbers for {len(bad)} of "
+            f"{counted(len(probabilities), 'row')} (first: row {bad[0] + 1} of the compared rows)"
         )
