@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from textclf.tflite.inspection import Inspection
     from textclf.tflite.inspection import inspect_model as inspect
 
-# A program that uses the library decides what of its log is shown.
+# The program that uses the library decides which log messages are shown.
 logging.getLogger("textclf").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
@@ -51,7 +51,7 @@ __all__ = [
     "verify",
 ]
 
-# Where each public name lives: importing textclf loads none of them, so that a command pays only for what it uses.
+# The module of each public name. Importing textclf loads none of them, so a command loads only what it uses.
 _HOMES = {
     "BatchSummary": "textclf.classify.job",
     "CheckReport": "textclf.runs.check",
@@ -75,7 +75,7 @@ _HOMES = {
     "verify": "textclf.exporting.verify",
 }
 
-# Inside the package, names say what a function works on.
+# Inside the package, these functions have longer names, which say what they work on.
 _INNER_NAMES = {"export": "export_run", "inspect": "inspect_model", "verify": "verify_model"}
 
 _TENSORFLOW = ("textclf.encoders.mobilebert", "textclf.runs.train")
@@ -92,7 +92,7 @@ def __getattr__(name: str) -> Any:
 
 
 def load_encoder(source: str | os.PathLike[str] = "builtin") -> Encoder:
-    """The encoder that `source` names, as in a recipe's `encoder.source`; relative paths are taken from the current folder.
+    """Returns the encoder that `source` names, as in a recipe's `encoder.source`. Paths are relative to the current folder.
 
     Its `.encode(input_ids, input_mask, segment_ids)` takes integer arrays [batch, length] and returns numpy
     `sequence_output` [batch, length, hidden] and `pooled_output` [batch, hidden]. Raises EncoderError.

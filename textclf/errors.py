@@ -1,10 +1,10 @@
-"""The exceptions that a user can cause. Each message names the fault, its place, what was expected and what to do."""
+"""The errors that a user can cause. Each message says what is wrong, where, what was expected and what to do."""
 
 from __future__ import annotations
 
 
 class TextclfError(Exception):
-    """A fault that the user can fix: shown without a traceback, exit code 2."""
+    """An error that the user can fix. A command shows it without a traceback and ends with exit code 2."""
 
 
 class RecipeError(TextclfError):
@@ -16,11 +16,11 @@ class DataError(TextclfError):
 
 
 class ArgumentError(TextclfError, ValueError):
-    """An argument of the Python API, or the option of the same meaning, that cannot be used."""
+    """An argument of the Python API, or the corresponding option of a command, that cannot be used."""
 
 
 class EncoderError(TextclfError):
-    """An encoder that cannot be found, read or supported."""
+    """An encoder that cannot be found or read, or that is not supported."""
 
 
 class ModelError(TextclfError):
@@ -32,16 +32,16 @@ class RunError(TextclfError):
 
 
 class VerificationError(TextclfError):
-    """An exported model that answers differently from the trained one."""
+    """An exported model whose predictions differ from those of the trained model."""
 
 
 class EngineError(TextclfError):
-    """A training engine other than our own that is not set up, or that failed."""
+    """A training engine, other than the native one, that is not set up or has failed."""
 
 
 class TrainingError(TextclfError):
-    """A training that cannot continue: it diverged, its numbers are not finite, or the memory is full."""
+    """A training that cannot continue: it diverged, its numbers are not finite, or memory ran out."""
 
 
 class StreamError(TextclfError):
-    """A standard input or output that is closed, or that cannot be written."""
+    """A standard input or output that is closed or cannot be written."""

@@ -397,7 +397,7 @@ def test_a_single_text_follows_the_rules_of_a_row(tmp_path, capfd):
     assert run("classify", model, "--text-input", "good", "--reject-below", "1") == 0
     found = capfd.readouterr()
     assert found.out == f"(no label)\t{prediction.score:.4f}\n"
-    assert f"too uncertain for the label {prediction.label}" in found.err
+    assert f"The probability of the label {prediction.label} is below the threshold." in found.err
     assert run("classify", model, "--text-input", "good", "--reject-below", "1", "--json") == 0
     shown = json.loads(capfd.readouterr().out)
     assert shown == {"labels": [{"label": "", "score": pytest.approx(prediction.score)}], "rejected": True}

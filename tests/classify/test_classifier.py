@@ -125,8 +125,8 @@ def test_equal_texts_are_classified_once(classifier, runs):
     assert (result[0] != result[1]).any()
 
 
-def test_results_are_forgotten_when_there_are_too_many(classifier, monkeypatch, runs):
-    monkeypatch.setattr(classifier._workers.known, "_capacity", 2)
+def test_results_are_forgotten_when_there_are_too_many(model, runs):
+    classifier = Classifier(model, num_threads=1, cache_bytes=700)  # enough for two results
     classifier.probabilities([("good",), ("bad",), ("film",)])
     assert len(runs) == 3
     classifier.probabilities([("film",)])

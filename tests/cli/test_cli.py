@@ -229,10 +229,10 @@ def test_an_interrupted_training_names_the_command_that_continues_it(folder, cap
         (
             TypeError("a \x1b[31mfault"),
             1,
-            r"textclf failed in a way that it should not (TypeError: a \x1b[31mfault at ",
+            r"textclf has a bug (TypeError: a \x1b[31mfault at ",
         ),
-        (MemoryError(), 1, "the memory is full; "),
-        (RecursionError("deep"), 1, "textclf failed in a way that it should not (RecursionError: deep"),
+        (MemoryError(), 1, "memory ran out; "),
+        (RecursionError("deep"), 1, "textclf has a bug (RecursionError: deep"),
         (PermissionError(13, "Permission denied", "a.csv"), 1, "a.csv: Permission denied; check the path, "),
         (click.ClickException("odd"), 2, "odd; see textclf --help"),
     ],
@@ -257,7 +257,7 @@ def test_the_traceback_of_a_fault_is_shown_to_who_asks(folder, capsys, monkeypat
     assert run("check", "recipe.yaml") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert lines[-1].startswith("Error: textclf failed in a way that it should not (KeyError: 'nothing'")
+    assert lines[-1].startswith("Error: textclf has a bug (KeyError: 'nothing'")
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly(folder):

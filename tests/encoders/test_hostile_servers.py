@@ -27,7 +27,6 @@ from tests.loopback import Answer, HuggingFace, Request, Server, file_answer
 from tests.tiny import tiny_checkpoint
 from textclf.encoders.sources import cache
 from textclf.encoders.sources import download as module
-from textclf.encoders.sources import locate as source
 from textclf.encoders.sources.cache import is_offline, offline
 from textclf.encoders.sources.download import download
 from textclf.encoders.sources.locate import locate
@@ -309,10 +308,9 @@ def test_a_kaggle_version_that_is_none_is_refused(body: bytes, serve: Serve, mon
 def test_an_answer_of_a_hub_that_does_not_end_is_not_read_to_its_end(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, surroundings: Path
 ) -> None:
-    monkeypatch.setattr(source, "_LONGEST_ANSWER", 5000)
-    server = serve(lambda _: Answer(200, b" " * 100_000, without_length=True))
+    server = serve(lambda _: Answer(200, b" " * (5 << 20), without_length=True))
     monkeypatch.setenv("KAGGLE_API_ENDPOINT", server.url)
-    with pytest.raises(EncoderError, match="is longer than 5,000 bytes"):
+    with pytest.raises(EncoderError, match="is longer than 4,194,304 bytes"):
         locate(f"kaggle:{VARIATION}")
 
 

@@ -91,18 +91,17 @@ def offline_locate(name: str) -> Path:
 # On this machine.
 
 
-def test_builtin_encoders_are_found_in_the_package(
-    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(encoder, tmp_path / "builtin" / source.DEFAULT_BUILTIN)
-    shutil.copytree(encoder, tmp_path / "builtin" / "other")
+def test_builtin_encoders_are_found_in_the_package(encoder: Path, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        shutil.copytree(encoder, tmp_path / "builtin" / name)
     (tmp_path / "builtin" / "__pycache__").mkdir()
-    monkeypatch.setattr(source, "_builtin_root", lambda: tmp_path / "builtin")
-    assert builtin_names() == ["mobilebert-small", "other"]
-    assert locate("builtin") == tmp_path / "builtin" / "mobilebert-small"
-    assert locate("builtin:other") == tmp_path / "builtin" / "other"
-    assert is_tiny("builtin", without_network=True)
-    message = "no built-in encoder 'mobilebert-smal'; known are: builtin:mobilebert-small, .*; did you mean"
+    assert builtin_names(tmp_path / "builtin") == ["one", "other"]
+    assert builtin_names(tmp_path / "nothing") == []
+    assert source.DEFAULT_BUILTIN in builtin_names()
+    assert locate("builtin") == locate(f"builtin:{source.DEFAULT_BUILTIN}")
+    assert locate("builtin").parent == source.BUILTIN
+    assert (locate("builtin") / "config.json").is_file()
+    message = "no built-in encoder 'mobilebert-smal'; known are: .*builtin:mobilebert-small.*; did you mean"
     with pytest.raises(EncoderError, match=message):
         locate("builtin:mobilebert-smal")
 

@@ -15,9 +15,8 @@ from tests.command import run
 from tests.tflite.test_checks import packed, unpacked
 from textclf.classify.classifier import Classifier
 from textclf.errors import DataError, ModelError, VerificationError
-from textclf.exporting import apps as consumers
 from textclf.exporting.answers import labels_are_independent, strange_answers
-from textclf.exporting.apps import run_consumer
+from textclf.exporting.apps import LIMIT_SECONDS, run_consumer
 from textclf.exporting.verify import verify_model
 from textclf.tflite.metadata import read_metadata, write_metadata
 from textclf.tflite.model_file import TfliteModel
@@ -71,8 +70,8 @@ def test_answers_that_become_no_numbers_are_found_by_running_the_model(model, tm
     [
         ([[0.2, 0.8], [np.nan, 0.5]], True, "1 of 2 texts get probabilities that are not numbers"),
         ([[0.2, 0.8], [np.inf, 0.5]], False, "1 of 2 texts get probabilities that are not numbers"),
-        ([[-0.5, 1.5], [0.5, 0.5]], True, "1 of 2 texts get numbers below 0 or above 1"),
-        ([[0.9, 0.9], [0.5, 0.5]], True, "1 of 2 texts get numbers that are no probabilities: their sum is 1.800"),
+        ([[-0.5, 1.5], [0.5, 0.5]], True, "1 of 2 texts get probabilities below 0 or above 1"),
+        ([[0.9, 0.9], [0.5, 0.5]], True, "1 of 2 texts get probabilities whose sum is not 1 (worst sum 1.800)"),
     ],
 )
 def test_numbers_that_are_no_probabilities_are_counted(rows, adds_up, problem):
@@ -154,12 +153,12 @@ PROGRAMS = {
         "import os, signal; sys.stderr.write('F0000 broken\\n'); sys.stderr.flush(); os.abort()",
         "F0000 broken",
     ),
-    "is silent": ("sys.exit(3)", "it ended with exit code 3 and said nothing"),
+    "is silent": ("sys.exit(3)", "it ended with exit code 3 and printed nothing"),
     "babbles": ("print('x' * 100_000)", "expected probabilities of 2 texts"),
     "answers too little": ("print('[{\"good\": 1}]')", "expected probabilities of 2 texts"),
     "answers no numbers": ('print(\'[{"good": null}, {"good": 1}]\')', "expected probabilities of 2 texts"),
-    "has other labels": ('print(\'[{"good": 1}, {"good": 1}]\')', "answers with the labels good, expected bad, good"),
-    "never ends": ("import time; time.sleep(60)", "did not come to an end in 1 s"),
+    "has other labels": ('print(\'[{"good": 1}, {"good": 1}]\')', "returns the labels good, expected bad, good"),
+    "never ends": ("import time; time.sleep(60)", "did not end within 1 s"),
 }
 
 
@@ -171,10 +170,9 @@ def test_a_program_that_misbehaves_is_one_message_with_its_last_words(kind, mode
     script.write_text(f"#!{sys.executable}\nimport sys\n{code}\n")
     script.chmod(script.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("TEXTCLF_MEDIAPIPE_PYTHON", str(script))
-    if kind == "never ends":
-        monkeypatch.setattr(consumers, "_LIMIT_SECONDS", 1)
+    limit = 1 if kind == "never ends" else LIMIT_SECONDS
     with pytest.raises(VerificationError, match=message) as caught:
-        run_consumer("mediapipe", model, ["good", "bad"], ["a", "b"])
+        run_consumer("mediapipe", model, ["good", "bad"], ["a", "b"], limit_seconds=limit)
     assert len(str(caught.value)) < 1000
 
 

@@ -45,7 +45,7 @@ def test_changes_on_undecided_rows_count_only_where_they_cost_accuracy():
     exported[:30] = [0.49, 0.51]
     helps_as_often = np.array([0] * 15 + [1] * 15 + [0] * 970)
     assert verify_export(trained, exported, helps_as_often, "dynamic").changed_labels == 30
-    with pytest.raises(VerificationError, match=r"accuracy is 97\.0% against 100\.0%"):
+    with pytest.raises(VerificationError, match=r"accuracy is 97\.0% after the export and 100\.0% before"):
         verify_export(trained, exported, np.zeros(1000, int), "dynamic")
 
 
@@ -61,7 +61,7 @@ def test_probabilities_that_are_not_numbers_fail():
         for form in ("none", "float16", "dynamic", "int4"):
             wrong = decided([0, 1])
             wrong[1, 0] = bad
-            with pytest.raises(VerificationError, match=r"exported model .*not numbers for 1 of 2 rows \(row 2"):
+            with pytest.raises(VerificationError, match=r"exported model .*not numbers for 1 of 2 rows \(first: row 2"):
                 verify_export(decided([0, 1]), wrong, np.array([0, 1]), form)
             with pytest.raises(VerificationError, match=r"trained model .*not numbers for 1 of 2 rows"):
                 verify_export(wrong, decided([0, 1]), np.array([0, 1]), form)
@@ -71,13 +71,13 @@ def test_the_message_names_the_bound_that_was_broken_and_no_other():
     changed_only = decided([0] * 400), decided([1] * 8 + [0] * 392), np.array([0, 1] * 200)
     with pytest.raises(VerificationError) as caught:
         verify_export(*changed_only, "dynamic")
-    assert "8 of 400 rows clearly another label than the trained one (at most 1.0% may change)" in str(caught.value)
+    assert "8 of 400 rows clearly another label than the trained model (at most 1.0% may change)" in str(caught.value)
     assert "accuracy" not in str(caught.value)
     undecided = np.tile([0.51, 0.49], (400, 1))
     lost_only = undecided, np.where(np.arange(400)[:, None] < 30, [0.49, 0.51], undecided), np.zeros(400, int)
     with pytest.raises(VerificationError) as caught:
         verify_export(*lost_only, "dynamic")
-    assert "92.5% against 100.0% of the trained one on 400 rows (at most 0.5% may be lost)" in str(caught.value)
+    assert "92.5% after the export and 100.0% before, on 400 rows (at most 0.5% may be lost)" in str(caught.value)
     assert "another label" not in str(caught.value)
 
 
@@ -88,9 +88,10 @@ def test_a_loss_that_chance_explains_on_few_rows_passes_with_the_doubt_told(rows
     found = verify_export(trained, exported, np.zeros(rows, int), "int4")
     assert found.doubt is not None
     assert (
-        f"83.3% against 100.0% before the export (at most 1.0% may be lost), but {rows} rows are too few" in found.doubt
+        f"83.3% after the export and 100.0% before (at most 1.0% may be lost), but {rows} rows are too few"
+        in found.doubt
     )
     assert verify_export(trained, trained, np.zeros(rows, int), "int4").doubt is None
     report = VerificationReport("m.tflite", parity=found)
-    assert report.as_text().startswith("m.tflite: not judged, on too few rows\n")
+    assert report.as_text().startswith("m.tflite: no verdict, because there are too few rows\n")
     assert found.doubt in report.as_text()

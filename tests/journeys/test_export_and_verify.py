@@ -40,7 +40,7 @@ def test_a_run_is_exported_again_to_the_same_bytes_and_in_other_forms(finished, 
 
 def test_only_settings_of_the_export_can_change(finished, tmp_path):
     assert run("export", finished, "training.epochs=2", "-o", tmp_path / "x.tflite") == 2
-    with pytest.raises(RecipeError, match="only the settings of export can change"):
+    with pytest.raises(RecipeError, match="only the settings in the section export can change"):
         export_run(finished, ["training.epochs=2"], tmp_path / "x.tflite")
     with pytest.raises(RunError, match="the folder of a finished run"):
         export_run(tmp_path, [], tmp_path / "x.tflite")
@@ -70,7 +70,7 @@ def test_a_model_that_is_not_the_trained_one_is_found(finished):
     report = verify_model(finished / "model.tflite", run=finished, consumers=())
     (finished / "labels.txt").write_text("bad\ngood\n")
     assert len(report.problems) == 1
-    assert "was trained on ['good', 'bad']" in report.problems[0]
+    assert "are ['good', 'bad']" in report.problems[0]
 
 
 def test_an_export_without_quantisation_differs_by_rounding_only(finished, tmp_path):
@@ -131,7 +131,9 @@ def test_of_8_bit_weights_few_texts_may_be_rounded_further_apart(far, problems, 
     assert report.consumers[0].far_texts == far
     assert report.consumers[0].largest_difference == pytest.approx(0.06, abs=1e-3)
     assert len(report.problems) == problems
-    assert problems == 0 or re.search(rf"and {far} a probability more than 0.05 away \(at most 5", report.problems[0])
+    assert problems == 0 or re.search(
+        rf"and {far} a probability that differs by more than 0.05 \(at most 5", report.problems[0]
+    )
 
 
 def test_a_consumer_that_refuses_the_model_is_a_finding(finished, monkeypatch, tmp_path):
@@ -140,4 +142,4 @@ def test_a_consumer_that_refuses_the_model_is_a_finding(finished, monkeypatch, t
     program.chmod(0o755)
     monkeypatch.setenv("TEXTCLF_MEDIAPIPE_PYTHON", str(program))
     report = verify_model(finished / "model.tflite", consumers=["mediapipe"])
-    assert report.problems == ["mediapipe refuses the model: it ended with exit code 3: broken"]
+    assert report.problems == ["mediapipe rejects the model: it ended with exit code 3: broken"]

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -104,29 +105,25 @@ def test_logits_give_the_probabilities_back(tmp_path: Path, behave: object) -> N
 
 
 def test_the_rows_reach_it_shuffled_by_the_seed_with_labels_in_our_order(
-    tmp_path: Path, behave: object, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, behave: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = {}
-
-    def keep(place: Path, *_: object) -> None:
-        kept.update({name: (place / f"{name}.csv").read_text() for name in ("train", "validation")})
-        kept["job"] = json.loads((place / "job.json").read_text())
-        raise EngineError("enough")
-
-    monkeypatch.setattr(engine, "_run_worker", keep)
+    monkeypatch.setenv("FAKE_KEPT", str(tmp_path / "kept"))
+    behave("keep")
     recipe = _recipe(tmp_path, seed=3)
     recipe = recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update={"labels": ("good", "bad")})})
-    with pytest.raises(EngineError, match="enough"):
+    with pytest.raises(EngineError, match="without a model"):
         _train(recipe, tmp_path / "run")
+    kept = {name: (tmp_path / "kept" / f"{name}.csv").read_text() for name in ("train", "validation")}
+    job = json.loads((tmp_path / "kept" / "job.json").read_text())
     dataset = load_dataset(recipe.dataset, 3)
     rows = [line.rsplit(",", 1) for line in kept["train"].splitlines()[1:]]
     expected = {text: label for (text,), label in zip(dataset.train.texts, dataset.train.labels, strict=True)}
     assert {text: int(label) for text, label in rows} == expected
     assert [text for text, _ in rows] != [text for (text,) in dataset.train.texts]
     assert kept["validation"].splitlines()[1] == f"{dataset.validation.texts[0][0]},{dataset.validation.labels[0]:06d}"
-    assert kept["job"]["batch_size"] == 16
-    assert kept["job"]["max_length"] == 32
-    assert kept["job"]["parent"] == os.getpid()
+    assert job["batch_size"] == 16
+    assert job["max_length"] == 32
+    assert job["parent"] == os.getpid()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +189,7 @@ def test_rows_that_no_batch_holds_are_told(tmp_path: Path, behave: object) -> No
 
 
 def test_less_data_than_a_batch_is_an_error_that_says_so(tmp_path: Path, behave: object) -> None:
-    with pytest.raises(RecipeError, match=r"training\.batch_size is 128, but there are 80 training rows"):
+    with pytest.raises(RecipeError, match=r"training\.batch_size is 128, but the training has 80 rows"):
         _train(_recipe(tmp_path, batch_size=128), tmp_path / "run")
 
 

@@ -51,7 +51,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     uv.write_text(_UV)
     uv.chmod(uv.stat().st_mode | stat.S_IXUSR)
     calls = tmp_path / "calls"
-    monkeypatch.setattr(environment, "_check_machine", lambda: str(uv))
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr("textclf.model_maker.process.SECONDS_TO_END", 0.5)
     monkeypatch.setenv("TEXTCLF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "no-pyenv"))
@@ -61,8 +61,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return calls
 
 
-def _set_up(**arguments: object) -> environment.Environment:
-    return set_up(progress=Progress(quiet=True), **arguments)  # type: ignore[arg-type]
+def _set_up(python: Path | None = None, *, quiet: bool = True) -> environment.Environment:
+    uv = Path(os.environ["FAKE_UV_CALLS"]).with_name("bin") / "uv"
+    return set_up(python, uv=uv, progress=Progress(quiet=quiet))
 
 
 def test_it_is_made_tried_and_found_again(calls: Path) -> None:
@@ -79,12 +80,12 @@ def test_it_is_made_tried_and_found_again(calls: Path) -> None:
 
 
 def test_it_says_what_it_will_take_before_it_starts(calls: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    set_up()
+    _set_up(quiet=False)
     said = capsys.readouterr().err
     before, _, after = said.partition("Resolved 120 packages")
     assert "2.5 GB of disk" in before
     assert "textclf model-maker remove" in before
-    assert "Trying it" in after
+    assert "Testing the environment" in after
     assert "zipp" not in said
 
 
@@ -172,9 +173,11 @@ def test_a_folder_that_set_up_did_not_make_is_neither_removed_nor_set_up_in(call
     place().mkdir(parents=True)
     (place() / "notes.txt").write_text("mine")
     (place() / "environment").mkdir()
-    with pytest.raises(EngineError, match=r"holds what textclf did not make: environment/, notes\.txt; move it"):
+    with pytest.raises(
+        EngineError, match=r"contains files that textclf did not make: environment/, notes\.txt; move them"
+    ):
         environment.remove()
-    with pytest.raises(EngineError, match=r"holds what textclf did not make"):
+    with pytest.raises(EngineError, match=r"contains files that textclf did not make"):
         _set_up()
     assert sorted(path.name for path in place().iterdir()) == ["environment", "notes.txt"]
     assert run("model-maker", "remove") == 2
@@ -215,7 +218,7 @@ def test_a_disk_that_is_too_full_is_told_before_anything_is_fetched(
     calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**9}))
-    with pytest.raises(EngineError, match=r"1\.0 GB are free there.*TEXTCLF_CACHE"):
+    with pytest.raises(EngineError, match=r"this disk has 1\.0 GB of free space.*TEXTCLF_CACHE"):
         _set_up()
     assert not calls.exists()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-import sys
+import subprocess
+from collections.abc import Iterable
 
 import pytest
 
@@ -18,13 +19,14 @@ from textclf.errors import ModelError, TextclfError
 from textclf.tflite.graph.mobilebert import build_inference_graph
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.trial import graph_check, probe
+from textclf.tflite.trial.probe import START, TRIAL, Trial, check_runnable
+from textclf.tflite.trial.probe_child import READY
 
 
 @pytest.fixture(autouse=True)
-def _unknown(monkeypatch, tmp_path):
-    """No model is known, and verdicts go to a folder of the test."""
+def _cache(monkeypatch, tmp_path):
+    """Verdicts go to a folder of the test."""
     monkeypatch.setenv("TEXTCLF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(probe, "_known", set())
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +48,11 @@ def deadly(graph) -> bytes:
     return described(packed(changed), tokenizer="device")
 
 
-def checked(content: bytes, *, resizable: bool = True) -> None:
-    model = TfliteModel(content, "m.tflite")
-    probe.check_runnable(model, [30, 1, 1], resizable=resizable)
+def checked(content: bytes, known: Iterable[str] = (), trial: Trial = TRIAL) -> set[str]:
+    """Checks a model in a process that knows some; returns those that it knows then."""
+    known = set(known)
+    check_runnable(TfliteModel(content, "m.tflite"), [30, 1, 1], resizable=True, known=known, trial=trial)
+    return known
 
 
 def test_a_crash_of_the_runtime_is_named_by_its_signal(deadly, monkeypatch):
@@ -58,18 +62,18 @@ def test_a_crash_of_the_runtime_is_named_by_its_signal(deadly, monkeypatch):
 
 
 def test_the_check_comes_first_and_needs_no_process(deadly, monkeypatch):
-    monkeypatch.setattr(probe.subprocess, "Popen", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
     with pytest.raises(ModelError, match=r"input 1 of operation \d+ \(TRANSPOSE\) is tensor -1"):
         checked(deadly)
 
 
 def test_a_model_that_passed_is_not_tried_again_in_this_process_or_the_next(sound, monkeypatch, tmp_path):
+    known = checked(sound)
+    [verdict] = (tmp_path / "cache" / "models").iterdir()
+    monkeypatch.setattr(subprocess, "Popen", None)
     checked(sound)
-    assert len(list((tmp_path / "cache" / "models").iterdir())) == 1
-    monkeypatch.setattr(probe.subprocess, "Popen", None)
-    checked(sound)
-    monkeypatch.setattr(probe, "_known", set())
-    checked(sound)
+    verdict.unlink()
+    checked(sound, known)
     with pytest.raises(TypeError):
         checked(sound + b"another")
 
@@ -94,44 +98,40 @@ def test_a_user_without_a_home_folder_has_no_cache_and_is_served_all_the_same(so
     checked(sound)
 
 
-def test_a_model_that_never_ends_is_given_up(sound, monkeypatch):
-    monkeypatch.setattr(probe, "_SECONDS", 1)
-    monkeypatch.setattr(probe, "_START", f"print({probe.READY!r}, flush=True); import time; time.sleep(60)")
+def test_a_model_that_never_ends_is_given_up(sound):
+    trial = Trial(program=f"print({READY!r}, flush=True); import time; time.sleep(60)", seconds=1)
     with pytest.raises(ModelError, match="its trial did not finish within 1 s"):
-        checked(sound)
+        checked(sound, trial=trial)
 
 
-def test_last_words_are_shown(sound, monkeypatch):
+def test_last_words_are_shown(sound):
     words = "'x' * 9999 + '\\nF0000 Check failed\\n'"
-    script = f"import sys; print({probe.READY!r}, flush=True); sys.stderr.write({words}); sys.exit(7)"
-    monkeypatch.setattr(probe, "_START", script)
+    program = f"import sys; print({READY!r}, flush=True); sys.stderr.write({words}); sys.exit(7)"
     with pytest.raises(ModelError, match=r"ends LiteRT with exit code 7 \(F0000 Check failed\)"):
-        checked(sound)
+        checked(sound, trial=Trial(program=program))
 
 
-@pytest.mark.parametrize("cause", ["no program", "a broken Python"])
-def test_where_no_process_can_be_started_the_check_alone_counts(cause, sound, monkeypatch, caplog):
-    if cause == "no program":
-        monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    else:
-        monkeypatch.setattr(probe, "_START", "import sys; sys.exit('no LiteRT here')")
-    checked(sound)
+@pytest.mark.parametrize(
+    "trial",
+    [
+        pytest.param(Trial(interpreter="/nonexistent/python"), id="no program"),
+        pytest.param(Trial(program="import sys; sys.exit('no LiteRT here')"), id="a broken Python"),
+    ],
+)
+def test_where_no_process_can_be_started_the_check_alone_counts(trial, sound, caplog):
+    checked(sound, trial=trial)
     assert "runs without a trial in a separate process" in caplog.text
 
 
 def test_ids_that_the_tables_do_not_have_are_found_in_the_trial(sound):
     model = TfliteModel(sound, "m.tflite")
     with pytest.raises(ModelError, match="LiteRT cannot run this model: gather index out of bounds"):
-        probe.check_runnable(model, [1_000_000, 1, 1])
+        check_runnable(model, [1_000_000, 1, 1], known=set())
 
 
-def test_a_trial_loads_no_tensorflow(sound, monkeypatch):
-    monkeypatch.setattr(
-        probe,
-        "_START",
-        f"{probe._START}; assert not [n for n in sys.modules if n.split('.')[0] in ('tensorflow', 'keras')]",
-    )
-    checked(sound)
+def test_a_trial_loads_no_tensorflow(sound):
+    heavy = "[name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras')]"
+    checked(sound, trial=Trial(program=f"{START}; assert not {heavy}"))
 
 
 def test_a_damaged_model_ends_a_classifier_with_one_line(deadly, tmp_path):

@@ -66,7 +66,7 @@ CALL_TEXTS = 4096
 _CALLS_UNDER_WAY = 3
 
 # The size in bytes of the cache of results for repeated texts, and the size of an entry without its probabilities.
-_MEMORY_FOR_KNOWN = 32 << 20
+CACHE_BYTES = 32 << 20
 
 _BYTES_AN_ENTRY = 300
 
@@ -100,17 +100,22 @@ class Classifier:
 
     The file is read once, when the classifier is made: later changes of the file or of the current directory have no
     effect. A forked process may use its copy, and a pickled classifier includes the model. `num_threads` texts are
-    classified in parallel, by default one for each core that this process may use. Raises ModelError for a file that is
+    classified in parallel, by default one for each core that this process may use. Results of repeated texts are kept in
+    a cache of `cache_bytes`. Raises ModelError for a file that is
     not a text classifier with TFLite metadata and BERT's inputs or a regex tokenizer's.
     """
 
-    def __init__(self, model_path: str | Path, num_threads: int | None = None) -> None:
+    def __init__(
+        self, model_path: str | Path, num_threads: int | None = None, *, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         if num_threads is not None and num_threads < 1:
             raise ArgumentError(f"num_threads is {num_threads}, expected 1 or more")
         path = model_path_of(model_path)
-        self._open(str(path), Path(os.path.abspath(path)), load_model(path)[1], num_threads or usable_cores())
+        self._open(
+            str(path), Path(os.path.abspath(path)), load_model(path)[1], num_threads or usable_cores(), cache_bytes
+        )
 
-    def _open(self, name: str, path: Path, content: bytes, num_threads: int) -> None:
+    def _open(self, name: str, path: Path, content: bytes, num_threads: int, cache_bytes: int) -> None:
         self.name = name
         """The path that was passed, for messages."""
         self.path = path
@@ -131,8 +136,9 @@ class Classifier:
             raise ModelError(f"{name}: {error}") from error
         self._resizable = self.metadata.resizable
         self.num_threads = num_threads
+        self._cache_bytes = cache_bytes
         self._closed = False
-        self._workers = _Workers(num_threads, self._new_runner, len(self.labels))
+        self._workers = self._new_workers()
         # The first interpreter is made now, so that a model that cannot run raises an error here.
         with self._workers.runner() as runner:
             self.max_length = runner.max_length
@@ -140,7 +146,7 @@ class Classifier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the classifier with the model's bytes, so that a copy is the same model everywhere."""
-        return _reopened, (type(self), self.name, self.path, self._content, self.num_threads)
+        return _reopened, (type(self), self.name, self.path, self._content, self.num_threads, self._cache_bytes)
 
     def __enter__(self) -> Classifier:
         return self
@@ -364,9 +370,13 @@ class Classifier:
         """Makes new workers in a forked process: the threads do not exist there, and their locks may be held forever."""
         # Kept and not freed: interpreters that ran at the moment of the fork cannot be destroyed safely.
         _LEFT_BEHIND.append(self._workers)
-        self._workers = _Workers(self.num_threads, self._new_runner, len(self.labels))
+        self._workers = self._new_workers()
         if isinstance(self.tokenizer, WordTokenizer):  # its regular expressions have locks too
             self.tokenizer = _tokenizer(self.metadata)
+
+    def _new_workers(self) -> _Workers:
+        entries = self._cache_bytes // (_BYTES_AN_ENTRY + 4 * len(self.labels))
+        return _Workers(self.num_threads, self._new_runner, entries)
 
     def _new_runner(self) -> Runner:
         return Runner(self.name, self._content, self.metadata)
@@ -400,9 +410,11 @@ class Classifier:
         return np.concatenate(results)
 
 
-def _reopened(kind: type[Classifier], name: str, path: Path, content: bytes, num_threads: int) -> Classifier:
+def _reopened(
+    kind: type[Classifier], name: str, path: Path, content: bytes, num_threads: int, cache_bytes: int
+) -> Classifier:
     classifier = kind.__new__(kind)
-    classifier._open(name, path, content, num_threads)
+    classifier._open(name, path, content, num_threads, cache_bytes)
     return classifier
 
 
@@ -499,10 +511,10 @@ class _Known(OrderedDict[bytes, _Place]):
 class _Workers:
     """The objects of one process: threads, interpreters, a lock, and the cache of results."""
 
-    def __init__(self, num_threads: int, new_runner: Callable[[], Runner], label_count: int) -> None:
+    def __init__(self, num_threads: int, new_runner: Callable[[], Runner], cache_entries: int) -> None:
         self.lock = threading.Lock()
         self.pool = ThreadPoolExecutor(num_threads, thread_name_prefix="textclf")
-        self.known = _Known(_MEMORY_FOR_KNOWN // (_BYTES_AN_ENTRY + 4 * label_count))
+        self.known = _Known(cache_entries)
         self.runners: list[Runner] = []
         self._idle: SimpleQueue[Runner] = SimpleQueue()
         self._new_runner = new_runner

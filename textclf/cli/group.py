@@ -1,4 +1,4 @@
-"""The command group: help, versions and interruptions that print through the one door."""
+"""The command group. Its help, version and interruptions are printed by `terminal.door`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from textclf.terminal.door import write_result
 
 
 class InterruptedError(Exception):
-    """Ctrl-C, with the one line that is printed for it."""
+    """Ctrl-C, with the line that is printed for it."""
 
 
 class _Command(click.Command):
-    """A command that says, when it is interrupted, how to continue."""
+    """A command that says how to continue when it is interrupted."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,7 +38,7 @@ class _Group(click.Group):
 
 
 def _through_the_door(option: click.Option | None) -> click.Option | None:
-    """The option --help, printing as everything does."""
+    """Returns the option --help, which prints through `terminal.door`."""
 
     def show_help(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
         if wanted and not context.resilient_parsing:
@@ -57,7 +57,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, wanted: bo
 
 
 _UNFINISHED = "textclf.unfinished"
-"""Where a command notes, for the message after Ctrl-C, how to tell whether --resume has something to continue."""
+"""The key of a function that returns whether --resume has something to continue, for the message after Ctrl-C."""
 
 
 def _after_interruption(context: click.Context) -> str:
@@ -86,7 +86,7 @@ def cli(context: click.Context) -> None:
 
 
 def _forbid_network(context: click.Context, parameter: click.Parameter, forbidden: bool) -> None:
-    """Keeps the command, and nothing that runs after it in this process, from the network."""
+    """Keeps this command from the network, but not what runs after it in this process."""
     if forbidden:
         from textclf.encoders.sources.cache import offline
 

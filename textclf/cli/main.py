@@ -1,4 +1,4 @@
-"""Runs one command: every failure ends in one message and an exit code."""
+"""Runs one command. Every failure ends with one message and an exit code."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from textclf.terminal import door as terminal
 from textclf.terminal.door import write_message
 
 DEBUG = "TEXTCLF_DEBUG"
-"""The environment variable that asks for the traceback of a fault in textclf itself."""
+"""This environment variable requests the traceback of a bug in textclf."""
 
 
 # --- Running a command -----------------------------------------------------------------------------------------------
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs one command and exits: 0 done, 2 a fault that the user can fix, 3 some rows have no label, 130 interrupted,
-    1 any other failure."""
+    """Runs one command and exits with 0 (done), 2 (an error that the user can fix), 3 (done, but with a result to look
+    at, such as rows without a label), 130 (interrupted) or 1 (any other failure)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     with terminal.surroundings():
         if not faulthandler.is_enabled():
-            # A stream in memory has no number; then the system alone reports a crash.
+            # A stream in memory has no file number. Then only the system reports a crash.
             with suppress(OSError, ValueError):
                 faulthandler.enable(2)
         try:
@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         except BrokenPipeError:
             code = code or 1
         except TextclfError as error:
-            if code != 2:  # otherwise the command has failed and said why, perhaps for this very reason
+            if code != 2:  # otherwise the reason was printed already, perhaps the same
                 write_message(f"Error: {error}")
             code = code or 2
     sys.exit(code)
 
 
 def _exit_code(words: list[str]) -> int:
-    """Runs the command; every failure ends in one message."""
+    """Runs the command and returns its exit code. Every failure is printed as one message."""
     try:
         ended = cli.main(args=words, prog_name="textclf", standalone_mode=False, obj=words)
         return ended if isinstance(ended, int) else 0
@@ -72,7 +72,7 @@ def _exit_code(words: list[str]) -> int:
         terminal.forget_output()
         return 1
     except MemoryError:
-        write_message("Error: the memory is full; use smaller data, a smaller batch or fewer threads, or more memory")
+        write_message("Error: memory ran out; use smaller data, a smaller batch, fewer threads or more memory")
         return 1
     except OSError as error:
         code, message = _system_message(error)
@@ -81,7 +81,7 @@ def _exit_code(words: list[str]) -> int:
 
 
 def _report_fault() -> None:
-    """What nobody foresaw, in one line; the traceback only for who asks."""
+    """Prints an unexpected failure in one line, after its traceback if it was requested."""
     kind, fault, trace = sys.exc_info()
     assert kind is not None
     last = traceback.extract_tb(trace)[-1] if trace else None
@@ -91,17 +91,17 @@ def _report_fault() -> None:
     said = " ".join(str(fault).split())
     said = said if len(said) <= 300 else said[:299] + "…"
     write_message(
-        f"Error: textclf failed in a way that it should not ({kind.__name__}: {said}{place}); "
+        f"Error: textclf has a bug ({kind.__name__}: {said}{place}); "
         f"set {DEBUG}=1 and run the command again to see the traceback, then report it"
     )
 
 
 def _system_message(error: OSError) -> tuple[int, str]:
-    """The exit code and the message for a failure of the system that no module foresaw."""
+    """Returns the exit code and the message for a system error that no module handles."""
     try:
         os.getcwd()
     except OSError:
-        return 2, "the current folder does not exist any more; change to another one, then run the command again"
+        return 2, "the current folder no longer exists; change to another one, then run the command again"
     file = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
     remedy = "check the path, its permissions and the space on the disk"
     return 1, f"{file}{error.strerror or error}; {remedy}"

@@ -17,10 +17,10 @@ def model_maker_group() -> None:
 
 
 @model_maker_group.command("setup", short_help="Make the environment (2.5 GB).")
-@click.option("--python", type=PYTHON, help="A Python 3.9 (default: found, or else downloaded).")
+@click.option("--python", type=PYTHON, help="Path of a Python 3.9 (default: searched for, or else downloaded).")
 @offline_option
 def model_maker_setup_command(python: Path | None) -> None:
-    """Make the environment for training.engine=model-maker: 2.5 GB in textclf's cache folder."""
+    """Make the environment for training.engine=model-maker. It needs 2.5 GB in textclf's cache folder."""
     from textclf.model_maker.environment import set_up
 
     set_up(python)
@@ -28,7 +28,7 @@ def model_maker_setup_command(python: Path | None) -> None:
 
 @model_maker_group.command("remove", short_help="Delete the environment.")
 def model_maker_remove_command() -> None:
-    """Delete the environment and everything that its set-up wrote."""
+    """Delete the environment and everything else that setup wrote."""
     from textclf.model_maker.environment import place, remove
 
     freed = remove()

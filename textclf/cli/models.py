@@ -45,7 +45,7 @@ from textclf.terminal.native_log import load_tensorflow
     type=PROBABILITY,
     metavar="P",
     help="Write no label, or the model's reject label, where the most probable label has a probability below P "
-    "(default: the bound that training chose, if it chose one).",
+    "(default: the threshold that training chose, if it chose one).",
 )
 @click.option("--where-label", is_flag=True, help="Compare with the true labels in the input.")
 @label_option("Column with the true label, for --where-label.")
@@ -82,7 +82,7 @@ def classify_command(
     Exit code 3: the job is complete, but some rows have no label; their column error says why.
     """
     if bool(text_input) == bool(inputs):
-        raise click.UsageError("give either INPUT with -o OUTPUT, or --text-input")
+        raise click.UsageError("pass either INPUT with -o OUTPUT, or --text-input")
     if text_input:
         _refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
         _classify_text(model, text_input, options, as_json)
@@ -97,7 +97,7 @@ def classify_command(
 
         summary = classify_file(model, inputs, output, quiet=False, **options)
     text = json_text(summary.as_dict()) if as_json else summary.as_text()
-    if output == "-":  # there the rows are
+    if output == "-":  # standard output has the rows
         write_message(text)
     else:
         write_result(text, needed=as_json)
@@ -106,7 +106,7 @@ def classify_command(
 
 
 def _refuse_others(context: click.Context, option: str, used: Sequence[str]) -> None:
-    """Options that are given and would have no effect are an error."""
+    """Raises an error for options that were passed and would have no effect."""
     source = click.core.ParameterSource.COMMANDLINE
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -116,7 +116,7 @@ def _refuse_others(context: click.Context, option: str, used: Sequence[str]) -> 
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a job with one line that says how to continue; the exit codes are those of a shell."""
+    """Ends a job on Ctrl-C and SIGTERM with one line that says how to continue, and with a shell's exit codes."""
 
     def stop(number: int, frame: object) -> None:
         received.append(number)
@@ -142,7 +142,7 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
     with Classifier(model, num_threads=1) as classifier:
         [prediction] = classifier.classify([text_input], reject_below=options["reject_below"])
     if prediction.error:
-        raise DataError(f"--text-input: {prediction.error.partition(': ')[2]}; give a text to classify")
+        raise DataError(f"--text-input: {prediction.error.partition(': ')[2]}; pass a text to classify")
     ranked = sorted(prediction.scores.items(), key=lambda item: -item[1])
     most_probable = ranked[0][0]
     ranked[0] = (prediction.label, prediction.score)
@@ -154,7 +154,7 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
     for label, score in shown:
         write_result(f"{printable(label) or '(no label)'}\t{score:.4f}")
     if prediction.rejected:
-        write_message(f"The text is too uncertain for the label {most_probable}.")
+        write_message(f"The probability of the label {most_probable} is below the threshold.")
 
 
 @cli.command("evaluate", short_help="Measure MODEL on labelled rows.")
@@ -207,13 +207,13 @@ def encoder_command(source: str, as_json: bool, golden: bool) -> None:
 @cli.command("verify", short_help="Check a MODEL and the installed runtimes.")
 @click.argument("model", type=MODEL)
 @click.argument("data", required=False, type=DATA_PATH)
-@click.option("--run", type=RUN, help="Folder of the run that trained it, to compare with.")
+@click.option("--run", type=RUN, help="Folder of the run that trained the model, to compare with.")
 @json_option("Print the report as JSON.")
 def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bool) -> None:
-    """Check a .tflite MODEL: its structure, the trained model's answers, and the runtimes that are installed.
+    """Check a .tflite MODEL: its structure, its predictions, and the installed runtimes.
 
     With --run, the rows of DATA are compared with the trained model (default: its validation and test rows). Without it,
-    they are classified, by the installed runtimes too, and their labels, if any, give the accuracy. Exit code 2: a check
+    they are classified, by the installed runtimes too, and the accuracy is reported if they have labels. Exit code 2: a check
     failed.
     """
     if run is not None:

@@ -1,4 +1,4 @@
-"""Values of arguments and options, checked as the recipe's keys of the same meaning are."""
+"""Arguments and options. Their values are checked like the corresponding keys of a recipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 # --- Arguments and options -------------------------------------------------------------------------------------------
 class _Checked(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """A value that a function of the library checks: its ValueError follows the name of the option."""
+    """A value that a function of the library checks. The message of its ValueError follows the name of the option."""
 
     def __init__(self, name: str, check: Callable[[Any], Any]) -> None:
         self.name = name
@@ -35,13 +35,13 @@ def _checked_path(value: str | os.PathLike[str]) -> Path:
     if not os.fspath(value).strip():
         raise ValueError("has no value; write a path")
     if "\0" in os.fspath(value):
-        raise ValueError("holds a NUL character, which no path can; write a path")
+        raise ValueError("contains a NUL character, which no path can contain; write a path")
     return Path(value)
 
 
 def _checked_program(value: str) -> Path:
     if not _checked_path(value).is_file():
-        raise ValueError(f"is `{value}`, where there is no file; write the path of a Python 3.9")
+        raise ValueError(f"is `{value}`, but there is no such file; write the path of a Python 3.9")
     return Path(value)
 
 
@@ -67,7 +67,7 @@ def _checked_probability(value: Any) -> float:
         number = float(value)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= 1:  # so is NaN
+    if not 0 <= number <= 1:  # also rejects NaN
         raise ValueError(f"is `{value}`, but must be a number from 0 to 1")
     return number
 

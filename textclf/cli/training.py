@@ -28,10 +28,10 @@ from textclf.terminal.native_log import load_tensorflow
 def train_command(
     recipe: str, overrides: tuple[str, ...], run_dir: Path | None, force: bool, resume: bool, engine: str | None
 ) -> None:
-    """Train RECIPE, export the model, verify it and measure it.
+    """Train RECIPE, then export, verify and measure the model.
 
     KEY=VALUE changes a setting of the recipe, for example training.epochs=5. Exit code 3: the run is complete, but
-    model.tflite is not in the form that the recipe asks for, which did not pass its checks.
+    model.tflite has another form than the recipe requests, because that form did not pass its checks.
     """
     if force and resume:
         raise click.UsageError("--force starts again and --resume continues: use one of the two")
@@ -52,7 +52,7 @@ def train_command(
         f"Classify with: textclf classify {shlex.quote(str(run.model_path))} INPUT.csv -o OUTPUT.csv", needed=False
     )
     if run.metrics["export"].get("refused"):
-        # The model is in another form than the recipe asks for.
+        # The model has another form than the recipe requests.
         sys.exit(3)
 
 
@@ -145,7 +145,7 @@ def compare_command(
 
 
 def _items_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Runs and recipes, and the settings that follow them. A path may hold an equals sign."""
+    """Returns the runs and recipes, and the settings that follow them. A path may contain an equals sign."""
     overrides = [word for word in words[1:] if "=" in word and not Path(word).exists()]
     items = [word for word in words if word not in overrides]
     for item in items:

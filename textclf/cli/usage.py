@@ -1,4 +1,4 @@
-"""Wrong usage: what click reports in, a message that says what to write instead out."""
+"""Wrong usage: takes an error of click and returns a message that says what to write instead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TAKES_SETTINGS = {
 
 
 def usage_message(error: click.ClickException, words: list[str]) -> str:
-    """Click's message, with what this program takes instead."""
+    """Returns the message of click, with what to write instead."""
     message = " ".join(error.format_message().split()).rstrip(".")
     message = (
         message[:1].lower() + message[1:] if message.startswith(("No ", "Missing ", "Got ", "Invalid ")) else message
@@ -38,7 +38,7 @@ def usage_message(error: click.ClickException, words: list[str]) -> str:
 
 
 def _setting_for(option: str, context: click.Context | None, words: list[str]) -> str | None:
-    """How to write what was given as an option and is a setting of the recipe."""
+    """Returns how to write a setting of the recipe that was passed as an option, or None if it is not one."""
     from textclf.recipe.reading import OTHER_NAMES, setting_named
 
     name = option.lstrip("-").replace("-", "_")

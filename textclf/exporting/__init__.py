@@ -1,1 +1,1 @@
-"""From trained weights to the one file that ships: graph, metadata and the proof that it does what was trained."""
+"""From trained weights to the `.tflite` file: graph, metadata, and checks that it predicts what the trained model does."""

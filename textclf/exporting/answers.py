@@ -1,6 +1,6 @@
-"""What a finished model answers: are its numbers probabilities, and how right is it on the rows of a table?
+"""Checks the outputs of a finished model: are they probabilities, and how accurate are they on the rows of a table?
 
-A classifier in; problems as lines of text, or what was found on the rows, out.
+Takes a classifier. Returns problems as lines of text, and results on the rows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from textclf.classify.classifier import Classifier
 from textclf.classify.rows import is_blank, problem_of
 from textclf.classify.windows import TableOptions, Window, read_windows
+from textclf.data.findings.finding import counted
 from textclf.data.tables.frames import FrameTable
 from textclf.errors import DataError, ModelError
 from textclf.exporting.hard_texts import hard_texts
@@ -25,16 +26,17 @@ _HARD_TEXTS = 26
 _VOCABULARY_TEXTS = 8
 _WORDS_A_TEXT = 12
 _LARGEST_ROUNDING = 0.01
-# Results of 8 bits lie a step of 1/256 apart.
+# The values of 8-bit results have steps of 1/256.
 _EIGHT_BIT_STEP = 1 / 256
-# More texts tell little about a runtime and take it minutes.
+# More texts show little more about a runtime, and take it minutes.
 _COMPARED_TEXTS = 1000
 
 
 @dataclass(frozen=True)
 class RowsResult:
-    """A table's rows as the model classifies them: `labelled` have a true label that it knows, `unknown` another one,
-    `without_text` (among `rows`) could not be classified; `accuracy` (0 to 1) is of the labelled, None without any."""
+    """The results on a table's rows. `labelled` rows have a true label that the model knows, `unknown` rows another label.
+    `without_text` of the `rows` could not be classified. `accuracy` (0 to 1) is that of the labelled rows, None if there
+    are none."""
 
     data: str
     rows: int
@@ -44,12 +46,12 @@ class RowsResult:
     accuracy: float | None
 
     def as_text(self) -> str:
-        """One line for a terminal."""
-        parts = [f"{self.data}: {self.rows - self.without_text:,} of {self.rows:,} rows classified"]
+        """Returns one line for a terminal."""
+        parts = [f"{self.data}: {self.rows - self.without_text:,} of {counted(self.rows, 'row')} classified"]
         if self.without_text:
-            parts.append(f"{self.without_text:,} without a text that can be read")
+            parts.append(f"{self.without_text:,} without a readable text")
         if self.accuracy is not None:
-            parts.append(f"accuracy {self.accuracy:.1%} on {self.labelled:,} labelled rows")
+            parts.append(f"accuracy {self.accuracy:.1%} on {counted(self.labelled, 'labelled row')}")
         else:
             parts.append("no labels to compare with")
         if self.unknown:
@@ -58,9 +60,9 @@ class RowsResult:
 
 
 def answer_problems(classifier: Classifier, model: TfliteModel) -> list[str]:
-    """Runs a model on some texts, one line for each way in which its numbers are no probabilities.
+    """Runs a model on some texts and returns one line for each way in which its outputs are not probabilities.
 
-    The texts are hard for tokenizers, or words of the vocabulary, so that many of its rows are read.
+    The texts are difficult for tokenizers, or consist of words of the vocabulary, so that many of its rows are used.
     """
     pair = len(classifier.text_columns) == 2
     rows = [(text, text) if pair else (text,) for text in (*hard_texts()[:: 520 // _HARD_TEXTS], *_texts(classifier))]
@@ -72,43 +74,43 @@ def answer_problems(classifier: Classifier, model: TfliteModel) -> list[str]:
 
 
 def labels_are_independent(model: TfliteModel) -> bool:
-    """Whether each label has a probability of its own, so that they do not add up to 1."""
+    """Returns whether the probability of each label is independent of the others, so that their sum is not 1."""
     made_by = {index: operator.name for operator in model.operators for index in operator.outputs}
     return any(made_by.get(index) == "LOGISTIC" for index in model.output_indices)
 
 
 def strange_answers(probabilities: np.ndarray, *, adds_up: bool) -> list[str]:
-    """What makes rows of numbers no probabilities, which of one text `adds_up` to 1."""
+    """Returns why rows of numbers are not probabilities. With `adds_up`, their sum for each text must be 1."""
     texts, labels = probabilities.shape
     finite = np.isfinite(probabilities).all(axis=1)
     if not finite.all():
         return [
-            f"{texts - int(finite.sum())} of {texts} texts get probabilities that are not numbers (NaN or infinity)"
+            f"{texts - int(finite.sum())} of {counted(texts, 'text')} get probabilities that are not numbers (NaN or infinity)"
         ]
     tolerance = _LARGEST_ROUNDING + _EIGHT_BIT_STEP * labels
     outside = int(((probabilities < -tolerance) | (probabilities > 1 + tolerance)).any(axis=1).sum())
     if outside:
-        return [f"{outside} of {texts} texts get numbers below 0 or above 1, which are no probabilities"]
+        return [f"{outside} of {counted(texts, 'text')} get probabilities below 0 or above 1"]
     sums = probabilities.sum(axis=1)
     wrong = int((np.abs(sums - 1) > tolerance).sum())
     if wrong and adds_up:
         worst = float(sums[np.abs(sums - 1).argmax()])
-        return [f"{wrong} of {texts} texts get numbers that are no probabilities: their sum is {worst:.3f}, expected 1"]
+        return [f"{wrong} of {counted(texts, 'text')} get probabilities whose sum is not 1 (worst sum {worst:.3f})"]
     return []
 
 
 def classify_table(
     classifier: Classifier, model: TfliteModel, data: Path | FrameTable
 ) -> tuple[RowsResult, list[str], list[tuple[str, ...]]]:
-    """What was found on a table's rows, problems, and the first texts.
+    """Returns the results on a table's rows, problems, and the first texts.
 
-    The columns are those of the training. Raises DataError for a table that cannot be read, lacks the text's column or
-    has no row with a text.
+    The columns are those of the training. Raises DataError for a table that cannot be read, has no column for the text,
+    or has no row with a text.
     """
     name = data.name if isinstance(data, FrameTable) else str(data)
     if not classifier.text_columns:
         raise DataError(
-            f"{name}: the model does not say which column of a table holds its text; measure it with `textclf evaluate "
+            f"{name}: the model does not say which column contains the text; measure it with `textclf evaluate "
             "MODEL DATA --text COLUMN --label COLUMN`"
         )
     texts: list[tuple[str, ...]] = []
@@ -142,7 +144,7 @@ def classify_table(
 
 
 def _windows(classifier: Classifier, data: Path | FrameTable) -> Iterator[Window]:
-    """The table's rows, with true labels where it has a column of them."""
+    """Returns the table's rows, with true labels if the table has a column for them."""
     wanted_by = "the column that the model was trained on"
     source = data if isinstance(data, FrameTable) else os.fspath(data)
     delimiter = "," if isinstance(data, FrameTable) else None
@@ -159,7 +161,7 @@ def _windows(classifier: Classifier, data: Path | FrameTable) -> Iterator[Window
 
 
 def _texts(classifier: Classifier) -> list[str]:
-    """Texts of words of the vocabulary, the same for every call."""
+    """Returns texts of words of the vocabulary, the same for every call."""
     chance = random.Random(0)
     vocabulary = classifier.metadata.vocabulary
     return [" ".join(chance.choices(vocabulary, k=_WORDS_A_TEXT)) for _ in range(_VOCABULARY_TEXTS)]

@@ -1,6 +1,6 @@
-"""The programs that apps classify with, run on a model and texts: what do they answer?
+"""Runs the programs that apps classify with on a model and texts, and returns their probabilities.
 
-Each runs in a process of its own, because a runtime that refuses a file may hang or end with a segmentation fault:
+Each runs in a separate process, because a runtime that rejects a file may hang or end with a segmentation fault:
 MediaPipe's TextClassifier and the Task Library's BertNLClassifier or NLClassifier in a Python that has them, and
 MediaPipe's web version in a headless Chromium.
 """
@@ -22,18 +22,19 @@ from typing import IO, Any
 
 import numpy as np
 
+from textclf.data.findings.finding import counted
 from textclf.errors import VerificationError
 from textclf.processes import end_of, ending, last_line
 from textclf.tflite.metadata import read_metadata
 
 CONSUMERS = ("mediapipe", "task-library", "browser")
-"""`mediapipe` and `task-library` are found in this Python; TEXTCLF_MEDIAPIPE_PYTHON and TEXTCLF_TASK_LIBRARY_PYTHON name
-another. `browser` needs Chromium (TEXTCLF_CHROMIUM names another) and TEXTCLF_TASKS_TEXT, the folder of the npm package
-@mediapipe/tasks-text."""
+"""`mediapipe` and `task-library` are looked for in this Python; set TEXTCLF_MEDIAPIPE_PYTHON or TEXTCLF_TASK_LIBRARY_PYTHON
+to use another. `browser` needs Chromium (or the program in TEXTCLF_CHROMIUM) and TEXTCLF_TASKS_TEXT, the folder of the
+npm package @mediapipe/tasks-text."""
 
-_LIMIT_SECONDS = 600
+LIMIT_SECONDS = 600
 
-# Of 2,000 texts and 10,000 labels.
+# In bytes: room for 2,000 texts and 10,000 labels.
 _LONGEST_ANSWER = 1 << 30
 
 _SHOWN_ERROR = 500
@@ -44,7 +45,7 @@ _MODULES = {"mediapipe": "mediapipe", "task-library": "tflite_support"}
 
 _INTERPRETERS = {"mediapipe": "TEXTCLF_MEDIAPIPE_PYTHON", "task-library": "TEXTCLF_TASK_LIBRARY_PYTHON"}
 
-# Scripts for Python 3.9 and later: they read [model, texts, whether it is split into words] as JSON and print a list of
+# Scripts for Python 3.9 and later. They read [model, texts, whether the model reads words] as JSON and print a list of
 # {label: probability}.
 _SCRIPTS = {
     "mediapipe": """
@@ -80,16 +81,20 @@ try {
 
 
 def installed_consumers() -> list[str]:
-    """Which of CONSUMERS can be run here."""
+    """Returns those of CONSUMERS that can be run on this machine."""
     return [name for name in CONSUMERS if (_chromium() and _package() if name == "browser" else _interpreter(name))]
 
 
-def run_consumer(name: str, model: Path, labels: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-    """Probabilities float32 [texts, labels]; raises VerificationError where the program refuses the model."""
-    answers = _run_browser(model, texts) if name == "browser" else _run_python(name, model, texts)
+def run_consumer(
+    name: str, model: Path, labels: Sequence[str], texts: Sequence[str], *, limit_seconds: float = LIMIT_SECONDS
+) -> np.ndarray:
+    """Returns probabilities float32 [texts, labels]. Raises VerificationError if the program rejects the model, or does
+    not end within `limit_seconds`."""
+    run = _run_browser if name == "browser" else functools.partial(_run_python, name)
+    answers = run(model, texts, limit_seconds)
     for answer in answers:
         if set(answer) != set(labels):
-            raise VerificationError(f"{name} answers with the labels {_some(answer)}, expected {_some(labels)}")
+            raise VerificationError(f"{name} returns the labels {_some(answer)}, expected {_some(labels)}")
     return np.array([[answer[label] for label in labels] for answer in answers], np.float32)
 
 
@@ -99,7 +104,7 @@ def _some(labels: Iterable[str]) -> str:
 
 
 def _interpreter(name: str) -> str | None:
-    """A Python that has the consumer's module, or None."""
+    """Returns a Python that has the consumer's module, or None."""
     named = os.environ.get(_INTERPRETERS[name])
     if named:
         return named
@@ -108,12 +113,12 @@ def _interpreter(name: str) -> str | None:
     return sys.executable if find_spec(_MODULES[name]) else None
 
 
-def _run_python(name: str, model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]:
+def _run_python(name: str, model: Path, texts: Sequence[str], limit_seconds: float) -> list[Mapping[str, float]]:
     interpreter = _interpreter(name)
     if interpreter is None:
         raise VerificationError(f"{name} is not installed; install {_MODULES[name]}, or set {_INTERPRETERS[name]}")
     order = json.dumps([str(model.resolve()), list(texts), read_metadata(model).tokenizer == "regex"])
-    # Whatever such a program prints goes to the disk, and only the end of it is read.
+    # The output of such a program goes to the disk, and only its end is read.
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
         try:
             process = subprocess.run(
@@ -121,36 +126,37 @@ def _run_python(name: str, model: Path, texts: Sequence[str]) -> list[Mapping[st
                 input=order.encode(),
                 stdout=answer,
                 stderr=said,
-                timeout=_LIMIT_SECONDS,
+                timeout=limit_seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise VerificationError(f"{name} did not come to an end in {_LIMIT_SECONDS} s{_quoted(said)}") from error
+            raise VerificationError(f"{name} did not end within {limit_seconds:g} s{_quoted(said)}") from error
         except OSError as error:
             raise VerificationError(
-                f"{name}: {interpreter} cannot be started ({error.strerror}); set {_INTERPRETERS[name]} to a Python that has it"
+                f"{name}: {interpreter} cannot be started ({error.strerror}); set "
+                f"{_INTERPRETERS[name]} to a Python that has {_MODULES[name]}"
             ) from error
         if process.returncode:
             raise VerificationError(
-                f"{name} refuses the model: it ended with {ending(process.returncode)}{_quoted(said)}"
+                f"{name} rejects the model: it ended with {ending(process.returncode)}{_quoted(said)}"
             )
         return _checked_answers(name, last_line(end_of(answer, _LONGEST_ANSWER)), texts)
 
 
 def _quoted(said: IO[bytes]) -> str:
-    """The last line that a program said, to be put behind a message."""
+    """Returns the last line that a program printed, to append to a message."""
     words = last_line(end_of(said))
-    return f": {words}" if words else " and said nothing"
+    return f": {words}" if words else " and printed nothing"
 
 
 def _checked_answers(name: str, line: str, texts: Sequence[str]) -> list[Mapping[str, float]]:
-    """The answers of a program to texts; raises VerificationError for what are none."""
+    """Returns the output of a program for texts. Raises VerificationError if it is not one probability per label and text."""
     try:
         answers = json.loads(line)
     except (ValueError, RecursionError):
         answers = None
     if isinstance(answers, dict) and isinstance(answers.get("error"), str):
-        raise VerificationError(f"{name} refuses the model: {answers['error'][:_SHOWN_ERROR]}")
+        raise VerificationError(f"{name} rejects the model: {answers['error'][:_SHOWN_ERROR]}")
     if (
         not isinstance(answers, list)
         or len(answers) != len(texts)
@@ -158,7 +164,7 @@ def _checked_answers(name: str, line: str, texts: Sequence[str]) -> list[Mapping
         or not all(isinstance(score, int | float) for answer in answers for score in answer.values())
     ):
         raise VerificationError(
-            f"{name} answered {line[:_SHOWN_ERROR]!r}, expected probabilities of {len(texts)} texts"
+            f"{name} printed {line[:_SHOWN_ERROR]!r}, expected probabilities of {counted(len(texts), 'text')}"
         )
     return answers
 
@@ -173,7 +179,7 @@ def _package() -> str | None:
 
 
 class _Pages(http.server.BaseHTTPRequestHandler):
-    """Serves the page, the package, the model and the texts, and takes the answers."""
+    """Serves the page, the package, the model and the texts, and receives the results."""
 
     def __init__(
         self, files: Mapping[str, bytes], package: Path, answers: list[str], done: threading.Event, *rest: Any
@@ -207,10 +213,10 @@ class _Pages(http.server.BaseHTTPRequestHandler):
         self._done.set()
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is said of requests."""
+        """Requests are not logged."""
 
 
-def _run_browser(model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]:
+def _run_browser(model: Path, texts: Sequence[str], limit_seconds: float) -> list[Mapping[str, float]]:
     chromium, package = _chromium(), _package()
     if chromium is None or package is None:
         raise VerificationError("browser: needs Chromium and, in TEXTCLF_TASKS_TEXT, the package @mediapipe/tasks-text")
@@ -224,11 +230,11 @@ def _run_browser(model: Path, texts: Sequence[str]) -> list[Mapping[str, float]]
         address = f"http://127.0.0.1:{server.server_port}/"
         browser = subprocess.Popen([*command, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            done.wait(_LIMIT_SECONDS)
+            done.wait(limit_seconds)
         finally:
             browser.terminate()
             browser.wait()
             server.shutdown()
     if not answers:
-        raise VerificationError(f"browser did not come to an end in {_LIMIT_SECONDS} s")
+        raise VerificationError(f"browser did not end within {limit_seconds:g} s")
     return _checked_answers("browser", answers[0], texts)

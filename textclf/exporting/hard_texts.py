@@ -1,7 +1,7 @@
-"""Texts on which runtimes' tokenizers could part ways: the same 520 for every call, in five languages.
+"""Texts that the tokenizers of different runtimes may split differently: the same 520 for every call, in five languages.
 
-A tenth are plain sentences; the others carry what breaks tokenizers: emoji, accents in both Unicode forms, control
-characters, Chinese and Japanese, words of more than 100 bytes, nothing at all, and far more than a model reads.
+A tenth are plain sentences. The others contain what breaks tokenizers: emoji, accents in both Unicode forms, control
+characters, Chinese and Japanese, words of more than 100 bytes, no text, and much more text than a model reads.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SIGNS = ("…", "—", "«»", "$^`~|<>=+", "№", "½", "ﬁ", "İı", "ẞ", 
 
 
 def hard_texts() -> list[str]:
-    """520 texts, a hundred and four for each language."""
+    """Returns 520 texts, 104 for each language."""
     chance = random.Random(0)
     texts = []
     for sentence in _SENTENCES.values():
@@ -50,7 +50,7 @@ def hard_texts() -> list[str]:
 
 
 def _changed(number: int, text: str, sentence: str, chance: random.Random) -> str:
-    """One of thirteen changes to a text, by its number."""
+    """Returns the text with one of thirteen changes, which its number selects."""
     kind, place = number % 13, chance.randint(0, len(text))
     before, after = text[:place], text[place:]
     changes = (

@@ -1,4 +1,4 @@
-"""Does the exported file do what the trained model does? Both models' probabilities on the same real rows decide."""
+"""Compares the exported file with the trained model: their probabilities on the same real rows."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from textclf.data.findings.finding import counted
 from textclf.errors import VerificationError
 from textclf.tflite.graph.mobilebert import Quantization
 
-# What few bits may cost, as shares of the rows: 4 of them, or more; a float32 file may differ by rounding only.
+# The allowed losses, as fractions of the rows, for 8 or 16 bits and for 4 bits. A float32 file may differ only by rounding.
 MAX_CHANGED_LABELS, MAX_CHANGED_LABELS_OF_4_BITS = 0.01, 0.03
 
 MAX_LOST_ACCURACY, MAX_LOST_ACCURACY_OF_4_BITS = 0.005, 0.01
 
 MAX_FLOAT_DIFFERENCE = 1e-3
 
-# A model whose two best labels are this close has not decided; which of them comes out is not the file's fault.
+# If the probabilities of the two best labels are this close, the model is undecided, and either label is acceptable.
 UNDECIDED_MARGIN = 0.05
 
 _NEARER = {"int4": "dynamic, float16 or none", "dynamic": "float16 or none", "float16": "none"}
@@ -25,10 +26,10 @@ _NEARER = {"int4": "dynamic, float16 or none", "dynamic": "float16 or none", "fl
 
 @dataclass(frozen=True)
 class Verification:
-    """The trained model beside the exported file: rows compared, the largest difference in a probability, rows whose
-    label differs (and of these the ones on which the trained model had decided), and both accuracies (0..1).
+    """The exported file compared with the trained model: the number of rows, the largest difference of a probability, the
+    rows whose label changed (and those of them on which the trained model was not undecided), and both accuracies (0 to 1).
 
-    `doubt` is set where a bound is exceeded by no more than chance explains on so few rows: then nothing was shown.
+    `doubt` is set if a bound is exceeded, but not by more than chance explains on this few rows. Then there is no verdict.
     """
 
     rows: int
@@ -49,12 +50,12 @@ def verify_export(
     max_changed_labels: float | None = None,
     max_lost_accuracy: float | None = None,
 ) -> Verification:
-    """Probabilities float [rows, labels] of both models and the true label indices → what was found.
+    """Takes probabilities float [rows, labels] of both models and the true label indices, and compares them.
 
-    The bounds are shares of the rows, by default what the form may cost. On few rows a single one exceeds any share. So
-    one row may always change its label, and the rows that become wrong may exceed those that become right by
-    2 · √(changed labels): a label that changes by chance helps as often as it harms, and that is two standard deviations.
-    Raises VerificationError, with the bounds that were broken, where the file departs from the trained model by more.
+    The bounds are fractions of the rows (default: those for the form). A single row of few exceeds any fraction, so one
+    row may always change its label. The rows that become wrong may exceed those that become right by
+    2 · √(changed labels). This is two standard deviations, because a label that changes by chance becomes right as often
+    as wrong. Raises VerificationError, with the exceeded bounds, if the file differs more from the trained model.
     """
     few_bits = quantization == "int4"
     if max_changed_labels is None:
@@ -72,29 +73,29 @@ def verify_export(
         )
     changed, lost = found.changed_decided_labels, round((found.accuracy_trained - found.accuracy_exported) * rows)
     broken = []
-    # One row may always change; more than one may not be more than their share.
+    # One row may always change. More than one must be within the bound.
     if not changed <= max(1, max_changed_labels * rows):
         broken.append(
-            f"the exported model gives {changed} of {rows} rows clearly another label than the trained one (at most "
-            f"{max_changed_labels:.1%} may change)"
+            f"the exported model gives {changed} of {counted(rows, 'row')} clearly another label than the trained model (at "
+            f"most {max_changed_labels:.1%} may change)"
         )
     lost_too_much = not lost <= max_lost_accuracy * rows
     if lost_too_much and not lost <= 2 * math.sqrt(found.changed_labels):
         broken.append(
-            f"the exported model's accuracy is {found.accuracy_exported:.1%} against {found.accuracy_trained:.1%} of the "
-            f"trained one on {rows} rows (at most {max_lost_accuracy:.1%} may be lost)"
+            f"the accuracy is {found.accuracy_exported:.1%} after the export and {found.accuracy_trained:.1%} before, on "
+            f"{counted(rows, 'row')} (at most {max_lost_accuracy:.1%} may be lost)"
         )
     if broken:
         nearer = _NEARER.get(quantization)
-        remedy = f"; export in a form that stays nearer to it: export.quantization {nearer}" if nearer else ""
+        remedy = f"; export in a more exact form: set export.quantization to {nearer}" if nearer else ""
         raise VerificationError(f"{', and '.join(broken)}{remedy}")
     if not lost_too_much:
         return found
     return replace(
         found,
-        doubt=f"the exported file's accuracy is {found.accuracy_exported:.1%} against {found.accuracy_trained:.1%} before the "
-        f"export (at most {max_lost_accuracy:.1%} may be lost), but {rows} rows are too few to tell this from chance; compare "
-        "it on more labelled rows: `textclf verify MODEL DATA --run RUN`",
+        doubt=f"the accuracy is {found.accuracy_exported:.1%} after the export and {found.accuracy_trained:.1%} before (at most "
+        f"{max_lost_accuracy:.1%} may be lost), but {counted(rows, 'row')} are too few to distinguish this from chance; compare "
+        "on more labelled rows: `textclf verify MODEL DATA --run RUN`",
     )
 
 
@@ -117,6 +118,6 @@ def _check_numbers(model: str, probabilities: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if len(bad):
         raise VerificationError(
-            f"the {model} model returns probabilities that are not numbers for {len(bad)} of {len(probabilities)} rows "
-            f"(row {bad[0] + 1} of the compared ones first)"
+            f"the {model} model returns probabilities that are not numbers for {len(bad)} of "
+            f"{counted(len(probabilities), 'row')} (first: row {bad[0] + 1} of the compared rows)"
         )

@@ -1,6 +1,6 @@
-"""A finished run's trained weights: its folder in, the model that was trained out, to be exported again or compared.
+"""Reads the trained weights of a finished run from its folder, to export them again or to compare with them.
 
-`checkpoints/best` holds the encoder in our own format and, beside it, the head and the standardisation of features.
+`checkpoints/best` contains the encoder in textclf's format, and the head and the standardisation of features.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a run trained: `head` holds head/kernel, head/bias, features/mean and features/scale."""
+    """The trained weights of a run. `head` has head/kernel, head/bias, features/mean and features/scale."""
 
     folder: Path
     recipe: Recipe
@@ -39,21 +39,21 @@ class TrainedRun:
     reject_below: float | None
 
     def weights(self) -> InferenceWeights:
-        """The weights from which a graph is written."""
+        """Returns the weights from which a graph is written."""
         return inference_weights(self.checkpoint, self.head)
 
     def dataset(self) -> Dataset:
-        """The rows that it was trained on and measured on, split as they were then."""
+        """Returns the rows that it was trained and measured on, in the same splits."""
         _, dataset = load_recipe_data(self.recipe, self.checkpoint.tokenizer(self.recipe.encoder))
         return dataset
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
-        """Texts as the model reads them."""
+        """Returns texts as token ids, as the model reads them."""
         encoder = self.recipe.encoder
         return self.checkpoint.tokenizer(self.recipe.encoder).encode(texts, encoder.fixed_length, encoder.overflow)
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """What the trained model says, float32 [texts, labels]; computed by TensorFlow from the unfolded weights."""
+        """Returns the trained model's probabilities float32 [texts, labels], computed by TensorFlow from the unfolded weights."""
         from textclf.data.tokens.batching import evaluation_batches
         from textclf.training.classification import PooledClassifier
         from textclf.training.hardware import use_tensorflow
@@ -71,9 +71,9 @@ class TrainedRun:
 
 
 def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
-    """Reads a finished run; `overrides` change its recipe's section export, as `quantization=int4` for example.
+    """Reads a finished run. `overrides` such as `quantization=int4` change the section export of its recipe.
 
-    Raises RunError for a folder that is no finished run and RecipeError for overrides of other settings.
+    Raises RunError for a folder that is not a finished run, and RecipeError for overrides of other settings.
     """
     best = folder / "checkpoints" / "best"
     needed = [folder / "recipe.yaml", folder / "labels.txt", best / "head.safetensors"]
@@ -81,8 +81,8 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         missing = [path.relative_to(folder).as_posix() for path in needed if not path.exists()]
         if missing == [needed[-1].relative_to(folder).as_posix()] and _trained_elsewhere(folder):
             raise RunError(
-                f"{folder}: Model Maker trained this run and gave back its .tflite alone, not the averaged words' weights, so "
-                "it can neither be exported again nor compared with them; `textclf verify MODEL` without --run checks the file"
+                f"{folder}: Model Maker trained this run and returned only its .tflite, not the word vectors, so it cannot be "
+                "exported again or compared with them; `textclf verify MODEL` without --run checks the file"
             )
         if missing:
             raise RunError(
@@ -105,7 +105,7 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
 
 
 def _reject_below(folder: Path) -> float | None:
-    """The bound that the training chose; from the model where the folder has no metrics."""
+    """Returns the threshold that the training chose, from the model if the folder has no metrics."""
     if (folder / METRICS).exists():
         rejection = read_metrics(folder).get("rejection")
         try:
@@ -116,7 +116,7 @@ def _reject_below(folder: Path) -> float | None:
 
 
 def _check_head(path: Path, head: dict[str, np.ndarray], checkpoint: AnyEncoder, labels: int) -> None:
-    """Raises RunError where the head's arrays do not fit the encoder and the labels, or hold NaN."""
+    """Raises RunError if the head's arrays do not match the encoder and the labels, or contain NaN."""
     width = checkpoint.width
     shapes = {
         "head/kernel": (width, labels), "head/bias": (labels,), "features/mean": (width,), "features/scale": (width,)
@@ -134,12 +134,12 @@ def _trained_elsewhere(folder: Path) -> bool:
 
 
 def _export_setting(override: str) -> str:
-    """`quantization=int4` or `export.quantization=int4` as the latter; nothing else can change after training."""
+    """Returns `export.quantization=int4` for `quantization=int4`. No other setting can change after training."""
     key = override.partition("=")[0].strip()
     if "." not in key:
         return f"export.{override}"
     if key.startswith("export."):
         return override
     raise RecipeError(
-        f"{override}: after training only the settings of export can change, for example quantization=int4"
+        f"{override}: after training, only the settings in the section export can change; write for example quantization=int4"
     )

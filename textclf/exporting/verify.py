@@ -1,7 +1,7 @@
-"""`textclf verify`: a model file in, a report of what holds and what does not out.
+"""`textclf verify`: takes a model file and returns a report of its problems.
 
-Four things are looked at: the file's structure; whether its answers are probabilities; whether they are those of the
-trained model, on real rows; and whether the runtimes that are installed here say what our predictor says.
+Four things are checked: the structure of the file; whether its outputs are probabilities; whether they match those of
+the trained model on real rows; and whether the installed runtimes predict the same as textclf's Classifier.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from textclf.classify.classifier import Classifier
 from textclf.data.dataset import load_dataset
+from textclf.data.findings.finding import counted
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.errors import ModelError, VerificationError
 from textclf.exporting.answers import RowsResult, answer_problems, classify_table
@@ -30,8 +31,8 @@ from textclf.tflite.model_file import TfliteModel
 
 MAX_CONSUMER_DIFFERENCE = 1e-3
 
-# Of 8- and 4-bit weights, runtimes of another build round the inputs of products in other ways: they lie apart by about
-# a tenth of what either is from float weights, and on few texts further.
+# With 8- and 4-bit weights, other builds of a runtime round the inputs of matrix products differently. Their results
+# differ by about a tenth of the difference to float weights, and by more on a few texts.
 MAX_ROUNDING_DIFFERENCE = 0.05
 
 MAX_TEXTS_ROUNDED_FURTHER = 0.01
@@ -43,8 +44,8 @@ _Table: TypeAlias = Path | FrameTable
 
 @dataclass(frozen=True)
 class ConsumerResult:
-    """Another program beside our predictor at full length: texts, the largest difference in a probability, texts on
-    which our predictor had decided and the other gives another label, and texts further apart than expected."""
+    """Another program compared with textclf's Classifier at full length: the number of texts, the largest difference of a
+    probability, the texts that clearly get another label, and the texts whose difference is larger than expected."""
 
     name: str
     texts: int
@@ -55,7 +56,7 @@ class ConsumerResult:
 
 @dataclass
 class VerificationReport:
-    """What was found; `problems` is empty for a model that passed."""
+    """The results of the checks. `problems` is empty for a model that passed."""
 
     model: str
     problems: list[str] = field(default_factory=list)
@@ -67,16 +68,16 @@ class VerificationReport:
         return asdict(self)
 
     def as_text(self) -> str:
-        """Lines for a terminal."""
+        """Returns lines for a terminal."""
         doubt = self.parity.doubt if self.parity is not None else None
-        verdict = "NOT verified" if self.problems else "verified" if doubt is None else "not judged, on too few rows"
-        lines = [f"{self.model}: {verdict}"]
+        passed = "verified" if doubt is None else "no verdict, because there are too few rows"
+        lines = [f"{self.model}: {'NOT verified' if self.problems else passed}"]
         lines += [f"problem: {problem}" for problem in self.problems]
         if self.parity is not None:
             parity = self.parity
             lines.append(
-                f"trained model: {parity.rows} rows, {parity.changed_labels} labels differ "
-                f"({parity.changed_decided_labels} clearly), largest difference {parity.largest_difference:.4f}, "
+                f"compared with the trained model: {parity.changed_labels:,} of {counted(parity.rows, 'prediction')} changed "
+                f"({parity.changed_decided_labels:,} clearly), largest probability change {parity.largest_difference:.4f}, "
                 f"accuracy {parity.accuracy_trained:.1%} → {parity.accuracy_exported:.1%}"
             )
         if doubt is not None:
@@ -85,8 +86,8 @@ class VerificationReport:
             lines.append(self.rows.as_text())
         for result in self.consumers:
             lines.append(
-                f"{result.name}: {result.texts} texts, {result.changed_labels} labels differ clearly, largest difference "
-                f"{result.largest_difference:.6f}"
+                f"compared with {result.name}: {result.changed_labels:,} of {counted(result.texts, 'prediction')} clearly "
+                f"different, largest probability difference {result.largest_difference:.6f}"
             )
         return "\n".join(lines)
 
@@ -98,13 +99,14 @@ def verify_model(
     run: str | Path | None = None,
     consumers: Sequence[str] | None = None,
 ) -> VerificationReport:
-    """Looks at `model`; with `run`, the folder of the run that trained it, also compares it with the trained model.
+    """Checks `model`. With `run`, the folder of the run that trained it, also compares it with the trained model.
 
-    The rows compared are those of `data`, a table like the training's, by default the run's validation and test rows.
-    Without `run`, the rows of `data` are classified, by the installed programs too, and where they have labels the
-    accuracy is reported. `consumers` are names of CONSUMERS, by default all that are installed and that the file was made
-    for. Raises ModelError for a file that cannot be read and DataError for rows that cannot; everything else that is
-    wrong is in the report.
+    `data` is a table with the columns of the training: a file, a pandas DataFrame or a list of dicts, whose rows are
+    numbered by position, from 0. With `run`, its rows are compared (default: the run's validation and test rows). Without
+    `run`, its rows are classified, by the installed programs too, and the accuracy is reported if they have labels.
+    `consumers` are names of CONSUMERS (default: all that are installed and for which the file was made). Raises
+    ModelError for a file that cannot be read, and DataError for rows that cannot be read. All other problems are in the
+    report.
     """
     path = model_path_of(model)
     report = VerificationReport(str(path))
@@ -145,7 +147,7 @@ def _table(data: str | Path | Rows | None, classifier: Classifier, trained: Trai
 
 def compare_with_run(report: VerificationReport, classifier: Classifier, run: TrainedRun, data: _Table | None) -> None:
     if classifier.labels != run.labels:
-        report.problems.append(f"the labels are {classifier.labels}, but {run.folder} was trained on {run.labels}")
+        report.problems.append(f"the labels are {classifier.labels}, but those of {run.folder} are {run.labels}")
         return
     texts, truth = _rows(run, data)
     settings = classifier.metadata.settings or {}
@@ -164,7 +166,7 @@ def compare_with_run(report: VerificationReport, classifier: Classifier, run: Tr
 
 
 def _rows(run: TrainedRun, data: _Table | None) -> tuple[list[tuple[str, ...]], np.ndarray]:
-    """Texts and true label indices."""
+    """Returns texts and the indices of their true labels."""
     settings = run.recipe.dataset
     if data is None:
         splits = run.dataset().held_out
@@ -179,7 +181,7 @@ def _rows(run: TrainedRun, data: _Table | None) -> tuple[list[tuple[str, ...]], 
 
 
 def _fitting_consumers(classifier: Classifier) -> list[str]:
-    """The installed programs that the file was made for."""
+    """Returns the installed programs for which the file was made."""
     compatibility = (classifier.metadata.settings or {}).get("compatibility", "task-library")
     return [name for name in installed_consumers() if compatibility == "task-library" or name != "task-library"]
 
@@ -189,10 +191,10 @@ def _compare_with_consumer(
 ) -> None:
     settings = classifier.metadata.settings or {}
     if len(settings.get("text", ["text"])) == 2 or settings.get("tokenizer") == "bert":
-        return  # These programs know neither sentence pairs nor BERT's own tokenizer.
+        return  # These programs support neither sentence pairs nor BERT's tokenizer.
     texts = [*hard_texts(), *rows]
     if name == "task-library" and classifier.metadata.tokenizer == "regex":
-        # Its NLClassifier reads on behind a NUL, where every other tokenizer of either runtime ends.
+        # Its NLClassifier reads beyond a NUL character; all other tokenizers of both runtimes stop there.
         texts = [text for text in texts if "\0" not in text]
     try:
         theirs = run_consumer(name, classifier.path, classifier.labels, texts)
@@ -211,7 +213,7 @@ def _compare_with_consumer(
     report.consumers.append(result)
     if result.changed_labels or result.far_texts > allowed:
         report.problems.append(
-            f"{name} gives {result.changed_labels} of {result.texts} texts clearly another label than our predictor, and "
-            f"{result.far_texts} a probability more than {expected} away (at most {allowed} are expected), up to "
-            f"{result.largest_difference:.4f}"
+            f"{name} gives {result.changed_labels:,} of {counted(result.texts, 'text')} clearly another label than textclf, "
+            f"and {result.far_texts:,} a probability that differs by more than {expected} (at most {allowed} may; the largest "
+            f"difference is {result.largest_difference:.4f})"
         )

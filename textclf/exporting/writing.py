@@ -1,4 +1,4 @@
-"""The exported file: a trained classifier and its labels, vocabulary and settings in, the bytes of `model.tflite` out."""
+"""Writes the exported file: takes trained weights, labels, vocabulary and settings, and returns the bytes of `model.tflite`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from textclf.tflite.trial.probe import trust
 
 
 def model_settings(recipe: Recipe, vocabulary: Sequence[str], reject_below: float | None) -> dict[str, Any]:
-    """What the file itself says of how it is to be used, beside what the metadata's schema knows."""
+    """Returns how the file is to be used, as far as the schema of the metadata has no field for it."""
     encoder, export = recipe.encoder, recipe.export
     return {
         "version": SETTINGS_VERSION,
@@ -43,11 +43,11 @@ def export_classifier(
     reject_below: float | None = None,
     rows: Encoded | None = None,
 ) -> bytes:
-    """A TFLite model with everything inside that a device, or our own predictor, needs to classify text.
+    """Returns a TFLite model that contains everything that a device, or textclf's Classifier, needs to classify text.
 
-    `reject_below` is the probability below which a row shall be given no label. By some of `rows`, the training's,
-    int4 weights are rounded. The file is read back: raises VerificationError where it does not hold what was asked for,
-    and ModelError for what cannot be written.
+    `reject_below` is the probability below which a row gets no label. Some of `rows`, the training rows, decide how int4
+    weights are rounded. The file is checked: raises VerificationError if its contents are not those that were requested,
+    and ModelError if it cannot be written.
     """
     export = recipe.export
     graph = weights.graph(recipe.encoder.fixed_length, export.quantization, export.compatibility, rows)

@@ -1,3 +1,3 @@
-"""TFLite Model Maker 0.4.3 as a training engine, in an environment of its own, and as the baseline to compare with."""
+"""TFLite Model Maker 0.4.3 in a separate environment, as a training engine and as a baseline for comparisons."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What in checked data is a problem for Model Maker: takes a recipe and its dataset, returns sentences, or raises."""
+"""Checks data for Model Maker: takes a recipe and its dataset, and returns sentences about problems, or raises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from textclf.data.examples import Dataset
-from textclf.data.findings.finding import named
+from textclf.data.findings.finding import counted, named
 from textclf.data.tables.table import shown_path
 from textclf.errors import DataError, RecipeError
 from textclf.model_maker.encoders import at_model_maker
@@ -15,7 +15,7 @@ from textclf.recipe.settings import Recipe
 
 
 def check_data(recipe: Recipe, dataset: Dataset, vocabulary: Sequence[str]) -> list[str]:
-    """Sentences about the data that a user of Model Maker should know before training.
+    """Returns sentences that a user of Model Maker should know before training.
 
     Raises RecipeError for a batch larger than the training rows, and DataError for labels that no training row has:
     with these, Model Maker fails or makes a model with fewer labels.
@@ -23,7 +23,7 @@ def check_data(recipe: Recipe, dataset: Dataset, vocabulary: Sequence[str]) -> l
     rows, batch = len(dataset.train.rows), recipe.training.batch_size
     if rows < batch:
         raise RecipeError(
-            f"training.batch_size is {batch}, but there are {rows} training rows, and Model Maker needs a full batch; "
+            f"training.batch_size is {batch}, but the training has {counted(rows, 'row')}, and Model Maker needs a full batch; "
             f"set it to {rows} or less"
         )
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
@@ -37,6 +37,6 @@ def check_data(recipe: Recipe, dataset: Dataset, vocabulary: Sequence[str]) -> l
     if left := rows % batch:
         told.append(
             f"Model Maker trains on whole batches in the same order in each epoch, so {left} of {rows} training rows are "
-            "never used (the seed decides which ones)"
+            "never used (the seed decides which)"
         )
     return [*told, *at_model_maker(recipe).findings(recipe, dataset, vocabulary)]

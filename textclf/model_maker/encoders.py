@@ -1,6 +1,6 @@
-"""How each kind of encoder goes to Model Maker and comes back: the job's entries, the words it reads, the trained weights.
+"""What Model Maker needs of each kind of encoder, and what it returns: job entries, vocabulary, trained weights.
 
-Only here does the engine ask which encoder a recipe names.
+Only this module asks which encoder a recipe uses.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ EncoderT = TypeVar("EncoderT", contravariant=True)
 
 
 class EncoderAtModelMaker(Protocol[EncoderT]):
-    """`delimiter_pattern` is what the metadata of Model Maker's file names; None for pieces of words."""
+    """`delimiter_pattern` is the pattern in the metadata of Model Maker's file; None for WordPiece tokens."""
 
     @property
     def delimiter_pattern(self) -> str | None: ...
 
     def findings(self, recipe: Recipe, dataset: Dataset, vocabulary: Sequence[str]) -> list[str]:
-        """What a user should know of the way in which it is trained there."""
+        """Returns what a user should know about the training with Model Maker."""
 
     def write(self, folder: Path, recipe: Recipe, encoder: EncoderT) -> dict[str, Any]:
-        """The encoder's entries of the job; what else the worker needs of it goes into the folder."""
+        """Returns the encoder's entries of the job, and writes the files that the worker needs into the folder."""
 
     def vocabulary(self, place: Path, encoder: EncoderT) -> Sequence[str]:
-        """That of the trained model; the worker's folder is `place`."""
+        """Returns the vocabulary of the trained model. `place` is the worker's folder."""
 
     def tokenizer(self, vocabulary: Sequence[str], encoder: EncoderT) -> TextTokenizer:
-        """How Model Maker itself splits texts."""
+        """Returns the tokenizer that Model Maker trains with."""
 
     def keep(self, best: Path, encoder: EncoderT, weights: dict[str, np.ndarray], temperature: float) -> None:
-        """Writes the trained weights as a training of our own does, so that the model can be exported again."""
+        """Writes the trained weights as the native engine does, so that the model can be exported again."""
 
 
 class MobileBertAtModelMaker:
-    """It goes there as a TF1 Hub module, and its trained weights come back."""
+    """Model Maker gets the encoder as a TF1 Hub module, and returns its trained weights."""
 
     delimiter_pattern = None
 
@@ -95,15 +95,15 @@ class MobileBertAtModelMaker:
 
 
 class AverageWordsAtModelMaker:
-    """Model Maker finds its words by itself, in the same rows, and gives back its `.tflite` alone."""
+    """Model Maker makes its vocabulary from the same rows, and returns only its `.tflite`."""
 
     delimiter_pattern = WORD_DELIMITERS
 
     def findings(self, recipe: Recipe, dataset: Dataset, vocabulary: Sequence[str]) -> list[str]:
         return [
             "Model Maker trains word vectors with RMSprop and the learning rate 0.001 and does not use "
-            "training.learning_rate and training.weight_decay; where words are lower-cased, words with capitals are unknown "
-            "to the model on phones"
+            "training.learning_rate and training.weight_decay. If words are lower-cased, words with capitals are unknown to "
+            "the model on phones"
         ]
 
     def write(self, folder: Path, recipe: Recipe, encoder: WordVectors) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class AverageWordsAtModelMaker:
         }
 
     def vocabulary(self, place: Path, encoder: WordVectors) -> Sequence[str]:
-        """Its file has `word id` lines in order."""
+        """Returns the vocabulary from a file of lines `word id`, in the order of the ids."""
         lines = (place / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
         return [line.rpartition(" ")[0] for line in lines]
 
@@ -128,5 +128,5 @@ class AverageWordsAtModelMaker:
 
 
 def at_model_maker(recipe: Recipe) -> EncoderAtModelMaker[Any]:
-    """How the recipe's encoder goes there and comes back."""
+    """Returns the object for the recipe's kind of encoder."""
     return AverageWordsAtModelMaker() if recipe.averages_words else MobileBertAtModelMaker()

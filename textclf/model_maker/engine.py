@@ -1,7 +1,7 @@
-"""The engine model-maker: a recipe's checked data and encoder in, a training done by the real Model Maker out.
+"""The engine model-maker: trains a recipe with the real Model Maker.
 
-The work is done by `worker.py` in Model Maker's own environment. It gets a folder with a job, the rows and the encoder
-and leaves a model, weights and probabilities there; what is said on the way is shown as for a training of our own.
+`worker.py` does the work in Model Maker's environment. It gets a folder with a job, the rows and the encoder, and writes
+a model, weights and probabilities there. Its progress is shown like that of the native engine.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from textclf.training.loop import SeedResult, seeds_of
 from textclf.training.run_folder import RunFolder, RunLog
 from textclf.training.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
 
-# What each phase of the worker is called while it lasts.
+# What is shown during each phase of the worker.
 _PHASES = {
     "import": "Model Maker is starting",
     "load": "Model Maker reads the rows",
     "train": "Model Maker builds its graph",
-    "predict": "Model Maker predicts the rows not trained on",
+    "predict": "Model Maker predicts the validation and test rows",
     "export": "Model Maker converts the model",
 }
 _SLOW_PHASES = {"train": "the first step takes a minute or two", "export": "this takes about a minute"}
@@ -55,7 +55,8 @@ _SMALLEST = np.finfo(np.float32).tiny
 
 @dataclass
 class ModelMakerTraining:
-    """A finished training by Model Maker; see `textclf.runs.engines.Training`. `probabilities` are the winner's by split."""
+    """A training that Model Maker has finished, as in `textclf.runs.engines.Training`. `probabilities` are the winner's, by
+    split."""
 
     recipe: Recipe
     data: PreparedData
@@ -75,7 +76,7 @@ class ModelMakerTraining:
         self.forms: tuple[Quantization, ...] = (self.recipe.export.quantization,)
 
     def logits(self, split: str) -> np.ndarray:
-        # The model ends in a softmax; its logits are known but for a constant, which no softmax minds.
+        # The model ends in a softmax, so its logits are known up to a constant, which does not change the softmax.
         logits: np.ndarray = np.log(np.maximum(self.probabilities[split], _SMALLEST))
         return logits
 
@@ -113,11 +114,10 @@ class ModelMakerTraining:
 def train_with_model_maker(
     recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder, folder: RunFolder, progress: Progress
 ) -> ModelMakerTraining:
-    """Trains once for each seed of the recipe; the last epoch of the seed that is best on validation is exported.
+    """Trains once for each seed of the recipe. The last epoch of the seed with the best validation results is exported.
 
-    Raises EngineError where Model Maker is not set up or ends without a model, with its last words, and what
-    `check_data` raises. Whatever happens, no process and no large file of it is left behind, and the run folder can be
-    written again.
+    Raises EngineError if Model Maker is not set up, and, with its last output, if it ends without a model. Also raises the
+    errors of `check_data`. In every case no process and no large file is left, and the run folder can be written again.
     """
     environment = require_environment()
     warnings = check_data(recipe, data.dataset, checkpoint.vocabulary)
@@ -135,14 +135,14 @@ def train_with_model_maker(
 
 
 def with_temperature(model: bytes, temperature: float) -> bytes:
-    """The model with its logits divided by `temperature`: the factor that its last softmax multiplies them with.
+    """Returns the model with its logits divided by `temperature`, by means of the factor of its last softmax.
 
     Raises EngineError for a model that does not end in a softmax.
     """
     if temperature == 1:
         return model
     last = TfliteModel(model).operators[-1:]
-    # The table's first field; a field that has its default value may be left out.
+    # The factor is the table's first field. A field with its default value may be missing.
     place = last[0].options.place(0, "f") if last and last[0].name == "SOFTMAX" and last[0].options else None
     if place is None:
         raise EngineError("the model that Model Maker made does not end in a softmax; set training.calibrate to false")
@@ -182,7 +182,7 @@ def _train_seed(
 
 
 def _run_worker(place: Path, environment: Environment, watch: _Watch) -> dict[str, Any]:
-    """The worker's `result.json`; raises EngineError with its last words where it leaves none."""
+    """Returns the worker's `result.json`. Raises EngineError with its last output if there is none."""
     events = tail(place / "events.jsonl")
 
     def look() -> None:
@@ -201,23 +201,23 @@ def _run_worker(place: Path, environment: Environment, watch: _Watch) -> dict[st
 
 
 def _variables(place: Path) -> Mapping[str, str]:
-    """What it leaves in temporary folders, some 300 MB a run, lies where it is removed with the rest."""
+    """Returns environment variables. Temporary files (about 300 MB per run) go to a folder that is removed afterwards."""
     temporary = str((place / "temporary").absolute())
     quieter = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     return {**quieter, "TMPDIR": temporary, "TFHUB_CACHE_DIR": temporary, "MPLCONFIGDIR": temporary}
 
 
 def _failure(place: Path, returned: int, watch: _Watch) -> str:
-    where = f" while it was at `{watch.phase}`" if watch.phase else ""
+    where = f" in the phase `{watch.phase}`" if watch.phase else ""
     words = last_words(place)
     lines = [f"Model Maker ended without a model: {how_it_ended(returned)}{where}"]
     if watch.failed:
         lines.append(watch.failed)
     elif words:
-        lines.append("its last words:\n" + "\n".join(f"  {line}" for line in words.splitlines()))
+        lines.append("its last output:\n" + "\n".join(f"  {line}" for line in words.splitlines()))
     if how_it_ended(returned) == "killed by SIGKILL":
         lines.append(
-            f"this is how the system kills a process that runs out of memory (it had taken {watch.peak_mib:,.0f} MiB); "
+            f"this is how the system kills a process that runs out of memory (it used {watch.peak_mib:,.0f} MiB); "
             "lower training.batch_size or encoder.max_length"
         )
     lines.append(f"its log is {watch.log_path}; nothing else was kept, so you can run the command again")
@@ -271,7 +271,7 @@ def _gather(
 
 
 class _Watch:
-    """What comes from the worker, event by event: shown, written into the run's log, and looked through for troubles."""
+    """Takes the worker's events: shows them, writes them to the run's log, and checks them for problems of the training."""
 
     def __init__(
         self,
@@ -317,7 +317,7 @@ class _Watch:
             self._see_epoch(event)
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the progress bar."""
         self._shown.close()
         self._bar = None
 
@@ -353,7 +353,8 @@ class _Watch:
             self._react(trouble, f"epoch {epoch}")
 
     def _react(self, trouble: Trouble, where: str) -> None:
-        """As `training.watchers` says; a loss that is no number ends it always, for there is no earlier epoch to export."""
+        """Does what `training.watchers` requests. A loss that is not a number always ends the training, because there is no
+        earlier epoch to export."""
         action = getattr(self.settings.watchers, trouble.watcher)
         message = f"{where}: {trouble.message}"
         if action == "fail" or trouble.watcher == "not_finite":

@@ -1,12 +1,12 @@
 """The environment in which Model Maker runs: Python 3.9 and 120 pinned packages, in textclf's cache folder.
 
-    <cache>/model-maker/made-by-textclf  says that the folder is textclf's, so that it may be removed
-    <cache>/model-maker/environment/     the environment; `textclf.json` in it says what it is
-    <cache>/model-maker/packages/        what was downloaded, until the environment is complete
-    <cache>/model-maker/python/          a Python 3.9, where the machine had none
+    <cache>/model-maker/made-by-textclf  marks the folder as textclf's, so that it may be removed
+    <cache>/model-maker/environment/     the environment; its `textclf.json` describes it
+    <cache>/model-maker/packages/        the downloads, until the environment is complete
+    <cache>/model-maker/python/          a Python 3.9, if the machine had none
 
-`set_up` makes it, `status` tells about it, `remove` takes everything away. It is made under another name and renamed
-when it is complete and was tried, so a set-up may be interrupted at any moment and repeated.
+`set_up` makes it, `status` describes it, and `remove` deletes all of it. It is made under another name, and renamed when
+it is complete and tested, so setup may be interrupted at any time and repeated.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from textclf.terminal.progress import Progress
 PYTHON = "3.9"
 FACTS = "textclf.json"
 NEEDED_BYTES = 2_500_000_000
-# While packages are unpacked, what was downloaded of them lies beside.
+# While packages are unpacked, their downloads need space too.
 _FREE_BYTES = 3_500_000_000
 _SET_UP = "textclf model-maker setup"
 _MARKER = "made-by-textclf"
-# All that a set-up makes. Nothing else is ever removed.
+# Everything that setup makes. Nothing else is ever removed.
 _OURS = ("environment", "packages", "python", ".unfinished", _MARKER, ".lock")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A complete environment: its interpreter, the versions in it, the seconds that making it took, its size."""
+    """A complete environment: its interpreter, the versions of its packages, the seconds of its setup, and its size."""
 
     folder: Path
     python: Path
@@ -62,46 +62,46 @@ class Environment:
 
 
 def requirements() -> str:
-    """The pinned packages, as `requirements.txt` has them."""
+    """Returns the pinned packages, as in `requirements.txt`."""
     return resources.files("textclf.model_maker").joinpath("requirements.txt").read_text("utf-8")
 
 
 def place() -> Path:
-    """The folder that holds all there is of it."""
+    """Returns the folder that contains all of it."""
     return cache_folder() / "model-maker"
 
 
 def worker_script() -> Path:
-    """The script that runs in the environment."""
+    """Returns the script that runs in the environment."""
     return Path(__file__).with_name("worker.py")
 
 
 def worker_command(python: Path, *arguments: str) -> list[str]:
-    """Neither variables of the environment nor packages of the user change what it imports."""
+    """Returns a command that imports only the environment's packages, whatever variables or packages the user has set."""
     return [str(python), "-I", "-W", "ignore", "-X", "utf8", str(worker_script()), *arguments]
 
 
 def find_environment() -> Environment | None:
-    """The environment if it is complete and of this version's packages."""
+    """Returns the environment if it is complete and has the packages of this version."""
     found = _read_facts(place() / "environment")
     return found if found is not None and found.requirements_sha256 == _wanted() else None
 
 
 def require_environment() -> Environment:
-    """As `find_environment`; raises EngineError with what to do where there is none."""
+    """Returns the environment. Raises EngineError with what to do if there is none."""
     found = find_environment()
     if found is None:
         old = _read_facts(place() / "environment") is not None
         what = "was set up by another version of textclf" if old else "is not set up"
         raise EngineError(
-            f"Model Maker {what}: it needs an environment of its own ({_gigabytes(NEEDED_BYTES)}); make it once with "
+            f"Model Maker {what}: it needs a separate environment ({_gigabytes(NEEDED_BYTES)}); make it once with "
             f"`{_SET_UP}`, or train with training.engine=native"
         )
     return found
 
 
 def status() -> dict[str, Any]:
-    """`state` is ready, outdated, unfinished or absent; then the folder, the bytes in it, the versions."""
+    """Returns `state` (ready, outdated, unfinished or absent), the folder, its size in bytes, and the versions."""
     folder = place()
     found = _read_facts(folder / "environment")
     if found is not None:
@@ -119,11 +119,11 @@ def status() -> dict[str, Any]:
 
 
 def status_text(values: Mapping[str, Any]) -> str:
-    """`status` for a terminal."""
+    """Returns `status` as lines for a terminal."""
     remedy = {
         "ready": "",
-        "outdated": f"; its packages are of another version of textclf: renew it with `{_SET_UP}`",
-        "unfinished": f"; a set-up was interrupted: go on with `{_SET_UP}`",
+        "outdated": f"; its packages are those of another version of textclf: update it with `{_SET_UP}`",
+        "unfinished": f"; setup was interrupted: continue with `{_SET_UP}`",
         "absent": f"; make it with `{_SET_UP}` ({_gigabytes(NEEDED_BYTES)})",
     }[values["state"]]
     lines = [f"Model Maker: {values['state']}{remedy}"]
@@ -133,21 +133,23 @@ def status_text(values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def set_up(python: Path | None = None, *, progress: Progress | None = None) -> Environment:
-    """Makes the environment, unless it is there, and returns it.
+def set_up(python: Path | None = None, *, uv: Path | None = None, progress: Progress | None = None) -> Environment:
+    """Makes the environment, unless it exists, and returns it.
 
-    `python` is an interpreter of version 3.9; without it one is looked for and, if there is none, fetched. Raises
-    EngineError where the machine cannot run Model Maker, uv is missing, the network is, or a package fails.
+    `python` is an interpreter of version 3.9 (default: searched for, or else downloaded), `uv` the program that installs
+    the packages (default: beside this interpreter, or on the search path). Raises EngineError if the machine cannot run
+    Model Maker, if uv or the network is missing, and if a package cannot be installed.
     """
     progress = progress or Progress()
     found = find_environment()
     if found is not None:
-        progress.say(f"Model Maker is set up already: {found.folder}")
+        progress.say(f"Model Maker is already set up: {found.folder}")
         return found
-    uv = _check_machine()
+    _check_machine()
+    program = _find_uv() if uv is None else str(uv)
     folder = place()
     progress.say(
-        f"Setting up Model Maker in {folder}: Python {PYTHON}, TensorFlow 2.8 and 118 packages more. It downloads 0.9 GB, "
+        f"Setting up Model Maker in {folder}: Python {PYTHON}, TensorFlow 2.8 and 118 other packages. It downloads 0.9 GB, "
         f"needs {_gigabytes(NEEDED_BYTES)} of disk and half a minute to ten minutes, depending on the network. "
         "Ctrl-C stops it; the same command continues. `textclf model-maker remove` deletes it."
     )
@@ -157,28 +159,30 @@ def set_up(python: Path | None = None, *, progress: Progress | None = None) -> E
         free = shutil.disk_usage(folder).free
         if free < _FREE_BYTES:
             raise EngineError(
-                f"{folder}: {_gigabytes(free)} are free there, but the set-up needs {_gigabytes(_FREE_BYTES)}; make room, "
-                "or set TEXTCLF_CACHE to a folder on another disk"
+                f"{folder}: this disk has {_gigabytes(free)} of free space, but setup needs {_gigabytes(_FREE_BYTES)}; free some "
+                "space, or set TEXTCLF_CACHE to a folder on another disk"
             )
         with locked(folder / ".lock"):
             write_text(
                 folder / _MARKER,
                 "textclf model-maker setup made this folder; `textclf model-maker remove` deletes it.\n",
             )
-            return _make(uv, python, progress)
+            return _make(program, python, progress)
     except Timeout:
-        raise EngineError(f"{folder}: another process is setting it up or removing it; wait for it") from None
+        raise EngineError(
+            f"{folder}: another process is setting it up or removing it; wait until it has ended"
+        ) from None
     except OSError as error:
         raise EngineError(
-            f"{error.filename or folder}: cannot be written ({error.strerror or error}); make room, or set TEXTCLF_CACHE "
-            "to a folder that can be written"
+            f"{error.filename or folder}: cannot be written ({error.strerror or error}); free some space, or set "
+            "TEXTCLF_CACHE to a folder that can be written"
         ) from error
 
 
 def remove() -> int:
-    """Deletes everything that `set_up` made; returns the bytes that were freed.
+    """Deletes everything that `set_up` made and returns the number of freed bytes.
 
-    Raises EngineError, with nothing deleted, where the folder is not of textclf's making or holds other things too.
+    Raises EngineError, and deletes nothing, if `set_up` did not make the folder or it contains anything else.
     """
     folder = place()
     try:
@@ -193,14 +197,16 @@ def remove() -> int:
         with suppress(OSError):
             folder.rmdir()
     except Timeout:
-        raise EngineError(f"{folder}: another process is setting it up; wait for it, or end it") from None
+        raise EngineError(f"{folder}: another process is setting it up; wait until it has ended, or end it") from None
     except OSError as error:
-        raise EngineError(f"{error.filename or folder}: cannot be removed ({error.strerror or error})") from error
+        raise EngineError(
+            f"{error.filename or folder}: cannot be removed ({error.strerror or error}); check its permissions"
+        ) from error
     return freed
 
 
 def _check_ours(folder: Path) -> None:
-    """Raises EngineError unless the folder is empty or was made by `set_up`, and nothing else was put into it."""
+    """Raises EngineError unless the folder is empty, or contains only what `set_up` made."""
     entries = sorted(os.listdir(folder))
     made_by_set_up = any(
         os.path.lexists(file) for file in (folder / _MARKER, folder / "environment" / FACTS, folder / ".lock")
@@ -210,13 +216,13 @@ def _check_ours(folder: Path) -> None:
         shown = ", ".join(f"{name}/" if (folder / name).is_dir() else name for name in others[:4])
         more = f" and {len(others) - 4} more" if len(others) > 4 else ""
         raise EngineError(
-            f"{folder}: holds what textclf did not make: {shown}{more}; move it to another place, or set TEXTCLF_CACHE to "
-            "another folder. Nothing was changed"
+            f"{folder}: contains files that textclf did not make: {shown}{more}; move them to another place, or set "
+            "TEXTCLF_CACHE to another folder. Nothing was changed"
         )
 
 
 def _remove(path: Path) -> None:
-    """Of a link, only the link."""
+    """Removes a file or a folder. If it is a link, only the link is removed."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
@@ -241,7 +247,7 @@ def _make(uv: str, python: Path | None, progress: Progress) -> Environment:
     }
     base = python or _find_python(uv, variables)
     if base is None:
-        progress.say(f"No Python {PYTHON} was found here: fetching one")
+        progress.say(f"No Python {PYTHON} was found on this machine; downloading one")
         variables["UV_PYTHON_INSTALL_DIR"] = str(folder / "python")
     wanted = str(base) if base is not None else PYTHON
     environment = unfinished / "environment"
@@ -250,11 +256,11 @@ def _make(uv: str, python: Path | None, progress: Progress) -> Environment:
     (unfinished / "requirements.txt").write_text(requirements(), encoding="utf-8")
     install = [uv, "pip", "sync", "--python", str(interpreter), "requirements.txt"]
     _uv(install, variables, progress)
-    progress.say("Trying it")
+    progress.say("Testing the environment")
     versions = _try(interpreter)
     target = folder / "environment"
     _remove(target)
-    # A package that is in uv's cache and here is one file with two names: counted after the cache is gone.
+    # A package in uv's cache and in the environment is one file with two names. It is counted after the cache is removed.
     if own_cache:
         shutil.rmtree(folder / "packages", ignore_errors=True)
     seconds = round(time.monotonic() - begun, 1)
@@ -266,25 +272,29 @@ def _make(uv: str, python: Path | None, progress: Progress) -> Environment:
     return made
 
 
-def _check_machine() -> str:
-    """The path of uv; raises EngineError where Model Maker cannot run at all or uv is missing."""
+def _check_machine() -> None:
+    """Raises EngineError if Model Maker cannot run on this machine."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         raise EngineError(
             f"this is {platform.system()} on {platform.machine()}, but Model Maker 0.4.3's packages exist for Linux on "
             "x86-64 only; train with training.engine=native"
         )
+
+
+def _find_uv() -> str:
+    """Returns the path of uv. Raises EngineError if it is not installed."""
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if os.access(beside, os.X_OK) else shutil.which("uv")
     if uv is None:
         raise EngineError(
-            "uv was not found, which resolves Model Maker's packages in seconds where pip takes many minutes; install "
-            "it with `pip install uv`"
+            "uv was not found. It installs Model Maker's packages in seconds, while pip needs many minutes; install it with "
+            "`pip install uv`"
         )
     return uv
 
 
 def _find_python(uv: str, variables: Mapping[str, str]) -> Path | None:
-    """A Python 3.9 of this machine: one that uv knows, or one of pyenv's, which stands on no search path."""
+    """Returns a Python 3.9 of this machine: one that uv finds, or one of pyenv, which is not on the search path."""
     asked = [uv, "python", "find", "--no-project", PYTHON]
     answer = subprocess.run(
         asked, env={**variables, "UV_PYTHON_DOWNLOADS": "never"}, capture_output=True, text=True, check=False
@@ -297,7 +307,7 @@ def _find_python(uv: str, variables: Mapping[str, str]) -> Path | None:
 
 
 def _uv(command: Sequence[str], variables: Mapping[str, str], progress: Progress) -> None:
-    """One command of uv in the unfinished folder, its lines about downloads shown as they come."""
+    """Runs a command of uv in the unfinished folder, and shows its lines about downloads as they are printed."""
     folder = _unfinished()
     shown = 0
 
@@ -317,7 +327,7 @@ def _uv(command: Sequence[str], variables: Mapping[str, str], progress: Progress
             f"`{' '.join(command[:3])}` failed ({how_it_ended(returned)}), so Model Maker is not set up:\n"
             f"{last_words(folder)}\n"
             "If it cannot reach something, check the network or the configured package index, then run the command again: "
-            f"what was downloaded is kept. If it finds no Python {PYTHON}, name one with python (--python)"
+            f"what was downloaded is kept. If it finds no Python {PYTHON}, pass the path of one in python (--python)"
         )
 
 
@@ -330,7 +340,8 @@ def _try(interpreter: Path) -> dict[str, str]:
     except (ValueError, IndexError):
         lines = "\n".join(answer.stderr.strip().splitlines()[-5:])
         raise EngineError(
-            f"Model Maker was installed but cannot be imported ({how_it_ended(answer.returncode)}):\n{lines}"
+            f"Model Maker was installed but cannot be imported ({how_it_ended(answer.returncode)}):\n{lines}\n"
+            "Install what is missing there, then run the command again"
         ) from None
 
 
@@ -355,7 +366,7 @@ def _read_facts(folder: Path) -> Environment | None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes on disk below a folder, a file with several names counted once."""
+    """Returns the bytes on disk of a folder's files. A file with several names is counted once."""
     sizes = {}
     for parent, _, files in os.walk(folder):
         for file in files:

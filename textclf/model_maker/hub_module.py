@@ -1,8 +1,8 @@
-"""Any encoder in the form that Model Maker can call: a TF1 Hub module, as the published MobileBERT's.
+"""Writes any encoder in the form that Model Maker can use: a TF1 Hub module, like the published MobileBERT.
 
-In: an encoder in memory. Out: a folder with `tfhub_module.pb`, `saved_model.pb`, `variables/` and `assets/vocab.txt`,
-with the signatures `tokens` and `tokenization_info`. Its layers are written out one after the other and every token is
-computed to the end, as in the published graph, so that what is measured with it is what its users get.
+Takes an encoder in memory. Writes a folder with `tfhub_module.pb`, `saved_model.pb`, `variables/` and `assets/vocab.txt`,
+with the signatures `tokens` and `tokenization_info`. As in the published graph, layers are not shared in a loop and every
+token is computed in every layer, so measurements of this module hold for the published one too.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def write_hub_module(folder: Path, checkpoint: EncoderCheckpoint) -> None:
     with TemporaryDirectory() as scratch, tf.Graph().as_default():
         vocabulary = Path(scratch) / "vocab.txt"
         vocabulary.write_text("".join(f"{piece}\n" for piece in checkpoint.vocabulary), encoding="utf-8", newline="\n")
-        # Resource variables, which other versions of TensorFlow can train; filled from outside, for a graph that held
-        # the weights as constants would be as large as they are.
+        # Resource variables can be trained by other versions of TensorFlow. They are fed at run time, because
+        # constants would double the file.
         values = {
             name: _V1.placeholder_with_default(tf.zeros(array.shape), array.shape)
             for name, array in checkpoint.weights.items()
@@ -57,7 +57,7 @@ def write_hub_module(folder: Path, checkpoint: EncoderCheckpoint) -> None:
 
 
 def _leave_out_later_attributes(file: Path) -> None:
-    """TensorFlow 2.8 complains of an attribute that it does not know, though it names a variable for debuggers only."""
+    """Removes an attribute that TensorFlow 2.8 does not know and warns about. Only debuggers use it."""
     model = SavedModel.FromString(file.read_bytes())
     for node in model.meta_graphs[0].graph_def.node:
         node.attr.pop("debug_name", None)

@@ -1,7 +1,7 @@
-"""What the worker gets: the folder with `job.json`, the rows of each split as a plain CSV, and the encoder.
+"""Writes the folder for the worker: `job.json`, the rows of each split as a plain CSV file, and the encoder.
 
-The tables are written anew, so that none of what Model Maker stumbles over reaches it: byte order marks, encodings,
-delimiters, other names of columns, labels that it would sort in another order, and rows sorted by label.
+The tables are rewritten without anything that Model Maker cannot handle: byte order marks, encodings, delimiters, other
+column names, labels that it would sort in another order, and rows sorted by label.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from textclf.recipe.settings import Recipe
 def prepare_job(folder: Path, recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, seed: int) -> None:
     """Writes the folder, which must be empty."""
     for split in dataset.splits:
-        # Model Maker never shuffles, and leaves the end of the table out: which rows these are is left to the seed.
+        # Model Maker does not shuffle, and does not use the end of the table. The seed decides which rows these are.
         rows = np.random.default_rng(seed).permutation(len(split.rows)) if split is dataset.train else None
         _write_rows(folder / f"{split.name}.csv", split, rows)
     for name in ("cache", "model", "temporary"):
@@ -44,7 +44,7 @@ def prepare_job(folder: Path, recipe: Recipe, dataset: Dataset, checkpoint: AnyE
 
 
 def label_name(index: int) -> str:
-    """What a label is called in the job's tables: names that Model Maker sorts into the order of the recipe."""
+    """Returns the name of a label in the job's tables. Model Maker sorts these names into the order of the recipe."""
     return f"{index:06d}"
 
 
@@ -53,11 +53,11 @@ def _write_rows(path: Path, split: Split, order: np.ndarray | None) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["text", "label"])
         for row in range(len(split.rows)) if order is None else order:
-            # Both kinds of tokenizer pass over NUL, which the worker's reader of tables takes for an error.
+            # Both kinds of tokenizer ignore NUL, but it is an error for the worker's CSV reader.
             [text] = split.texts[row]
             writer.writerow([_encodable(text.replace("\0", " ")), label_name(split.labels[row])])
 
 
 def _encodable(text: str) -> str:
-    """Without halves of characters, which no file in UTF-8 can hold."""
+    """Replaces halves of characters, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode("utf-8")

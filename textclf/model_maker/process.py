@@ -1,7 +1,7 @@
-"""One process of another program that must not outlive us: a command in, how it ended out.
+"""Runs another program that must not outlive this process, and returns its exit status.
 
-It gets a session of its own, so that all it starts can be ended with it, and a folder in which it writes `worker.log`
-(everything that it prints). Who started it looks on meanwhile.
+The program runs in a separate session, so that everything it starts can be ended with it. Its output goes to `worker.log`
+in a folder. Meanwhile a function of the caller is called regularly.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def run_process(
     on_look: Callable[[], None],
     environment: Mapping[str, str] | None = None,
 ) -> int:
-    """Runs a command in `folder` to its end and returns its exit status, negative for the signal that killed it.
+    """Runs a command in `folder` and returns its exit status, which is negative for the signal that killed it.
 
-    `on_look` is called some ten times a second and once after the end. Whatever leaves this function, an exception of
-    `on_look`, Ctrl-C or SIGTERM, the process and all that it started have ended.
+    `on_look` is called about ten times a second and once after the end. However this function ends (normally, by an
+    exception of `on_look`, Ctrl-C or SIGTERM), the process and everything that it started have ended.
     """
     with _sigterm_as_interrupt(), (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
@@ -50,7 +50,7 @@ def run_process(
         try:
             ended = False
             while not ended:
-                # Asked before looking, so that what it wrote last is not missed.
+                # This comes first, so that `on_look` does not miss the last output.
                 ended = _wait(process, _SECONDS_BETWEEN_LOOKS)
                 on_look()
         finally:
@@ -59,7 +59,7 @@ def run_process(
 
 
 def how_it_ended(status: int) -> str:
-    """`exit code 1`, or `killed by SIGKILL`."""
+    """Returns `exit code 1`, or `killed by SIGKILL`."""
     if status >= 0:
         return f"exit code {status}"
     with suppress(ValueError):
@@ -68,7 +68,7 @@ def how_it_ended(status: int) -> str:
 
 
 def last_words(folder: Path) -> str:
-    """The last lines that the process printed, for a message; redrawn lines of progress bars as they stood last."""
+    """Returns the last lines that the process printed, for a message, with progress bars in their last state."""
     try:
         text = (folder / LOG).read_bytes().decode("utf-8", "replace")
     except OSError:
@@ -78,13 +78,13 @@ def last_words(folder: Path) -> str:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether the process has ended, without taking note of it: until it is reaped its group cannot be another's."""
+    """Returns whether the process has ended. It is not reaped yet, so no other process can get the number of its group."""
     time.sleep(seconds)
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends what is left of the process's group, politely first, and reaps the process."""
+    """Ends the remaining processes of the group, first with SIGTERM and then with SIGKILL, and reaps the process."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
@@ -95,7 +95,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def tail(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """At each turn the JSON objects of the whole lines that were added to a file since the last one."""
+    """Yields, each time, the JSON objects of the complete lines that were added to a file since the last time."""
     position = 0
     while True:
         found = []
@@ -112,7 +112,7 @@ def tail(path: Path) -> Iterator[list[dict[str, Any]]]:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends us as Ctrl-C does, so that what must be ended with us is; only the main thread may say so."""
+    """Makes SIGTERM end this process as Ctrl-C does, so that the other program is ended. Only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,6 +1,6 @@
-"""How Model Maker itself splits texts for word vectors, which is not how devices do it with the model that it makes.
+"""Splits texts for word vectors as Model Maker does in training, which differs from what devices do with its model.
 
-In: texts. Out: the ids that it trained on. Devices lower-case nothing and know only the letters of ASCII.
+Takes texts and returns the ids that Model Maker trained on. Devices do not lower-case, and know only ASCII letters.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _SPLIT = re.compile(WORD_DELIMITERS)
 
 
 class ModelMakerWords(WordTokenizer):
-    """As the spec average_word_vec: lower-cased where it was asked for, split at what is no letter, digit or sign of any
-    script."""
+    """The tokenizer of Model Maker's spec average_word_vec: texts are lower-cased if requested, and split at every character
+    that is not a letter, digit or underscore of any script, or an apostrophe."""
 
     def __init__(self, vocabulary: Sequence[str], lowercase: bool) -> None:
         super().__init__(vocabulary, WORD_DELIMITERS)

@@ -1,11 +1,11 @@
-"""Runs in Model Maker's own environment, on Python 3.9 and without textclf: a job file in, a model and numbers out.
+"""Runs in Model Maker's environment, on Python 3.9 and without textclf. Takes a job file, and writes a model and numbers.
 
-    python worker.py FOLDER     does what FOLDER/job.json says, all paths in it relative to FOLDER
+    python worker.py FOLDER     does the job in FOLDER/job.json; all its paths are relative to FOLDER
     python worker.py --check    imports Model Maker and prints its versions as JSON
 
-While it runs, `events.jsonl` grows by one JSON object for each step, epoch and phase. At the end stand `model.tflite`
-without metadata, `weights.npz`, `probabilities-<split>.npy` and, last of all, `result.json`. Of Model Maker nothing is
-changed but that a callback looks on: it tells the steps and keeps the validation rows' probabilities of each epoch.
+While it runs, it appends one JSON object to `events.jsonl` for each step, epoch and phase. Then it writes `model.tflite`
+without metadata, `weights.npz`, `probabilities-<split>.npy` and finally `result.json`. Model Maker is unchanged, except for
+an additional callback, which reports the steps and stores the probabilities of the validation rows after each epoch.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def main() -> None:
 
 
 def load_libusb() -> None:
-    """Loads libusb-1.0 from its package under the name by which tflite-support's native code asks for it.
+    """Loads libusb-1.0 from its package under the name that tflite-support's native code uses.
 
-    Without it the import of Model Maker dies where the system has no such library.
+    Without this, importing Model Maker fails if the system does not have this library.
     """
     import importlib.util
 
@@ -63,7 +63,7 @@ def load_libusb() -> None:
 
 
 def end_with(parent: int) -> None:
-    """The kernel kills this process when the one that started it is gone, however that came."""
+    """Makes the kernel kill this process when the process that started it has ended, for whatever reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -71,7 +71,7 @@ def end_with(parent: int) -> None:
 
 
 class Events:
-    """`events.jsonl`: each line with the seconds since the process was started and its largest memory so far."""
+    """Writes `events.jsonl`. Each line has the seconds since the process started and its peak memory."""
 
     def __init__(self, file: TextIO, started: float) -> None:
         self.file = file
@@ -84,7 +84,7 @@ class Events:
 
 
 def peak_memory() -> float:
-    """In MiB. Of the process alone: what getrusage tells includes the one that it was forked from."""
+    """Returns the peak memory of this process in MiB. The value of getrusage includes the process that it was forked from."""
     try:
         status = Path("/proc/self/status").read_text()
         return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
@@ -110,7 +110,7 @@ def import_model_maker() -> dict[str, Any]:
 
 
 def run(job: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Every phase in turn; the seconds of each go into the result."""
+    """Runs all phases. The result contains the seconds of each."""
     seconds: dict[str, float] = {}
 
     def phase(name: str, action: Callable[[], Any]) -> Any:
@@ -124,7 +124,7 @@ def run(job: dict[str, Any], events: Events) -> dict[str, Any]:
     tf, text_classifier = maker["tf"], maker["text_classifier"]
     random.seed(job["seed"])
     tf.random.set_seed(job["seed"])
-    # The module's default of 131,072 characters stops at longer texts.
+    # The module's default does not allow texts of more than 131,072 characters.
     csv.field_size_limit(sys.maxsize)
 
     spec = make_spec(job, text_classifier)
@@ -164,7 +164,7 @@ def make_spec(job: dict[str, Any], text_classifier: Any) -> Any:
 
 
 def load_data(job: dict[str, Any], spec: Any, text_classifier: Any) -> dict[str, Any]:
-    """The loader of each split; training first, for the others take its labels and words."""
+    """Returns the loader of each split. The training split comes first, because the others use its labels and words."""
     return {
         split: text_classifier.DataLoader.from_csv(
             split + ".csv",
@@ -179,7 +179,7 @@ def load_data(job: dict[str, Any], spec: Any, text_classifier: Any) -> dict[str,
 
 
 def looking_on(tf: Any, job: dict[str, Any], events: Events, validation: Any) -> None:
-    """Adds a callback to those that Model Maker gives to Keras."""
+    """Adds a callback to those that Model Maker passes to Keras."""
     from tensorflow_examples.lite.model_maker.core.task import custom_model
 
     class LookOn(tf.keras.callbacks.Callback):  # type: ignore[misc]  # its package has no types
@@ -197,7 +197,7 @@ def looking_on(tf: Any, job: dict[str, Any], events: Events, validation: Any) ->
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             seconds = time.time() - self.begun
             self.step += 1
-            # Keras tells the mean over the epoch so far; the step's own loss is what moved it.
+            # Keras reports the mean loss of the epoch so far. The loss of the step follows from the change of the mean.
             mean = float((logs or {}).get("loss", float("nan")))
             loss = mean * (batch + 1) - self.last_mean * batch
             self.last_mean = mean
@@ -225,7 +225,7 @@ def looking_on(tf: Any, job: dict[str, Any], events: Events, validation: Any) ->
 
 
 def probabilities(model: Any, loader: Any) -> Any:
-    """float32 [rows, labels] in the order of the file."""
+    """Returns float32 [rows, labels], in the order of the file."""
     return model.predict(loader.gen_dataset(_EVALUATION_BATCH, is_training=False))
 
 
@@ -246,7 +246,7 @@ def export(job: dict[str, Any], model: Any) -> None:
     from tflite_model_maker.config import ExportFormat, QuantizationConfig
 
     quantization = {
-        # With MobileBERT, Model Maker's own setting for it.
+        # For MobileBERT, use Model Maker's default.
         "dynamic": lambda: "default" if job["encoder"] == "mobilebert" else QuantizationConfig.for_dynamic(),
         "float16": QuantizationConfig.for_float16,
         "none": lambda: None,
@@ -261,7 +261,7 @@ def save_array(name: str, array: Any) -> None:
 
 
 def write_whole(name: str, text: str) -> None:
-    """Under another name first: who finds the file finds all of it."""
+    """Writes a file under another name first, so that it is complete when it appears."""
     part = name + ".part"
     with open(part, "w", encoding="utf-8") as file:
         file.write(text)

@@ -128,20 +128,19 @@ def locate(source: str, base: Path | None = None) -> Path:
     return _locate_path(source, base)
 
 
-def builtin_names() -> list[str]:
-    """Returns the encoders that the package carries: the folders of its `encoders/builtin`."""
-    root = _builtin_root()
+BUILTIN = Path(str(resources.files("textclf.encoders"))) / "builtin"
+"""The folder of the encoders that the package carries."""
+
+
+def builtin_names(root: Path = BUILTIN) -> list[str]:
+    """Returns the names of the encoders that the package carries, which are subfolders of `root`."""
     return sorted(entry.name for entry in root.iterdir() if (entry / "config.json").is_file()) if root.is_dir() else []
-
-
-def _builtin_root() -> Path:
-    return Path(str(resources.files("textclf.encoders"))) / "builtin"
 
 
 def _builtin_folder(name: str) -> Path:
     names = builtin_names()
     if name in names:
-        return _builtin_root() / name
+        return BUILTIN / name
     known = ", ".join(f"builtin:{known}" for known in names) or "none in this installation"
     raise EncoderError(f"there is no built-in encoder {name!r}; known are: {known}{_nearest(name, names)}")
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,8 +28,6 @@ from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.packed_files import EXPORT_AGAIN
 from textclf.tflite.trial.probe_child import READY
 
-_SECONDS = 120
-
 # The memory that a graph may need at once, and that of LiteRT with its prepared weights, in addition to the file's size.
 _MEMORY = 3 << 30
 
@@ -36,26 +35,47 @@ _MEMORY = 3 << 30
 _VERDICT = "1"
 
 # With the sys.path of this process, a child imports the same textclf and the same LiteRT.
-_START = "import sys; sys.path[:] = sys.argv[1:]; from textclf.tflite.trial.probe_child import main; main()"
+START = "import sys; sys.path[:] = sys.argv[1:]; from textclf.tflite.trial.probe_child import main; main()"
 
 _log = logging.getLogger(__name__)
 
-_known: set[str] = set()
+KNOWN: set[str] = set()
+"""The hashes of the models that this process may run."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The child process that runs a model: the Python interpreter, its program, and the seconds after which it is
+    ended."""
+
+    interpreter: str = sys.executable or "python"
+    program: str = START
+    seconds: int = 120
+
+
+TRIAL = Trial()
 
 
 def trust(content: bytes) -> None:
     """Records that this process wrote these bytes from checked parts, so they need no probe."""
-    _known.add(_digest(content))
+    KNOWN.add(_digest(content))
 
 
-def check_runnable(model: TfliteModel, largest_ids: Sequence[int], *, resizable: bool = False) -> None:
+def check_runnable(
+    model: TfliteModel,
+    largest_ids: Sequence[int],
+    *,
+    resizable: bool = False,
+    known: set[str] = KNOWN,
+    trial: Trial = TRIAL,
+) -> None:
     """Raises ModelError for a model that cannot be run, or must not be run in this process.
 
     `largest_ids` are the largest numbers that will be written into each input. A `resizable` model also runs at shorter
-    lengths.
+    lengths. A model in `known` is not checked again; one that passes is added.
     """
     digest = _digest(model.content)
-    if digest in _known:
+    if digest in known:
         return
     verdict = _verdict_file(digest)
     if verdict is None or not _is_file(verdict):
@@ -64,14 +84,14 @@ def check_runnable(model: TfliteModel, largest_ids: Sequence[int], *, resizable:
 
         lengths = _lengths(model) if resizable else ()
         check_graph(model, lengths)
-        if not _survives(model, largest_ids, lengths):
+        if not _survives(model, largest_ids, lengths, trial):
             return
         # Without a writable cache folder, the next process checks again.
         if verdict is not None:
             with suppress(OSError):
                 verdict.parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(verdict, b"")
-    _known.add(digest)
+    known.add(digest)
 
 
 def _digest(content: bytes) -> str:
@@ -106,11 +126,11 @@ def _lengths(model: TfliteModel) -> tuple[int, ...]:
     return tuple(length for length in dict.fromkeys((2, 3, longest // 2, longest)) if 2 <= length <= longest)
 
 
-def _survives(model: TfliteModel, largest_ids: Sequence[int], lengths: Sequence[int]) -> bool:
+def _survives(model: TfliteModel, largest_ids: Sequence[int], lengths: Sequence[int], trial: Trial) -> bool:
     """Runs the model in a child process. Returns False if no child process can be started, so that nothing is known."""
     order = {
         "memory": _MEMORY + 4 * len(model.content),
-        "seconds": _SECONDS,
+        "seconds": trial.seconds,
         "largest": [max(1, largest) for largest in largest_ids],
         # The stored size comes first and again at the end.
         "lengths": [None, *lengths],
@@ -118,7 +138,7 @@ def _survives(model: TfliteModel, largest_ids: Sequence[int], lengths: Sequence[
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as answer:
         try:
             child = subprocess.Popen(
-                [sys.executable or "python", "-c", _START, *sys.path],
+                [trial.interpreter, "-c", trial.program, *sys.path],
                 stdin=subprocess.PIPE,
                 stdout=answer,
                 stderr=said,
@@ -128,9 +148,9 @@ def _survives(model: TfliteModel, largest_ids: Sequence[int], lengths: Sequence[
             _log.warning("%s: runs without a trial in a separate process (%s)", model.source, error)
             return False
         try:
-            child.communicate(json.dumps(order).encode() + b"\n" + model.content, timeout=_SECONDS)
+            child.communicate(json.dumps(order).encode() + b"\n" + model.content, timeout=trial.seconds)
         except subprocess.TimeoutExpired:
-            _refuse(model, f"its trial did not finish within {_SECONDS} s")
+            _refuse(model, f"its trial did not finish within {trial.seconds} s")
         except OSError as error:  # The child ended before it had read everything. Its exit code gives the reason.
             _log.debug("%s: %s", model.source, error)
         finally:
