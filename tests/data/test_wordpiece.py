@@ -122,7 +122,7 @@ def test_rows_are_padded_to_three_arrays(letters):
 
 def test_one_of_several_padded_rows_keeps_its_three_arrays(letters):
     encoded = letters.encode([("a",), ("b", "c")], max_length=16)
-    row = pad(encoded, [0, 1], 6).row(1)
+    row = pad(encoded, [1, 0], 6).row(0)
     assert row.ids.tolist() == [[CLS, B, SEP, C, SEP, PAD]]
     assert row.mask.tolist() == [[1, 1, 1, 1, 1, 0]]
     assert row.segments.tolist() == [[0, 0, 0, 1, 1, 0]]

@@ -96,5 +96,5 @@ def test_ids_outside_the_vocabulary_are_refused():
         encoder.encode(ids + 10_000, mask, segments)
     with pytest.raises(ValueError, match="one shape"):
         encoder.encode(ids[:, :4], mask, segments)
-    with pytest.raises(ValueError, match="over the encoder's 64"):
+    with pytest.raises(ValueError, match="more than the encoder's 64"):
         encoder.encode(*token_arrays(1, 65))
