@@ -93,7 +93,9 @@ def recipe_page() -> str:
     )
 
 
-def _keys(section: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def _keys(
+    section: dict[str, Any], definitions: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, dict[str, Any]]]:
     required = section.get("required", ())
     for name, value in section["properties"].items():
         found = _section_of(value, definitions)

@@ -32,11 +32,11 @@ class RunError(TextclfError):
 
 
 class VerificationError(TextclfError):
-    """An exported model that answers differently from the trained one."""
+    """An exported model that answers differently from the trained model."""
 
 
 class EngineError(TextclfError):
-    """A training engine other than our own that is not set up, or that failed."""
+    """A training engine other than textclf's that is not set up, or that failed."""
 
 
 class TrainingError(TextclfError):
