@@ -55,7 +55,7 @@ $(CONSUMERS)/installed: Makefile
 # Updates the pinned versions. It needs uv.
 requirements:
 	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate pyproject.toml -o requirements.txt
-	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --extra dev --extra docs pyproject.toml -o requirements-dev.txt
+	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --extra dev --group docs pyproject.toml -o requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) $(CONSUMERS) .coverage* build dist site .cache *.egg-info

@@ -192,10 +192,10 @@ def _contexts(parent: click.Context) -> Iterator[click.Context]:
         command = parent.command.get_command(parent, name)
         assert command is not None
         context = click.Context(command, parent=parent, info_name=name)
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield context
         if isinstance(command, click.Group):
             yield from _contexts(context)
-        else:
-            yield context
 
 
 def _command_text(context: click.Context) -> list[str]:

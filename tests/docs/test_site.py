@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("zensical", reason="needs the extra docs, which needs Python 3.11")
+    pytest.importorskip("zensical", reason="needs the dependency group docs, and Python 3.11")
     folder = tmp_path_factory.mktemp("site")
     shutil.copy(REPOSITORY / "mkdocs.yml", folder)
     shutil.copytree(REPOSITORY / "docs", folder / "docs")
