@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-from textclf.cli.main import cli
+import textclf.cli.main  # noqa: F401 - adds the commands to the group
+from textclf.cli.group import cli
 from textclf.recipe.rules import RULES
 from textclf.recipe.settings import AVERAGE_WORDS_DEFAULTS, AVERAGE_WORDS_ONLY
 from textclf.recipe.writing import recipe_json_schema
