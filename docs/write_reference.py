@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from code: docs/reference/recipe.md, commands.md and docs/recipe.schema.json.
+"""Writes the reference pages that come from code: recipe.md, commands.md, python.md, and docs/recipe.schema.json.
 
     python docs/write_reference.py            # what `make reference` runs
 
@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-import textclf.cli.main  # noqa: F401 - adds the commands to the group
+import textclf
+import textclf.cli.main  # adds the commands to the group
 from textclf.cli.group import cli
 from textclf.recipe.rules import RULES
 from textclf.recipe.settings import AVERAGE_WORDS_DEFAULTS, AVERAGE_WORDS_ONLY
@@ -52,6 +53,7 @@ def pages() -> dict[Path, str]:
     return {
         FOLDER / "reference" / "recipe.md": recipe_page(),
         FOLDER / "reference" / "commands.md": commands_page(),
+        FOLDER / "reference" / "python.md": python_page(),
         FOLDER / "recipe.schema.json": json.dumps(recipe_json_schema(), indent=2) + "\n",
     }
 
@@ -209,6 +211,22 @@ def _command_text(context: click.Context) -> list[str]:
         if record is not None and record[1]:  # arguments are described in the text
             lines.append(f"- `{record[0]}`: {_escaped(_one_line(record[1]))}")
     return [*lines, ""]
+
+
+# --- Python ------------------------------------------------------------------------------------------------------------
+def python_page() -> str:
+    """The names of the package; the site's builder puts their signatures and docstrings in place of the lines with :::."""
+    classes = [name for name in textclf.__all__ if name[0].isupper()]
+    functions = [name for name in textclf.__all__ if name not in classes]
+    parts = [
+        "# Python",
+        _GENERATED,
+        "Every public name is imported from `textclf`. Importing it loads neither TensorFlow nor LiteRT; each name is loaded "
+        "on its first use. Names that are not on this page are internal and may change.",
+    ]
+    for title, names in (("Functions", functions), ("Classes", classes)):
+        parts += [f"## {title}", *(f"::: textclf.{name}" for name in names)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _one_line(text: str) -> str:

@@ -153,8 +153,3 @@ def writer() -> ModuleType:
 def test_the_generated_pages_are_those_of_the_code(writer: ModuleType) -> None:
     for path, text in writer.pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run make reference"
-
-
-def test_every_public_name_is_on_the_page_about_python() -> None:
-    text = (REFERENCE / "python.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^::: textclf\.(\w+)$", text, re.MULTILINE)) == sorted(textclf.__all__)
