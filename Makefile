@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSUMERS := .consumers
 
-.PHONY: quickstart test test-consumers lint schema requirements clean
+.PHONY: quickstart test test-consumers lint schema reference docs requirements clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/textclf train recipes/support_tickets.yaml --force
@@ -26,10 +26,13 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Writes the JSON Schema of a recipe, which editors read.
-schema: $(VENV)/installed
-	$(BIN)/python -c "import json, pathlib; from textclf.recipe.writing import recipe_json_schema as schema; \
-	pathlib.Path('docs/recipe.schema.json').write_text(json.dumps(schema(), indent=2) + '\n', encoding='utf-8')"
+# Writes what the documentation takes from the code: the recipe's keys, their JSON Schema for editors, the commands.
+schema reference: $(VENV)/installed
+	$(BIN)/python docs/write_reference.py
+
+# Builds the documentation into site/; a broken link is an error.
+docs: $(VENV)/installed-dev reference
+	$(BIN)/zensical build --strict
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,7 +55,7 @@ $(CONSUMERS)/installed: Makefile
 # Updates the pinned versions. It needs uv.
 requirements:
 	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate pyproject.toml -o requirements.txt
-	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.txt
+	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --extra dev --group docs pyproject.toml -o requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) $(CONSUMERS) .coverage* build dist *.egg-info
+	rm -rf $(VENV) $(CONSUMERS) .coverage* build dist site .cache *.egg-info
