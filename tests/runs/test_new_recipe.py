@@ -178,6 +178,37 @@ def test_names_with_line_breaks_and_control_characters_stay_in_their_comment():
     assert recipe.dataset.label == "la\x1b[2Jbel"
 
 
+def test_rows_that_end_before_an_unused_column_are_rows():
+    lines = ["text,label,note", *(f"{text(n)},{QUEUES[n % 4]}{',' if n < 10 else ''}" for n in range(40))]
+    Path("sheet.csv").write_text("\n".join(lines))
+    assert textclf.new_recipe("sheet.csv").rows == 40
+
+
+def test_texts_of_one_word_are_found_by_the_name_of_their_column():
+    rows = [(f"word{'abcdefghij'[n % 10]}{'xyz'[n // 10 % 3]}", ("fruit", "animal")[n % 2]) for n in range(40)]
+    assert textclf.new_recipe(write("words.csv", ["text", "label"], rows)).text == ("text",)
+
+
+def test_one_column_for_each_label_is_explained():
+    rows = [(text(n), *(int(n % 3 == place) for place in range(3))) for n in range(60)]
+    message = refused(write("flags.csv", ["text", "billing", "shipping", "returns"], rows))
+    assert "But the columns `billing`, `shipping`, `returns` hold only 0 and 1, one column for each label" in message
+
+
+@pytest.mark.parametrize("line", ["text^label\n", "Report of March\n\ntext,label\n"])
+def test_named_columns_are_found_below_titles_and_between_unusual_delimiters(line):
+    mark = "^" if "^" in line else ","
+    Path("odd.csv").write_text(line + "".join(f"{text(n)}{mark}{QUEUES[n % 4]}\n" for n in range(40)))
+    assert "name the columns with --text and --label" in refused("odd.csv")
+    made = textclf.new_recipe("odd.csv", text="text", label="label")
+    assert made.rows == 40
+    assert textclf.check(made.path).labels == sorted(QUEUES)
+
+
+def test_standard_input_is_not_a_file():
+    assert "a recipe names a file, but - is standard input" in refused("-")
+
+
 # --- Tables that cannot be used --------------------------------------------------------------------------------------
 
 
@@ -216,7 +247,7 @@ def test_a_table_without_a_label_lists_what_the_columns_contain():
         ("text\n" + "\n".join(map(text, range(30))), "there is one column only, `text`"),
         (
             "text,label\n" + "".join(f"{text(n)},spam\n" for n in range(30)),
-            "all 30 rows have the same value, `spam`, in the column `label`",
+            "the column `label` has a single value, `spam`, in 30 rows",
         ),
         ("id,label\n" + "".join(f"{n},{QUEUES[n % 4]}\n" for n in range(30)), "no column with texts of several words"),
     ],

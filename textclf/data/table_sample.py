@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textclf.data.reading import FileReader, encoding_errors
+from textclf.data.tables.column_names import matching_columns
 from textclf.data.tables.encoding import Evidence
 from textclf.data.tables.files import open_input
 from textclf.data.tables.table import BYTE_ORDER_MARKS, open_table, shown_path
@@ -29,7 +30,7 @@ class TableSample:
 
     `rows` are the fields of at most ROWS_KEPT rows without a fault, each as long as `columns`, in the order of the file;
     `numbers` are their spreadsheet numbers. `total` is the number of such rows in the file. `encoding` is the one in
-    which all rows can be read.
+    which all rows can be read. `left_out` is the number of rows with a fault, such as missing cells.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class TableSample:
     total: int
     delimiter: str
     encoding: str
+    left_out: int
 
     @property
     def shown(self) -> str:
@@ -53,7 +55,10 @@ class TableSample:
 
 
 def sample_table(path: Path, wanted: Sequence[str] = ()) -> TableSample:
-    """Reads a table, plain or compressed. The columns `wanted` help to find its header and delimiter.
+    """Reads a table, plain or compressed.
+
+    The columns `wanted` help to find its header and delimiter, and rows without cells behind the last of them have no
+    fault.
 
     A file that is not UTF-8 is read in the encoding that is detected from its rows. Raises DataError for a file that
     cannot be read, that is not a table, or that has no rows.
@@ -68,7 +73,12 @@ def sample_table(path: Path, wanted: Sequence[str] = ()) -> TableSample:
             raise DataError("\n".join(encoding_errors([reader])))
         sample, reader = _read(path, verdict.encoding, wanted)
     if not sample.rows:
-        raise DataError("\n".join(reader.errors()) or f"{sample.shown}: no rows below the header; add rows")
+        errors = reader.errors()
+        if errors and not wanted:
+            errors.append(
+                "If the names of the columns are further below in the file, name the columns with --text and --label"
+            )
+        raise DataError("\n".join(errors) or f"{sample.shown}: no rows below the header; add rows")
     return sample
 
 
@@ -93,6 +103,9 @@ def _read(path: Path, encoding: str, wanted: Sequence[str]) -> tuple[TableSample
         table = open_table(file.stream, None, encoding, wanted, shown_path(path))
         reader = FileReader(table, path, "dataset.train")
         width = len(table.columns)
+        for name in wanted:
+            if len(matching_columns(name, table.columns)) == 1:
+                table.column(name, "dataset.text")
         for row in reader:
             if total % step == 0:
                 rows.append(row.fields[:width])
@@ -101,4 +114,5 @@ def _read(path: Path, encoding: str, wanted: Sequence[str]) -> tuple[TableSample
                     del rows[1::2], numbers[1::2]
                     step *= 2
             total += 1
-        return TableSample(path, table.columns, rows, numbers, total, table.dialect.delimiter, encoding), reader
+    delimiter = table.dialect.delimiter
+    return TableSample(path, table.columns, rows, numbers, total, delimiter, encoding, reader.left_out), reader

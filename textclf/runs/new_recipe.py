@@ -9,6 +9,7 @@ from pathlib import Path
 
 from textclf.data.findings.finding import counted, visible
 from textclf.data.table_sample import TableSample, sample_table
+from textclf.data.tables.files import STANDARD_STREAM
 from textclf.data.tables.table import shown_path
 from textclf.errors import ArgumentError, DataError
 from textclf.files.kinds import check_is_data
@@ -98,6 +99,8 @@ def new_recipe(
     _check_target(target, force)
     sample = sample_table(path, [column for column in (text, text_pair, label) if column is not None])
     columns = choose_columns(sample, text, text_pair, label, choose)
+    if sample.left_out:  # perhaps only because cells behind the chosen columns are missing
+        sample = sample_table(path, [column.name for column in (*columns.text, columns.label)])
     notes: list[str] = []
     siblings = find_siblings(sample, [column.name for column in columns.text], columns.label.name)
     notes += siblings.notes
@@ -137,6 +140,10 @@ def new_recipe(
 
 
 def _check_path(path: Path) -> None:
+    if str(path) == STANDARD_STREAM:
+        raise ArgumentError(
+            "a recipe names a file, but - is standard input; save the table to a file and name that file"
+        )
     if not is_unicode(str(path)):
         raise DataError(f"{shown_path(path)}: the path is not UTF-8, so a recipe cannot contain it; rename the file")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from textclf.data.column_kinds import Column, describe_column, is_date, is_number
 from textclf.data.findings.finding import counted, enumerated, visible
+from textclf.data.findings.label_lists import flag_columns_message, holds_flags_only
 from textclf.data.table_sample import TableSample
 from textclf.data.tables.column_names import matching_columns
 from textclf.errors import ArgumentError, DataError
@@ -57,6 +58,14 @@ _ROWS_OF_CLEAR_LABEL, _MOST_CLEAR_LABELS = 5.0, 50
 _WORDS_OF_A_NAME = 4
 
 _EXAMPLES = 3
+
+_HINT = (
+    " If there are more columns, but their names are further below in the file or an unusual character separates them, name "
+    "the columns with --text and --label"
+)
+
+# So many columns of 0 and 1 are one label each, spread over the columns.
+_FLAGS = 3
 
 _WHY_NOT = {
     "id": "identifiers",
@@ -207,6 +216,8 @@ def _choose_texts(
     if second is None and (pair := _pair(candidates)):
         return pair
     long = [column for column in candidates if not column.is_short_text]
+    if not candidates:  # single words, or the same few texts again and again
+        candidates = [one for one in free if _plain(one.name) in _TEXT_NAMES and one.kind in ("other", "label", "id")]
     found = _text(sample, long or candidates, free, choose)
     return (found,) if second is None else (found, second)
 
@@ -231,7 +242,7 @@ def _text(sample: TableSample, candidates: Sequence[Column], free: Sequence[Colu
     if not candidates:
         raise DataError(
             f"{sample.shown}: no column with texts of several words was detected.{_listed(free)}\n"
-            "Name the column with --text COLUMN"
+            f"Name the column with --text COLUMN.{_HINT if len(sample.columns) == 1 else ''}"
         )
     if len(candidates) == 1:
         return candidates[0]
@@ -264,7 +275,9 @@ def _choose_label(
         clear = [column for column in likely if _is_clear(column)]
         best = clear if len(clear) == 1 else likely
     if len(best) > 1:
-        return _ask(Question(sample.shown, "label", "--label", tuple(best)), choose)
+        flags = [column.name for column in best if holds_flags_only(column.common)]
+        more = f". But {flag_columns_message(flags)}" if len(flags) >= _FLAGS else ""
+        return _ask(Question(sample.shown, "label", "--label", tuple(best)), choose, more)
     doubts.extend(f"{visible(column.name)} ({contents(column)})" for column in labels if column is not best[0])
     return best[0]
 
@@ -303,13 +316,13 @@ def _no_label_message(sample: TableSample, candidates: Sequence[Column], columns
     if constant and not any(column.kind in ("other", "number") for column in candidates):
         worst = next(iter(_best_named(constant)), constant[0])
         return (
-            f"{sample.shown}: all {counted(worst.rows, 'row')} have the same value, {visible(worst.common[0])}, in the column "
-            f"{visible(worst.name)}; a classifier needs two labels or more. Add rows with another label"
+            f"{sample.shown}: the column {visible(worst.name)} has a single value, {visible(worst.common[0])}, in "
+            f"{counted(worst.rows, 'row')}; a classifier needs two labels or more. Add rows with another label"
         )
     if len(columns) == 1:
         return (
             f"{sample.shown}: there is one column only, {visible(columns[0].name)}; a classifier needs a column with texts and "
-            "a column with labels. Add the labels, then run the command again"
+            f"a column with labels. Add the labels, then run the command again.{_HINT}"
         )
     return (
         f"{sample.shown}: no column looks like a label, a few values that repeat.{_listed(candidates)}\n"
