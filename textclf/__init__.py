@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from textclf.recipe.settings import Recipe
     from textclf.runs.check import CheckReport, check
     from textclf.runs.compare import compare
+    from textclf.runs.examples import Example, copy_example, list_examples
     from textclf.runs.export import export_run as export
+    from textclf.runs.new_recipe import NewRecipe, new_recipe
     from textclf.runs.train import Run, train
     from textclf.tflite.inspection import Inspection
     from textclf.tflite.inspection import inspect_model as inspect
@@ -32,8 +34,10 @@ __all__ = [
     "CheckReport",
     "Classifier",
     "Encoder",
+    "Example",
     "FileMetrics",
     "Inspection",
+    "NewRecipe",
     "Prediction",
     "Recipe",
     "Run",
@@ -42,11 +46,14 @@ __all__ = [
     "check",
     "classify_file",
     "compare",
+    "copy_example",
     "evaluate_file",
     "export",
     "inspect",
+    "list_examples",
     "load_encoder",
     "load_recipe",
+    "new_recipe",
     "train",
     "verify",
 ]
@@ -57,8 +64,10 @@ _HOMES = {
     "CheckReport": "textclf.runs.check",
     "Classifier": "textclf.classify.classifier",
     "Encoder": "textclf.encoders.mobilebert",
+    "Example": "textclf.runs.examples",
     "FileMetrics": "textclf.classify.job",
     "Inspection": "textclf.tflite.inspection",
+    "NewRecipe": "textclf.runs.new_recipe",
     "Prediction": "textclf.classify.classifier",
     "Recipe": "textclf.recipe.settings",
     "Run": "textclf.runs.train",
@@ -67,10 +76,13 @@ _HOMES = {
     "check": "textclf.runs.check",
     "classify_file": "textclf.classify.job",
     "compare": "textclf.runs.compare",
+    "copy_example": "textclf.runs.examples",
     "evaluate_file": "textclf.classify.job",
     "export": "textclf.runs.export",
     "inspect": "textclf.tflite.inspection",
+    "list_examples": "textclf.runs.examples",
     "load_recipe": "textclf.recipe.reading",
+    "new_recipe": "textclf.runs.new_recipe",
     "train": "textclf.runs.train",
     "verify": "textclf.exporting.verify",
 }

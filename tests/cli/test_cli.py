@@ -53,33 +53,6 @@ def said(folder, capsys):
 # --- Arguments of another kind ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["check", "train", "compare"])
-def test_a_table_in_place_of_a_recipe_gets_a_recipe_that_works(said, capsys, command):
-    message = said(command, "reviews.csv")
-    assert message.startswith("reviews.csv: this is a table, not a recipe; its columns are `id`, `review`, `mood`.")
-    recipe = message.partition("instead:\n\n")[2]
-    assert recipe == "  name: reviews\n  dataset:\n    train: reviews.csv\n    text: review\n    label: mood"
-    Path("reviews.yaml").write_text(recipe)
-    assert run("check", "reviews.yaml") == 0
-
-
-@pytest.mark.parametrize(
-    ("content", "columns"),
-    [
-        ("ticket text;Type: main\nhello;a\n", ('"Type: main"', "ticket text")),
-        ("\ufeffkey\tcomment #\nx\ty\n", ("comment #", "key")),
-    ],
-)
-def test_columns_with_odd_names_are_quoted_in_the_recipe(said, content, columns):
-    Path("odd.csv").write_text(content, encoding="utf-8")
-    recipe = said("check", "odd.csv").partition("instead:\n\n")[2]
-    Path("odd.yaml").write_text(recipe)
-    from textclf.recipe.reading import load_recipe
-
-    loaded = load_recipe("odd.yaml").dataset
-    assert {loaded.label, *loaded.text} == {column.strip('"') for column in columns}
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from textclf.cli import model_maker, models, training  # noqa: F401 - their commands
+from textclf.cli import examples, model_maker, models, new, training  # noqa: F401 - their commands
 from textclf.cli.group import InterruptedError, cli
 from textclf.cli.usage import usage_message
 from textclf.errors import TextclfError
@@ -21,6 +21,9 @@ from textclf.terminal.door import write_message
 
 DEBUG = "TEXTCLF_DEBUG"
 """This environment variable requests the traceback of a bug in textclf."""
+
+COMPLETION = "_TEXTCLF_COMPLETE"
+"""The environment variable with which a shell asks for its script, or for words."""
 
 
 # --- Running a command -----------------------------------------------------------------------------------------------
@@ -51,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _exit_code(words: list[str]) -> int:
     """Runs the command and returns its exit code. Every failure is printed as one message."""
+    if os.environ.get(COMPLETION):
+        from textclf.cli import completion
+
+        completion.register()
     try:
         ended = cli.main(args=words, prog_name="textclf", standalone_mode=False, obj=words)
         return ended if isinstance(ended, int) else 0

@@ -30,6 +30,15 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # generic only since
             name = param.opts[0] if param is not None and param.param_type_name == "option" else self.name
             raise click.UsageError(f"{name} {error}", ctx) from None
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Lets the shell complete paths."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")] if self.name in _PATH_NAMES else []
+
+
+_PATH_NAMES = ("PATH", "RECIPE", "MODEL", "RUN", "DATA")
+
 
 def _checked_path(value: str | os.PathLike[str]) -> Path:
     if not os.fspath(value).strip():
@@ -103,6 +112,19 @@ def checked_text_columns(
     if len(columns) == 2 and columns[0] == columns[1]:
         raise click.UsageError(f"--text names the column `{columns[0]}` twice; name two columns, or one")
     return columns
+
+
+def completed_settings(section: str = "") -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """Completes `KEY=VALUE` of a recipe; with a `section` such as `export.`, of this section without its name."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        from textclf.recipe.completion import complete_setting
+
+        return [CompletionItem(one.word, help=one.help) for one in complete_setting(incomplete, section)]
+
+    return complete
 
 
 # --- Options of several commands -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from textclf.cli.group import cli, continues_if, offline_option
-from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN, json_option
+from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN, completed_settings, json_option
 from textclf.recipe.values import ENGINES
 from textclf.terminal.door import json_text, write_result
 from textclf.terminal.native_log import load_tensorflow
@@ -19,7 +19,7 @@ from textclf.terminal.native_log import load_tensorflow
 # --- The commands ----------------------------------------------------------------------------------------------------
 @cli.command("train", short_help="Train RECIPE, export and verify the model.")
 @click.argument("recipe", type=RECIPE)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completed_settings())
 @click.option("--run-dir", type=PATH, help="Folder to write (default: runs/<name>).")
 @click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
@@ -64,7 +64,7 @@ def _has_saved_state(target: Path) -> bool:
 
 @cli.command("check", short_help="Check RECIPE and its data.")
 @click.argument("recipe", type=RECIPE)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completed_settings())
 @json_option("Print the findings as JSON.")
 @offline_option
 def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -80,7 +80,7 @@ def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> Non
 
 @cli.command("export", short_help="Write a run's model in another form.")
 @click.argument("run", type=RUN)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completed_settings("export."))
 @click.option("-o", "--output", type=PATH, help="File to write (default: in the run's folder).")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, force: bool) -> None:

@@ -32,6 +32,8 @@ def usage_message(error: click.ClickException, words: list[str]) -> str:
         if kind in ("recipe", "run", "model"):
             usual = {"recipe": "train", "run": "inspect", "model": "inspect"}[kind]
             return f"{message}; to {usual} it: textclf {usual} {words[0]}"
+        if kind == "table":
+            return f"{message}; to write a recipe for it: textclf new {shlex.quote(words[0])}"
     if message.startswith("missing argument 'RECIPE'"):
         return f"{message}; for example: {command} my_recipe.yaml. See {command} --help"
     return message if ";" in message else f"{message}; see {command} --help"

@@ -66,6 +66,11 @@ class FileReader:
             elif len(row.fields) > 1:  # only delimiters: spreadsheets write empty rows like this
                 yield _padded(row, width)
 
+    @property
+    def left_out(self) -> int:
+        """The number of rows with a fault."""
+        return sum(len(rows.numbers) for rows in self._faulty.values())
+
     def errors(self) -> list[str]:
         """Returns the faults of rows except their encoding: one message for each kind of fault."""
         return [self._message(rows) for (kind, _), rows in self._faulty.items() if kind != "encoding"]

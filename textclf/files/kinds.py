@@ -6,9 +6,9 @@ Takes a path and returns the kind of the file, or raises an error that names the
 from __future__ import annotations
 
 import csv
-import difflib
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -27,10 +27,6 @@ _TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz", ".csv.zst", ".ts
 _DELIMITERS = ",;\t|"
 
 _RECIPE = "recipe.yaml"
-
-_TEXT_COLUMN = "text message review sentence body content description comment question title tweet utterance".split()
-
-_LABEL_COLUMN = "label labels category class target intent sentiment topic queue mood tag type rating".split()
 
 
 def is_web_address(given: str | os.PathLike[str]) -> bool:
@@ -142,39 +138,9 @@ def not_a_recipe(given: str | os.PathLike[str]) -> str | None:
 
 def _table_instead_of_recipe(path: str) -> str:
     columns = columns_of(path)
-    if not columns:
-        return "this is a table, not a recipe; name it in a recipe: " + _minimal_recipe(path, "text", "label")
-    text = _column(columns, _TEXT_COLUMN, 0)
-    label = _column([name for name in columns if name != text] or columns, _LABEL_COLUMN, -1)
     shown = ", ".join(f"`{name}`" for name in columns[:20]) + (", …" if len(columns) > 20 else "")
-    return (
-        f"this is a table, not a recipe; its columns are {shown}.\nWrite a recipe beside it, for example "
-        f"{Path(path).with_suffix('.yaml').name}, check the two columns, and name the recipe instead:\n\n"
-        + _minimal_recipe(path, text, label)
-    )
-
-
-def _column(columns: list[str], usual: list[str], otherwise: int) -> str:
-    lower = {name.lower(): name for name in reversed(columns)}
-    for word in usual:
-        if word in lower:
-            return lower[word]
-    near = [name for word in usual for name in difflib.get_close_matches(word, lower, n=1, cutoff=0.85)]
-    return lower[near[0]] if near else columns[otherwise]
-
-
-def _minimal_recipe(path: str, text: str, label: str) -> str:
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(path).name.split(".")[0]).strip("-").lower() or "my-classifier"
-    return (
-        f"  name: {stem}\n  dataset:\n    train: {_yaml(Path(path).name)}\n"
-        f"    text: {_yaml(text)}\n    label: {_yaml(label)}\n"
-    )
-
-
-def _yaml(value: str) -> str:
-    """Writes text as a YAML value, with quotes if it needs them."""
-    plain = re.fullmatch(r"[\w][\w ./-]*", value) and not value.endswith(" ")
-    return value if plain else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    about = f"; its columns are {shown}" if columns else ""
+    return f"this is a table, not a recipe{about}. To write a recipe for it: textclf new {shlex.quote(path)}"
 
 
 def check_is_recipe(given: str | os.PathLike[str]) -> None:

@@ -38,6 +38,12 @@ def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
     return header + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
+def yaml_value(value: Any) -> str:
+    """Returns a plain value or a list of them as YAML in one line. `load_recipe` reads it as the same value."""
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes text that `load_recipe` would report as a mistake without quotes."""
 

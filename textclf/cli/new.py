@@ -1,0 +1,71 @@
+"""The command `textclf new`: a first recipe for a table, and its check."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from textclf.cli.group import cli
+from textclf.cli.options import COLUMN, DATA_PATH, PATH
+from textclf.errors import DataError, TextclfError
+from textclf.terminal.door import write_message, write_result
+
+if TYPE_CHECKING:
+    from textclf.runs.proposal.columns import Question
+
+# The check reads all rows. With more of them it would take minutes.
+_MOST_ROWS_CHECKED = 100_000
+
+
+@cli.command("new", short_help="Write a recipe for a table.")
+@click.argument("table", type=DATA_PATH)
+@click.option("-o", "--output", type=PATH, help="File to write (default: the table's name with .yaml).")
+@click.option("--text", type=COLUMN, metavar="COLUMN", help="Column with the text (default: detected).")
+@click.option("--label", type=COLUMN, metavar="COLUMN", help="Column with the label (default: detected).")
+@click.option("--text-pair", type=COLUMN, metavar="COLUMN", help="Column with the second text of a sentence pair.")
+@click.option("--force", is_flag=True, help="Replace the recipe if it exists.")
+def new_command(
+    table: Path, output: Path | None, text: str | None, label: str | None, text_pair: str | None, force: bool
+) -> None:
+    """Write a recipe for TABLE, a CSV or TSV file, with a reason beside each setting, and check it.
+
+    The columns with the text and the label are detected from their content. If several columns suit, you are asked. Files
+    such as test.csv and dev.csv beside train.csv become the test and validation data.
+    """
+    from textclf.runs.new_recipe import new_recipe
+
+    choose = _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+    made = new_recipe(table, output, text=text, text_pair=text_pair, label=label, force=force, choose=choose)
+    write_result(made.as_text() + "\n")
+    recipe = shlex.quote(str(made.path))
+    if made.rows > _MOST_ROWS_CHECKED:
+        write_result(
+            f"With {made.rows:,} rows the check takes minutes. Check with: textclf check {recipe}\n"
+            f"Train with: textclf train {recipe}"
+        )
+        return
+    from textclf.runs.check import check
+
+    try:
+        report = check(made.path)
+    except TextclfError as error:
+        raise DataError(
+            f"{error}\nThe recipe {recipe} is written. Correct what is wrong, then run: textclf check {recipe}"
+        ) from None
+    write_result(f"{report.as_text()}\n\nTrain with: textclf train {recipe}")
+
+
+def _ask(question: Question) -> str:
+    """Asks on the terminal until one of the columns is named, by its name or its number."""
+    names = {column.name: column.name for column in question.candidates}
+    numbers = {str(number): name for number, name in enumerate(names, start=1)}
+    write_message(question.as_text())
+    while True:
+        answer = click.prompt(f"Which column is the {question.role}? Its number or name", err=True).strip()
+        if name := names.get(answer) or numbers.get(answer):
+            return name
+        write_message(f"{answer}: not one of these columns; type a number from 1 to {len(names)}")

@@ -1,0 +1,187 @@
+"""`textclf new`: takes the path of a table and writes a first recipe for it, with a reason beside each setting."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from textclf.data.findings.finding import counted, visible
+from textclf.data.table_sample import TableSample, sample_table
+from textclf.data.tables.files import STANDARD_STREAM
+from textclf.data.tables.table import shown_path
+from textclf.errors import ArgumentError, DataError
+from textclf.files.kinds import check_is_data
+from textclf.files.writing import write_text
+from textclf.recipe.values import folder_safe, is_unicode
+from textclf.runs.proposal.columns import Choose, Columns, choose_columns, contents
+from textclf.runs.proposal.recipe_text import recipe_text
+from textclf.runs.proposal.settings import (
+    builtin_tokenizer,
+    dataset_settings,
+    encoder_settings,
+    language_warning,
+    measure_lengths,
+    training_settings,
+)
+from textclf.runs.proposal.siblings import find_siblings, stem_of, training_file_beside
+
+# Names of tables that say nothing about their content. Then the folder's name is better.
+_NO_NAMES = ("train", "training", "data", "dataset", "table", "export", "all")
+
+_MOST_COLUMNS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class NewRecipe:
+    """A recipe that was written for a table.
+
+    `path` is its file, `rows` the number of rows of the table, `text` and `label` the columns that it reads. `files` are
+    the files beside the table that serve as `validation` and `test`. `left_out` maps the other columns to what they
+    contain, and `notes` say what a person should look at.
+    """
+
+    path: Path
+    table: Path
+    rows: int
+    text: tuple[str, ...]
+    label: str
+    files: dict[str, Path] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def as_text(self) -> str:
+        """Lines for a terminal."""
+        lines = [f"{shown_path(self.path)}: written for {counted(self.rows, 'row')} of {shown_path(self.table)}"]
+        lines.append(f"  text   {' and '.join(map(visible, self.text))}")
+        lines.append(f"  label  {visible(self.label)}")
+        lines += [f"  {split} data in {shown_path(path)}" for split, path in self.files.items()]
+        if self.left_out:
+            shown = [f"{visible(name)} ({what})" for name, what in list(self.left_out.items())[:_MOST_COLUMNS_SHOWN]]
+            more = len(self.left_out) - len(shown)
+            lines.append(f"  not used: {', '.join(shown)}{f' and {more} more columns' if more else ''}")
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+
+
+def new_recipe(
+    table: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    force: bool = False,
+    choose: Choose | None = None,
+) -> NewRecipe:
+    """Writes a recipe for a table and returns what it contains. Nothing is trained.
+
+    `table` is the path of a CSV or TSV file, plain or compressed. The columns of the texts and of the label are detected
+    from what they contain, unless `text`, `text_pair` (the second text of a sentence pair) and `label` name them. If
+    several columns suit, `choose` is called with a question, whose `candidates` have a `name`, and returns one of the
+    names; without it this is an error. Files such as test.csv and dev.csv beside train.csv are used if they have the same
+    columns.
+
+    `output` is the file to write (default: in the current folder, named after the table, with the ending .yaml). An
+    existing file is replaced only with `force`.
+
+    Raises DataError for a table that cannot be read or used, and ArgumentError for an argument that does not fit it.
+    """
+    path = Path(table)
+    check_is_data(path)
+    if text_pair is not None and text is None:
+        raise ArgumentError(
+            "text_pair (--text-pair) names the second text, but the first is missing; name it with text (--text)"
+        )
+    _check_path(path)
+    name = _name_for(path)
+    target = Path(f"{name}.yaml" if output is None else output)
+    _check_target(target, force)
+    sample = sample_table(path, [column for column in (text, text_pair, label) if column is not None])
+    columns = choose_columns(sample, text, text_pair, label, choose)
+    if sample.left_out:  # perhaps only because cells behind the chosen columns are missing
+        sample = sample_table(path, [column.name for column in (*columns.text, columns.label)])
+    notes: list[str] = []
+    siblings = find_siblings(sample, [column.name for column in columns.text], columns.label.name)
+    notes += siblings.notes
+    if (other := training_file_beside(path)) is not None:
+        notes.append(
+            f"{sample.shown} seems to be test data. If {shown_path(other)} is the training file, run: textclf new "
+            f"{shlex.quote(shown_path(other))}"
+        )
+    if columns.doubts:
+        notes.append(f"the label could also be {'; '.join(columns.doubts)}. To choose it: --label COLUMN")
+    tokenizer = builtin_tokenizer()
+    language = language_warning(sample, columns, tokenizer)
+    if language:
+        notes.append(f"the texts do not seem to be English; see encoder.source in {shown_path(target)}")
+    sections = {
+        "dataset": dataset_settings(sample, columns, siblings),
+        "encoder": encoder_settings(measure_lengths(sample, columns, tokenizer), language),
+        "training": training_settings(sample, columns),
+    }
+    written = recipe_text(name, _about(sample, columns), _hints(target), sections, target.absolute().parent)
+    try:
+        write_text(target, written)
+    except OSError as error:
+        raise ArgumentError(
+            f"{target}: cannot be written ({error.strerror or error}); check the folder, or name another file with --output"
+        ) from None
+    return NewRecipe(
+        target,
+        path,
+        sample.total,
+        tuple(column.name for column in columns.text),
+        columns.label.name,
+        {split: file.path for split, file in siblings.files.items()},
+        {column.name or "(no name)": contents(column) for column in columns.others},
+        tuple(notes),
+    )
+
+
+def _check_path(path: Path) -> None:
+    if str(path) == STANDARD_STREAM:
+        raise ArgumentError(
+            "a recipe names a file, but - is standard input; save the table to a file and name that file"
+        )
+    if not is_unicode(str(path)):
+        raise DataError(f"{shown_path(path)}: the path is not UTF-8, so a recipe cannot contain it; rename the file")
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if target.suffix.lower() not in (".yaml", ".yml"):
+        raise ArgumentError(
+            f"{target}: a recipe's name ends in .yaml; write for example {target.with_suffix('.yaml').name}"
+        )
+    if target.is_dir():
+        raise ArgumentError(f"{target}: this is a folder; name a file in it, for example {target / 'recipe.yaml'}")
+    if not target.absolute().parent.is_dir():
+        raise ArgumentError(
+            f"{target}: there is no folder {target.parent}; make it, or name another file with --output"
+        )
+    if os.path.lexists(target) and not force:
+        raise ArgumentError(f"{target}: exists already; name another file with --output, or replace it with --force")
+
+
+def _name_for(path: Path) -> str:
+    """Returns a name for the run: the table's, or its folder's if the table's says nothing."""
+    stem = stem_of(path)
+    folder = path.absolute().parent.name
+    return folder_safe(folder if stem.casefold() in _NO_NAMES and len(folder_safe(folder)) > 1 else stem)
+
+
+def _about(sample: TableSample, columns: Columns) -> str:
+    texts = " and ".join(visible(column.name) for column in columns.text)
+    return (
+        f"Predicts {visible(columns.label.name)} from {texts}. `textclf new` wrote this recipe for "
+        f"{counted(sample.total, 'row')} of {visible(sample.path.name)}. The comments give the reasons; change what you like."
+    )
+
+
+def _hints(target: Path) -> list[str]:
+    shown = shlex.quote(shown_path(target))
+    return [
+        f"Check the recipe and its data:  textclf check {shown}",
+        f"Train, export and verify:       textclf train {shown}",
+        f"Try another value once:         textclf train {shown} training.epochs=5 --run-dir runs/other",
+    ]
