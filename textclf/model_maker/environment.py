@@ -31,6 +31,7 @@ from filelock import Timeout
 
 from textclf.encoders.sources.cache import cache_folder, is_offline
 from textclf.errors import EngineError
+from textclf.extras import install_command
 from textclf.files.writing import locked, write_text
 from textclf.model_maker.process import LOG, how_it_ended, last_words, run_process
 from textclf.terminal.progress import Progress
@@ -278,7 +279,7 @@ def _check_machine() -> str:
     if uv is None:
         raise EngineError(
             "uv was not found, which resolves Model Maker's packages in seconds where pip takes many minutes; install "
-            "it with `pip install uv`"
+            f"it with: {install_command('model-maker')}"
         )
     return uv
 

@@ -45,7 +45,7 @@ from textclf.training.loop import SeedResult
 from textclf.training.memory import memory_errors
 from textclf.training.run_folder import METRICS_FORMAT, METRICS_VERSION, RunFolder, open_run_folder
 
-_RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy", "pandas")
+_RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy")
 
 # How often a run's disk holds the weights at most: two states with both moments of the optimiser, while one replaces the
 # other, the best epoch, what is kept of it, and the exported file.

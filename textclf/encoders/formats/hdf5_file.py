@@ -19,6 +19,7 @@ import numpy as np
 from textclf.encoders.formats.arrays import RawArray
 from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.errors import EncoderError
+from textclf.extras import require
 
 _BEGINNING = b"\x89HDF\r\n\x1a\n"
 # The shortest time limit in seconds, and the bytes of the file for each additional second.
@@ -51,6 +52,7 @@ def index_hdf5(files: Iterable[Path]) -> dict[str, RawArray]:
 
 
 def _copy_guarded(file: Path, copy: Path) -> None:
+    require("h5py", "to read HDF5 files")
     size = file.stat().st_size
     command = [sys.executable, "-m", __name__, str(file), str(copy), str(_MOST_TIMES_LARGER * size + _LEAST_COPY)]
     package = str(Path(__file__).resolve().parents[3])

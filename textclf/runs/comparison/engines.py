@@ -27,6 +27,7 @@ from textclf.data.examples import Dataset, Split
 from textclf.encoders.prepare import load_recipe_data, prepare
 from textclf.encoders.sources.cache import offline_variables
 from textclf.errors import EngineError
+from textclf.extras import require
 from textclf.files.writing import write_text
 from textclf.model_maker.environment import require_environment
 from textclf.model_maker.process import how_it_ended, last_words, run_process, tail
@@ -133,6 +134,7 @@ def compare_engines(
     then are kept in the unfinished folder.
     """
     progress = Progress(quiet=quiet)
+    require("tensorflow", "to train")
     if "model-maker" in recipes:
         require_environment()
     with open_comparison_folder(output, force=force, say=progress.say) as folder:
