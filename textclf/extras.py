@@ -26,4 +26,6 @@ def require(module: str, purpose: str) -> None:
     """Raises MissingPackageError unless a module of an extra can be imported. `purpose` follows "needed", as "to train"."""
     if find_spec(module) is None:
         extra = next(extra for extra, modules in EXTRAS.items() if module in modules)
-        raise MissingPackageError(f"{module} is not installed, which is needed {purpose}; run: {install_command(extra)}")
+        raise MissingPackageError(
+            f"{module} is not installed, which is needed {purpose}; run: {install_command(extra)}"
+        )

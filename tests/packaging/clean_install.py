@@ -51,7 +51,10 @@ class Installation:
         pip = [str(self._programs / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, requirement], check=True, cwd=self.folder)
         seconds = time.monotonic() - begun
-        print(f"{Path(requirement).name}: {seconds:.0f} s, {self.megabytes():.0f} MB, {self.packages()} packages", flush=True)
+        print(
+            f"{Path(requirement).name}: {seconds:.0f} s, {self.megabytes():.0f} MB, {self.packages()} packages",
+            flush=True,
+        )
 
     def megabytes(self) -> float:
         """What the installation added to the empty environment."""
@@ -59,7 +62,9 @@ class Installation:
 
     def packages(self) -> int:
         """How many packages are installed, textclf included and pip and setuptools not."""
-        found = {file.parent for file in self._sizes() if file.name == "METADATA" and file.parent.suffix == ".dist-info"}
+        found = {
+            file.parent for file in self._sizes() if file.name == "METADATA" and file.parent.suffix == ".dist-info"
+        }
         return sum(not folder.name.startswith(("pip-", "setuptools-")) for folder in found)
 
     def _sizes(self) -> dict[Path, int]:
@@ -120,7 +125,9 @@ def classify(installation: Installation, model: str) -> None:
 
 def refuse_to_train(installation: Installation) -> None:
     said = installation.textclf("train", "recipe.yaml", code=2)
-    expect('pip install "textclf-tflite[train]"' in said, f"train names the command that adds TensorFlow; it said {said}")
+    expect(
+        'pip install "textclf-tflite[train]"' in said, f"train names the command that adds TensorFlow; it said {said}"
+    )
     expect(not (installation.folder / "runs").exists(), "train without TensorFlow writes nothing")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 
 from textclf.files.kinds import kind_of
+from textclf.terminal.door import command_line
 
 # --- Wrong usage -----------------------------------------------------------------------------------------------------
 _TAKES_SETTINGS = {
@@ -52,7 +51,7 @@ def _setting_for(option: str, context: click.Context | None, words: list[str]) -
     after = words[words.index(given) + 1 :] if given in words else []
     value = given.partition("=")[2] or (after[0] if after and not after[0].startswith("-") else "VALUE")
     return (
-        f"settings are written KEY=VALUE: textclf {_TAKES_SETTINGS[command]} {shlex.join([f'{key}={value}'])}"
+        f"settings are written KEY=VALUE: textclf {_TAKES_SETTINGS[command]} {command_line([f'{key}={value}'])}"
         if value != "VALUE"
         else f"settings are written KEY=VALUE: textclf {_TAKES_SETTINGS[command]} {key}=VALUE"
     )

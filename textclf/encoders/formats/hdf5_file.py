@@ -46,9 +46,13 @@ def index_hdf5(files: Iterable[Path]) -> dict[str, RawArray]:
             copy = Path(folder) / "arrays.safetensors"
             _copy_guarded(file, copy)
             # Read now, because the copy is deleted with its folder. Each array is freed when it is no longer needed.
-            for name, array in index_safetensors([copy]).items():
-                arrays[name] = _in_memory(array.read())
+            arrays.update(_read_whole(copy))
     return arrays
+
+
+def _read_whole(copy: Path) -> dict[str, RawArray]:
+    """The arrays of a safetensors file, which is closed afterwards: Windows deletes no open file."""
+    return {name: _in_memory(array.read()) for name, array in index_safetensors([copy]).items()}
 
 
 def _copy_guarded(file: Path, copy: Path) -> None:

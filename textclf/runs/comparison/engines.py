@@ -134,6 +134,11 @@ def compare_engines(
     then are kept in the unfinished folder.
     """
     progress = Progress(quiet=quiet)
+    if os.name != "posix":  # Memory and the end of all that a run started are measured and ensured as POSIX has them.
+        raise EngineError(
+            "engines can be compared on Linux and macOS only; train the recipe with training.engine=native, and compare "
+            "runs: textclf compare RUN RUN"
+        )
     require("tensorflow", "to train")
     if "model-maker" in recipes:
         require_environment()
@@ -324,7 +329,7 @@ def _machine() -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
