@@ -1,10 +1,13 @@
-# Set-up and the main jobs. `make quickstart` trains and classifies; `make test` runs the tests. Each installs what it needs.
+# Set-up and the main jobs. `make quickstart` trains and classifies; `make test` runs the tests; `make release` builds and
+# tries the packages to publish. Each installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONSUMERS := .consumers
+TRY := --train
+COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate
 
-.PHONY: quickstart test test-consumers lint schema reference docs requirements clean
+.PHONY: quickstart test test-consumers lint release schema reference docs requirements clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/textclf train recipes/support_tickets.yaml --force
@@ -34,6 +37,15 @@ schema reference: $(VENV)/installed
 docs: $(VENV)/installed-dev reference
 	$(BIN)/zensical build --strict
 
+# Builds the source archive and the wheel, checks both, and installs the wheel into new environments: first the light core, to
+# use a finished model from an empty folder, then the extra `train`, to train one (not with `TRY=`). docs/releasing.md says how to publish them.
+release: $(VENV)/installed-dev
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist
+	$(PYTHON) tests/packaging/clean_install.py dist/*.whl $(TRY)
+
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -54,8 +66,8 @@ $(CONSUMERS)/installed: Makefile
 
 # Updates the pinned versions. It needs uv.
 requirements:
-	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate pyproject.toml -o requirements.txt
-	uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --extra dev --group docs pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --extra train pyproject.toml -o requirements.txt
+	$(COMPILE) --extra train --extra pandas --group dev --group docs pyproject.toml -o requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) $(CONSUMERS) .coverage* build dist site .cache *.egg-info

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 import textclf
-import textclf.cli.main  # adds the commands to the group
+import textclf.cli.main  # noqa: F401 (adds the commands to the group)
 from textclf.cli.group import cli
 from textclf.recipe.rules import RULES
 from textclf.recipe.settings import AVERAGE_WORDS_DEFAULTS, AVERAGE_WORDS_ONLY

@@ -13,6 +13,7 @@ import textclf
 PACKAGE = Path(textclf.__file__).parent
 ROOMS = [
     "errors",
+    "extras",
     "terminal",
     "processes",
     "files",

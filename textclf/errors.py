@@ -7,6 +7,10 @@ class TextclfError(Exception):
     """An error that the user can fix. A command shows it without a traceback and ends with exit code 2."""
 
 
+class MissingPackageError(TextclfError, ImportError):
+    """A package of one of textclf's extras that is needed and not installed."""
+
+
 class RecipeError(TextclfError):
     """A recipe that cannot be used; the message lists every problem as `file:line:column: problem; remedy`."""
 

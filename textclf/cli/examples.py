@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
 
 from textclf.cli.group import cli
 from textclf.cli.options import PATH
-from textclf.terminal.door import write_result
+from textclf.terminal.door import command_line, write_result
 
 
 @cli.group("examples", short_help="List and copy example recipes.", invoke_without_command=True)
@@ -51,4 +50,4 @@ def examples_copy_command(name: str, folder: Path) -> None:
     from textclf.runs.examples import copy_example
 
     recipe = copy_example(name, folder)
-    write_result(f"{recipe}: copied with its data\nTrain with: textclf train {shlex.quote(str(recipe))}")
+    write_result(f"{recipe}: copied with its data\nTrain with: textclf train {command_line([str(recipe)])}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from textclf import __version__
-from textclf.terminal.door import write_result
+from textclf.terminal.door import command_line, write_result
 
 
 class InterruptedError(Exception):
@@ -68,7 +67,7 @@ def _after_interruption(context: click.Context) -> str:
         return "Interrupted before anything was saved; run the command again"
     words = [word for word in context.obj if word != "--force"]
     words += [] if "--resume" in words else ["--resume"]
-    return f"Interrupted; continue with: {shlex.join(['textclf', *words])}"
+    return f"Interrupted; continue with: {command_line(['textclf', *words])}"
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import click
 from textclf.cli.group import cli
 from textclf.cli.options import COLUMN, DATA_PATH, PATH
 from textclf.errors import DataError, TextclfError
-from textclf.terminal.door import write_message, write_result
+from textclf.terminal.door import command_line, write_message, write_result
 
 if TYPE_CHECKING:
     from textclf.runs.proposal.columns import Question
@@ -41,7 +40,7 @@ def new_command(
     choose = _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
     made = new_recipe(table, output, text=text, text_pair=text_pair, label=label, force=force, choose=choose)
     write_result(made.as_text() + "\n")
-    recipe = shlex.quote(str(made.path))
+    recipe = command_line([str(made.path)])
     if made.rows > _MOST_ROWS_CHECKED:
         write_result(
             f"With {made.rows:,} rows the check takes minutes. Check with: textclf check {recipe}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 from textclf.cli.group import cli, continues_if, offline_option
 from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN, completed_settings, json_option
 from textclf.recipe.values import ENGINES
-from textclf.terminal.door import json_text, write_result
+from textclf.terminal.door import command_line, json_text, write_result
 from textclf.terminal.native_log import load_tensorflow
 
 
@@ -48,9 +47,8 @@ def train_command(
 
     run = train(loaded, run_dir, force=force, resume=resume)
     write_result(f"Done in {run.metrics['seconds']:.0f} s → {run.dir}", needed=False)
-    write_result(
-        f"Classify with: textclf classify {shlex.quote(str(run.model_path))} INPUT.csv -o OUTPUT.csv", needed=False
-    )
+    classify = command_line(["textclf", "classify", str(run.model_path), "INPUT.csv", "-o", "OUTPUT.csv"])
+    write_result(f"Classify with: {classify}", needed=False)
     if run.metrics["export"].get("refused"):
         # The model has another form than the recipe requests.
         sys.exit(3)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 
 from textclf.files.kinds import kind_of
+from textclf.terminal.door import command_line
 
 # --- Wrong usage -----------------------------------------------------------------------------------------------------
 _TAKES_SETTINGS = {
@@ -33,7 +32,7 @@ def usage_message(error: click.ClickException, words: list[str]) -> str:
             usual = {"recipe": "train", "run": "inspect", "model": "inspect"}[kind]
             return f"{message}; to {usual} it: textclf {usual} {words[0]}"
         if kind == "table":
-            return f"{message}; to write a recipe for it: textclf new {shlex.quote(words[0])}"
+            return f"{message}; to write a recipe for it: {command_line('textclf', 'new', words[0])}"
     if message.startswith("missing argument 'RECIPE'"):
         return f"{message}; for example: {command} my_recipe.yaml. See {command} --help"
     return message if ";" in message else f"{message}; see {command} --help"
@@ -54,7 +53,7 @@ def _setting_for(option: str, context: click.Context | None, words: list[str]) -
     after = words[words.index(given) + 1 :] if given in words else []
     value = given.partition("=")[2] or (after[0] if after and not after[0].startswith("-") else "VALUE")
     return (
-        f"settings are written KEY=VALUE: textclf {_TAKES_SETTINGS[command]} {shlex.join([f'{key}={value}'])}"
+        f"settings are written KEY=VALUE: textclf {_TAKES_SETTINGS[command]} {command_line([f'{key}={value}'])}"
         if value != "VALUE"
         else f"settings are written KEY=VALUE: textclf {_TAKES_SETTINGS[command]} {key}=VALUE"
     )

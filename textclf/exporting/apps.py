@@ -24,6 +24,7 @@ import numpy as np
 
 from textclf.data.findings.finding import counted
 from textclf.errors import VerificationError
+from textclf.extras import install_command
 from textclf.processes import end_of, ending, last_line
 from textclf.tflite.metadata import read_metadata
 
@@ -116,7 +117,8 @@ def _interpreter(name: str) -> str | None:
 def _run_python(name: str, model: Path, texts: Sequence[str], limit_seconds: float) -> list[Mapping[str, float]]:
     interpreter = _interpreter(name)
     if interpreter is None:
-        raise VerificationError(f"{name} is not installed; install {_MODULES[name]}, or set {_INTERPRETERS[name]}")
+        remedy = install_command("verify") if name == "mediapipe" else f"pip install {_MODULES[name].replace('_', '-')}"
+        raise VerificationError(f"{name} is not installed; run: {remedy} (or set {_INTERPRETERS[name]})")
     order = json.dumps([str(model.resolve()), list(texts), read_metadata(model).tokenizer == "regex"])
     # The output of such a program goes to the disk, and only its end is read.
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:

@@ -20,6 +20,7 @@ from textclf.encoders.prepare import load_recipe_data
 from textclf.errors import RecipeError, RunError
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
+from textclf.terminal.native_log import load_tensorflow
 from textclf.tflite.graph.weights import InferenceWeights, inference_weights
 from textclf.tflite.metadata import read_metadata
 from textclf.training.run_folder import METRICS, load_state, read_metrics
@@ -54,6 +55,7 @@ class TrainedRun:
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Returns the trained model's probabilities float32 [texts, labels], computed by TensorFlow from the unfolded weights."""
+        load_tensorflow()
         from textclf.data.tokens.batching import evaluation_batches
         from textclf.training.classification import PooledClassifier
         from textclf.training.hardware import use_tensorflow

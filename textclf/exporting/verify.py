@@ -25,6 +25,7 @@ from textclf.exporting.hard_texts import hard_texts
 from textclf.exporting.parity import UNDECIDED_MARGIN, Verification, verify_export
 from textclf.exporting.trained_run import TrainedRun, load_trained_run
 from textclf.files.model_path import model_path_of
+from textclf.terminal.native_log import load_tensorflow
 from textclf.tflite.checks import structure_problems
 from textclf.tflite.metadata import load_model
 from textclf.tflite.model_file import TfliteModel
@@ -149,6 +150,7 @@ def compare_with_run(report: VerificationReport, classifier: Classifier, run: Tr
     if classifier.labels != run.labels:
         report.problems.append(f"the labels are {classifier.labels}, but those of {run.folder} are {run.labels}")
         return
+    load_tensorflow()  # what is not installed is said before rows are read
     texts, truth = _rows(run, data)
     settings = classifier.metadata.settings or {}
     export = run.recipe.export

@@ -8,12 +8,12 @@ from __future__ import annotations
 import csv
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import Literal
 
 from textclf.errors import ModelError, RecipeError, RunError, TextclfError
 from textclf.files.model_path import MODEL_FILE, model_path_of
+from textclf.terminal.door import command_line
 
 Kind = Literal["url", "missing", "folder", "run", "model", "table", "json", "archive", "recipe", "other"]
 
@@ -140,7 +140,7 @@ def _table_instead_of_recipe(path: str) -> str:
     columns = columns_of(path)
     shown = ", ".join(f"`{name}`" for name in columns[:20]) + (", …" if len(columns) > 20 else "")
     about = f"; its columns are {shown}" if columns else ""
-    return f"this is a table, not a recipe{about}. To write a recipe for it: textclf new {shlex.quote(path)}"
+    return f"this is a table, not a recipe{about}. To write a recipe for it: textclf new {command_line([path])}"
 
 
 def check_is_recipe(given: str | os.PathLike[str]) -> None:

@@ -31,6 +31,7 @@ from filelock import Timeout
 
 from textclf.encoders.sources.cache import cache_folder, is_offline
 from textclf.errors import EngineError
+from textclf.extras import install_command
 from textclf.files.writing import locked, write_text
 from textclf.model_maker.process import LOG, how_it_ended, last_words, run_process
 from textclf.terminal.progress import Progress
@@ -287,8 +288,8 @@ def _find_uv() -> str:
     uv = str(beside) if os.access(beside, os.X_OK) else shutil.which("uv")
     if uv is None:
         raise EngineError(
-            "uv was not found. It installs Model Maker's packages in seconds, while pip needs many minutes; install it with "
-            "`pip install uv`"
+            "uv was not found. It installs Model Maker's packages in seconds, while pip needs many minutes; install it with: "
+            f"{install_command('model-maker')}"
         )
     return uv
 

@@ -86,12 +86,14 @@ class Events:
 def peak_memory() -> float:
     """Returns the peak memory of this process in MiB. The value of getrusage includes the process that it was forked from."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
     except (OSError, IndexError):
         import resource
 
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+        # Linux counts in KiB, macOS in bytes.
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
 def import_model_maker() -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import os
 import re
-import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from textclf.files.package_data import example_paths, examples_folder
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import nearest
+from textclf.terminal.door import command_line
 
 _TIME = re.compile(r"^# Time: (.+?)\.?$", re.MULTILINE)
 
@@ -67,7 +67,7 @@ def copy_example(name: str, folder: str | os.PathLike[str] = ".") -> Path:
     if different:
         raise RunError(
             f"{shown_path(different[0])}: exists already with another content; copy to another folder, for example "
-            f"textclf examples copy {wanted} {shlex.quote(str(Path(folder) / wanted))}"
+            f"textclf examples copy {wanted} {command_line([str(Path(folder) / wanted)])}"
         )
     try:
         for source, target in targets.items():

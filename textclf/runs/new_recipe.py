@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from textclf.runs.proposal.settings import (
     training_settings,
 )
 from textclf.runs.proposal.siblings import find_siblings, stem_of, training_file_beside
+from textclf.terminal.door import command_line
 
 # Names of tables that say nothing about their content. Then the folder's name is better.
 _NO_NAMES = ("train", "training", "data", "dataset", "table", "export", "all")
@@ -107,7 +107,7 @@ def new_recipe(
     if (other := training_file_beside(path)) is not None:
         notes.append(
             f"{sample.shown} seems to be test data. If {shown_path(other)} is the training file, run: textclf new "
-            f"{shlex.quote(shown_path(other))}"
+            f"{command_line([shown_path(other)])}"
         )
     if columns.doubts:
         notes.append(f"the label could also be {'; '.join(columns.doubts)}. To choose it: --label COLUMN")
@@ -179,7 +179,7 @@ def _about(sample: TableSample, columns: Columns) -> str:
 
 
 def _hints(target: Path) -> list[str]:
-    shown = shlex.quote(shown_path(target))
+    shown = command_line([shown_path(target)])
     return [
         f"Check the recipe and its data:  textclf check {shown}",
         f"Train, export and verify:       textclf train {shown}",

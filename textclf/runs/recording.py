@@ -19,7 +19,7 @@ from textclf.runs.measuring import Measured, over_seeds
 from textclf.runs.private_paths import short_names, with_short_names, without_folders
 from textclf.terminal.progress import Progress
 
-_RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy", "pandas")
+_RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy")
 
 
 def record_of(

@@ -11,9 +11,11 @@ import json
 import logging
 import os
 import re
+import shlex
+import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -46,6 +48,11 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Does the same as `printable`, but keeps line breaks and tabs, for messages and tables of textclf."""
     return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), text)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Returns a command as the system's shell takes it, with words quoted where it needs them."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def json_text(values: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from textclf.extras import require
+
 # A healthy process prints these lines at every start, whatever the log level.
 _CHATTER = (
     r"WARNING: All log messages before absl::InitializeLog"
@@ -41,9 +43,13 @@ _lock = threading.Lock()
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow and lets it look for devices, without the messages of either step."""
-    if "tensorflow" in sys.modules:
+    """Imports TensorFlow and lets it look for devices, without the messages of either step.
+
+    Raises MissingPackageError if it is not installed.
+    """
+    if sys.modules.get("tensorflow") is not None:
         return
+    require("tensorflow", "to train, to export and to compute with trained weights")
     # A level that the user has set is kept.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with without_chatter():

@@ -13,6 +13,7 @@ import lzma
 import os
 import shutil
 import stat
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -205,9 +206,17 @@ def compress_file(source: Path, target: Path, compression: str) -> None:
         os.fsync(packed.fileno())
 
 
-def _compress_as_zstd(plain: BinaryIO, packed: BinaryIO, size: int) -> None:
-    from backports import zstd
+def _zstd() -> Any:
+    """Returns the module: a part of Python from 3.14 on, and the same as a package before."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
 
+
+def _compress_as_zstd(plain: BinaryIO, packed: BinaryIO, size: int) -> None:
+    zstd = _zstd()
     options: dict[int, int] = {
         zstd.CompressionParameter.compression_level: _ZSTD_LEVEL,
         zstd.CompressionParameter.checksum_flag: 1,
@@ -232,8 +241,7 @@ def _unpacked(name: str, start: bytes, raw: io.RawIOBase) -> io.RawIOBase | None
     if start.startswith(_XZ_START):
         return _Unpacked(name, "xz", _buffered(raw), _xz_decompressor, lzma.LZMAError)
     if start.startswith(_ZSTD_START) or (start[1:4] == _ZSTD_SKIPPABLE and start[0] >> 4 == 5):
-        from backports import zstd
-
+        zstd = _zstd()
         return _Unpacked(name, "zstd", _buffered(raw), zstd.ZstdDecompressor, zstd.ZstdError)
     return None
 

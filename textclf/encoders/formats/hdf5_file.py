@@ -19,6 +19,7 @@ import numpy as np
 from textclf.encoders.formats.arrays import RawArray
 from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.errors import EncoderError
+from textclf.extras import require
 
 _BEGINNING = b"\x89HDF\r\n\x1a\n"
 # The shortest time limit in seconds, and the bytes of the file for each additional second.
@@ -45,12 +46,17 @@ def index_hdf5(files: Iterable[Path]) -> dict[str, RawArray]:
             copy = Path(folder) / "arrays.safetensors"
             _copy_guarded(file, copy)
             # Read now, because the copy is deleted with its folder. Each array is freed when it is no longer needed.
-            for name, array in index_safetensors([copy]).items():
-                arrays[name] = _in_memory(array.read())
+            arrays.update(_read_whole(copy))
     return arrays
 
 
+def _read_whole(copy: Path) -> dict[str, RawArray]:
+    """The arrays of a safetensors file, which is closed afterwards: Windows deletes no open file."""
+    return {name: _in_memory(array.read()) for name, array in index_safetensors([copy]).items()}
+
+
 def _copy_guarded(file: Path, copy: Path) -> None:
+    require("h5py", "to read HDF5 files")
     size = file.stat().st_size
     command = [sys.executable, "-m", __name__, str(file), str(copy), str(_MOST_TIMES_LARGER * size + _LEAST_COPY)]
     package = str(Path(__file__).resolve().parents[3])

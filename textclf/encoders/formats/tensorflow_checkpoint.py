@@ -28,6 +28,7 @@ from textclf.encoders.formats.protobuf import (
     varint,
 )
 from textclf.errors import EncoderError
+from textclf.extras import require
 
 _FOOTER_BYTES = 48
 _TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
@@ -273,6 +274,7 @@ def _string(entry: _Entry, data: memoryview) -> np.ndarray:
 
 def _masked_checksum(data: bytes | memoryview) -> int:
     """CRC-32C as TensorFlow stores it, rotated and shifted (core/lib/hash/crc32c.h)."""
+    require("google_crc32c", "to read TensorFlow's checkpoints")
     import google_crc32c
 
     checksum: int = google_crc32c.value(bytes(data))

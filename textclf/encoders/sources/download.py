@@ -24,6 +24,7 @@ from urllib.parse import urljoin, urlsplit
 
 from textclf.encoders.sources.archive import LARGEST_CONTENT
 from textclf.errors import EncoderError
+from textclf.extras import require
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -236,6 +237,7 @@ def _transfer(
     else:
         headers["Range"] = f"bytes={part.size}-"
         headers["If-Range"] = str(part.validator)
+    require("requests", "to download encoders")
     from textclf.encoders.sources.patience import watched_session
 
     with watched_session(ends) as (session, patience), _translated(name, patience):

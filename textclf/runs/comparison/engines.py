@@ -27,6 +27,7 @@ from textclf.data.examples import Dataset, Split
 from textclf.encoders.prepare import load_recipe_data, prepare
 from textclf.encoders.sources.cache import offline_variables
 from textclf.errors import EngineError
+from textclf.extras import require
 from textclf.files.writing import write_text
 from textclf.model_maker.environment import require_environment
 from textclf.model_maker.process import how_it_ended, last_words, run_process, tail
@@ -148,6 +149,12 @@ def compare_engines(
     lines of its log, for a run that fails. Runs that were complete by then are kept in the unfinished folder.
     """
     progress = Progress(quiet=quiet)
+    if os.name != "posix":  # Memory and the end of all that a run started are measured and ensured as POSIX has them.
+        raise EngineError(
+            "engines can be compared on Linux and macOS only; train the recipe with training.engine=native, and compare "
+            "runs: textclf compare RUN RUN"
+        )
+    require("tensorflow", "to train")
     if "model-maker" in recipes:
         require_environment()
     with open_comparison_folder(output, force=force, say=progress.say) as folder:
@@ -346,7 +353,7 @@ def _machine() -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

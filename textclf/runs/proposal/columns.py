@@ -7,7 +7,6 @@ person has to choose.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from textclf.data.findings.label_lists import flag_columns_message, holds_flags_
 from textclf.data.table_sample import TableSample
 from textclf.data.tables.column_names import matching_columns
 from textclf.errors import ArgumentError, DataError
+from textclf.terminal.door import command_line
 
 _TEXT_NAMES = frozenset(
     "text texts message messages review reviews sentence body content comment comments description utterance tweet post "
@@ -337,7 +337,7 @@ def _listed(columns: Sequence[Column]) -> str:
 # --- Asking ----------------------------------------------------------------------------------------------------------
 def _ask(question: Question, choose: Choose | None, more: str = "") -> Column:
     if choose is None:
-        first = shlex.quote(question.candidates[0].name)
+        first = command_line([question.candidates[0].name])
         raise DataError(
             f"{question.as_text()}\nName the right one with {question.option}, for example "
             f"{question.option} {first}{more}"
