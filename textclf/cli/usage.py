@@ -32,7 +32,7 @@ def usage_message(error: click.ClickException, words: list[str]) -> str:
             usual = {"recipe": "train", "run": "inspect", "model": "inspect"}[kind]
             return f"{message}; to {usual} it: textclf {usual} {words[0]}"
         if kind == "table":
-            return f"{message}; to write a recipe for it: {command_line('textclf', 'new', words[0])}"
+            return f"{message}; to write a recipe for it: {command_line(['textclf', 'new', words[0]])}"
     if message.startswith("missing argument 'RECIPE'"):
         return f"{message}; for example: {command} my_recipe.yaml. See {command} --help"
     return message if ";" in message else f"{message}; see {command} --help"
