@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from textclf.cli import summaries
 from textclf.cli.group import cli, offline_option
 from textclf.cli.options import (
     COLUMN,
@@ -25,7 +26,7 @@ from textclf.cli.options import (
     checked_text_columns,
 )
 from textclf.errors import DataError, EncoderError
-from textclf.terminal.door import json_text, printable, write_message, write_result
+from textclf.terminal.door import announce, json_text, printable, write_message, write_report, write_result
 from textclf.terminal.native_log import load_tensorflow
 
 
@@ -92,6 +93,7 @@ def classify_command(
     """
     if bool(text_input) == bool(inputs):
         raise click.UsageError("give either INPUT with -o OUTPUT, or --text-input")
+    announce("Loading the model")
     if text_input:
         _refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
         _classify_text(model, text_input, options, as_json)
@@ -105,11 +107,15 @@ def classify_command(
         from textclf.classify.job import classify_file
 
         summary = classify_file(model, inputs, output, quiet=False, **options)
+    from textclf.terminal.summary import show_summary
+
     text = json_text(summary.as_dict()) if as_json else summary.as_text()
     if output == "-":  # there the rows are
         write_message(text)
-    else:
-        write_result(text, needed=as_json)
+    elif as_json:
+        write_result(text)
+    elif not show_summary(lambda: summaries.of_job(summary, model)):
+        write_report(text, needed=False)
     if summary.errors:
         sys.exit(3)
 
@@ -138,7 +144,7 @@ def _stopped_by_signals() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        write_message(f"Error: {interrupt or 'interrupted before the first row'}")
+        write_message(str(interrupt) or "interrupted before the first row", "error")
         sys.exit(128 + (received[0] if received else signal.SIGINT))
     finally:
         if replaced is not None:
@@ -184,11 +190,21 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Measure MODEL on the labelled rows of DATA, a table as for classify."""
+    announce("Loading the model")
     from textclf.classify.job import evaluate_file
     from textclf.runs.report import metrics_text
+    from textclf.terminal.summary import show_summary
 
     metrics = evaluate_file(model, data, quiet=False, **options)
-    write_result(json_text(metrics.as_dict()) if as_json else metrics_text(metrics))
+    if as_json:
+        write_result(json_text(metrics.as_dict()))
+        return
+    # A label may be the word before a warning, but no table follows a blank line without its header.
+    tables, beginning, warning = metrics_text(metrics).partition("\n\nWarning: ")
+    write_report(tables)
+    if beginning:
+        write_report(beginning[1:] + warning, marked=True)
+    show_summary(lambda: summaries.of_evaluation(metrics, model))
 
 
 @cli.command("inspect", short_help="Show what a MODEL contains.")
@@ -196,10 +212,16 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect_command(model: Path, as_json: bool) -> None:
     """Show what a .tflite MODEL contains: labels, tokenizer, inputs and outputs, tensor types, size."""
+    announce("Reading the model")
+    from textclf.terminal.summary import show_summary
     from textclf.tflite.inspection import inspect_model
 
     inspection = inspect_model(model)
-    write_result(json_text(inspection.as_dict()) if as_json else inspection.as_text())
+    if as_json:
+        write_result(json_text(inspection.as_dict()))
+        return
+    write_report(inspection.as_text())
+    show_summary(lambda: summaries.of_inspection(inspection))
 
 
 @cli.command("encoder", short_help="Show what an encoder is.")
@@ -214,7 +236,10 @@ def encoder_command(source: str, as_json: bool, golden: bool) -> None:
     from textclf.encoders.description import checked_description, format_description
 
     description = checked_description(source, golden=golden)
-    write_result(json_text(description) if as_json else format_description(description))
+    if as_json:
+        write_result(json_text(description))
+    else:
+        write_report(format_description(description))
     if golden and description["golden_check"]["passed"] is False:
         raise EncoderError(
             f"{source}: {description['golden_check']['message']}; get the encoder again from where it is published"
@@ -233,11 +258,20 @@ def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bo
     they are classified, by the installed runtimes too, and their labels, if any, give the accuracy. Exit code 2: a check
     failed.
     """
-    if run is not None:
-        load_tensorflow()
-    from textclf.exporting.verify import verify_model
+    announce("Reading the model")
+    from textclf.terminal.progress import Progress
+    from textclf.terminal.summary import show_summary
 
-    report = verify_model(model, data, run=run)
-    write_result(json_text(report.as_dict()) if as_json else report.as_text())
+    with Progress().spinner("Checking the model"):
+        if run is not None:
+            load_tensorflow()
+        from textclf.exporting.verify import verify_model
+
+        report = verify_model(model, data, run=run)
+    if as_json:
+        write_result(json_text(report.as_dict()))
+    else:
+        write_report(report.as_text(), marked=True)
+        show_summary(lambda: summaries.of_verification(report, run))
     if report.problems:
         sys.exit(2)

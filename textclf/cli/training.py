@@ -9,10 +9,11 @@ from pathlib import Path
 
 import click
 
+from textclf.cli import summaries
 from textclf.cli.group import cli, continues_if, offline_option
 from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN
 from textclf.recipe.values import ENGINES
-from textclf.terminal.door import json_text, write_result
+from textclf.terminal.door import announce, json_text, write_report, write_result
 from textclf.terminal.native_log import load_tensorflow
 
 
@@ -35,6 +36,7 @@ def train_command(
     """
     if force and resume:
         raise click.UsageError("--force starts again and --resume continues: use one of the two")
+    announce("Reading the recipe")
     from textclf.recipe.reading import load_recipe
 
     loaded = load_recipe(recipe, (*overrides, f"training.engine={engine}") if engine else overrides)
@@ -47,10 +49,13 @@ def train_command(
         from textclf.runs.train import train
 
     run = train(loaded, run_dir, force=force, resume=resume)
-    write_result(f"Done in {run.metrics['seconds']:.0f} s → {run.dir}", needed=False)
-    write_result(
-        f"Classify with: textclf classify {shlex.quote(str(run.model_path))} INPUT.csv -o OUTPUT.csv", needed=False
-    )
+    from textclf.terminal.summary import show_summary
+
+    if not show_summary(lambda: summaries.of_training(run)):
+        write_result(f"Done in {run.metrics['seconds']:.0f} s → {run.dir}", needed=False)
+        write_result(
+            f"Classify with: textclf classify {shlex.quote(str(run.model_path))} INPUT.csv -o OUTPUT.csv", needed=False
+        )
     if run.metrics["export"].get("refused"):
         # The model is in another form than the recipe asks for.
         sys.exit(3)
@@ -72,10 +77,19 @@ def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> Non
 
     KEY=VALUE changes a setting of the recipe, for example dataset.label=queue.
     """
-    from textclf.runs.check import check
+    announce("Reading the recipe")
+    from textclf.terminal.progress import Progress
+    from textclf.terminal.summary import show_summary
 
-    report = check(recipe, overrides)
-    write_result(json_text(report.as_dict()) if as_json else report.as_text())
+    with Progress().spinner("Checking the recipe and its data"):
+        from textclf.runs.check import check
+
+        report = check(recipe, overrides)
+    if as_json:
+        write_result(json_text(report.as_dict()))
+        return
+    write_report(report.as_text(), marked=True)
+    show_summary(lambda: summaries.of_check(report, overrides))
 
 
 @cli.command("export", short_help="Write a run's model in another form.")
@@ -88,11 +102,17 @@ def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, f
 
     KEY=VALUE changes how it is written, for example quantization=float16 or compatibility=task-library.
     """
-    load_tensorflow()
-    from textclf.runs.export import export_run
+    announce("Starting TensorFlow")
+    from textclf.terminal.progress import Progress
+    from textclf.terminal.summary import show_summary
 
-    _, report = export_run(run, overrides, output, force=force)
-    write_result(report.as_text(), needed=False)
+    with Progress().spinner("Starting TensorFlow"):
+        load_tensorflow()
+        from textclf.runs.export import export_run
+    with Progress().spinner("Writing the model and comparing it with the trained one"):
+        path, report = export_run(run, overrides, output, force=force)
+    if not show_summary(lambda: summaries.of_export(path, report, run)):
+        write_report(report.as_text(), needed=False, marked=True)
 
 
 @cli.command("compare", short_help="Compare runs, recipes or engines.")
@@ -136,10 +156,16 @@ def compare_command(
     names = None if engines is None else [name.strip() for name in engines.split(",")]
     if unknown := [name for name in names or () if name not in ENGINES]:
         raise click.UsageError(f"--engines: {unknown[0] or engines!r} is no engine; choose from {', '.join(ENGINES)}")
+    announce("Reading what is compared")
     from textclf.runs.compare import compare
+    from textclf.terminal.summary import show_summary
 
     comparison = compare(compared, output, overrides=overrides, data=data, engines=names, seeds=seeds, force=force)
-    write_result(json_text(comparison.as_dict()) if as_json else comparison.as_text())
+    if as_json:
+        write_result(json_text(comparison.as_dict()))
+        return
+    write_report(comparison.as_text())
+    show_summary(lambda: summaries.of_comparison(comparison, items, output))
 
 
 def _items_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
