@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from textclf.cli import summaries
-from textclf.cli.group import cli, offline_option
+from textclf.cli.group import cli, help_end, offline_option
 from textclf.cli.options import (
     COLUMN,
     DATA,
@@ -30,7 +30,16 @@ from textclf.terminal.door import announce, json_text, printable, write_message,
 from textclf.terminal.native_log import load_tensorflow
 
 
-@cli.command("classify", short_help="Classify tables, or one text.")
+@cli.command(
+    "classify",
+    short_help="Classify tables, or one text.",
+    epilog=help_end(
+        "textclf classify runs/NAME inbox.csv -o sorted.csv",
+        "textclf classify model.tflite 'logs/*.csv.gz' -o labelled.csv.gz --scores",
+        "cat inbox.csv | textclf classify model.tflite - -o - > sorted.csv",
+        "textclf classify runs/NAME --text-input 'where is my parcel'",
+    ),
+)
 @click.argument("model", type=MODEL)
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1, type=DATA)
 @click.option("-o", "--output", help="File to write, compressed if it ends in .gz or .zst; - for standard output.")
@@ -172,7 +181,15 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
         write_message(f"The text is too uncertain for the label {most_probable}.")
 
 
-@cli.command("evaluate", short_help="Measure MODEL on labelled rows.")
+@cli.command(
+    "evaluate",
+    short_help="Measure MODEL on labelled rows.",
+    epilog=help_end(
+        "textclf evaluate runs/NAME labelled.csv",
+        "textclf evaluate model.tflite labelled.csv --text message --label queue",
+        then="textclf compare runs/NAME runs/OTHER --data labelled.csv",
+    ),
+)
 @click.argument("model", type=MODEL)
 @click.argument("data", type=DATA)
 @click.option(
@@ -207,7 +224,15 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
     show_summary(lambda: summaries.of_evaluation(metrics, model))
 
 
-@cli.command("inspect", short_help="Show what a MODEL contains.")
+@cli.command(
+    "inspect",
+    short_help="Show what a MODEL contains.",
+    epilog=help_end(
+        "textclf inspect runs/NAME",
+        "textclf inspect model.tflite --json",
+        then="textclf verify model.tflite",
+    ),
+)
 @click.argument("model", type=MODEL)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect_command(model: Path, as_json: bool) -> None:
@@ -224,7 +249,15 @@ def inspect_command(model: Path, as_json: bool) -> None:
     show_summary(lambda: summaries.of_inspection(inspection))
 
 
-@cli.command("encoder", short_help="Show what an encoder is.")
+@cli.command(
+    "encoder",
+    short_help="Show what an encoder is.",
+    epilog=help_end(
+        "textclf encoder builtin",
+        "textclf encoder hf:google/mobilebert-uncased --check",
+        "textclf encoder my_encoder/ --json",
+    ),
+)
 @click.argument("source")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--check", "golden", is_flag=True, help="Compare with the published values of google/mobilebert-uncased.")
@@ -246,7 +279,16 @@ def encoder_command(source: str, as_json: bool, golden: bool) -> None:
         )
 
 
-@cli.command("verify", short_help="Check a MODEL and the installed runtimes.")
+@cli.command(
+    "verify",
+    short_help="Check a MODEL and the installed runtimes.",
+    epilog=help_end(
+        "textclf verify model.tflite",
+        "textclf verify model.tflite labelled.csv",
+        "textclf verify model.tflite --run runs/NAME",
+        then="textclf classify model.tflite inbox.csv -o sorted.csv",
+    ),
+)
 @click.argument("model", type=MODEL)
 @click.argument("data", required=False, type=DATA_PATH)
 @click.option("--run", type=RUN, help="Folder of the run that trained it, to compare with.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from textclf.cli import summaries
-from textclf.cli.group import cli, continues_if, offline_option
+from textclf.cli.group import cli, continues_if, help_end, offline_option
 from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN
 from textclf.recipe.values import ENGINES
 from textclf.terminal.door import announce, json_text, write_report, write_result
@@ -18,7 +18,16 @@ from textclf.terminal.native_log import load_tensorflow
 
 
 # --- The commands ----------------------------------------------------------------------------------------------------
-@cli.command("train", short_help="Train RECIPE, export and verify the model.")
+@cli.command(
+    "train",
+    short_help="Train RECIPE, export and verify the model.",
+    epilog=help_end(
+        "textclf train recipe.yaml",
+        "textclf train recipe.yaml training.epochs=5 --run-dir runs/longer",
+        "textclf train recipe.yaml --resume",
+        then="textclf classify runs/NAME inbox.csv -o sorted.csv",
+    ),
+)
 @click.argument("recipe", type=RECIPE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--run-dir", type=PATH, help="Folder to write (default: runs/<name>).")
@@ -67,7 +76,16 @@ def _has_saved_state(target: Path) -> bool:
     return RunFolder(target).last_state.is_file()
 
 
-@cli.command("check", short_help="Check RECIPE and its data.")
+@cli.command(
+    "check",
+    short_help="Check RECIPE and its data.",
+    epilog=help_end(
+        "textclf check recipe.yaml",
+        "textclf check recipe.yaml dataset.label=queue",
+        "textclf check recipe.yaml --json",
+        then="textclf train recipe.yaml",
+    ),
+)
 @click.argument("recipe", type=RECIPE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -92,7 +110,15 @@ def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> Non
     show_summary(lambda: summaries.of_check(report, overrides))
 
 
-@cli.command("export", short_help="Write a run's model in another form.")
+@cli.command(
+    "export",
+    short_help="Write a run's model in another form.",
+    epilog=help_end(
+        "textclf export runs/NAME quantization=float16",
+        "textclf export runs/NAME compatibility=task-library -o model.tflite",
+        then="textclf verify model.tflite --run runs/NAME",
+    ),
+)
 @click.argument("run", type=RUN)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("-o", "--output", type=PATH, help="File to write (default: in the run's folder).")
@@ -115,7 +141,16 @@ def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, f
         write_report(report.as_text(), needed=False, marked=True)
 
 
-@cli.command("compare", short_help="Compare runs, recipes or engines.")
+@cli.command(
+    "compare",
+    short_help="Compare runs, recipes or engines.",
+    epilog=help_end(
+        "textclf compare runs/baseline runs/longer",
+        "textclf compare runs/baseline runs/longer --data labelled.csv -o compared",
+        "textclf compare baseline.yaml mobilebert.yaml",
+        "textclf compare recipe.yaml --engines native,model-maker --seeds 3",
+    ),
+)
 @click.argument("items", nargs=-1, required=True, metavar="RUN|RECIPE... [KEY=VALUE]...")
 @click.option(
     "--data", type=DATA_PATH, metavar="FILE", help="Labelled rows to measure on (default: the first run's test split)."
