@@ -43,7 +43,7 @@ def _wrapped_line(line: str, width: int, first: int, hanging: int) -> list[str]:
     for found in _PIECE.finditer(line, len(begin)):
         gap, piece = line[end : found.start()], found[0]
         needed = cell_len(gap) + cell_len(piece)
-        if not is_empty and used + needed > width:
+        if not is_empty and gap and used + needed > width:
             lines.append(current.rstrip())
             current, used, gap = indent, len(indent), ""
             needed = cell_len(piece)
