@@ -144,6 +144,7 @@ class Progress:
     @contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
         columns = (
+            SpinnerColumn(self._spinner),
             _plain(printable(label).replace("{", "{{").replace("}", "}}")),
             *self._bar_columns(),
             MofNCompleteColumn(),
