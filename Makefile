@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSUMERS := .consumers
 
-.PHONY: quickstart test test-consumers lint schema requirements clean
+.PHONY: quickstart test test-consumers lint schema recording requirements clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/textclf train recipes/support_tickets.yaml --force
@@ -30,6 +30,10 @@ lint: $(VENV)/installed-dev
 schema: $(VENV)/installed
 	$(BIN)/python -c "import json, pathlib; from textclf.recipe.writing import recipe_json_schema as schema; \
 	pathlib.Path('docs/recipe.schema.json').write_text(json.dumps(schema(), indent=2) + '\n', encoding='utf-8')"
+
+# Writes the picture of a terminal that README.md shows.
+recording: $(VENV)/installed
+	$(BIN)/python -m docs.record_terminal encoder=average-words
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

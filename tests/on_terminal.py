@@ -21,16 +21,20 @@ class Shown:
     raw: str
 
     @property
-    def lines(self) -> list[str]:
-        """The lines that stay, without styles: what a line shows after the cursor went back replaces what it showed."""
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", self.raw)
+    def styled_lines(self) -> list[str]:
+        """The lines that stay: what a line shows after the cursor went back replaces what it showed before."""
         lines: list[str] = []
-        for line in plain.replace("\r\n", "\n").split("\n"):
-            if (up := re.findall(r"\x1b\[1A", line)) and lines:
-                del lines[len(lines) - len(up) :]
-            shown = re.split(r"\r|\x1b\[2K", line)[-1]
-            lines.append(re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", shown).rstrip())
+        for line in self.raw.replace("\r\n", "\n").split("\n"):
+            if ups := line.count("\x1b[1A"):
+                del lines[len(lines) - ups :]
+            shown = re.split(r"\r|\x1b\[2K|\x1b\[1A", line)[-1]
+            lines.append(re.sub(r"\x1b\[[?0-9;]*[a-ln-zA-Z]", "", shown).rstrip())
         return lines
+
+    @property
+    def lines(self) -> list[str]:
+        """The same without styles."""
+        return [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in self.styled_lines]
 
     @property
     def text(self) -> str:

@@ -161,11 +161,13 @@ def test_styles_and_control_characters_never_come_from_data():
     assert not re.sub(r"\x1b\[(?:[0-9;]*m|1A|2K|\?25[lh])", "", shown.raw).count("\x1b")
     assert "\x1b[31m" not in shown.raw
     assert "\x1b[2J" not in shown.raw
+    assert "\x07" not in shown.raw
     for text in (
         r"\x1b[31mname [bold]x[/bold] :bug:",
         "Warning: a label",
         r"\x9b2J",
         r"✓ \x1b[31mtitle",
+        r"Name\x07",
         r"Warning: [b]x\x1b[2J",
         r"  a\x1bb",
     ):

@@ -26,7 +26,15 @@ from textclf.cli.options import (
     checked_text_columns,
 )
 from textclf.errors import DataError, EncoderError
-from textclf.terminal.door import announce, json_text, printable, write_message, write_report, write_result
+from textclf.terminal.door import (
+    announce,
+    json_text,
+    printable,
+    result_screen,
+    write_message,
+    write_report,
+    write_result,
+)
 from textclf.terminal.native_log import load_tensorflow
 
 
@@ -175,8 +183,13 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
         labels = [{"label": label, "score": score} for label, score in shown]
         write_result(json_text({"labels": labels, "rejected": prediction.rejected}))
         return
-    for label, score in shown:
-        write_result(f"{printable(label) or '(no label)'}\t{score:.4f}")
+    lines = [(printable(label) or "(no label)", f"{score:.4f}") for label, score in shown]
+    if result_screen().width is None:
+        write_result("\n".join("\t".join(line) for line in lines))
+    else:
+        from textclf.terminal.tables import text_table
+
+        write_result(text_table(lines[0], lines[1:]))
     if prediction.rejected:
         write_message(f"The text is too uncertain for the label {most_probable}.")
 

@@ -66,17 +66,18 @@ def _content(summary: Summary, screen: Screen, room: int) -> list[list[Part]]:
     lines: list[list[Part]] = [[mark, (first, Style.TITLE)]]
     for line in others:
         lines.append([(line, Style.TITLE)])
-    names = max((cell_len(name) for name, _ in summary.facts), default=0) + 2
-    values = [wrapped(printable(value), room - names) for _, value in summary.facts]
+    facts = [(printable(name), printable(value)) for name, value in summary.facts]
+    names = max((cell_len(name) for name, _ in facts), default=0) + 2
+    values = [wrapped(value, room - names) for _, value in facts]
     is_stacked = any(cell_len(part) > room - names for value in values for part in value)
-    for (name, text), value in zip(summary.facts, values, strict=True):
+    for (name, text), value in zip(facts, values, strict=True):
         if is_stacked:
             lines.append([(name, Style.QUIET)])
-            for part in wrapped(printable(text), room - 2):
+            for part in wrapped(text, room - 2):
                 lines.append([("  ", None), (part, None)])
         else:
             for label, part in zip([name, *[""] * (len(value) - 1)], value, strict=True):
-                lines.append([(f"{label:<{names}}", Style.QUIET), (part, None)])
+                lines.append([(label + " " * (names - cell_len(label)), Style.QUIET), (part, None)])
     return lines
 
 
