@@ -277,11 +277,15 @@ def inspect_command(model: Path, as_json: bool) -> None:
 @offline_option
 def encoder_command(source: str, as_json: bool, golden: bool) -> None:
     """Show what an encoder is. SOURCE: builtin, a folder, an archive, a URL, tfhub:…, kaggle:… or hf:…"""
-    if golden:
-        load_tensorflow()
-    from textclf.encoders.description import checked_description, format_description
+    announce("Reading the encoder")
+    from textclf.terminal.progress import Progress
 
-    description = checked_description(source, golden=golden)
+    with Progress().spinner("Reading the encoder"):
+        if golden:
+            load_tensorflow()
+        from textclf.encoders.description import checked_description, format_description
+
+        description = checked_description(source, golden=golden)
     if as_json:
         write_result(json_text(description))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ import click
 from textclf.cli import summaries
 from textclf.cli.group import cli, continues_if, help_end, offline_option
 from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN
+from textclf.files.kinds import kind_of
 from textclf.recipe.values import ENGINES
 from textclf.terminal.door import announce, json_text, write_report, write_result
 from textclf.terminal.native_log import load_tensorflow
@@ -193,9 +195,13 @@ def compare_command(
         raise click.UsageError(f"--engines: {unknown[0] or engines!r} is no engine; choose from {', '.join(ENGINES)}")
     announce("Reading what is compared")
     from textclf.runs.compare import compare
+    from textclf.terminal.progress import Progress
     from textclf.terminal.summary import show_summary
 
-    comparison = compare(compared, output, overrides=overrides, data=data, engines=names, seeds=seeds, force=force)
+    # A training shows its own progress.
+    trains = any(kind_of(item) not in ("run", "folder", "model") for item in compared)
+    with nullcontext() if trains else Progress().spinner("Classifying the rows with each model"):
+        comparison = compare(compared, output, overrides=overrides, data=data, engines=names, seeds=seeds, force=force)
     if as_json:
         write_result(json_text(comparison.as_dict()))
         return

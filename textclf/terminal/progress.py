@@ -136,6 +136,9 @@ class Progress:
             self._bar.show(line)
             yield
             return
+        if not self._is_live:
+            yield
+            return
         columns = (SpinnerColumn(self._spinner), _plain("{task.description}"), TimeElapsedColumn())
         with self._bars(*columns) as bars:
             bars.add_task(printable(line), total=None)
