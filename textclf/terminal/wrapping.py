@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from rich.cells import cell_len
-
 _PIECE = re.compile(
     r"(?:(?<=: )|(?<=[Ss]ee ))textclf .+?(?=; |\. [A-Z]|$)"  # a command
     r"|[^\s`]*(?:`[^`]*`[^\s`]*)+"
@@ -30,6 +28,8 @@ def wrapped(text: str, width: int, *, first: int = 0, hanging: int = 0) -> list[
 
 
 def _wrapped_line(line: str, width: int, first: int, hanging: int) -> list[str]:
+    from rich.cells import cell_len
+
     if first + cell_len(line) <= width:
         return [line]
     begin = line[: len(line) - len(line.lstrip())]
