@@ -42,7 +42,7 @@ def of_training(run: Run) -> Summary:
         ("Time", _duration(metrics["seconds"])),
     ]
     if warnings:
-        facts.insert(3, ("Warnings", f"{len(warnings):,}; they are in the report"))
+        facts.insert(3, ("Warnings", f"{len(warnings):,}, in the report"))
     return Summary(
         title=f"{metrics['name']}: {outcome}",
         kind="warning" if warnings or export.get("refused") else "success",
