@@ -7,7 +7,7 @@ CONSUMERS := .consumers
 TRY := --train
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate
 
-.PHONY: quickstart test test-consumers lint release schema reference docs requirements clean
+.PHONY: quickstart test test-consumers lint release schema reference docs recording requirements clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/textclf train recipes/support_tickets.yaml --force
@@ -45,6 +45,10 @@ release: $(VENV)/installed-dev
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist
 	$(PYTHON) tests/packaging/clean_install.py dist/*.whl $(TRY)
+
+# Writes the picture of a terminal that README.md shows.
+recording: $(VENV)/installed
+	$(BIN)/python -m docs.record_terminal encoder=average-words
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

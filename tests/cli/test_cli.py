@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -257,3 +258,19 @@ def test_help_fits_eighty_columns_and_cuts_nothing_off(command, monkeypatch):
     assert max(map(len, result.output.splitlines())) <= 80
     assert "Usage: textclf" in result.output
     assert not any(line.endswith("...") for line in result.output.splitlines()[1:])
+
+
+@pytest.mark.parametrize("command", _commands(cli), ids=" ".join)
+def test_help_ends_with_examples_whose_options_exist(command):
+    shown = CliRunner().invoke(cli, [*command, "--help"], prog_name="textclf").output
+    _, heading, end = shown.partition("\nExamples:\n")
+    assert heading
+    examples = [line.strip() for line in end.splitlines() if "textclf " in line]
+    assert all(f"textclf {' '.join(command)}".strip() in line for line in examples[:1] if command)
+    for line in examples:
+        words = shlex.split(line.partition("textclf ")[2])
+        found: click.Command = cli
+        while isinstance(found, click.Group) and words and words[0] in found.commands:
+            found = found.commands[words.pop(0)]
+        options = {name for parameter in found.params for name in parameter.opts} | {"--help"}
+        assert {word for word in words if word.startswith("-") and word != "-"} <= options

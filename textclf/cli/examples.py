@@ -6,12 +6,21 @@ from pathlib import Path
 
 import click
 
-from textclf.cli.group import cli
+from textclf.cli.group import cli, help_end
 from textclf.cli.options import PATH
 from textclf.terminal.door import command_line, write_result
 
 
-@cli.group("examples", short_help="List and copy example recipes.", invoke_without_command=True)
+@cli.group(
+    "examples",
+    short_help="List and copy example recipes.",
+    invoke_without_command=True,
+    epilog=help_end(
+        "textclf examples",
+        "textclf examples copy app_reviews",
+        then="textclf train recipes/app_reviews.yaml",
+    ),
+)
 @click.pass_context
 def examples_group(context: click.Context) -> None:
     """List the example recipes that come with textclf."""
@@ -42,7 +51,15 @@ def _complete_names(context: click.Context, parameter: click.Parameter, incomple
     return [name for name in example_paths() if name.startswith(incomplete)]
 
 
-@examples_group.command("copy", short_help="Copy an example recipe and its data.")
+@examples_group.command(
+    "copy",
+    short_help="Copy an example recipe and its data.",
+    epilog=help_end(
+        "textclf examples copy app_reviews",
+        "textclf examples copy faq_match my_folder",
+        then="textclf train recipes/app_reviews.yaml",
+    ),
+)
 @click.argument("name", shell_complete=_complete_names)
 @click.argument("folder", type=PATH, default=".")
 def examples_copy_command(name: str, folder: Path) -> None:

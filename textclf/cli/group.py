@@ -8,14 +8,35 @@ from typing import Any
 import click
 
 from textclf import __version__
-from textclf.terminal.door import command_line, write_result
+from textclf.terminal.door import command_line, result_screen, write_result, write_styled
+from textclf.terminal.screen import Part, Style
 
 
 class InterruptedError(Exception):
     """Ctrl-C, with the line that is printed for it."""
 
 
-class _Command(click.Command):
+_EXAMPLES, _NEXT = "Examples", "Next"
+
+
+def help_end(*examples: str, then: str | None = None) -> str:
+    """The end of a command's help: examples, and the command that comes next."""
+    return "\n".join(examples) + (f"\n\n{then}" if then else "")
+
+
+class _HelpWithExamples(click.Command):
+    """Its `epilog` is a `help_end`."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        examples, _, then = (self.epilog or "").partition("\n\n")
+        for heading, lines in ((_EXAMPLES, examples), (_NEXT, then)):
+            if lines:
+                with formatter.section(heading):
+                    for line in lines.split("\n"):
+                        formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+class _Command(_HelpWithExamples):
     """A command that says how to continue when it is interrupted."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -28,7 +49,7 @@ class _Command(click.Command):
         return _through_the_door(super().get_help_option(ctx))
 
 
-class _Group(click.Group):
+class _Group(_HelpWithExamples, click.Group):
     command_class = _Command
     group_class = type
 
@@ -41,12 +62,28 @@ def _through_the_door(option: click.Option | None) -> click.Option | None:
 
     def show_help(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
         if wanted and not context.resilient_parsing:
-            write_result(context.get_help())
+            _write_help(context.get_help())
             context.exit()
 
     if option is not None:
         option.callback = show_help
     return option
+
+
+def _write_help(text: str) -> None:
+    if not result_screen().is_styled:
+        write_result(text)
+        return
+    lines: list[list[Part]] = []
+    section = ""
+    for line in text.split("\n"):
+        heading, colon, rest = line.partition(":")
+        if colon and line[:1].isupper():
+            section = heading
+            lines.append([(heading + colon, Style.TITLE), (rest, None)])
+        else:
+            lines.append([(line, Style.COMMAND if section in (_EXAMPLES, _NEXT) else None)])
+    write_styled(lines)
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -70,7 +107,16 @@ def _after_interruption(context: click.Context) -> str:
     return f"Interrupted; continue with: {command_line(['textclf', *words])}"
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=help_end(
+        "textclf check recipe.yaml",
+        "textclf train recipe.yaml",
+        "textclf classify runs/NAME inbox.csv -o sorted.csv",
+        then="textclf COMMAND --help",
+    ),
+)
 @click.option(
     "--version",
     is_flag=True,

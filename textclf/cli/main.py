@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = code or 1
         except TextclfError as error:
             if code != 2:  # otherwise the reason was printed already, perhaps the same
-                write_message(f"Error: {error}")
+                write_message(str(error), "error")
             code = code or 2
     sys.exit(code)
 
@@ -64,10 +64,10 @@ def _exit_code(words: list[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except TextclfError as error:
-        write_message(f"Error: {error}")
+        write_message(str(error), "error")
         return 2
     except click.ClickException as error:
-        write_message(f"Error: {usage_message(error, words)}")
+        write_message(usage_message(error, words), "error")
         return 2
     except InterruptedError as error:
         write_message(str(error))
@@ -79,11 +79,11 @@ def _exit_code(words: list[str]) -> int:
         terminal.forget_output()
         return 1
     except MemoryError:
-        write_message("Error: memory ran out; use smaller data, a smaller batch, fewer threads or more memory")
+        write_message("memory ran out; use smaller data, a smaller batch, fewer threads or more memory", "error")
         return 1
     except OSError as error:
         code, message = _system_message(error)
-        write_message(f"Error: {message}")
+        write_message(message, "error")
         return code
 
 
@@ -98,8 +98,9 @@ def _report_fault() -> None:
     said = " ".join(str(fault).split())
     said = said if len(said) <= 300 else said[:299] + "…"
     write_message(
-        f"Error: textclf has a bug ({kind.__name__}: {said}{place}); "
-        f"set {DEBUG}=1 and run the command again to see the traceback, then report it"
+        f"textclf has a bug ({kind.__name__}: {said}{place}); "
+        f"set {DEBUG}=1 and run the command again to see the traceback, then report it",
+        "error",
     )
 
 

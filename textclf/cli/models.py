@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from textclf.cli.group import cli, offline_option
+from textclf.cli import summaries
+from textclf.cli.group import cli, help_end, offline_option
 from textclf.cli.options import (
     DATA,
     DATA_PATH,
@@ -26,11 +27,28 @@ from textclf.cli.options import (
     text_option,
 )
 from textclf.errors import DataError, EncoderError
-from textclf.terminal.door import json_text, printable, write_message, write_result
+from textclf.terminal.door import (
+    announce,
+    json_text,
+    printable,
+    result_screen,
+    write_message,
+    write_report,
+    write_result,
+)
 from textclf.terminal.native_log import load_tensorflow
 
 
-@cli.command("classify", short_help="Classify tables, or one text.")
+@cli.command(
+    "classify",
+    short_help="Classify tables, or one text.",
+    epilog=help_end(
+        "textclf classify runs/NAME inbox.csv -o sorted.csv",
+        "textclf classify model.tflite 'logs/*.csv.gz' -o labelled.csv.gz --scores",
+        "cat inbox.csv | textclf classify model.tflite - -o - > sorted.csv",
+        "textclf classify runs/NAME --text-input 'where is my parcel'",
+    ),
+)
 @click.argument("model", type=MODEL)
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1, type=DATA)
 @click.option("-o", "--output", help="File to write, compressed if it ends in .gz or .zst; - for standard output.")
@@ -83,6 +101,7 @@ def classify_command(
     """
     if bool(text_input) == bool(inputs):
         raise click.UsageError("pass either INPUT with -o OUTPUT, or --text-input")
+    announce("Loading the model")
     if text_input:
         _refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
         _classify_text(model, text_input, options, as_json)
@@ -96,11 +115,15 @@ def classify_command(
         from textclf.classify.job import classify_file
 
         summary = classify_file(model, inputs, output, quiet=False, **options)
+    from textclf.terminal.summary import show_summary
+
     text = json_text(summary.as_dict()) if as_json else summary.as_text()
     if output == "-":  # standard output has the rows
         write_message(text)
-    else:
-        write_result(text, needed=as_json)
+    elif as_json:
+        write_result(text)
+    elif not show_summary(lambda: summaries.of_job(summary, model)):
+        write_report(text, needed=False)
     if summary.errors:
         sys.exit(3)
 
@@ -129,7 +152,7 @@ def _stopped_by_signals() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        write_message(f"Error: {interrupt or 'interrupted before the first row'}")
+        write_message(str(interrupt) or "interrupted before the first row", "error")
         sys.exit(128 + (received[0] if received else signal.SIGINT))
     finally:
         if replaced is not None:
@@ -151,13 +174,26 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
         labels = [{"label": label, "score": score} for label, score in shown]
         write_result(json_text({"labels": labels, "rejected": prediction.rejected}))
         return
-    for label, score in shown:
-        write_result(f"{printable(label) or '(no label)'}\t{score:.4f}")
+    lines = [(printable(label) or "(no label)", f"{score:.4f}") for label, score in shown]
+    if result_screen().width is None:
+        write_result("\n".join("\t".join(line) for line in lines))
+    else:
+        from textclf.terminal.tables import text_table
+
+        write_result(text_table(lines[0], lines[1:]))
     if prediction.rejected:
         write_message(f"The probability of the label {most_probable} is below the threshold.")
 
 
-@cli.command("evaluate", short_help="Measure MODEL on labelled rows.")
+@cli.command(
+    "evaluate",
+    short_help="Measure MODEL on labelled rows.",
+    epilog=help_end(
+        "textclf evaluate runs/NAME labelled.csv",
+        "textclf evaluate model.tflite labelled.csv --text message --label queue",
+        then="textclf compare runs/NAME runs/OTHER --data labelled.csv",
+    ),
+)
 @click.argument("model", type=MODEL)
 @click.argument("data", type=DATA)
 @text_option
@@ -167,44 +203,92 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
 @json_option("Print the metrics as JSON.")
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Measure MODEL on the labelled rows of DATA, a table as for classify."""
+    announce("Loading the model")
     from textclf.classify.job import evaluate_file
     from textclf.runs.metrics_text import metrics_text
+    from textclf.terminal.summary import show_summary
 
     metrics = evaluate_file(model, data, quiet=False, **options)
-    write_result(json_text(metrics.as_dict()) if as_json else metrics_text(metrics))
+    if as_json:
+        write_result(json_text(metrics.as_dict()))
+        return
+    # A label may be the word before a warning, but no table follows a blank line without its header.
+    tables, beginning, warning = metrics_text(metrics).partition("\n\nWarning: ")
+    write_report(tables)
+    if beginning:
+        write_report(beginning[1:] + warning, marked=True)
+    show_summary(lambda: summaries.of_evaluation(metrics, model))
 
 
-@cli.command("inspect", short_help="Show what a MODEL contains.")
+@cli.command(
+    "inspect",
+    short_help="Show what a MODEL contains.",
+    epilog=help_end(
+        "textclf inspect runs/NAME",
+        "textclf inspect model.tflite --json",
+        then="textclf verify model.tflite",
+    ),
+)
 @click.argument("model", type=MODEL)
 @json_option()
 def inspect_command(model: Path, as_json: bool) -> None:
     """Show what a .tflite MODEL contains: labels, tokenizer, inputs and outputs, tensor types, size."""
+    announce("Reading the model")
+    from textclf.terminal.summary import show_summary
     from textclf.tflite.inspection import inspect_model
 
     inspection = inspect_model(model)
-    write_result(json_text(inspection.as_dict()) if as_json else inspection.as_text())
+    if as_json:
+        write_result(json_text(inspection.as_dict()))
+        return
+    write_report(inspection.as_text())
+    show_summary(lambda: summaries.of_inspection(inspection))
 
 
-@cli.command("encoder", short_help="Show what an encoder is.")
+@cli.command(
+    "encoder",
+    short_help="Show what an encoder is.",
+    epilog=help_end(
+        "textclf encoder builtin",
+        "textclf encoder hf:google/mobilebert-uncased --check",
+        "textclf encoder my_encoder/ --json",
+    ),
+)
 @click.argument("source")
 @json_option()
 @click.option("--check", "golden", is_flag=True, help="Compare with the published values of google/mobilebert-uncased.")
 @offline_option
 def encoder_command(source: str, as_json: bool, golden: bool) -> None:
     """Show what an encoder is. SOURCE: builtin, a folder, an archive, a URL, tfhub:…, kaggle:… or hf:…"""
-    if golden:
-        load_tensorflow()
-    from textclf.encoders.description import checked_description, format_description
+    announce("Reading the encoder")
+    from textclf.terminal.progress import Progress
 
-    description = checked_description(source, golden=golden)
-    write_result(json_text(description) if as_json else format_description(description))
+    with Progress().spinner("Reading the encoder"):
+        if golden:
+            load_tensorflow()
+        from textclf.encoders.description import checked_description, format_description
+
+        description = checked_description(source, golden=golden)
+    if as_json:
+        write_result(json_text(description))
+    else:
+        write_report(format_description(description))
     if golden and description["golden_check"]["passed"] is False:
         raise EncoderError(
             f"{source}: {description['golden_check']['message']}; get the encoder again from where it is published"
         )
 
 
-@cli.command("verify", short_help="Check a MODEL and the installed runtimes.")
+@cli.command(
+    "verify",
+    short_help="Check a MODEL and the installed runtimes.",
+    epilog=help_end(
+        "textclf verify model.tflite",
+        "textclf verify model.tflite labelled.csv",
+        "textclf verify model.tflite --run runs/NAME",
+        then="textclf classify model.tflite inbox.csv -o sorted.csv",
+    ),
+)
 @click.argument("model", type=MODEL)
 @click.argument("data", required=False, type=DATA_PATH)
 @click.option("--run", type=RUN, help="Folder of the run that trained the model, to compare with.")
@@ -216,11 +300,20 @@ def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bo
     they are classified, by the installed runtimes too, and the accuracy is reported if they have labels. Exit code 2: a check
     failed.
     """
-    if run is not None:
-        load_tensorflow()
-    from textclf.exporting.verify import verify_model
+    announce("Reading the model")
+    from textclf.terminal.progress import Progress
+    from textclf.terminal.summary import show_summary
 
-    report = verify_model(model, data, run=run)
-    write_result(json_text(report.as_dict()) if as_json else report.as_text())
+    with Progress().spinner("Checking the model"):
+        if run is not None:
+            load_tensorflow()
+        from textclf.exporting.verify import verify_model
+
+        report = verify_model(model, data, run=run)
+    if as_json:
+        write_result(json_text(report.as_dict()))
+    else:
+        write_report(report.as_text(), marked=True)
+        show_summary(lambda: summaries.of_verification(report, run))
     if report.problems:
         sys.exit(2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from textclf.cli.group import cli
+from textclf.cli.group import cli, help_end
 from textclf.cli.options import COLUMN, DATA_PATH, PATH
 from textclf.errors import DataError, TextclfError
 from textclf.terminal.door import command_line, write_message, write_result
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 _MOST_ROWS_CHECKED = 100_000
 
 
-@cli.command("new", short_help="Write a recipe for a table.")
+@cli.command(
+    "new",
+    short_help="Write a recipe for a table.",
+    epilog=help_end(
+        "textclf new tickets.csv",
+        "textclf new tickets.csv --text message --label queue -o my_recipe.yaml",
+        then="textclf train tickets.yaml",
+    ),
+)
 @click.argument("table", type=DATA_PATH)
 @click.option("-o", "--output", type=PATH, help="File to write (default: the table's name with .yaml).")
 @click.option("--text", type=COLUMN, metavar="COLUMN", help="Column with the text (default: detected).")

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from textclf.cli.group import cli, continues_if, offline_option
+from textclf.cli import summaries
+from textclf.cli.group import cli, continues_if, help_end, offline_option
 from textclf.cli.options import DATA_PATH, PATH, RECIPE, RUN, completed_settings, json_option
+from textclf.files.kinds import kind_of
 from textclf.recipe.values import ENGINES
-from textclf.terminal.door import command_line, json_text, write_result
+from textclf.terminal.door import announce, command_line, json_text, write_report, write_result
 from textclf.terminal.native_log import load_tensorflow
 
 
 # --- The commands ----------------------------------------------------------------------------------------------------
-@cli.command("train", short_help="Train RECIPE, export and verify the model.")
+@cli.command(
+    "train",
+    short_help="Train RECIPE, export and verify the model.",
+    epilog=help_end(
+        "textclf train recipe.yaml",
+        "textclf train recipe.yaml training.epochs=5 --run-dir runs/longer",
+        "textclf train recipe.yaml --resume",
+        then="textclf classify runs/NAME inbox.csv -o sorted.csv",
+    ),
+)
 @click.argument("recipe", type=RECIPE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completed_settings())
 @click.option("--run-dir", type=PATH, help="Folder to write (default: runs/<name>).")
@@ -34,6 +46,7 @@ def train_command(
     """
     if force and resume:
         raise click.UsageError("--force starts again and --resume continues: use one of the two")
+    announce("Reading the recipe")
     from textclf.recipe.reading import load_recipe
 
     loaded = load_recipe(recipe, (*overrides, f"training.engine={engine}") if engine else overrides)
@@ -46,9 +59,12 @@ def train_command(
         from textclf.runs.train import train
 
     run = train(loaded, run_dir, force=force, resume=resume)
-    write_result(f"Done in {run.metrics['seconds']:.0f} s → {run.dir}", needed=False)
-    classify = command_line(["textclf", "classify", str(run.model_path), "INPUT.csv", "-o", "OUTPUT.csv"])
-    write_result(f"Classify with: {classify}", needed=False)
+    from textclf.terminal.summary import show_summary
+
+    if not show_summary(lambda: summaries.of_training(run)):
+        write_result(f"Done in {run.metrics['seconds']:.0f} s → {run.dir}", needed=False)
+        classify = command_line(["textclf", "classify", str(run.model_path), "INPUT.csv", "-o", "OUTPUT.csv"])
+        write_result(f"Classify with: {classify}", needed=False)
     if run.metrics["export"].get("refused"):
         # The model has another form than the recipe requests.
         sys.exit(3)
@@ -60,7 +76,16 @@ def _has_saved_state(target: Path) -> bool:
     return RunFolder(target).last_state.is_file()
 
 
-@cli.command("check", short_help="Check RECIPE and its data.")
+@cli.command(
+    "check",
+    short_help="Check RECIPE and its data.",
+    epilog=help_end(
+        "textclf check recipe.yaml",
+        "textclf check recipe.yaml dataset.label=queue",
+        "textclf check recipe.yaml --json",
+        then="textclf train recipe.yaml",
+    ),
+)
 @click.argument("recipe", type=RECIPE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completed_settings())
 @json_option("Print the findings as JSON.")
@@ -70,13 +95,30 @@ def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> Non
 
     KEY=VALUE changes a setting of the recipe, for example dataset.label=queue.
     """
-    from textclf.runs.check import check
+    announce("Reading the recipe")
+    from textclf.terminal.progress import Progress
+    from textclf.terminal.summary import show_summary
 
-    report = check(recipe, overrides)
-    write_result(json_text(report.as_dict()) if as_json else report.as_text())
+    with Progress().spinner("Checking the recipe and its data"):
+        from textclf.runs.check import check
+
+        report = check(recipe, overrides)
+    if as_json:
+        write_result(json_text(report.as_dict()))
+        return
+    write_report(report.as_text(), marked=True)
+    show_summary(lambda: summaries.of_check(report, overrides))
 
 
-@cli.command("export", short_help="Write a run's model in another form.")
+@cli.command(
+    "export",
+    short_help="Write a run's model in another form.",
+    epilog=help_end(
+        "textclf export runs/NAME quantization=float16",
+        "textclf export runs/NAME compatibility=task-library -o model.tflite",
+        then="textclf verify model.tflite --run runs/NAME",
+    ),
+)
 @click.argument("run", type=RUN)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completed_settings("export."))
 @click.option("-o", "--output", type=PATH, help="File to write (default: in the run's folder).")
@@ -86,14 +128,29 @@ def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, f
 
     KEY=VALUE changes how it is written, for example quantization=float16 or compatibility=task-library.
     """
-    load_tensorflow()
-    from textclf.runs.export import export_run
+    announce("Starting TensorFlow")
+    from textclf.terminal.progress import Progress
+    from textclf.terminal.summary import show_summary
 
-    _, report = export_run(run, overrides, output, force=force)
-    write_result(report.as_text(), needed=False)
+    with Progress().spinner("Starting TensorFlow"):
+        load_tensorflow()
+        from textclf.runs.export import export_run
+    with Progress().spinner("Writing the model and comparing it with the trained one"):
+        path, report = export_run(run, overrides, output, force=force)
+    if not show_summary(lambda: summaries.of_export(path, report, run)):
+        write_report(report.as_text(), needed=False, marked=True)
 
 
-@cli.command("compare", short_help="Compare runs, recipes or engines.")
+@cli.command(
+    "compare",
+    short_help="Compare runs, recipes or engines.",
+    epilog=help_end(
+        "textclf compare runs/baseline runs/longer",
+        "textclf compare runs/baseline runs/longer --data labelled.csv -o compared",
+        "textclf compare baseline.yaml mobilebert.yaml",
+        "textclf compare recipe.yaml --engines native,model-maker --seeds 3",
+    ),
+)
 @click.argument("items", nargs=-1, required=True, metavar="RUN|RECIPE... [KEY=VALUE]...")
 @click.option(
     "--data", type=DATA_PATH, metavar="FILE", help="Labelled rows to measure on (default: the first run's test split)."
@@ -136,10 +193,20 @@ def compare_command(
         raise click.UsageError(
             f"--engines: {unknown[0] or engines!r} is not an engine; choose from {', '.join(ENGINES)}"
         )
+    announce("Reading what is compared")
     from textclf.runs.compare import compare
+    from textclf.terminal.progress import Progress
+    from textclf.terminal.summary import show_summary
 
-    comparison = compare(compared, output, overrides=overrides, data=data, engines=names, seeds=seeds, force=force)
-    write_result(json_text(comparison.as_dict()) if as_json else comparison.as_text())
+    # A training shows its own progress.
+    trains = any(kind_of(item) not in ("run", "folder", "model") for item in compared)
+    with nullcontext() if trains else Progress().spinner("Classifying the rows with each model"):
+        comparison = compare(compared, output, overrides=overrides, data=data, engines=names, seeds=seeds, force=force)
+    if as_json:
+        write_result(json_text(comparison.as_dict()))
+        return
+    write_report(comparison.as_text())
+    show_summary(lambda: summaries.of_comparison(comparison, items, output))
 
 
 def _items_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:

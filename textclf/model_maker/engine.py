@@ -122,7 +122,7 @@ def train_with_model_maker(
     environment = require_environment()
     warnings = check_data(recipe, data.dataset, checkpoint.vocabulary)
     for warning in warnings:
-        progress.say(f"Warning: {warning}")
+        progress.warn(warning)
     work = folder.path / "model-maker"
     trained = []
     for number, seed in enumerate(seeds_of(recipe), 1):
@@ -362,4 +362,4 @@ class _Watch:
         if action == "warn" and trouble.watcher not in self.warnings:
             self.warnings[trouble.watcher] = message
             self.log.write("warning", 0, watcher=trouble.watcher, message=message)
-            self.progress.say(f"Warning: {message}")
+            self.progress.warn(message)

@@ -191,4 +191,4 @@ def _inputs(items: Sequence[Recipe | Path]) -> list[Path]:
 
 def _say_warnings(comparison: RunComparison, progress: Progress) -> None:
     for warning in comparison.warnings:
-        progress.say(f"Warning: {warning}")
+        progress.warn(warning)

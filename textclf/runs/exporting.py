@@ -115,7 +115,7 @@ def export_passing_form(
             path.unlink(missing_ok=True)
             refused.append(RefusedForm(quantization=form, reason=_reason(error, path)))
             _LOG.debug("the export as %s failed", form, exc_info=error)
-            progress.say(f"Warning: export.quantization {form}: {refused[-1].reason}")
+            progress.warn(f"export.quantization {form}: {refused[-1].reason}")
             if content and len(training.forms) == 1 and not (folder.path / "checkpoints" / "best").exists():
                 # If Model Maker averages words, this file is all that it returns.
                 write_bytes(folder.path / "checkpoints" / "withheld.tflite", content)
@@ -160,5 +160,5 @@ def _checked(
         f"predictions changed (largest probability change {verification.largest_difference:.4f})"
     )
     if verification.doubt is not None:
-        progress.say(f"Warning: {verification.doubt}")
+        progress.warn(verification.doubt)
     return ExportedFile(form, size, verification, exported)

@@ -103,7 +103,7 @@ def train(
         with progress.during("Splitting the texts into tokens"):
             prepared = prepare_data(recipe, dataset, tokenizer)
         for finding in prepared.dataset.findings:
-            progress.say(str(finding))
+            (progress.warn if finding.severity == "warning" else progress.note)(finding.message)
         recipe, prepared = keep_tables(recipe, prepared, tables, folder)
         with memory_errors(recipe, folder, "the model was trained"):
             training = train_with_engine(recipe, prepared, checkpoint, folder, progress, started)
@@ -170,7 +170,7 @@ def _export_and_measure(
     reported = splits[-1]
     doubts = result_warnings(measured.splits, reported.name)
     for doubt in doubts:
-        progress.say(f"Warning: {doubt}")
+        progress.warn(doubt)
     record = record_of(recipe, dataset, checkpoint, training, result, measured, doubts, progress)
     return record, worst_mistakes(reported, probabilities[reported.name], dataset.labels)
 

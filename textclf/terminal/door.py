@@ -15,16 +15,28 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, BinaryIO, TextIO, cast
 
 from textclf.errors import StreamError
+from textclf.terminal.screen import PLAIN, WORDS, Kind, Part, Screen, Style, mark_of, screen_of, styled
 
 _JOINERS = "\u200c\u200d"
 """These characters are invisible, but Persian, the languages of India and some emoji need them."""
 
 _STREAMS = ("standard input", "standard output", "standard error")
+
+_BEGINNINGS: dict[Kind, tuple[str, ...]] = {
+    "warning": ("Warning: ", "warning: "),
+    "note": ("Note: ", "note: "),
+    "error": ("problem: ",),
+}
+"""The beginnings of lines in reports."""
+
+_HANGING = 2
+"""The cells by which the second line of a message is indented."""
 
 _closed: set[int] = set()
 """The standard streams that were closed when the command started."""
@@ -89,9 +101,15 @@ def write_result(text: str, *, needed: bool = True) -> None:
     """
     if not needed and _is_closed(1):
         return
+    _write_output(printable_lines(text) + "\n")
+
+
+def _write_output(text: str) -> None:
     stream = _open_stream(1)
+    with suppress(OSError, ValueError):
+        _erase_announcement()
     try:
-        _write(stream, printable_lines(text) + "\n")
+        _write(stream, text)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:  # ValueError: closed by the program itself
@@ -99,12 +117,63 @@ def write_result(text: str, *, needed: bool = True) -> None:
         raise StreamError(f"standard output cannot be written ({reason}); write to another place") from error
 
 
-def write_message(text: str) -> None:
-    """Writes a message and a line end to standard error. The message is lost if that fails."""
+def write_report(text: str, *, needed: bool = True, marked: bool = False) -> None:
+    """Does the same as `write_result` for text that a person reads: a terminal gets it wrapped at its width.
+
+    With `marked`, lines that begin with `Warning: ` and the like get the mark of a message; no line may begin with data.
+    """
+    screen = result_screen()
+    if screen.width is None:
+        write_result(text, needed=needed)
+        return
+    kinds: list[tuple[Kind, str]] = [_kind_of(line) if marked else ("plain", line) for line in text.split("\n")]
+    _write_output("\n".join(_message(printable_lines(line), kind, screen) for kind, line in kinds) + "\n")
+
+
+def _kind_of(line: str) -> tuple[Kind, str]:
+    for kind, words in _BEGINNINGS.items():
+        for word in words:
+            if line.startswith(word):
+                return kind, line.removeprefix(word)
+    return "plain", line
+
+
+def write_styled(lines: Iterable[Sequence[Part]]) -> None:
+    """Writes lines with styles to standard output, for a `result_screen` that is styled. Raises as `write_result`."""
+    _write_output(styled([[(printable(text), style) for text, style in line] for line in lines]) + "\n")
+
+
+def result_screen() -> Screen:
+    """Returns what standard output can show."""
+    return PLAIN if _is_closed(1) else screen_of(sys.stdout)
+
+
+def message_screen() -> Screen:
+    """Returns what standard error can show."""
+    return screen_of(sys.stderr)
+
+
+def write_message(text: str, kind: Kind = "plain") -> None:
+    """Writes a message and a line end to standard error. The message is lost if that fails.
+
+    A warning begins with `Warning: ` or, on a terminal, with ⚠; notes and errors have their own beginnings.
+    """
     # While a progress bar is shown, this is Rich's stream, which prints the line above the bar.
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
-            _write(sys.stderr, printable_lines(text) + "\n")
+            _erase_announcement()
+            _write(sys.stderr, _message(printable_lines(text), kind, screen_of(sys.stderr)) + "\n")
+
+
+def _message(text: str, kind: Kind, screen: Screen) -> str:
+    if screen.width is None:
+        return WORDS[kind] + text
+    # The word stays before an error: people search for it.
+    mark = mark_of(kind, screen if kind != "error" else replace(screen, has_symbols=False))
+    from textclf.terminal.wrapping import wrapped
+
+    first, *others = wrapped(text, screen.width, first=len(mark[0]), hanging=_HANGING)
+    return styled([[mark, (first, None)]]) + "".join(f"\n{line}" for line in others)
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -142,6 +211,7 @@ class _ErrorStream(io.TextIOBase):
     def write(self, text: str) -> int:
         if self._stream is not None:
             with suppress(OSError, ValueError):
+                _erase_announcement()
                 _write(self._stream, text)
         return len(text)
 
@@ -155,6 +225,28 @@ _ERROR_STREAM = _ErrorStream()
 def error_stream() -> TextIO:
     """Standard error for progress bars, whose text is already safe."""
     return cast("TextIO", _ERROR_STREAM)
+
+
+# --- The first line of a command -------------------------------------------------------------------------------------
+_announced = False
+"""Whether the terminal shows a line that the next output replaces."""
+
+
+def announce(text: str) -> None:
+    """Shows a few words at once, on a terminal, before anything heavy is imported. The next output takes their place."""
+    global _announced
+    if screen_of(sys.stderr).is_styled:
+        with suppress(OSError, ValueError):
+            _erase_announcement()
+            _write(sys.stderr, styled([[(f"{printable(text)} ...", Style.QUIET)]]))
+            _announced = True
+
+
+def _erase_announcement() -> None:
+    global _announced
+    if _announced:
+        _announced = False
+        _write(cast("TextIO", getattr(sys.stderr, "rich_proxied_file", sys.stderr)), "\r\x1b[2K")
 
 
 # --- Bytes -----------------------------------------------------------------------------------------------------------
@@ -213,6 +305,8 @@ def surroundings() -> Iterator[None]:
 
 def leave() -> None:
     """Flushes standard output and raises the errors of `write_result`. Then the interpreter can exit."""
+    with suppress(OSError, ValueError):
+        _erase_announcement()
     if sys.stdout is None or sys.stdout.closed:
         return
     try:
@@ -267,8 +361,11 @@ class _Handler(logging.Handler):
             message = record.getMessage()
         except Exception:  # the format string of another library does not fit its values
             message = str(record.msg)
-        kind = "" if record.levelno < logging.WARNING else f"{record.levelname.capitalize()}: "
-        write_message(kind + message)
+        if record.levelno == logging.WARNING:
+            write_message(message, "warning")
+        else:
+            kind = "" if record.levelno < logging.WARNING else f"{record.levelname.capitalize()}: "
+            write_message(kind + message)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

@@ -127,7 +127,7 @@ class _Training:
             f"{self.device}, {self.precision}"
         )
         if (warning := expected_shortage(recipe, data, self.model, self.rows, self.seeds[0])) is not None:
-            progress.say(f"Warning: {warning}")
+            progress.warn(warning)
 
     def run(self, interruption: Interruption) -> Fitted:
         if self.saving.exists:

@@ -30,7 +30,7 @@ class Reactions:
         if action == "fail":
             raise TrainingError(f"{message} (training.watchers.{trouble.watcher} is fail)")
         if action == "warn":
-            self._progress.say(f"Warning: {message}")
+            self._progress.warn(message)
         elif not state.history:
             raise TrainingError(f"{message}. No epoch was complete, so there is no model to export")
         else:
