@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from textclf.cli.group import cli, help_end
 from textclf.cli.options import COLUMN, DATA_PATH, PATH
 from textclf.errors import DataError, TextclfError
-from textclf.terminal.door import command_line, write_message, write_result
+from textclf.terminal.door import can_ask, command_line, write_message, write_result
 
 if TYPE_CHECKING:
     from textclf.runs.proposal.columns import Question
@@ -45,7 +44,7 @@ def new_command(
     """
     from textclf.runs.new_recipe import new_recipe
 
-    choose = _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+    choose = _ask if can_ask() else None
     made = new_recipe(table, output, text=text, text_pair=text_pair, label=label, force=force, choose=choose)
     write_result(made.as_text() + "\n")
     recipe = command_line([str(made.path)])

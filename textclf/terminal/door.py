@@ -268,6 +268,11 @@ def standard_output() -> BinaryIO:
     return _open_stream(1).buffer
 
 
+def can_ask() -> bool:
+    """Returns whether a person can be asked: standard input and standard error are a terminal."""
+    return not _is_closed(0) and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()
+
+
 def _is_closed(number: int) -> bool:
     stream = (sys.stdin, sys.stdout)[number]
     return number in _closed or stream is None or stream.closed
