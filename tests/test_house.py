@@ -96,6 +96,51 @@ WITH_TENSORFLOW = {
 """The encoders' forward passes, and what imports TensorFlow quietly: only training and `load_encoder` use them."""
 
 
+def test_only_the_table_of_tasks_asks_a_recipe_for_its_task() -> None:
+    """Everything else is given the pieces of the task. A model of another task is refused where models are opened."""
+    asking = {
+        module
+        for module, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "task"
+        and ast.unparse(node.value).rpartition(".")[2] in ("recipe", "metadata")
+    }
+    assert asking == {"textclf.runs.tasks", "textclf.classify.interpreters"}
+
+
+def test_what_serves_every_task_imports_none() -> None:
+    trees = dict(modules())
+    found = [
+        f"{module} imports {other}"
+        for module in FOR_EVERY_TASK
+        for other in imported(trees[module])
+        if "classif" in other.rpartition(".")[2]
+    ]
+    assert found == []
+
+
+FOR_EVERY_TASK = (
+    *(
+        f"textclf.training.{name}"
+        for name in (
+            "loop",
+            "step",
+            "model",
+            "task",
+            "rows",
+            "saving",
+            "reactions",
+            "optimizer",
+            "memory",
+            "run_folder",
+        )
+    ),
+    *(f"textclf.runs.{name}" for name in ("train", "check", "export", "task", "pages", "metrics_file")),
+    "textclf.exporting.writing",
+)
+
+
 def test_light_rooms_can_be_imported_where_there_is_no_tensorflow() -> None:
     names = [module for module, _ in modules() if room_of(module) in [*LIGHT_ROOMS, "cli"]]
     code = (

@@ -5,8 +5,9 @@ Training, the check and the comparison prepare a recipe here, so that all three 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from textclf.data.tokens.row_keys import Reading
 from textclf.encoders.interface import AnyEncoder, KnownEncoder
 from textclf.encoders.kinds import kind_of
 from textclf.errors import EncoderError
-from textclf.recipe.settings import Recipe
+from textclf.recipe.settings import DatasetSettings, Recipe
 from textclf.recipe.values import LARGEST_LENGTH
 
 
@@ -100,21 +101,32 @@ def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> 
     return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
 
 
+ReadDataset: TypeAlias = Callable[[DatasetSettings, int, Reading, Mapping[str, FrameTable] | None], Dataset]
+"""Reads, checks and splits the rows of a task: settings, seed, which rows are equal, and tables in memory → a dataset.
+
+Its `Split.labels` are what the task learns for each row, an array [rows, …]."""
+
+
 def load_recipe_data(
-    recipe: Recipe, tokenizer: TextTokenizer | None = None, frames: Mapping[str, FrameTable] | None = None
+    recipe: Recipe,
+    tokenizer: TextTokenizer | None = None,
+    frames: Mapping[str, FrameTable] | None = None,
+    *,
+    read: ReadDataset = load_dataset,
 ) -> tuple[Recipe, Dataset]:
     """The recipe with a number as its length, and its data; `frames` take the place of its files, as in `load_dataset`.
 
-    Without a `tokenizer` the encoder's configuration and vocabulary are read, not its weights.
+    Without a `tokenizer` the encoder's configuration and vocabulary are read, not its weights. `read` is the reader of
+    the recipe's task, by default that of text classification.
 
     With encoder.max_length `auto` the length follows from the training rows, and which rows are equal follows from the
     length, so the split is made a second time. Raises DataError and EncoderError.
     """
     seed = recipe.training.seed
-    dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer), frames)
+    dataset = read(recipe.dataset, seed, reading_of(recipe, tokenizer), frames)
     if recipe.encoder.max_length == "auto":
         recipe = prepare(recipe, dataset).recipe
-        dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer), frames)
+        dataset = read(recipe.dataset, seed, reading_of(recipe, tokenizer), frames)
     return recipe, dataset
 
 

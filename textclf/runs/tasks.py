@@ -1,0 +1,26 @@
+"""The tasks that a recipe can name. Only here is a recipe asked for its task; the task itself answers the rest (`task.py`)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from textclf.recipe.reading import load_recipe
+from textclf.recipe.settings import Recipe
+from textclf.recipe.values import DEFAULT_TASK
+from textclf.runs.classification_task import TextClassification
+from textclf.runs.task import Task
+
+# A further task adds a line here, and its name to `Task` in recipe/values.py.
+_TASKS: dict[str, Task] = {"text-classification": TextClassification()}
+
+
+def task_of(recipe: Recipe) -> Task:
+    """Returns the task that the recipe names."""
+    return _TASKS[recipe.task]
+
+
+def task_of_run(folder: Path) -> Task:
+    """Returns the task of a finished run; the default task, whose errors say what is missing, if it has no recipe."""
+    recipe = folder / "recipe.yaml"
+    return task_of(load_recipe(recipe)) if os.path.isfile(recipe) else _TASKS[DEFAULT_TASK]
