@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from textclf.encoders.mobilebert import Encoder
     from textclf.errors import TextclfError
     from textclf.exporting.verify import VerificationReport
-    from textclf.exporting.verify import verify_model as verify
     from textclf.recipe.reading import load_recipe
     from textclf.recipe.settings import Recipe
     from textclf.runs.check import CheckReport, check
     from textclf.runs.compare import compare
     from textclf.runs.export import export_run as export
     from textclf.runs.train import Run, train
+    from textclf.runs.verify import verify
     from textclf.tflite.inspection import Inspection
     from textclf.tflite.inspection import inspect_model as inspect
 
@@ -72,11 +72,11 @@ _HOMES = {
     "inspect": "textclf.tflite.inspection",
     "load_recipe": "textclf.recipe.reading",
     "train": "textclf.runs.train",
-    "verify": "textclf.exporting.verify",
+    "verify": "textclf.runs.verify",
 }
 
 # Inside the package, names say what a function works on.
-_INNER_NAMES = {"export": "export_run", "inspect": "inspect_model", "verify": "verify_model"}
+_INNER_NAMES = {"export": "export_run", "inspect": "inspect_model"}
 
 _TENSORFLOW = ("textclf.encoders.mobilebert", "textclf.runs.train")
 

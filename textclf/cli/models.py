@@ -218,9 +218,9 @@ def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bo
     """
     if run is not None:
         load_tensorflow()
-    from textclf.exporting.verify import verify_model
+    from textclf.runs.verify import verify
 
-    report = verify_model(model, data, run=run)
+    report = verify(model, data, run=run)
     write_result(json_text(report.as_dict()) if as_json else report.as_text())
     if report.problems:
         sys.exit(2)

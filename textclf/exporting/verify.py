@@ -1,4 +1,4 @@
-"""`textclf verify`: a model file in, a report of what holds and what does not out.
+"""`textclf verify` of a text classifier: a model file in, a report of what holds and what does not out.
 
 Four things are looked at: the file's structure; whether its answers are probabilities; whether they are those of the
 trained model, on real rows; and whether the runtimes that are installed here say what our predictor says.
@@ -98,14 +98,7 @@ def verify_model(
     run: str | Path | None = None,
     consumers: Sequence[str] | None = None,
 ) -> VerificationReport:
-    """Looks at `model`; with `run`, the folder of the run that trained it, also compares it with the trained model.
-
-    The rows compared are those of `data`, a table like the training's, by default the run's validation and test rows.
-    Without `run`, the rows of `data` are classified, by the installed programs too, and where they have labels the
-    accuracy is reported. `consumers` are names of CONSUMERS, by default all that are installed and that the file was made
-    for. Raises ModelError for a file that cannot be read and DataError for rows that cannot; everything else that is
-    wrong is in the report.
-    """
+    """Does what `textclf.verify` does, for a text classifier."""
     path = model_path_of(model)
     report = VerificationReport(str(path))
     content = load_model(path)[1]

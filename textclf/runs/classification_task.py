@@ -10,6 +10,7 @@ import numpy as np
 
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
+from textclf.data.tables.frames import Rows
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.recipe.settings import Recipe
@@ -19,6 +20,7 @@ from textclf.training.class_weights import label_weights
 from textclf.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from textclf.exporting.verify import VerificationReport
     from textclf.runs.trained_classifier import FinishedClassifier, TrainedClassifier
 
 
@@ -53,3 +55,10 @@ class TextClassification:
         from textclf.runs.trained_classifier import FinishedClassifier
 
         return FinishedClassifier(load_trained_run(folder, overrides))
+
+    def verify(
+        self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None
+    ) -> VerificationReport:
+        from textclf.exporting.verify import verify_model
+
+        return verify_model(model, data, run=run, consumers=consumers)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from textclf.data.examples import Dataset
+from textclf.data.tables.frames import Rows
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData, ReadDataset
 from textclf.recipe.settings import Recipe
@@ -84,3 +85,8 @@ class Task(Protocol):
 
     def finished_run(self, folder: Path, overrides: Sequence[str]) -> FinishedRun:
         """Reads a finished run; `overrides` change the section export of its recipe. Raises RunError and RecipeError."""
+
+    def verify(
+        self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None
+    ) -> VerificationReport:
+        """Does what `textclf.verify` does."""
