@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,51 @@ WITH_TENSORFLOW = {
     "textclf.terminal.native_log",
 }
 """The encoders' forward passes, and what imports TensorFlow quietly: only training and `load_encoder` use them."""
+
+
+def test_only_the_table_of_tasks_asks_a_recipe_for_its_task() -> None:
+    """Everything else is given the pieces of the task. A model of another task is refused where models are opened."""
+    asking = {
+        module
+        for module, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "task"
+        and re.search(r"\b(recipe|metadata|read_metadata\(.*\))$", ast.unparse(node.value))
+    }
+    assert asking == {"textclf.runs.tasks", "textclf.classify.interpreters"}
+
+
+def test_what_serves_every_task_imports_none() -> None:
+    trees = dict(modules())
+    found = [
+        f"{module} imports {other}"
+        for module in FOR_EVERY_TASK
+        for other in imported(trees[module])
+        if "classif" in other.rpartition(".")[2]
+    ]
+    assert found == []
+
+
+FOR_EVERY_TASK = (
+    *(
+        f"textclf.training.{name}"
+        for name in (
+            "loop",
+            "step",
+            "model",
+            "task",
+            "rows",
+            "saving",
+            "reactions",
+            "optimizer",
+            "memory",
+            "run_folder",
+        )
+    ),
+    *(f"textclf.runs.{name}" for name in ("train", "check", "export", "task", "pages", "metrics_file")),
+    "textclf.exporting.writing",
+)
 
 
 def test_light_rooms_can_be_imported_where_there_is_no_tensorflow() -> None:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from textclf.encoders.mobilebert import Encoder
     from textclf.errors import TextclfError
     from textclf.exporting.verify import VerificationReport
-    from textclf.exporting.verify import verify_model as verify
     from textclf.recipe.reading import load_recipe
     from textclf.recipe.settings import Recipe
     from textclf.runs.check import CheckReport, check
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from textclf.runs.export import export_run as export
     from textclf.runs.new_recipe import NewRecipe, new_recipe
     from textclf.runs.train import Run, train
+    from textclf.runs.verify import verify
     from textclf.tflite.inspection import Inspection
     from textclf.tflite.inspection import inspect_model as inspect
 
@@ -84,11 +84,11 @@ _HOMES = {
     "load_recipe": "textclf.recipe.reading",
     "new_recipe": "textclf.runs.new_recipe",
     "train": "textclf.runs.train",
-    "verify": "textclf.exporting.verify",
+    "verify": "textclf.runs.verify",
 }
 
 # Inside the package, these functions have longer names, which say what they work on.
-_INNER_NAMES = {"export": "export_run", "inspect": "inspect_model", "verify": "verify_model"}
+_INNER_NAMES = {"export": "export_run", "inspect": "inspect_model"}
 
 _TENSORFLOW = ("textclf.encoders.mobilebert", "textclf.runs.train")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ import pytest
 from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.classify import classifier as predictor
 from textclf.classify.classifier import Classifier
+from textclf.classify.interpreters import check_understood
 from textclf.data.tokens.encoded import Tokens, pad
 from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.errors import DataError, ModelError
 from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_graph
-from textclf.tflite.metadata import write_metadata
+from textclf.tflite.metadata import read_metadata, write_metadata
 from textclf.tflite.trial.probe import trust
 
 LABELS = ["bad", "good", "so so"]
@@ -283,3 +285,13 @@ def test_classifying_loads_neither_tensorflow_nor_pandas(model):
     label, loaded = done.stdout.splitlines()
     assert label in LABELS
     assert loaded == "[]"
+
+
+def test_a_model_of_another_task_is_refused_by_name(tmp_path):
+    metadata = read_metadata(write_tiny_model(tmp_path / "m.tflite", task="text-classification"))
+    check_understood("m.tflite", metadata)
+    other = replace(metadata, settings={**(metadata.settings or {}), "task": "multi-label-classification"})
+    with pytest.raises(
+        ModelError, match=r"^m\.tflite: the model's task is multi-label-classification, but this command"
+    ):
+        check_understood("m.tflite", other)

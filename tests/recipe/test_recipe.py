@@ -600,6 +600,21 @@ def test_a_dumped_recipe_writes_every_default_out(recipe, tmp_path):
     )
 
 
+def test_a_recipe_without_a_task_is_text_classification_and_is_dumped_as_before_there_were_tasks(recipe):
+    named = recipe(MINIMAL + "task: text-classification\n")
+    assert named == recipe(MINIMAL)
+    assert named.task == "text-classification"
+    assert "task:" not in dump_recipe(named)
+    assert "task" not in named.model_dump()
+
+
+def test_a_task_that_is_not_known_is_answered_with_those_that_are(problems):
+    [problem] = problems(MINIMAL + "task: text-clasification\n")
+    assert problem == (
+        "4:7: task is `text-clasification`, but must be text-classification; did you mean `text-classification`?"
+    )
+
+
 def test_the_published_schema_is_the_one_of_the_code():
     published = json.loads((REPOSITORY / "docs" / "recipe.schema.json").read_text(encoding="utf-8"))
     assert published == recipe_json_schema(), "run make schema"

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from textclf.errors import ModelError
+from textclf.recipe.values import quoted
 from textclf.tflite.settings import SETTINGS_VERSION, read_settings
 
 
@@ -25,6 +26,18 @@ def test_a_later_version_is_refused_with_what_to_do():
         ModelError, match=r"^m\.tflite: was written by a newer textclf: .* has version `2`, .* reads version 1; update"
     ):
         read(version=2, text=7)
+
+
+@pytest.mark.parametrize("task", ["question-answering", "", None, 1, ["text-classification"]])
+def test_a_task_that_is_not_known_is_refused_with_those_that_are(task):
+    with pytest.raises(ModelError, match="this textclf knows text-classification; update textclf") as caught:
+        read_settings("m.tflite", json.dumps({"version": 1, "task": task}).encode())
+    assert f"m.tflite: `task` of textclf.json in it is {quoted(json.dumps(task))}" in str(caught.value)
+
+
+def test_a_model_that_names_no_task_or_text_classification_is_a_text_classifier():
+    assert "task" not in read_settings("m.tflite", b"{}")
+    assert read_settings("m.tflite", b'{"task": "text-classification"}')["task"] == "text-classification"
 
 
 @pytest.mark.parametrize("version", [0, -1, True, 1.0, "1", None, [1], 10**20])

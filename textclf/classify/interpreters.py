@@ -14,12 +14,14 @@ from ai_edge_litert.interpreter import Interpreter
 
 from textclf.data.tokens.encoded import Tokens
 from textclf.errors import ModelError
-from textclf.recipe.values import quoted
+from textclf.recipe.values import Task, quoted
 from textclf.terminal.native_log import start_litert
 from textclf.tflite.metadata import ModelMetadata
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.packed_files import EXPORT_AGAIN
 from textclf.tflite.trial.probe import check_runnable
+
+_TASK: Task = "text-classification"
 
 _INPUTS = ("ids", "mask", "segment_ids")
 
@@ -80,7 +82,9 @@ def usable_cores() -> int:
 
 
 def check_understood(name: str, metadata: ModelMetadata) -> None:
-    """Raises ModelError unless the metadata describe a BERT text classifier, or one of words."""
+    """Raises ModelError unless the metadata describe a BERT text classifier, or one of words, and no other task."""
+    if metadata.task != _TASK:
+        raise ModelError(f"{name}: the model's task is {metadata.task}, but this command needs a model of {_TASK}")
     found = [f"the inputs {', '.join(map(repr, metadata.input_names)) or '(none)'}"]
     found.append(f"the tokenizer {metadata.tokenizer}" if metadata.tokenizer else "no tokenizer")
     found.append(f"{len(metadata.labels)} labels" if metadata.labels else "no labels")

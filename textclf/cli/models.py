@@ -307,9 +307,9 @@ def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bo
     with Progress().spinner("Checking the model"):
         if run is not None:
             load_tensorflow()
-        from textclf.exporting.verify import verify_model
+        from textclf.runs.verify import verify
 
-        report = verify_model(model, data, run=run)
+        report = verify(model, data, run=run)
     if as_json:
         write_result(json_text(report.as_dict()))
     else:

@@ -1,4 +1,4 @@
-"""Takes the dataset section of a recipe and returns checked splits, with findings about the data.
+"""Takes the dataset section of a text classification recipe and returns checked splits, with findings about the data.
 
 Problems that make the data unusable raise one DataError that lists all of them: files that cannot be read, missing
 columns, faulty rows, empty or unknown labels, fewer than two labels. Other problems become a `Finding` and are shown.

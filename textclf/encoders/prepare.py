@@ -5,8 +5,9 @@ Training, `check` and `compare` all prepare recipes here, so all three accept th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from textclf.data.tokens.row_keys import Reading
 from textclf.encoders.interface import AnyEncoder, KnownEncoder
 from textclf.encoders.kinds import EncoderKind, kind_of
 from textclf.errors import EncoderError
-from textclf.recipe.settings import Recipe
+from textclf.recipe.settings import DatasetSettings, Recipe
 from textclf.recipe.values import LARGEST_LENGTH
 
 
@@ -103,26 +104,33 @@ def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> 
     return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
 
 
+ReadDataset: TypeAlias = Callable[[DatasetSettings, int, Reading, Mapping[str, FrameTable] | None], Dataset]
+"""Reads, checks and splits the rows of a task: settings, seed, which rows are equal, and tables in memory → a dataset.
+
+Its `Split.labels` are what the task learns for each row, an array [rows, …]."""
+
+
 def load_recipe_data(
     recipe: Recipe,
     tokenizer: TextTokenizer | None = None,
     frames: Mapping[str, FrameTable] | None = None,
     *,
     kind: EncoderKind | None = None,
+    read: ReadDataset = load_dataset,
 ) -> tuple[Recipe, Dataset]:
     """Returns the recipe with a number as its length, and its data; `frames` replace its files, as in `load_dataset`.
 
     Without a `tokenizer` the encoder's configuration and vocabulary are read, not its weights; by `kind`, the recipe's
-    kind of encoder, if there is one.
+    kind of encoder, if there is one. `read` is the reader of the recipe's task (default: that of text classification).
 
     With encoder.max_length `auto`, the length depends on the training rows. Which rows are equal depends on the length, so
     the data are split a second time. Raises DataError and EncoderError.
     """
     seed, kind = recipe.training.seed, kind or kind_of(recipe)
-    dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer, kind=kind), frames)
+    dataset = read(recipe.dataset, seed, reading_of(recipe, tokenizer, kind=kind), frames)
     if recipe.encoder.max_length == "auto":
         recipe = prepare(recipe, dataset, kind=kind).recipe
-        dataset = load_dataset(recipe.dataset, seed, reading_of(recipe, tokenizer, kind=kind), frames)
+        dataset = read(recipe.dataset, seed, reading_of(recipe, tokenizer, kind=kind), frames)
     return recipe, dataset
 
 

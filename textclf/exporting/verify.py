@@ -1,4 +1,4 @@
-"""`textclf verify`: takes a model file and returns a report of its problems.
+"""`textclf verify` of a text classifier: takes a model file and returns a report of its problems.
 
 Four things are checked: the structure of the file; whether its outputs are probabilities; whether they match those of
 the trained model on real rows; and whether the installed runtimes predict the same as textclf's Classifier.
@@ -100,15 +100,7 @@ def verify_model(
     run: str | Path | None = None,
     consumers: Sequence[str] | None = None,
 ) -> VerificationReport:
-    """Checks `model`. With `run`, the folder of the run that trained it, also compares it with the trained model.
-
-    `data` is a table with the columns of the training: a file, a pandas DataFrame or a list of dicts, whose rows are
-    numbered by position, from 0. With `run`, its rows are compared (default: the run's validation and test rows). Without
-    `run`, its rows are classified, by the installed programs too, and the accuracy is reported if they have labels.
-    `consumers` are names of CONSUMERS (default: all that are installed and for which the file was made). Raises
-    ModelError for a file that cannot be read, and DataError for rows that cannot be read. All other problems are in the
-    report.
-    """
+    """Does what `textclf.verify` does, for a text classifier."""
     path = model_path_of(model)
     report = VerificationReport(str(path))
     content = load_model(path)[1]

@@ -1,8 +1,8 @@
-"""Writes the exported file: takes trained weights, labels, vocabulary and settings, and returns the bytes of `model.tflite`."""
+"""Writes the file of a model, whatever its task: takes trained weights and returns the bytes of `model.tflite`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textclf.data.tokens.encoded import Encoded
@@ -10,56 +10,56 @@ from textclf.data.tokens.vocabulary import vocabulary_hash
 from textclf.encoders.kinds import kind_of
 from textclf.errors import VerificationError
 from textclf.recipe.settings import Recipe
-from textclf.tflite.checks import structure_problems
+from textclf.tflite.checks import OutputProblems, structure_problems
 from textclf.tflite.graph.weights import InferenceWeights
-from textclf.tflite.metadata import write_metadata
+from textclf.tflite.metadata import TaskMetadata, write_metadata
 from textclf.tflite.settings import SETTINGS_VERSION
 from textclf.tflite.trial.probe import trust
 
 
-def model_settings(recipe: Recipe, vocabulary: Sequence[str], reject_below: float | None) -> dict[str, Any]:
-    """Returns how the file is to be used, as far as the schema of the metadata has no field for it."""
+def common_settings(recipe: Recipe, vocabulary: Sequence[str]) -> dict[str, Any]:
+    """Returns how the file is to be used, as far as the schema of the metadata has no field for it; for any task."""
     encoder, export = recipe.encoder, recipe.export
     return {
         "version": SETTINGS_VERSION,
+        # Nothing for the default task.
+        **recipe.model_dump(include={"task"}),
         "tokenizer": kind_of(recipe).tokenizer_name(encoder),
         "text": list(recipe.dataset.text),
-        "label": recipe.dataset.label,
         "overflow": encoder.overflow,
         "quantization": export.quantization,
         "compatibility": export.compatibility,
         "vocabulary_sha256": vocabulary_hash(vocabulary),
-        **({"reject_below": reject_below} if reject_below is not None else {}),
-        **({"reject_label": export.reject_label} if export.reject_label else {}),
     }
 
 
-def export_classifier(
+def export_model(
     recipe: Recipe,
     weights: InferenceWeights,
-    labels: Sequence[str],
     vocabulary: Sequence[str],
-    *,
-    reject_below: float | None = None,
+    settings: Mapping[str, Any],
+    metadata: TaskMetadata,
+    output_problems: OutputProblems,
     rows: Encoded | None = None,
 ) -> bytes:
-    """Returns a TFLite model that contains everything that a device, or textclf's Classifier, needs to classify text.
+    """Returns a TFLite model that contains everything that a device, or textclf, needs to use it.
 
-    `reject_below` is the probability below which a row gets no label. Some of `rows`, the training rows, decide how int4
-    weights are rounded. The file is checked: raises VerificationError if its contents are not those that were requested,
-    and ModelError if it cannot be written.
+    `settings` become `textclf.json`; `metadata` and `output_problems` are those of the task. Some of `rows`, the training
+    rows, decide how int4 weights are rounded. The file is checked: raises VerificationError if its contents are not those
+    that were requested, and ModelError if it cannot be written.
     """
     export = recipe.export
-    graph = weights.graph(recipe.encoder.fixed_length, export.quantization, export.compatibility, rows)
     content = write_metadata(
-        graph,
+        weights.graph(recipe.encoder.fixed_length, export.quantization, export.compatibility, rows),
         name=recipe.name,
-        labels=labels,
         vocabulary=vocabulary,
+        task=metadata,
         delimiter_pattern=kind_of(recipe).delimiter_pattern,
-        settings=model_settings(recipe, vocabulary, reject_below),
+        settings=settings,
     )
-    problems = structure_problems(content, compatibility=export.compatibility, vocabulary=vocabulary)
+    problems = structure_problems(
+        content, compatibility=export.compatibility, vocabulary=vocabulary, output_problems=output_problems
+    )
     if problems:
         raise VerificationError("the exported file cannot be used:\n  " + "\n  ".join(problems))
     trust(content)

@@ -23,7 +23,7 @@ from textclf.classify.metrics import evaluate
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.errors import EngineError, TextclfError
-from textclf.exporting.writing import model_settings
+from textclf.exporting.classification import model_settings
 from textclf.model_maker.data_checks import check_data
 from textclf.model_maker.encoders import at_model_maker
 from textclf.model_maker.environment import Environment, require_environment, worker_command

@@ -17,13 +17,17 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
     WithJsonSchema,
+    model_serializer,
     model_validator,
 )
 
 from textclf.recipe.values import (
     AVERAGE_WORDS,
+    DEFAULT_TASK,
     Engine,
+    Task,
     Written,
     absolute_path,
     checked_delimiter,
@@ -447,6 +451,10 @@ class Recipe(Settings):
     name: Annotated[str, BeforeValidator(folder_name)] = Field(
         description="The name of the run; its folder is runs/<name>.", examples=["support-tickets"]
     )
+    task: Task = Field(
+        default=DEFAULT_TASK,
+        description="What the model learns: `text-classification` predicts one label for each text.",
+    )
     dataset: DatasetSettings
     encoder: EncoderSettings = EncoderSettings()
     training: TrainingSettings = TrainingSettings()
@@ -456,6 +464,14 @@ class Recipe(Settings):
     def averages_words(self) -> bool:
         """Whether the encoder is `average-words`."""
         return self.encoder.source == AVERAGE_WORDS
+
+    @model_serializer(mode="wrap")
+    def _without_the_default_task(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves the default task out, so that recipes are written as before there were tasks."""
+        values: dict[str, Any] = serialize(self)
+        if values.get("task") == DEFAULT_TASK:
+            del values["task"]
+        return values
 
     @model_validator(mode="before")
     @classmethod

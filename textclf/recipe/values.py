@@ -24,6 +24,13 @@ Engine = Literal["native", "model-maker"]
 
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
+Task = Literal["text-classification"]
+
+DEFAULT_TASK: Task = "text-classification"
+"""The task of recipes and models that name none."""
+
+TASKS: tuple[Task, ...] = get_args(Task)
+
 AVERAGE_WORDS = "average-words"
 """The encoder that is learned from the training rows alone; `AVERAGE_WORDS_DEFAULTS` are its defaults."""
 

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from textclf.data.examples import Dataset
 from textclf.data.findings.finding import Finding, visible
 from textclf.data.findings.of_tokens import token_findings
@@ -21,7 +19,7 @@ from textclf.model_maker.data_checks import check_data
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.runs.frames import tables_of
-from textclf.training.class_weights import label_weights
+from textclf.runs.tasks import task_of
 
 _SHOWN_LABELS = 20
 
@@ -75,11 +73,10 @@ def check(
         shown = recipe.name
     else:
         shown, recipe = str(recipe), load_recipe(recipe, overrides)
-    kind = kind_of(recipe)
-    recipe, dataset = load_recipe_data(recipe, frames=tables_of(recipe, data), kind=kind)
+    task, kind = task_of(recipe), kind_of(recipe)
+    recipe, dataset = load_recipe_data(recipe, frames=tables_of(recipe, data), kind=kind, read=task.read_dataset)
     tokenizer = prepare(recipe, dataset, kind=kind).tokenizer
-    counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
-    label_weights(recipe.training.class_weights, dataset.labels, counts)
+    task.check(recipe, dataset)
     encoder = recipe.encoder
     findings = [*dataset.findings, *token_findings(dataset, tokenizer, encoder.fixed_length, encoder.source)]
     if recipe.training.engine == "model-maker":

@@ -12,12 +12,12 @@ import numpy as np
 from textclf.classify.classifier import Classifier
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
-from textclf.exporting.writing import export_classifier
+from textclf.exporting.classification import export_classifier
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import Quantization
 from textclf.tflite.graph.weights import inference_weights
-from textclf.training.classification import predict_logits
+from textclf.training.classification import Classification
 from textclf.training.loop import Fitted, SeedResult, fit
 from textclf.training.run_folder import RunFolder, save_state
 
@@ -72,14 +72,14 @@ class _NativeTraining:
         self.forms = _FORMS[_FORMS.index(self.recipe.export.quantization) :]
 
     def logits(self, split: str) -> np.ndarray:
-        return predict_logits(self.fitted.classifier, self.data, split)
+        return self.fitted.task.logits(split)
 
     def export(self, temperature: float, reject_below: float | None, form: Quantization) -> bytes:
-        classifier = self.fitted.classifier
-        trained = self.checkpoint.with_weights(classifier.encoder_weights())
+        model = self.fitted.task.model
+        trained = self.checkpoint.with_weights(model.encoder_weights())
         return export_classifier(
             self.recipe.model_copy(update={"export": self.recipe.export.model_copy(update={"quantization": form})}),
-            inference_weights(trained, _cooled(classifier.head(), temperature)),
+            inference_weights(trained, _cooled(model.head(), temperature)),
             self.data.dataset.labels,
             self.checkpoint.vocabulary,
             reject_below=reject_below,
@@ -105,7 +105,8 @@ def train_with_engine(
     started: float,
 ) -> Training:
     if recipe.training.engine == "native":
-        training = _NativeTraining(recipe, data, checkpoint, fit(recipe, data, checkpoint, folder, progress, started))
+        fitted = fit(recipe, data, checkpoint, folder, progress, started, task=Classification)
+        training = _NativeTraining(recipe, data, checkpoint, fitted)
         # The optimiser's moments are in reference cycles with its compiled functions, and the export needs their memory.
         gc.collect()
         return training
@@ -116,10 +117,10 @@ def train_with_engine(
 
 def _keep_best(checkpoint: AnyEncoder, fitted: Fitted, folder: RunFolder, temperature: float) -> None:
     """Writes the weights that are exported: an encoder that other recipes can start from, and the head."""
-    classifier = fitted.classifier
+    model = fitted.task.model
     best = folder.path / "checkpoints" / "best"
-    checkpoint.with_weights(classifier.encoder_weights()).write(best)
-    save_state(best / "head.safetensors", _cooled(classifier.head(), temperature), {})
+    checkpoint.with_weights(model.encoder_weights()).write(best)
+    save_state(best / "head.safetensors", _cooled(model.head(), temperature), {})
     folder.keep_log_of(fitted.winner.seed, len(fitted.results))
 
 

@@ -5,24 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
-from textclf.classify.classifier import Classifier
 from textclf.errors import ModelError, RunError, VerificationError
-from textclf.exporting.parity import Verification
-from textclf.exporting.trained_run import TrainedRun, load_trained_run
-from textclf.exporting.verify import MODEL, VerificationReport, compare_with_run
-from textclf.exporting.writing import export_classifier
+from textclf.exporting.verify import MODEL, VerificationReport
 from textclf.files.kinds import run_path
 from textclf.files.writing import link_target, replace_file
-from textclf.runs.classification import ClassificationMetrics
-from textclf.runs.exporting import WITHHELD
-from textclf.runs.measuring import measure
-from textclf.runs.mistakes import worst_mistakes
-from textclf.runs.pages import write_pages
+from textclf.runs.tasks import task_of_run
 from textclf.tflite.metadata import read_metadata
-from textclf.training.run_folder import METRICS, is_run
+from textclf.training.run_folder import is_run
 
 
 def export_run(
@@ -38,7 +29,7 @@ def export_run(
     differs too much from the trained model, and RunError for an output that exists already or cannot be written.
     """
     folder = run_path(run)
-    trained = load_trained_run(folder, overrides)
+    trained = task_of_run(folder).finished_run(folder, overrides)
     form = trained.recipe.export
     suffix = "-task-library" if form.compatibility == "task-library" else ""
     own_model = folder / MODEL
@@ -55,29 +46,18 @@ def export_run(
         # Fails before the work if nothing can be written there.
         with _output_errors(path):
             unverified.write_bytes(b"")
-        rows = None
-        if form.quantization == "int4":
-            rows = trained.encode(trained.dataset().train.texts)
-        content = export_classifier(
-            trained.recipe,
-            trained.weights(),
-            trained.labels,
-            trained.checkpoint.vocabulary,
-            reject_below=trained.reject_below,
-            rows=rows,
-        )
+        content = trained.content()
         with _output_errors(path):
             unverified.write_bytes(content)
-        classifier = Classifier(unverified)
-        compare_with_run(report, classifier, trained, None)
+        trained.compare(unverified, report)
         if report.problems:
             raise VerificationError(f"{path}: not written: {report.problems[0]}")
         with _output_errors(path):
             replace_file(unverified, target)
     finally:
         unverified.unlink(missing_ok=True)
-    if withheld and target == link_target(own_model) and report.parity is not None:
-        record_new_model(trained, path, report.parity)
+    if withheld and target == link_target(own_model):
+        trained.record(path, report)
     return path, report
 
 
@@ -120,31 +100,3 @@ def _output_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another output (-o)") from error
-
-
-def record_new_model(run: TrainedRun, model: Path, verification: Verification) -> None:
-    """Measures the run's new `model` and writes the run's metrics, report and model card again."""
-    metrics = ClassificationMetrics.read(run.folder)
-    if metrics.calibration is None:
-        raise RunError(f"{run.folder / METRICS}: `calibration` is missing; train again")
-    splits = run.dataset().held_out
-    with Classifier(model) as classifier:
-        probabilities = {split.name: classifier.probabilities(split.texts) for split in splits}
-    measured = measure(probabilities, splits, run.labels, metrics.calibration, run.reject_below, is_exported=True)
-    export = {
-        "withheld": None,
-        "quantization": run.recipe.export.quantization,
-        "bytes": model.stat().st_size,
-        **asdict(verification),
-    }
-    doubts = [verification.doubt] if verification.doubt is not None else []
-    metrics = metrics.with_changes(
-        **measured.splits,
-        calibration=measured.calibration,
-        rejection=measured.rejection,
-        export=metrics.export.model_copy(update=export),
-        findings=[text for text in metrics.findings if not text.startswith(WITHHELD)],
-        warnings=[*(text for text in metrics.warnings if not text.startswith(WITHHELD)), *doubts],
-    )
-    reported = splits[-1]
-    write_pages(run.folder, metrics, worst_mistakes(reported, probabilities[reported.name], run.labels))

@@ -1,29 +1,28 @@
-"""Writes the last files of a run folder: `report.html`, `MODEL_CARD.md`, and `metrics.json`, from which both are made."""
+"""Writes the last files of a run folder: the pages of its task, such as `report.html`, and `metrics.json`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
-from textclf.runs.classification import ClassificationMetrics
-from textclf.runs.mistakes import Mistake
-from textclf.runs.model_card import write_model_card
-from textclf.runs.report import write_report
+from textclf.runs.metrics_file import RunMetrics
 
 _LOG = logging.getLogger(__name__)
 
 
-def write_pages(folder: Path, metrics: ClassificationMetrics, mistakes: Sequence[Mistake]) -> ClassificationMetrics:
-    """Writes the three files and returns the metrics that were written.
+Pages: TypeAlias = Mapping[str, Callable[[Path, Any], None]]
+"""By file name, what writes a page into a run folder from the folder and the metrics of its task."""
+
+_Metrics = TypeVar("_Metrics", bound=RunMetrics)
+
+
+def write_pages(folder: Path, metrics: _Metrics, pages: Pages) -> _Metrics:
+    """Writes the pages and the metrics, and returns the metrics that were written.
 
     A page that cannot be drawn becomes a warning in the files that follow it.
     """
-    pages: dict[str, Callable[[Path, ClassificationMetrics], None]] = {
-        "report.html": partial(write_report, mistakes=mistakes),
-        "MODEL_CARD.md": write_model_card,
-    }
     for name, write in pages.items():
         try:
             write(folder, metrics)

@@ -6,18 +6,20 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textclf import __version__
 from textclf.data.examples import Dataset
 from textclf.encoders.interface import AnyEncoder
 from textclf.recipe.settings import Recipe
 from textclf.runs.classification import ClassificationMetrics
-from textclf.runs.engines import Training
 from textclf.runs.exporting import ExportResult
 from textclf.runs.measuring import Measured, over_seeds
 from textclf.runs.private_paths import short_names, with_short_names, without_folders
 from textclf.terminal.progress import Progress
+
+if TYPE_CHECKING:
+    from textclf.runs.engines import Training
 
 _RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy")
 

@@ -1,4 +1,4 @@
-"""Trains a text classifier: takes a recipe and writes a run folder with a verified `.tflite` model."""
+"""Trains a model, whatever its task: takes a recipe and writes a run folder with a verified `.tflite` model."""
 
 from __future__ import annotations
 
@@ -10,26 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textclf.classify.metrics import result_warnings, softmax
-from textclf.data.examples import Dataset
 from textclf.data.tables.frames import FrameTable, Rows
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.kinds import kind_of
-from textclf.encoders.prepare import PreparedData, load_recipe_data, prepare, prepare_data
+from textclf.encoders.prepare import load_recipe_data, prepare, prepare_data
 from textclf.errors import RunError, VerificationError
-from textclf.files.writing import write_text
 from textclf.model_maker.environment import require_environment
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
-from textclf.recipe.writing import dump_recipe
-from textclf.runs.classification import ClassificationMetrics
-from textclf.runs.engines import Training, train_with_engine
-from textclf.runs.exporting import WITHHELD, export_passing_form
+from textclf.runs.exporting import WITHHELD
 from textclf.runs.frames import check_can_be_kept, files_of, keep_tables, tables_of
-from textclf.runs.measuring import calibrate, choose_threshold, held_out_logits, measure, say_results
-from textclf.runs.mistakes import Mistake, worst_mistakes
+from textclf.runs.metrics_file import RunMetrics
 from textclf.runs.pages import write_pages
-from textclf.runs.recording import record_of
+from textclf.runs.tasks import task_of
 from textclf.terminal.progress import Progress
 from textclf.training.hardware import use_tensorflow
 from textclf.training.memory import memory_errors
@@ -81,6 +74,7 @@ def train(
     """
     started = time.monotonic()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    task = task_of(recipe)
     tables = tables_of(recipe, data)
     check_can_be_kept(recipe, tables)
     progress = Progress(quiet=quiet)
@@ -94,9 +88,9 @@ def train(
         target, force=force, resume=resume, inputs=_inputs(recipe, tables), say=progress.say
     ) as folder:
         if folder.finished is not None:
-            return _finished_run(target, ClassificationMetrics.from_dict(folder.finished, target / METRICS))
+            return _finished_run(target, task.metrics.from_dict(folder.finished, target / METRICS))
         with progress.during("Reading the data"):
-            recipe, dataset = load_recipe_data(recipe, frames=tables)
+            recipe, dataset = load_recipe_data(recipe, frames=tables, read=task.read_dataset)
         checkpoint = kind_of(recipe).load(recipe.encoder, dataset)
         _check_space(folder, checkpoint)
         tokenizer = prepare(recipe, dataset, checkpoint).tokenizer
@@ -106,17 +100,17 @@ def train(
             (progress.warn if finding.severity == "warning" else progress.note)(finding.message)
         recipe, prepared = keep_tables(recipe, prepared, tables, folder)
         with memory_errors(recipe, folder, "the model was trained"):
-            training = train_with_engine(recipe, prepared, checkpoint, folder, progress, started)
+            trained = task.train(recipe, prepared, checkpoint, folder, progress, started)
         with memory_errors(recipe, folder, "the trained model was exported and measured"):
-            metrics, mistakes = _export_and_measure(recipe, prepared, checkpoint, training, folder, progress)
-        metrics = metrics.with_changes(seconds=round(time.monotonic() - started, 1))
-        metrics = write_pages(folder.path, metrics, mistakes)
-        training.leave()
+            results = trained.conclude(folder, progress)
+        metrics = results.metrics.with_changes(seconds=round(time.monotonic() - started, 1))
+        metrics = write_pages(folder.path, metrics, results.pages)
+        trained.leave()
         folder.finish()
     return _finished_run(target, metrics)
 
 
-def _finished_run(target: Path, metrics: ClassificationMetrics) -> Run:
+def _finished_run(target: Path, metrics: RunMetrics) -> Run:
     """The run that `train` returns. Raises VerificationError if its model was not written."""
     reason = metrics.export.withheld
     if reason is not None:
@@ -141,43 +135,3 @@ def _check_space(folder: RunFolder, checkpoint: AnyEncoder) -> None:
             f"{folder.target}: only {free / 1e6:,.0f} MB are free on this disk, but the training writes up to "
             f"{needed / 1e6:,.0f} MB; free some space, or choose another {folder.kind.argument}"
         )
-
-
-# --- What follows training -------------------------------------------------------------------------------------------
-def _export_and_measure(
-    recipe: Recipe,
-    data: PreparedData,
-    checkpoint: AnyEncoder,
-    training: Training,
-    folder: RunFolder,
-    progress: Progress,
-) -> tuple[ClassificationMetrics, list[Mistake]]:
-    """Exports and verifies the model, measures it as a device runs it, and returns the record and the worst mistakes."""
-    dataset, splits = data.dataset, data.dataset.held_out
-    logits = held_out_logits(training, splits)
-    calibration = calibrate(recipe, logits, splits, progress)
-    trained = {name: softmax(values / calibration.temperature) for name, values in logits.items()}
-    threshold = choose_threshold(recipe, trained["validation"], dataset.validation, progress)
-    # Before the export: whatever fails from here on, the trained weights can be exported later.
-    _keep_training(recipe, dataset, training, calibration.temperature, folder)
-    result = export_passing_form(
-        recipe, dataset, training, trained, calibration.temperature, threshold, folder, progress
-    )
-    is_exported = result.file is not None
-    probabilities = result.file.probabilities if result.file is not None else trained
-    measured = measure(probabilities, splits, dataset.labels, calibration, threshold, is_exported=is_exported)
-    say_results(measured.splits, "model.tflite" if is_exported else "trained model (not exported)", progress)
-    reported = splits[-1]
-    doubts = result_warnings(measured.splits, reported.name)
-    for doubt in doubts:
-        progress.warn(doubt)
-    record = record_of(recipe, dataset, checkpoint, training, result, measured, doubts, progress)
-    return record, worst_mistakes(reported, probabilities[reported.name], dataset.labels)
-
-
-def _keep_training(recipe: Recipe, dataset: Dataset, training: Training, temperature: float, folder: RunFolder) -> None:
-    """Writes everything that a later export reads."""
-    write_text(folder.path / "labels.txt", "".join(f"{label}\n" for label in dataset.labels))
-    write_text(folder.path / "vocab.txt", "".join(f"{token}\n" for token in training.vocabulary))
-    write_text(folder.path / "recipe.yaml", dump_recipe(recipe, relative_to=folder.place))
-    training.keep(folder, temperature)

@@ -6,11 +6,13 @@ The requirements come from the sources of MediaPipe and the Task Library, and we
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from textclf.data.tokens.vocabulary import vocabulary_hash
 from textclf.data.tokens.words import PAD, UNKNOWN, WordTokenizer
 from textclf.errors import EncoderError, ModelError
+from textclf.tflite import classification
 from textclf.tflite.metadata import ModelMetadata, metadata_of
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.runtimes import OPERATION_LIMITS, RUNTIMES, Compatibility
@@ -38,21 +40,28 @@ _WORD_TABLE = "words/table"
 """The word table of a model of averaged words. It is the only tensor that depends on the form."""
 
 
+OutputProblems: TypeAlias = Callable[[ModelMetadata, TfliteModel], Iterator[str]]
+"""Checks the outputs of a model as runtimes expect them of its task; yields one line per problem."""
+
+
 def structure_problems(
-    model: bytes, *, compatibility: Compatibility | None = None, vocabulary: Sequence[str] | None = None
+    model: bytes,
+    *,
+    compatibility: Compatibility | None = None,
+    vocabulary: Sequence[str] | None = None,
+    output_problems: OutputProblems = classification.output_problems,
 ) -> list[str]:
-    """Returns the problems that keep runtimes from using a text classifier as intended. The list is empty for a valid
-    file.
+    """Returns the problems that keep runtimes from using a model as intended. The list is empty for a valid file.
 
     `compatibility` names the runtimes that must load it, by default the ones that the file says it was made for.
-    `vocabulary` is the one that it was trained with, if known.
+    `vocabulary` is the one that it was trained with, if known. `output_problems` checks the outputs of the model's task.
     """
     try:
         graph = TfliteModel(model)
         metadata = metadata_of(graph)
         problems = [
             *_input_problems(metadata, graph),
-            *_output_problems(metadata, graph),
+            *output_problems(metadata, graph),
             *_tokenizer_problems(metadata),
         ]
     except ModelError as error:
@@ -97,30 +106,6 @@ def _input_problems(metadata: ModelMetadata, graph: TfliteModel) -> Iterator[str
             f"the inputs have the shapes {', '.join(str(list(shape)) for shape in sorted(shapes))}; runtimes write one "
             "text, [1, length], into each"
         )
-
-
-def _output_problems(metadata: ModelMetadata, graph: TfliteModel) -> Iterator[str]:
-    tensors = graph.outputs
-    if len(tensors) != 1:
-        yield f"the model has {len(tensors)} outputs, expected one of probabilities"
-        return
-    if list(metadata.output_names) != ["probability"]:
-        yield (
-            f"the output is named {', '.join(map(repr, metadata.output_names))}; without one named probability the Task "
-            "Library ends with a segmentation fault"
-        )
-    if tensors[0].type.name != "float32":
-        yield f"the output is {tensors[0].type.name}; expected probabilities as float32"
-    if not metadata.labels:
-        yield "no labels are attached to the output, so runtimes return numbers; expected labels.txt in the metadata"
-    elif tensors[0].shape != (1, len(metadata.labels)):
-        yield (
-            f"{len(metadata.labels)} labels for an output of the shape {list(tensors[0].shape)}; expected one label for "
-            "each number"
-        )
-    repeated = [label for label, count in Counter(metadata.labels).items() if count > 1]
-    if repeated:
-        yield f"the label {repeated[0]!r} occurs twice; the two cannot be distinguished"
 
 
 def _tokenizer_problems(metadata: ModelMetadata) -> Iterator[str]:

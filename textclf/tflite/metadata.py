@@ -1,4 +1,4 @@
-"""Reads and writes the metadata of a text classifier in its `.tflite`: labels, vocabulary, tokenizer, names of tensors.
+"""Reads and writes the metadata of a `.tflite`: labels, vocabulary, tokenizer, names of tensors.
 
 `write_metadata` adds TFLite metadata to a model; `read_metadata` reads them. The metadata are a flatbuffer in a buffer
 named TFLITE_METADATA, byte for byte as the writer of tflite-support 0.4.4 makes it. The files that it names are packed
@@ -14,35 +14,21 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from textclf.errors import ModelError
-from textclf.recipe.values import quoted
+from textclf.recipe.values import DEFAULT_TASK, quoted
 from textclf.tflite import metadata_schema as schema
+from textclf.tflite.classification import ClassifierMetadata
 from textclf.tflite.flatbuffer import DamagedFlatbufferError, FlatTable, Table, pack_bytes, pack_offsets, pack_table
+from textclf.tflite.metadata_parts import LABELS_FILE, associated_file, feature, lines_file
 from textclf.tflite.model_file import Tensor, TfliteModel, read_file
 from textclf.tflite.packed_files import EXPORT_AGAIN, PackedFiles, append_files
 from textclf.tflite.settings import SETTINGS_FILE, read_settings
 
 TokenizerKind = Literal["bert", "regex", "sentencepiece"]
 
-LABELS_FILE = "labels.txt"
-
 VOCABULARY_FILE = "vocab.txt"
-
-# The texts of tflite-support's writer. Tools show them, and some search for them.
-_DESCRIPTION = "Classify the input text into a set of known categories."
-
-_INPUTS = {
-    "ids": "Tokenized ids of the input text.",
-    "mask": "Mask with 1 for real tokens and 0 for padding tokens.",
-    "segment_ids": "0 for the first sequence, 1 for the second sequence if exists.",
-    "input_text": "Embedding vectors representing the input text to be classified.",
-}
-
-_OUTPUT = ("probability", "Probabilities of the labels respectively.")
-
-_LABELS_DESCRIPTION = "Labels for categories that the model can recognize."
 
 _VOCABULARY_DESCRIPTION = "Vocabulary file to convert natural language words to embedding vectors."
 
@@ -68,6 +54,9 @@ _MOST_DIGITS = 9
 
 # Flatbuffers are aligned to their largest member; no TFLite writer uses more.
 _MODEL_ALIGNMENT = 64
+
+
+_CLASSIFIER = ClassifierMetadata()
 
 
 @dataclass(frozen=True)
@@ -99,20 +88,47 @@ class ModelMetadata:
     """Whether the tokenizer is attached to the graph, as runtimes expect BERT's, or to an input."""
 
     @property
+    def task(self) -> str:
+        """What the model does: the task of its recipe. Files that name none are text classifiers."""
+        task: str = (self.settings or {}).get("task", DEFAULT_TASK)
+        return task
+
+    @property
     def resizable(self) -> bool:
         """Whether the graph is correct at shorter lengths. This is known only for textclf's graphs."""
         settings = self.settings or {}
         return "tokenizer" in settings and not settings.get("fixed_length", False)
 
 
+class TaskMetadata(Protocol):
+    """What the metadata say of a model's task. `ClassifierMetadata` is that of text classification."""
+
+    @property
+    def description(self) -> str:
+        """What the model does, in a sentence."""
+
+    def input_description(self, name: str) -> str:
+        """Returns what an input holds, by its name in the metadata."""
+
+    def check_outputs(self, outputs: Sequence[Tensor]) -> None:
+        """Raises ModelError unless the graph has the outputs of the task."""
+
+    def output_tables(self) -> list[Table]:
+        """Returns the metadata of the outputs, in the order of the graph's."""
+
+    def files(self) -> dict[str, bytes]:
+        """Returns the files that the outputs name. Raises ModelError for what they cannot hold."""
+
+
 def write_metadata(
     model: bytes,
     *,
     name: str,
-    labels: Sequence[str],
     vocabulary: Sequence[str],
+    labels: Sequence[str] = (),
+    task: TaskMetadata | None = None,
     settings: Mapping[str, Any] | None = None,
-    description: str = _DESCRIPTION,
+    description: str | None = None,
     version: str | None = None,
     author: str | None = None,
     license: str | None = None,
@@ -120,20 +136,22 @@ def write_metadata(
 ) -> bytes:
     """Returns the model with its metadata, the same bytes for the same arguments.
 
-    `model` has inputs named ids, mask and segment_ids (or as in `_TENSOR_NAMES`) in any order and one output of
-    [1, labels]. With `delimiter_pattern`, a regular expression of RE2, it has one input of word ids instead, for the
-    runtimes' regex tokenizer, and the entries of `vocabulary` are numbered in their order. `settings` come back from
-    `read_metadata` and are stored as JSON.
+    `model` has inputs named ids, mask and segment_ids (or as in `_TENSOR_NAMES`) in any order, and the outputs of its
+    `task`, by default those of text classification with these `labels`. With `delimiter_pattern`, a regular expression
+    of RE2, it has one input of word ids instead, for the runtimes' regex tokenizer, and the entries of `vocabulary` are
+    numbered in their order. `settings` come back from `read_metadata` and are stored as JSON.
 
     Raises ModelError for a model with other inputs or outputs, with metadata already, or another number of labels, and
     for labels and entries that a file of lines cannot hold.
     """
     bare = TfliteModel(model)
     _check_bare(bare)
-    _check_output(bare.outputs, len(labels))
+    task = task or ClassifierMetadata(labels)
+    task.check_outputs(bare.outputs)
     buffer = metadata_buffer(
         _bert_input_names(bare.inputs) if delimiter_pattern is None else _regex_input_names(bare.inputs),
         name=name,
+        task=task,
         description=description,
         version=version,
         author=author,
@@ -147,8 +165,8 @@ def write_metadata(
         raise ModelError(f"the model is not a whole TFLite file: {error}") from error
     entries = vocabulary if delimiter_pattern is None else [f"{word} {index}" for index, word in enumerate(vocabulary)]
     files = {
-        LABELS_FILE: _lines_file(labels, "label"),
-        VOCABULARY_FILE: _lines_file(entries, "vocabulary entry"),
+        **task.files(),
+        VOCABULARY_FILE: lines_file(entries, "vocabulary entry"),
     }
     if settings is not None:
         files[SETTINGS_FILE] = json.dumps(settings, indent=1, sort_keys=True).encode() + b"\n"
@@ -159,37 +177,36 @@ def metadata_buffer(
     input_names: Sequence[str],
     *,
     name: str,
-    description: str = _DESCRIPTION,
+    task: TaskMetadata = _CLASSIFIER,
+    description: str | None = None,
     version: str | None = None,
     author: str | None = None,
     license: str | None = None,
     delimiter_pattern: str | None = None,
     with_settings: bool = False,
 ) -> bytes:
-    """Returns the flatbuffer of a text classifier's metadata.
+    """Returns the flatbuffer of a model's metadata.
 
     `input_names` are those of the graph's inputs, in their order: ids, mask and segment_ids, or input_text with
-    `delimiter_pattern`. `with_settings` announces `textclf.json`.
+    `delimiter_pattern`. `with_settings` announces `textclf.json`. Without a `description` it is the task's.
     """
     import flatbuffers
 
-    vocabulary = _associated_file(VOCABULARY_FILE, _VOCABULARY_DESCRIPTION, schema.AssociatedFileType.VOCABULARY)
-    labels = _associated_file(LABELS_FILE, _LABELS_DESCRIPTION, schema.AssociatedFileType.TENSOR_AXIS_LABELS)
-    output = _feature(*_OUTPUT, stats={schema.Stats.MAX: [1.0], schema.Stats.MIN: [0.0]}, files=[labels])
+    vocabulary = associated_file(VOCABULARY_FILE, _VOCABULARY_DESCRIPTION, schema.AssociatedFileType.VOCABULARY)
     tokenizer = _tokenizer_unit(vocabulary, delimiter_pattern)
     # Runtimes look for BERT's tokenizer beside the three inputs, and for the regex tokenizer at the one input.
     for_graph, for_input = ([tokenizer], None) if delimiter_pattern is None else (None, [tokenizer])
     subgraph: Table = {
         schema.SubgraphMetadata.INPUT_TENSOR_METADATA: [
-            _feature(input_name, _INPUTS[input_name], units=for_input) for input_name in input_names
+            feature(input_name, task.input_description(input_name), units=for_input) for input_name in input_names
         ],
-        schema.SubgraphMetadata.OUTPUT_TENSOR_METADATA: [output],
+        schema.SubgraphMetadata.OUTPUT_TENSOR_METADATA: task.output_tables(),
         schema.SubgraphMetadata.INPUT_PROCESS_UNITS: for_graph,
     }
-    settings = _associated_file(SETTINGS_FILE, _SETTINGS_DESCRIPTION, schema.AssociatedFileType.UNKNOWN)
+    settings = associated_file(SETTINGS_FILE, _SETTINGS_DESCRIPTION, schema.AssociatedFileType.UNKNOWN)
     model: Table = {
         schema.ModelMetadata.NAME: name,
-        schema.ModelMetadata.DESCRIPTION: description,
+        schema.ModelMetadata.DESCRIPTION: task.description if description is None else description,
         schema.ModelMetadata.VERSION: version,
         schema.ModelMetadata.SUBGRAPH_METADATA: [subgraph],
         schema.ModelMetadata.AUTHOR: author,
@@ -233,35 +250,6 @@ def load_model(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -
     if isinstance(model, (bytes, bytearray, memoryview)):
         return "the model", bytes(model)
     return os.fspath(model), read_file(model)
-
-
-def _feature(
-    name: str,
-    description: str,
-    stats: Table | None = None,
-    units: list[Table] | None = None,
-    files: list[Table] | None = None,
-) -> Table:
-    """Returns a tensor of features; without statistics it has an empty table, as other writers do."""
-    return {
-        schema.TensorMetadata.NAME: name,
-        schema.TensorMetadata.DESCRIPTION: description,
-        schema.TensorMetadata.CONTENT: {
-            schema.Content.PROPERTIES_TYPE: int(schema.ContentProperties.FEATURE),
-            schema.Content.PROPERTIES: {},
-        },
-        schema.TensorMetadata.PROCESS_UNITS: units,
-        schema.TensorMetadata.STATS: stats or {},
-        schema.TensorMetadata.ASSOCIATED_FILES: files,
-    }
-
-
-def _associated_file(name: str, description: str, kind: schema.AssociatedFileType) -> Table:
-    return {
-        schema.AssociatedFile.NAME: name,
-        schema.AssociatedFile.DESCRIPTION: description,
-        schema.AssociatedFile.TYPE: int(kind),
-    }
 
 
 def _tokenizer_unit(vocabulary: Table, delimiter_pattern: str | None) -> Table:
@@ -343,28 +331,6 @@ def _regex_input_names(inputs: Sequence[Tensor]) -> list[str]:
     if len(inputs) != 1:
         raise ModelError(f"the model has {len(inputs)} inputs, expected one of word ids for a regex tokenizer")
     return ["input_text"]
-
-
-def _check_output(outputs: Sequence[Tensor], label_count: int) -> None:
-    shapes = [list(output.shape) for output in outputs]
-    if shapes != [[1, label_count]]:
-        raise ModelError(
-            f"the model's outputs have the shapes {', '.join(map(str, shapes)) or '(none)'}; "
-            f"expected one of [1, {label_count}] for {label_count} labels"
-        )
-
-
-def _lines_file(entries: Sequence[str], what: str) -> bytes:
-    """Writes one entry per line. Raises ModelError for an entry that a reader would not read back unchanged."""
-    for number, entry in enumerate(entries):
-        if not entry or "\n" in entry or entry.endswith("\r"):
-            raise ModelError(
-                f"{what} {number} is {entry!r}; expected text on one line, which is all that the packed file can hold"
-            )
-    try:
-        return "".join(f"{entry}\n" for entry in entries).encode()
-    except UnicodeEncodeError as error:
-        raise ModelError(f"a {what} holds half of a character ({error.object[error.start]!r})") from error
 
 
 def _interpret(model: TfliteModel, described: FlatTable) -> ModelMetadata:

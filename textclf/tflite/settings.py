@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from textclf.errors import ModelError
-from textclf.recipe.values import quoted
+from textclf.recipe.values import DEFAULT_TASK, TASKS, quoted
 from textclf.tflite.packed_files import EXPORT_AGAIN
 
 SETTINGS_FILE = "textclf.json"
@@ -38,6 +38,7 @@ def read_settings(source: str, content: bytes) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ModelError(f"{source}: {SETTINGS_FILE} in it is {_shown(settings)}, expected an object; {EXPORT_AGAIN}")
     _check_version(source, settings.get("version", SETTINGS_VERSION))
+    _check_task(source, settings.get("task", DEFAULT_TASK))
     for key, (holds, expected) in _EXPECTED.items():
         if key in settings and not holds(settings[key]):
             raise ModelError(
@@ -55,6 +56,15 @@ def _check_version(source: str, version: object) -> None:
         raise ModelError(
             f"{source}: was written by a newer textclf: {SETTINGS_FILE} in it has version {quoted(version)}, this textclf "
             f"reads version {SETTINGS_VERSION}; update textclf, or export the model with this one"
+        )
+
+
+def _check_task(source: str, task: object) -> None:
+    """Models that name no task are text classifiers, as all were before there were others."""
+    if task not in TASKS:
+        raise ModelError(
+            f"{source}: `task` of {SETTINGS_FILE} in it is {_shown(task)}; this textclf knows {', '.join(TASKS)}; update "
+            "textclf, or use the program that the model was made for"
         )
 
 

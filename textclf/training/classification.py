@@ -1,7 +1,7 @@
 """Text classification in training: its head and loss, its first head, and how an epoch is measured and compared.
 
-The loop knows of labels only through the public names of `Classification`, and the step only through those of its model
-that `TaskModel` declares. Another task gives the loop a class with the same names.
+`Classification` is the `TrainingTask` of this task, and its model the `TaskModel`: the loop and the step know nothing
+else of labels.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from textclf.classify.metrics import Metrics, evaluate, softmax
 from textclf.data.examples import Split
+from textclf.data.findings.finding import counted
 from textclf.data.tokens.batching import Batch, evaluation_batches
 from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.interface import AnyEncoder
@@ -26,10 +27,8 @@ from textclf.training.class_weights import label_weights
 from textclf.training.head import fit_head
 from textclf.training.measured_rows import measured_rows
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
+from textclf.training.task import EVALUATION_BATCH
 from textclf.training.watchers import Trouble, after_epoch, guessing_loss
-
-EVALUATION_BATCH = 64
-"""Rows that are computed at once where no gradients are needed."""
 
 # Standard deviation of a fresh dense layer's weights (bert_config.json, initializer_range).
 _INITIALIZER_RANGE = 0.02
@@ -121,9 +120,9 @@ class PooledClassifier(TaskModel):
 
 
 class Classification:
-    """What the training loop asks of the task: a model, targets and weights of the training rows, and measurements.
+    """The `TrainingTask` of text classification.
 
-    `guessing` is the training loss of the best model that does not read the text, in nats. Raises RecipeError for class
+    Raises RecipeError for class
     weights that do not fit the labels, and EncoderError for an encoder with weights that are not finite.
     """
 
@@ -135,6 +134,7 @@ class Classification:
         self.targets, self.row_weights = train.labels, weights[train.labels]
         self.guessing = guessing_loss(row_counts, weights, settings.label_smoothing)
         self.model = PooledClassifier(checkpoint, len(self._labels), seed)
+        self.summary = counted(len(self._labels), "label")
         self._measured_rows = measured_rows(train.labels, len(self._labels))
         self._pooled: np.ndarray | None = None
 
@@ -178,7 +178,11 @@ class Classification:
 
     def logits(self, split: str) -> np.ndarray:
         """Returns logits float32 [rows, labels] of the model as it is now, in the order of the split."""
-        return predict_logits(self.model, self._data, split)
+        lengths = self._data.encoded[split].lengths
+        logits = np.zeros((len(lengths), len(self._labels)), np.float32)
+        for batch in evaluation_batches(lengths, EVALUATION_BATCH, self._data.max_length):
+            logits[batch.rows] = self.model.predict_logits(self._data.batch(split, batch))
+        return logits
 
     def epoch_entry(self, epoch: int, training_loss: float, logits: np.ndarray) -> dict[str, Any]:
         """Returns what the history keeps of an epoch; `logits` are those of the validation rows."""
@@ -204,15 +208,6 @@ class Classification:
 
     def _metrics(self, split: Split, logits: np.ndarray) -> Metrics:
         return evaluate(softmax(logits), split.labels, self._labels)
-
-
-def predict_logits(classifier: PooledClassifier, data: PreparedData, split: str) -> np.ndarray:
-    """Returns logits float32 [rows, labels] of the classifier that is being trained, in the order of the split."""
-    lengths = data.encoded[split].lengths
-    logits = np.zeros((len(lengths), len(data.dataset.labels)), np.float32)
-    for batch in evaluation_batches(lengths, EVALUATION_BATCH, data.max_length):
-        logits[batch.rows] = classifier.predict_logits(data.batch(split, batch))
-    return logits
 
 
 def epoch_entry(epoch: int, training_loss: float, metrics: Metrics) -> dict[str, Any]:

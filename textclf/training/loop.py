@@ -19,7 +19,6 @@ from textclf.errors import EncoderError
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
 from textclf.training.calibration import require_finite
-from textclf.training.classification import Classification, PooledClassifier
 from textclf.training.hardware import chosen_precision, device_name, distribution_strategy, matrix_product
 from textclf.training.interruption import Interruption
 from textclf.training.memory import expected_shortage, prepare_linear_algebra
@@ -29,12 +28,13 @@ from textclf.training.rows import TrainingRows
 from textclf.training.run_folder import RunFolder, RunLog, load_state, save_state
 from textclf.training.saving import SECONDS_BETWEEN_SAVES, Saving, TrainingProgress
 from textclf.training.step import TrainingStep
+from textclf.training.task import MakeTask, TrainingTask
 from textclf.training.watchers import after_step, diverged
 
 
 @dataclass
 class SeedResult:
-    """One finished training: `history` by epoch, `scores` of its best epoch by split (accuracy, macro_f1, loss)."""
+    """One finished training: `history` by epoch, the task's `scores` of its best epoch by split."""
 
     seed: int
     best_epoch: int
@@ -46,9 +46,9 @@ class SeedResult:
 
 @dataclass
 class Fitted:
-    """The trained classifier with the weights to export, and the results of all trainings."""
+    """The trained task, whose model has the weights to export, and the results of all trainings."""
 
-    classifier: PooledClassifier
+    task: TrainingTask
     results: list[SeedResult]
     winner: SeedResult
     precision: str
@@ -62,10 +62,11 @@ def fit(
     progress: Progress,
     started: float,
     *,
+    task: MakeTask,
     seconds_between_saves: float = SECONDS_BETWEEN_SAVES,
     step_kind: type[TrainingStep] = TrainingStep,
 ) -> Fitted:
-    """Trains once for each seed of the recipe and returns the best epoch of the best seed.
+    """Trains the `task` once for each seed of the recipe and returns the best epoch of the best seed.
 
     `started` is the time.monotonic() at the start of the command. Raises RecipeError, EncoderError and RunError for
     settings that do not fit the data, the encoder or the saved state, TrainingError if a watcher says so, and
@@ -73,7 +74,7 @@ def fit(
     """
     tf.config.experimental.enable_op_determinism()
     prepare_linear_algebra()
-    training = _Training(recipe, data, checkpoint, folder, progress, started, seconds_between_saves, step_kind)
+    training = _Training(recipe, data, checkpoint, folder, progress, started, task, seconds_between_saves, step_kind)
     with Interruption.watched() as interruption:
         return training.run(interruption)
 
@@ -94,6 +95,7 @@ class _Training:
         folder: RunFolder,
         progress: Progress,
         started: float,
+        task: MakeTask,
         seconds_between_saves: float,
         step_kind: type[TrainingStep],
     ) -> None:
@@ -102,7 +104,7 @@ class _Training:
         self.precision = chosen_precision(self.settings.precision)
         strategy, frozen = distribution_strategy(), self.settings.frozen_layers or 0
         with strategy.scope():
-            self.task = Classification(data, checkpoint, self.settings, self.seeds[0])
+            self.task = task(data, checkpoint, self.settings, self.seeds[0])
             if frozen > checkpoint.layers:
                 raise EncoderError(
                     f"training.freeze is {frozen}, but {checkpoint.path} has {counted(checkpoint.layers, 'layer')}; lower it"
@@ -122,7 +124,7 @@ class _Training:
         self.saving = Saving(recipe, data, checkpoint, folder, self.model, self.optimizer, seconds_between_saves)
         self.device = device_name(strategy)
         progress.say(
-            f"Training: {counted(len(self.rows), 'row')}, {counted(len(data.dataset.labels), 'label')}, "
+            f"Training: {counted(len(self.rows), 'row')}, {self.task.summary}, "
             f"{counted(self.settings.epochs, 'epoch')} × {counted(self.steps_an_epoch, 'step')}; {checkpoint.summary}; "
             f"{self.device}, {self.precision}"
         )
@@ -151,7 +153,7 @@ class _Training:
         results = [SeedResult(**values) for values in state.finished]
         winner = max(results, key=lambda result: self.task.quality(result.history[result.best_epoch - 1]))
         self.model.load_state(load_state(self.folder.best_state(winner.seed))[0])
-        return Fitted(self.model, results, winner, self.precision)
+        return Fitted(self.task, results, winner, self.precision)
 
     def _train(self, seed: int, state: TrainingProgress, log: RunLog, interruption: Interruption) -> None:
         """Trains with one seed. Epochs, batches and steps are those that `state` does not count yet."""

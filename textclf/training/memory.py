@@ -18,10 +18,10 @@ import tensorflow as tf
 from textclf.encoders.prepare import PreparedData
 from textclf.errors import TrainingError
 from textclf.recipe.settings import Recipe
-from textclf.training.classification import EVALUATION_BATCH
 from textclf.training.model import TaskModel
 from textclf.training.rows import TrainingRows
 from textclf.training.run_folder import RunFolder
+from textclf.training.task import EVALUATION_BATCH
 
 # What Python, TensorFlow and its thread pools need before anything is trained.
 _BYTES_OF_THE_PROGRAM = 900e6

@@ -15,6 +15,8 @@ from textclf.data.tokens.encoded import Encoded
 from textclf.encoders.average_words import VECTORS, WordVectors
 from textclf.errors import ModelError
 from textclf.tflite.graph.builder import GraphBuilder
+from textclf.tflite.graph.classification import PROBABILITIES
+from textclf.tflite.graph.outputs import GraphOutputs
 from textclf.tflite.graph.rounding import quantize_rows, require_finite_weights
 from textclf.tflite.runtimes import Compatibility
 
@@ -23,17 +25,20 @@ WordQuantization = Literal["none", "float16", "dynamic"]
 
 @dataclass(frozen=True)
 class AverageWordsWeights:
-    """A trained classifier: `vectors` float32 [words, width], `rows` int32 [spellings] (which vector a word id has), and
-    the head as probabilities are made from it, softmax(mean @ head_kernel + head_bias)."""
+    """A trained model: `vectors` float32 [words, width], `rows` int32 [spellings] (which vector a word id has), the head,
+    and what is made of its logits, mean @ head_kernel + head_bias."""
 
     vectors: np.ndarray
     rows: np.ndarray
     head_kernel: np.ndarray
     head_bias: np.ndarray
+    outputs: GraphOutputs = PROBABILITIES
 
     @classmethod
-    def of(cls, encoder: WordVectors, head_kernel: np.ndarray, head_bias: np.ndarray) -> AverageWordsWeights:
-        return cls(encoder.weights[VECTORS], encoder.rows, head_kernel, head_bias)
+    def of(
+        cls, encoder: WordVectors, head_kernel: np.ndarray, head_bias: np.ndarray, outputs: GraphOutputs
+    ) -> AverageWordsWeights:
+        return cls(encoder.weights[VECTORS], encoder.rows, head_kernel, head_bias, outputs)
 
     def graph(self, max_length: int, quantization: str, compatibility: Compatibility, rows: Encoded | None) -> bytes:
         """The same for every runtime. A recipe of averaged words cannot ask for int4."""
@@ -41,7 +46,8 @@ class AverageWordsWeights:
 
 
 def build_average_words_graph(weights: AverageWordsWeights, max_length: int, quantization: WordQuantization) -> bytes:
-    """`input_text` (int32 [1, max_length], word ids, padded with 0) → `probability` (float32 [1, classes]).
+    """`input_text` (int32 [1, max_length], word ids, padded with 0) → the task's outputs, `probability` (float32
+    [1, classes]) of text classification.
 
     The vectors are stored as float32, as float16, or as int8 with a scale for each word; the head is float32. The file
     stays correct when a runtime resizes the input. Raises ModelError for weights that are NaN or infinite.
@@ -66,8 +72,8 @@ def build_average_words_graph(weights: AverageWordsWeights, max_length: int, qua
     ]
     shape = [1, len(weights.head_bias)]
     logits = graph.op("head", "FULLY_CONNECTED", inputs, shape, options={})
-    probability = graph.op("probability", "SOFTMAX", [logits], shape, options={"beta": 1.0})
-    return graph.finish({probability: "probability"}, "Text classifier of averaged word vectors")
+    kind = weights.outputs.kind
+    return graph.finish(weights.outputs.add(graph, logits), f"{kind[:1].upper()}{kind[1:]} of averaged word vectors")
 
 
 def _sum(graph: GraphBuilder, name: str, tensor: int) -> int:

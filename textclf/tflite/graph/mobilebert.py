@@ -20,7 +20,9 @@ from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, Mobil
 from textclf.encoders.formats.arrays import dominant_diagonal
 from textclf.errors import ModelError
 from textclf.tflite.graph.builder import GraphBuilder
+from textclf.tflite.graph.classification import PROBABILITIES
 from textclf.tflite.graph.moments import Moments, measure_moments
+from textclf.tflite.graph.outputs import GraphOutputs
 from textclf.tflite.graph.rounding import (
     balance_encoder,
     quantize_rows,
@@ -54,18 +56,21 @@ _VERSION_ONE_SCALE = 9
 
 @dataclass(frozen=True)
 class ClassifierWeights:
-    """A trained classifier: the encoder's arrays by checkpoint name, and the head as probabilities are made from it,
-    softmax(pooled_output @ head_kernel + head_bias); float32 [hidden, classes] and [classes]."""
+    """A trained model: the encoder's arrays by checkpoint name, the head, and what is made of its logits,
+    pooled_output @ head_kernel + head_bias; float32 [hidden, columns] and [columns]."""
 
     config: MobileBertConfig
     encoder: Mapping[str, np.ndarray]
     mask_convention: MaskConvention
     head_kernel: np.ndarray
     head_bias: np.ndarray
+    outputs: GraphOutputs = PROBABILITIES
 
     @classmethod
-    def of(cls, encoder: EncoderCheckpoint, head_kernel: np.ndarray, head_bias: np.ndarray) -> ClassifierWeights:
-        return cls(encoder.config, encoder.weights, encoder.mask_convention, head_kernel, head_bias)
+    def of(
+        cls, encoder: EncoderCheckpoint, head_kernel: np.ndarray, head_bias: np.ndarray, outputs: GraphOutputs
+    ) -> ClassifierWeights:
+        return cls(encoder.config, encoder.weights, encoder.mask_convention, head_kernel, head_bias, outputs)
 
     def graph(
         self, max_length: int, quantization: Quantization, compatibility: Compatibility, rows: Encoded | None
@@ -88,7 +93,8 @@ def build_inference_graph(
     compatibility: Compatibility = "litert",
     rows: Encoded | None = None,
 ) -> bytes:
-    """`ids`, `mask`, `segment_ids` (int32 [1, max_length]) → `probability` (float32 [1, classes]).
+    """`ids`, `mask`, `segment_ids` (int32 [1, max_length]) → the task's outputs, `probability` (float32 [1, classes]) of
+    text classification.
 
     int4 uses `rows`, texts like those that will be classified, to round weights so that products change least, and to
     refine the vectors of the most frequent tokens. The other forms do not need them. Raises ModelError for what
@@ -151,11 +157,10 @@ class _InferenceGraph:
             states = _Scaled(graph.op("pooler/tanh", "TANH", [pooled], graph.shape(pooled)))
         # The head has a few thousand numbers and decides every prediction, so it stays float32.
         logits = self._fully_connected("head", states, self.weights.head_kernel, self.weights.head_bias, quantize=False)
-        probability = graph.op("probability", "SOFTMAX", [logits], graph.shape(logits), options={"beta": 1.0})
-        return self._finish(probability)
+        return self._finish(self.weights.outputs.add(graph, logits))
 
-    def _finish(self, probability: int) -> bytes:
-        return self.graph.finish({probability: "probability"}, "MobileBERT text classifier")
+    def _finish(self, outputs: dict[int, str]) -> bytes:
+        return self.graph.finish(outputs, f"MobileBERT {self.weights.outputs.kind}")
 
     def _array(self, name: str) -> np.ndarray:
         return self.encoder[name]
@@ -506,5 +511,5 @@ class _ObservedGraph(_InferenceGraph):
         self._observed[rows] = self.inputs[name] = self.graph.name(rows)
         return super()._multiplied(name, rows, weight, version, bias, relu)
 
-    def _finish(self, probability: int) -> bytes:
-        return self.graph.finish({probability: "probability", **self._observed}, "inputs of products")
+    def _finish(self, outputs: dict[int, str]) -> bytes:
+        return self.graph.finish({**outputs, **self._observed}, "inputs of products")
