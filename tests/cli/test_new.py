@@ -76,12 +76,14 @@ def test_on_a_terminal_a_doubt_is_a_question():
     os.write(terminal, b"colour\n")
     assert "colour: not one of these columns; type a number from 1 to 2" in read_until(terminal, "from 1 to 2")
     os.write(terminal, b"2\n")
-    assert process.stdout is not None
-    said = process.stdout.read().decode()
-    assert process.wait() == 0
-    assert "  label  `version`\n" in said
-    os.close(terminal)
-    os.close(other_end)
+    try:
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        os.close(terminal)
+        os.close(other_end)
+    assert process.returncode == 0
+    assert "  label  `version`\n" in said.decode()
 
 
 def read_until(terminal: int, expected: str) -> str:
