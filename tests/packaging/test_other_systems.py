@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.encoder_writers import write_hugging_face
+from tests.tiny import tiny_checkpoint
 
 OTHER_SYSTEM = Path(__file__).parent / "other_system"
 FIXTURES = REPOSITORY / "tests" / "fixtures" / "first_version"
@@ -110,6 +112,12 @@ def test_a_model_is_inspected_verified_and_measured(folder):
 
 def test_a_recipe_is_checked(folder):
     assert "Labels: 2" in textclf(folder, "check", write_recipe(folder, "builtin"))
+
+
+def test_an_encoder_is_read_from_a_copy_that_is_deleted_afterwards(folder):
+    (folder / "encoder").mkdir()
+    write_hugging_face(folder / "encoder", tiny_checkpoint(), "tf_model.h5")
+    assert "hugging_face" in textclf(folder, "encoder", "encoder")
 
 
 def test_a_run_is_trained_replaced_exported_and_compared(folder):

@@ -58,7 +58,14 @@ def _read_whole(copy: Path) -> dict[str, RawArray]:
 def _copy_guarded(file: Path, copy: Path) -> None:
     require("h5py", "to read HDF5 files")
     size = file.stat().st_size
-    command = [sys.executable, "-m", __name__, str(file), str(copy), str(_MOST_TIMES_LARGER * size + _LEAST_COPY)]
+    command = [
+        sys.executable,
+        "-m",
+        __name__,
+        str(file.absolute()),
+        str(copy),
+        str(_MOST_TIMES_LARGER * size + _LEAST_COPY),
+    ]
     package = str(Path(__file__).resolve().parents[3])
     try:
         result = subprocess.run(
