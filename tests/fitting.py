@@ -13,6 +13,7 @@ from textclf.encoders.prepare import load_recipe_data, prepare_data
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
+from textclf.training.classification import Classification
 from textclf.training.loop import Fitted, fit
 from textclf.training.run_folder import open_run_folder
 from textclf.training.step import TrainingStep
@@ -24,6 +25,7 @@ def fit_into(run_dir: Path, recipe: Recipe, *, resume: bool = False, **arguments
         recipe, dataset = load_recipe_data(recipe)
         checkpoint = kind_of(recipe).load(recipe.encoder, dataset)
         data = prepare_data(recipe, dataset, checkpoint.tokenizer(recipe.encoder))
+        arguments = {"task": Classification, **arguments}
         return fit(recipe, data, checkpoint, folder, Progress(quiet=True), time.monotonic(), **arguments)
 
 
