@@ -55,9 +55,9 @@ def assert_resumed_to_the_same_bits(run_dir: Path, whole: Whole, why: str = "") 
     resumed = fit_into(run_dir, textclf.load_recipe(whole.recipe), resume=True)
     assert resumed.results == whole.fitted.results, why
     assert step_losses(run_dir) == whole.losses, why
-    expected = whole.fitted.classifier.state()
-    assert resumed.classifier.state().keys() == expected.keys()
-    for name, array in resumed.classifier.state().items():
+    expected = whole.fitted.task.model.state()
+    assert resumed.task.model.state().keys() == expected.keys()
+    for name, array in resumed.task.model.state().items():
         np.testing.assert_array_equal(array, expected[name], err_msg=f"{name} {why}")
 
 

@@ -62,7 +62,7 @@ def test_a_diverged_training_keeps_the_last_good_epoch(fit, tmp_path):
     assert len(fitted.winner.history) == 1
     assert "step 7: the loss is nan" in fitted.winner.stopped
     kept, _ = load_state(tmp_path / ".run.unfinished" / "checkpoints" / f"best-{fitted.winner.seed}.safetensors")
-    assert all(np.array_equal(array, kept[name]) for name, array in fitted.classifier.state().items())
+    assert all(np.array_equal(array, kept[name]) for name, array in fitted.task.model.state().items())
 
 
 def test_a_diverged_training_fails_if_the_recipe_says_so(fit):
@@ -98,7 +98,7 @@ def test_weights_that_are_none_after_an_epochs_last_step_leave_the_epoch_before_
     assert fitted.winner.best_epoch == 1
     assert len(fitted.winner.history) == 1
     assert "step 8: the weights `embeddings/word_embeddings` contain NaN or infinity" in fitted.winner.stopped
-    assert all(np.isfinite(array).all() for array in fitted.classifier.state().values())
+    assert all(np.isfinite(array).all() for array in fitted.task.model.state().values())
 
 
 def test_an_encoder_that_holds_nan_is_refused_with_the_name_of_the_array():
