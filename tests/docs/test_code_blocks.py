@@ -43,6 +43,9 @@ NOT_RUN = {
     ("docs/how-to/apps.md", "import com.google.mediapipe.tasks.core.BaseOptions"): OTHER_LANGUAGE,
     ("docs/how-to/apps.md", "import MediaPipeTasksText"): OTHER_LANGUAGE,
     ("docs/how-to/apps.md", "import { FilesetResolver, TextClassifier }"): OTHER_LANGUAGE,
+    ("docs/how-to/new-recipe.md", "$ textclf new tickets.csv"): NOT_CODE,
+    ("docs/how-to/new-recipe.md", "$ textclf train recipe.yaml training.cal<Tab>"): NOT_CODE,
+    ("docs/how-to/new-recipe.md", "$ _TEXTCLF_COMPLETE=bash_source textclf"): NOT_CODE,
     ("docs/reference/run-folder.md", "runs/support-tickets/"): NOT_CODE,
     ("docs/reference/commands.md", "textclf "): NOT_CODE,
 }
