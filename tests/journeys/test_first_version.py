@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 import textclf
 from tests.command import run
 from textclf.classify.job import classify_file
+from textclf.encoders.sources.builtin import EARLIER
 from textclf.errors import RunError
 from textclf.recipe.reading import load_recipe
 from textclf.runs.classification import ClassificationMetrics
@@ -105,6 +106,20 @@ def test_a_first_run_can_be_inspected_and_verified(folder, capsys):
 def test_a_first_run_is_exported_in_other_forms(folder, form):
     assert run("export", "runs/reviews", f"quantization={form}", "export.max_lost_accuracy=0.1") == 0
     assert run("verify", f"runs/reviews/model-{form}.tflite", "--run", "runs/reviews") == 0
+
+
+def test_a_first_run_is_exported_from_its_own_weights_although_the_built_in_encoder_changed(folder, capsys):
+    """As if the run had begun with the built-in encoder of its version."""
+    assert run("export", "runs/reviews", "quantization=float16", "-o", "before.tflite") == 0
+    assert "the built-in encoder changed" not in capsys.readouterr().err
+    [first_small] = EARLIER
+    replace_in(Path("runs/reviews/recipe.yaml"), f"source: {folder}/encoder", "source: builtin")
+    replace_in(Path("runs/reviews/metrics.json"), ENCODER, first_small)
+    assert run("export", "runs/reviews", "quantization=float16", "-o", "after.tflite") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "runs/reviews: the built-in encoder changed: it was mobilebert-small of textclf 0.1 (SHA-256 63fc8013…), and " in said
+    assert "the run's own weights are exported" in said
+    assert Path("after.tflite").read_bytes() == Path("before.tflite").read_bytes()
 
 
 def test_the_report_of_a_first_run_is_drawn_again_from_its_metrics(folder):

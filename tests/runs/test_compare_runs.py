@@ -293,6 +293,19 @@ def test_another_split_and_a_missing_test_split_are_told(place: Path) -> None:
     assert "rows are training rows of b" in found.warnings[2]
 
 
+def test_runs_that_began_with_different_built_in_encoders_of_one_name_are_told(place: Path) -> None:
+    runs = [write_run(place / "runs" / name, seed) for seed, name in enumerate("abc")]
+    for folder, source, sha256 in zip(runs, ["builtin"] * 3, ["1a" * 32, "2b" * 32, "1a" * 32], strict=True):
+        metrics = RunMetrics.read(folder)
+        encoder = metrics.encoder.model_copy(update={"source": source, "sha256": sha256})
+        metrics.with_changes(encoder=encoder).write(folder)
+    assert compared(*runs).warnings == [
+        "the built-in encoder changed between a (SHA-256 1a1a1a1a…) and b (SHA-256 2b2b2b2b…), although both recipes name "
+        "`builtin`, so the runs differ in more than their recipes"
+    ]
+    assert compared(runs[0], runs[2]).warnings == []
+
+
 def test_what_is_no_run_and_a_run_without_a_model_are_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     first = write_run(place / "runs" / "a", 1)
     with pytest.raises(RunError, match="the metrics are missing; choose the folder of a finished run"):

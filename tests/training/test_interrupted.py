@@ -18,13 +18,19 @@ import pytest
 import textclf
 from tests.fitting import fit_into, interrupted_at
 from tests.tiny import write_recipe, write_tiny_encoder
+from textclf.encoders.prepare import load_recipe_data, prepare_data
+from textclf.encoders.sources.builtin import EARLIER
+from textclf.encoders.sources.locate import DEFAULT_BUILTIN, builtin_names, load_checkpoint
 from textclf.errors import RunError, TrainingError
+from textclf.training.fingerprint import check_same_training, training_fingerprint
+from textclf.training.first_states import first_fingerprint
 from textclf.training.loop import Fitted
 from textclf.training.memory import memory_errors
-from textclf.training.run_folder import RunFolder
+from textclf.training.run_folder import RunFolder, load_state, save_state
 from textclf.training.step import TrainingStep
 
 EPOCHS, STEPS_AN_EPOCH = 2, 4
+[FIRST_SMALL] = EARLIER
 
 
 @dataclass
@@ -110,6 +116,57 @@ def test_a_run_is_not_resumed_with_changed_data(tmp_path: Path) -> None:
         file.write("81,a great film,good\n")
     with pytest.raises(RunError, match=r"the data or the encoder changed.*cannot continue.*--force"):
         textclf.train(textclf.load_recipe(recipe), tmp_path / "run", resume=True, quiet=True)
+
+
+def test_a_run_is_not_resumed_with_another_built_in_encoder(whole: Whole, tmp_path: Path) -> None:
+    at_step_3 = interrupted_at(2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        fit_into(tmp_path / "run", textclf.load_recipe(whole.recipe), step_kind=at_step_3)
+    state = RunFolder(tmp_path / "run").last_state
+    arrays, facts = load_state(state)
+    assert facts["encoder"]["source"].endswith("encoder")
+    # As if the run had begun with the built-in encoder of the first version.
+    save_state(state, arrays, {**facts, "encoder": {"source": "builtin", "sha256": FIRST_SMALL}})
+    recipe = textclf.load_recipe(whole.recipe, ["encoder.source=builtin"])
+    began = r"the built-in encoder changed: it was mobilebert-small of textclf 0\.1 .*and `builtin` is now mobilebert-"
+    with pytest.raises(RunError, match=f"{began}.*continue it with the textclf that started it, or start it again.*--f"):
+        textclf.train(recipe, tmp_path / "run", resume=True, quiet=True)
+    with pytest.raises(RunError, match="the recipe, the data or the encoder changed"):
+        write_tiny_encoder(tmp_path / "other", num_hidden_layers=1, hidden_size=16)
+        other = textclf.load_recipe(whole.recipe, [f"encoder.source={tmp_path / 'other'}"])
+        textclf.train(other, tmp_path / "run", resume=True, quiet=True)
+
+
+@pytest.mark.parametrize("version", ["0.1", "first"])
+def test_states_that_do_not_hold_their_encoder_are_those_of_an_earlier_built_in_encoder(
+    whole: Whole, version: str
+) -> None:
+    recipe, dataset = load_recipe_data(textclf.load_recipe(whole.recipe, ["encoder.source=builtin"]))
+    checkpoint = load_checkpoint("builtin")
+    data = prepare_data(recipe, dataset, checkpoint.tokenizer(recipe.encoder))
+    if version == "0.1":
+        facts = {"training": training_fingerprint(recipe, data, FIRST_SMALL)}
+        current = {"training": training_fingerprint(recipe, data, checkpoint.fingerprint())}
+    else:
+        facts = {"fingerprint": first_fingerprint(recipe, data, FIRST_SMALL)}
+        current = {"fingerprint": first_fingerprint(recipe, data, checkpoint.fingerprint())}
+    check_same_training(current, recipe, data, checkpoint, Path("run"))
+    with pytest.raises(RunError, match=r"^run: the built-in encoder changed: it was mobilebert-small of textclf 0\.1"):
+        check_same_training(facts, recipe, data, checkpoint, Path("run"))
+
+
+def test_a_run_that_began_with_an_encoder_of_the_package_is_resumed_by_naming_it(whole: Whole) -> None:
+    other = next(name for name in builtin_names() if name != DEFAULT_BUILTIN)
+    recipe, dataset = load_recipe_data(textclf.load_recipe(whole.recipe, ["encoder.source=builtin"]))
+    checkpoint = load_checkpoint("builtin")
+    data = prepare_data(recipe, dataset, checkpoint.tokenizer(recipe.encoder))
+    began = load_checkpoint(f"builtin:{other}").fingerprint()
+    facts = {
+        "training": training_fingerprint(recipe, data, began),
+        "encoder": {"source": "builtin", "sha256": began},
+    }
+    with pytest.raises(RunError, match=f"it was {other} .*; set encoder.source to builtin:{other}, or start it again"):
+        check_same_training(facts, recipe, data, checkpoint, Path("run"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of a process")

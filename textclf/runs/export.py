@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from textclf.encoders.sources.builtin import builtin_change
 from textclf.errors import ModelError, RunError, VerificationError
 from textclf.exporting.verify import MODEL, VerificationReport
 from textclf.files.kinds import run_path
 from textclf.files.writing import link_target, replace_file
 from textclf.runs.tasks import task_of_run
 from textclf.tflite.metadata import read_metadata
-from textclf.training.run_folder import is_run
+from textclf.training.run_folder import METRICS, is_run, read_metrics
+
+_LOG = logging.getLogger(__name__)
 
 
 def export_run(
@@ -30,6 +34,7 @@ def export_run(
     """
     folder = run_path(run)
     trained = task_of_run(folder).finished_run(folder, overrides)
+    _log_encoder_change(folder, trained.recipe.encoder.source)
     form = trained.recipe.export
     suffix = "-task-library" if form.compatibility == "task-library" else ""
     own_model = folder / MODEL
@@ -59,6 +64,15 @@ def export_run(
     if withheld and target == link_target(own_model):
         trained.record(path, report)
     return path, report
+
+
+def _log_encoder_change(folder: Path, source: str) -> None:
+    """Logs that a run began with a built-in encoder of another version. Its own weights are exported all the same."""
+    encoder = read_metrics(folder).get("encoder") if (folder / METRICS).exists() else None
+    sha256 = encoder.get("sha256") if isinstance(encoder, dict) else None
+    change = builtin_change(source, sha256) if isinstance(sha256, str) else None
+    if change is not None:
+        _LOG.info("%s: %s; the run's own weights are exported", folder, change)
 
 
 def _checked_output(path: Path, *, force: bool) -> Path:

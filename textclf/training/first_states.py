@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from textclf.data.splits import set_aside
-from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.recipe.settings import AVERAGE_WORDS_ONLY, Recipe
 
@@ -51,12 +50,15 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 _WATCHERS = ("not_finite", "learning_rate", "stuck", "one_class", "overfitting")
 
 
-def first_fingerprint(recipe: Recipe, data: PreparedData, checkpoint: AnyEncoder) -> str | None:
-    """Returns the fingerprint that the first textclf saved for this training; None for a recipe that it could not read."""
+def first_fingerprint(recipe: Recipe, data: PreparedData, encoder: str) -> str | None:
+    """Returns the fingerprint that the first textclf saved for this training; None for a recipe that it could not read.
+
+    `encoder` is the fingerprint of the encoder.
+    """
     dumped = _first_dump(recipe)
     if dumped is None:
         return None
-    facts = [dumped, sorted(data.dataset.files.values()), checkpoint.fingerprint()]
+    facts = [dumped, sorted(data.dataset.files.values()), encoder]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

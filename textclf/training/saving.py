@@ -12,7 +12,7 @@ from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.errors import RunError
 from textclf.recipe.settings import Recipe
-from textclf.training.fingerprint import START_AGAIN, check_same_training, training_fingerprint
+from textclf.training.fingerprint import START_AGAIN, check_same_training, encoder_facts, training_fingerprint
 from textclf.training.model import TaskModel
 from textclf.training.optimizer import AdamW
 from textclf.training.run_folder import RunFolder, load_state, save_state
@@ -72,7 +72,8 @@ class Saving:
     ) -> None:
         self._recipe, self._data, self._checkpoint, self._folder = recipe, data, checkpoint, folder
         self._model, self._optimizer = model, optimizer
-        self._fingerprint = training_fingerprint(recipe, data, checkpoint)
+        self._encoder = encoder_facts(recipe, checkpoint)
+        self._fingerprint = training_fingerprint(recipe, data, self._encoder["sha256"])
         self._seconds_between_saves = seconds_between_saves
         self._saved = time.monotonic()
 
@@ -81,7 +82,7 @@ class Saving:
         return self._folder.last_state.exists()
 
     def save(self, progress: TrainingProgress) -> None:
-        facts = {"training": self._fingerprint, "progress": asdict(progress)}
+        facts = {"training": self._fingerprint, "encoder": self._encoder, "progress": asdict(progress)}
         save_state(self._folder.last_state, self._arrays(), facts)
         self._saved = time.monotonic()
 

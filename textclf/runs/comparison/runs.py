@@ -20,6 +20,7 @@ from textclf.data.examples import Dataset, Split
 from textclf.data.findings.finding import named
 from textclf.data.tokens.row_keys import Reading
 from textclf.encoders.prepare import load_recipe_data, reading_of
+from textclf.encoders.sources.builtin import is_builtin
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
@@ -78,6 +79,7 @@ def compare_runs(folders: Sequence[Path], data: Path | None = None) -> RunCompar
     with ExitStack() as stack:
         runs = _open_runs(folders, stack)
         datasets, warnings = _datasets(runs, needed=data is None)
+        warnings += _warnings_about_encoders(runs)
         measured = _first_split(datasets[0]) if data is None else _labelled_rows(runs[0], data)
         if data is None:
             warnings += _warnings_about_splits(runs, datasets, measured)
@@ -164,6 +166,17 @@ def _datasets(runs: Sequence[_FinishedRun], *, needed: bool) -> tuple[list[Datas
                 "restore the file, or measure on rows that no run was trained on"
             )
     return datasets, warnings
+
+
+def _warnings_about_encoders(runs: Sequence[_FinishedRun]) -> list[str]:
+    """Runs that name the same built-in encoder can have begun with different weights, those of their version of textclf."""
+    first, *others = [run.metrics.encoder for run in runs]
+    return [
+        f"the built-in encoder changed between {runs[0].name} (SHA-256 {first.sha256[:8]}…) and {run.name} (SHA-256 "
+        f"{other.sha256[:8]}…), although both recipes name `{first.source}`, so the runs differ in more than their recipes"
+        for run, other in zip(runs[1:], others, strict=True)
+        if is_builtin(first.source) and other.source == first.source and other.sha256 != first.sha256
+    ]
 
 
 # --- The rows --------------------------------------------------------------------------------------------------------
