@@ -117,7 +117,10 @@ def test_a_first_run_is_exported_from_its_own_weights_although_the_built_in_enco
     replace_in(Path("runs/reviews/metrics.json"), ENCODER, first_small)
     assert run("export", "runs/reviews", "quantization=float16", "-o", "after.tflite") == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "runs/reviews: the built-in encoder changed: it was mobilebert-small of textclf 0.1 (SHA-256 63fc8013…), and " in said
+    assert (
+        "runs/reviews: the built-in encoder changed: it was mobilebert-small of textclf 0.1 (SHA-256 63fc8013…), and "
+        in said
+    )
     assert "the run's own weights are exported" in said
     assert Path("after.tflite").read_bytes() == Path("before.tflite").read_bytes()
 

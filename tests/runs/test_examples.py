@@ -48,6 +48,14 @@ def test_a_copied_example_runs_unchanged(tmp_path, monkeypatch, name):
     assert textclf.load_recipe(recipe).dataset.train.is_relative_to(tmp_path.resolve())
 
 
+def test_the_copy_of_support_tickets_has_both_test_files_and_is_tested_on_the_blind_one(tmp_path):
+    recipe = textclf.copy_example("support_tickets", tmp_path)
+    tables = {path.name for path in (tmp_path / "datasets").glob("*.csv")}
+    assert tables == {"support_tickets.csv", "support_tickets_test.csv", "support_tickets_blind.csv"}
+    assert textclf.load_recipe(recipe).dataset.test == tmp_path / "datasets" / "support_tickets_blind.csv"
+    assert sum(textclf.check(recipe).rows["test"].values()) == 432
+
+
 def test_nothing_is_overwritten_and_equal_files_may_be_there(tmp_path, capsys):
     assert run("examples", "copy", "app-reviews", tmp_path / "new") == 0
     assert capsys.readouterr().out.endswith(f"Train with: textclf train {tmp_path}/new/recipes/app_reviews.yaml\n")
@@ -82,7 +90,12 @@ def test_a_built_package_contains_the_examples_and_the_schema(tmp_path):
     )
     shutil.rmtree(source)
     examples = built / "textclf" / "examples"
-    for path in ("recipes/faq_match.yaml", "datasets/faq_match.csv", "datasets/README.md"):
+    for path in (
+        "recipes/faq_match.yaml",
+        "datasets/faq_match.csv",
+        "datasets/support_tickets_blind.csv",
+        "datasets/README.md",
+    ):
         assert (examples / path).read_bytes() == (REPOSITORY / path).read_bytes()
     schema = REPOSITORY / "docs" / "recipe.schema.json"
     assert (examples / "recipe.schema.json").read_bytes() == schema.read_bytes()

@@ -129,11 +129,13 @@ def test_a_run_is_not_resumed_with_another_built_in_encoder(whole: Whole, tmp_pa
     save_state(state, arrays, {**facts, "encoder": {"source": "builtin", "sha256": FIRST_SMALL}})
     recipe = textclf.load_recipe(whole.recipe, ["encoder.source=builtin"])
     began = r"the built-in encoder changed: it was mobilebert-small of textclf 0\.1 .*and `builtin` is now mobilebert-"
-    with pytest.raises(RunError, match=f"{began}.*continue it with the textclf that started it, or start it again.*--f"):
+    with pytest.raises(
+        RunError, match=f"{began}.*continue it with the textclf that started it, or start it again.*--f"
+    ):
         textclf.train(recipe, tmp_path / "run", resume=True, quiet=True)
+    write_tiny_encoder(tmp_path / "other", num_hidden_layers=1, hidden_size=16)
+    other = textclf.load_recipe(whole.recipe, [f"encoder.source={tmp_path / 'other'}"])
     with pytest.raises(RunError, match="the recipe, the data or the encoder changed"):
-        write_tiny_encoder(tmp_path / "other", num_hidden_layers=1, hidden_size=16)
-        other = textclf.load_recipe(whole.recipe, [f"encoder.source={tmp_path / 'other'}"])
         textclf.train(other, tmp_path / "run", resume=True, quiet=True)
 
 

@@ -187,9 +187,10 @@ class EncoderSettings(Settings):
 
     source: Annotated[str, BeforeValidator(encoder_source)] = Field(
         default="builtin",
-        description="`builtin`, the path of a folder or archive (relative to the recipe), or a handle such as "
-        "`hf:google/mobilebert-uncased` or `tfhub:…`; or `average-words`, a fast and tiny baseline that averages word "
-        "vectors learned from the training rows alone. Write ./builtin for a folder of that name.",
+        description="`builtin` (the same as `builtin:mobilebert-medium`), `builtin:mobilebert-small`, the path of a folder or "
+        "archive (relative to the recipe), or a handle such as `hf:google/mobilebert-uncased` or `tfhub:…`; or "
+        "`average-words`, a fast and tiny baseline that averages word vectors learned from the training rows alone. Write "
+        "./builtin for a folder of that name.",
     )
     max_length: Annotated[
         int | str,

@@ -46,8 +46,9 @@ def list_examples() -> list[Example]:
 def copy_example(name: str, folder: str | os.PathLike[str] = ".") -> Path:
     """Copies an example recipe and its data into `folder` and returns the path of the copied recipe.
 
-    The folder gets `recipes/NAME.yaml` and the tables in `datasets/`, so that the recipe runs unchanged. The folder is
-    made if it does not exist. Nothing is overwritten: a file that is already there must have the same content.
+    The folder gets `recipes/NAME.yaml` and the tables in `datasets/`, so that the recipe runs unchanged. Further tables
+    whose names begin with NAME are copied too. The folder is made if it does not exist. Nothing is overwritten: a file that
+    is already there must have the same content.
 
     Raises ArgumentError for an unknown name, and RunError for files that are in the way or cannot be written.
     """
@@ -57,7 +58,8 @@ def copy_example(name: str, folder: str | os.PathLike[str] = ".") -> Path:
         near = nearest(wanted, paths)
         remedy = f"did you mean {near}?" if near else f"the examples are {', '.join(paths)}"
         raise ArgumentError(f"{name}: there is no such example; {remedy}")
-    sources = [paths[wanted], *_tables(load_recipe(paths[wanted])), root / "datasets" / "README.md"]
+    tables = [*_tables(load_recipe(paths[wanted])), *sorted((root / "datasets").glob(f"{wanted}*.csv"))]
+    sources = [paths[wanted], *tables, root / "datasets" / "README.md"]
     targets = {source: Path(folder) / source.relative_to(root) for source in sources}
     different = [
         target

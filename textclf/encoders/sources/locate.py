@@ -41,7 +41,7 @@ from textclf.errors import EncoderError
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_BUILTIN = "mobilebert-small"
+DEFAULT_BUILTIN = "mobilebert-medium"
 
 UNDERSTOOD = (
     "`builtin`, a folder, an archive (.tar.gz, .zip), tfhub:OWNER/MODEL/VERSION, kaggle:OWNER/MODEL/FRAMEWORK/VARIATION,"
