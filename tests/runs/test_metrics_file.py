@@ -141,13 +141,15 @@ def test_a_damaged_file_is_an_error_that_names_the_key(folder: Path, key: str, v
 
 def test_a_newer_file_is_refused(folder: Path) -> None:
     changed(folder, "version", 2)
-    with pytest.raises(RunError, match="is of version 2, this textclf reads version 1; install a newer textclf"):
+    with pytest.raises(RunError, match="has version 2, but this textclf reads version 1; install a newer textclf"):
         ClassificationMetrics.read(folder)
 
 
 def test_a_file_of_another_program_is_refused(folder: Path) -> None:
     (folder / "metrics.json").write_text('{"format": "other", "accuracy": 0.9}')
-    with pytest.raises(RunError, match="the metrics are not those of a run of textclf; name the folder of a finished"):
+    with pytest.raises(
+        RunError, match="the metrics are not those of a run of textclf; choose the folder of a finished"
+    ):
         RunMetrics.read(folder)
 
 

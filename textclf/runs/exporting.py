@@ -156,7 +156,7 @@ def _checked(
     )
     size = path.stat().st_size
     progress.say(
-        f"model.tflite: {form}, {size / 1e6:.1f} MB. Export check: {verification.changed_labels} of {verification.rows} "
+        f"model.tflite: {form}, {size / 1e6:.1f} MB. Export check: {verification.changed_labels} of {verification.rows:,} "
         f"predictions changed (largest probability change {verification.largest_difference:.4f})"
     )
     if verification.doubt is not None:
