@@ -20,8 +20,8 @@ from tests.fitting import fit_into, interrupted_at
 from tests.tiny import write_recipe, write_tiny_encoder
 from textclf.errors import RunError, TrainingError
 from textclf.training.loop import Fitted
-from textclf.training.memory import memory_errors
-from textclf.training.run_folder import RunFolder
+from textclf.training.machine.memory import memory_errors
+from textclf.training.saved.run_folder import RunFolder
 from textclf.training.step import TrainingStep
 
 EPOCHS, STEPS_AN_EPOCH = 2, 4
