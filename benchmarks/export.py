@@ -343,7 +343,7 @@ def write_run(folder: Path) -> None:
     from textclf.exporting.classification import export_classifier
     from textclf.recipe.reading import load_recipe
     from textclf.recipe.writing import dump_recipe
-    from textclf.training.run_folder import save_state
+    from textclf.training.saved.run_folder import save_state
 
     recipe = load_recipe(PROJECT / "recipes" / "support_tickets.yaml")
     labels = load_dataset(recipe.dataset, recipe.training.seed).labels

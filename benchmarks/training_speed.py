@@ -33,7 +33,7 @@ from textclf.encoders.mobilebert import bfloat16_product  # noqa: E402
 from textclf.encoders.sources.locate import load_vocabulary  # noqa: E402
 from textclf.model_maker.worker import peak_memory as process_peak_memory  # noqa: E402
 from textclf.recipe.settings import TrainingSettings  # noqa: E402
-from textclf.training.classification import PooledClassifier  # noqa: E402
+from textclf.training.classification.task import PooledClassifier  # noqa: E402
 from textclf.training.model import Part  # noqa: E402
 from textclf.training.optimizer import AdamW  # noqa: E402
 from textclf.training.step import TrainingStep  # noqa: E402

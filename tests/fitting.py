@@ -13,9 +13,9 @@ from textclf.encoders.prepare import load_recipe_data, prepare_data
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
-from textclf.training.classification import Classification
+from textclf.training.classification.task import Classification
 from textclf.training.loop import Fitted, fit
-from textclf.training.run_folder import open_run_folder
+from textclf.training.saved.run_folder import open_run_folder
 from textclf.training.step import TrainingStep
 
 

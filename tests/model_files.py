@@ -6,8 +6,8 @@ import random
 import struct
 from collections import Counter
 
-from textclf.tflite import schema
-from textclf.tflite.metadata_schema import Model
+from textclf.tflite.format import schema
+from textclf.tflite.format.metadata_schema import Model
 from textclf.tflite.model_file import TfliteModel
 
 _DAMAGE = (0, 1, 2, 3, 7, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)

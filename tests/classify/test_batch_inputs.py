@@ -390,7 +390,7 @@ def test_a_single_text_follows_the_rules_of_a_row(tmp_path, capfd):
         assert run("classify", model, "--text-input", empty) == 2
         found = capfd.readouterr()
         assert found.out == ""
-        assert "Error: --text-input: has no text; give a text to classify" in found.err
+        assert "Error: --text-input: has no text; pass a text to classify" in found.err
     [prediction] = Classifier(model).classify(["good"])
     assert run("classify", model, "--text-input", "good") == 0
     assert capfd.readouterr().out == f"{prediction.label}\t{prediction.score:.4f}\n"

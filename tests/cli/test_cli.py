@@ -178,7 +178,7 @@ def test_a_file_in_place_of_a_command_is_answered_with_the_command(said):
 
 def test_an_interrupted_training_names_the_command_that_continues_it(folder, capsys, monkeypatch):
     from textclf.runs import train as trainer
-    from textclf.training.run_folder import RunFolder
+    from textclf.training.saved.run_folder import RunFolder
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

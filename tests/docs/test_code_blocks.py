@@ -35,6 +35,7 @@ OTHER_LANGUAGE = "runs in an app, not here"
 OTHER_PROGRAM = "needs the old program from which a reader migrates"
 NOT_CODE = "shows files or a usage line"
 NOT_RUN = {
+    ("README.md", '$ pip install "textclf-tflite[train]"'): NETWORK,
     ("docs/tutorial.md", "python3 -m venv .venv"): NETWORK,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "textclf model-maker setup"): NETWORK,

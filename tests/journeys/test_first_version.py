@@ -23,9 +23,9 @@ from textclf.classify.job import classify_file
 from textclf.encoders.sources.builtin import EARLIER
 from textclf.errors import RunError
 from textclf.recipe.reading import load_recipe
-from textclf.runs.classification import ClassificationMetrics
-from textclf.runs.report import write_report
-from textclf.training.run_folder import read_metrics
+from textclf.runs.classification.record import ClassificationMetrics
+from textclf.runs.pages.report import write_report
+from textclf.training.saved.run_folder import read_metrics
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "first_version"
 MADE_IN = "/tmp/reviews"

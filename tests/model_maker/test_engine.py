@@ -30,7 +30,7 @@ from textclf.runs.check import check
 from textclf.runs.train import train
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_graph
-from textclf.training.run_folder import open_run_folder
+from textclf.training.saved.run_folder import open_run_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Model Maker runs on Linux only")
 

@@ -69,7 +69,7 @@ def test_the_page_on_a_package_index_has_absolute_links_to_files_that_exist(abou
     assert len(ours) >= 8
     for link in ours:
         kind, _, path = link.removeprefix(f"{home}/").partition("/main/")
-        assert kind in ("blob", "tree") or link == f"{home}/issues"
+        assert kind in ("blob", "raw", "tree") or link == f"{home}/issues"
         assert (REPOSITORY / path.partition("#")[0]).exists(), link
 
 

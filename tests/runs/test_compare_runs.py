@@ -24,7 +24,7 @@ from textclf.recipe.writing import dump_recipe
 from textclf.runs.compare import compare
 from textclf.runs.comparison.folder import COMPARISON
 from textclf.runs.comparison.result import RunComparison
-from textclf.runs.metrics_file import Encoder, Export, RunMetrics
+from textclf.runs.record.metrics_file import Encoder, Export, RunMetrics
 from textclf.tflite.graph.weights import ClassifierWeights
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from textclf.errors import RunError
-from textclf.runs.classification import ClassificationMetrics
-from textclf.runs.metrics_file import RunMetrics
-from textclf.runs.model_card import write_model_card
-from textclf.runs.report import write_report
+from textclf.runs.classification.record import ClassificationMetrics
+from textclf.runs.pages.model_card import write_model_card
+from textclf.runs.pages.report import write_report
+from textclf.runs.record.metrics_file import RunMetrics
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 FIRST = FIXTURES / "first_version" / "runs" / "reviews"
@@ -141,13 +141,15 @@ def test_a_damaged_file_is_an_error_that_names_the_key(folder: Path, key: str, v
 
 def test_a_newer_file_is_refused(folder: Path) -> None:
     changed(folder, "version", 2)
-    with pytest.raises(RunError, match="is of version 2, this textclf reads version 1; install a newer textclf"):
+    with pytest.raises(RunError, match="has version 2, but this textclf reads version 1; install a newer textclf"):
         ClassificationMetrics.read(folder)
 
 
 def test_a_file_of_another_program_is_refused(folder: Path) -> None:
     (folder / "metrics.json").write_text('{"format": "other", "accuracy": 0.9}')
-    with pytest.raises(RunError, match="the metrics are not those of a run of textclf; name the folder of a finished"):
+    with pytest.raises(
+        RunError, match="the metrics are not those of a run of textclf; choose the folder of a finished"
+    ):
         RunMetrics.read(folder)
 
 

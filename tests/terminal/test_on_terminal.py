@@ -57,8 +57,8 @@ def test_an_error_is_red_and_wrapped_and_keeps_its_word(folder):
     shown = on_terminal(["train", "reviews.csv"], width=40)
     assert shown.code == 2
     assert shown.raw.startswith("\x1b[1;31mError: \x1b[0mreviews.csv: this is a table, not\r\n")
-    assert shown.lines[1:3] == ["  a recipe; its columns are `id`,", "  `review`, `mood`."]
-    assert "  label: mood" in shown.text
+    assert shown.lines[1:3] == ["  a recipe; its columns are `id`,", "  `review`, `mood`. To write a recipe"]
+    assert "textclf new reviews.csv" in shown.text
 
 
 def test_help_shows_examples_in_colour(folder):

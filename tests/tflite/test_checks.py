@@ -14,9 +14,9 @@ from tests.tflite.test_inference_graph import LENGTH, classifier_weights
 from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.data.tokens.vocabulary import vocabulary_hash
 from textclf.tflite.checks import structure_problems
+from textclf.tflite.format.packed_files import append_files
 from textclf.tflite.graph.mobilebert import build_inference_graph
 from textclf.tflite.metadata import write_metadata
-from textclf.tflite.packed_files import append_files
 
 LABELS = ["good", "bad", "neither"]
 

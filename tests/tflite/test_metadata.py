@@ -23,7 +23,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from textclf.errors import ModelError
 from textclf.tflite import metadata
-from textclf.tflite.flatbuffer import FlatTable, pack_table
+from textclf.tflite.format.flatbuffer import FlatTable, pack_table
 from textclf.tflite.graph.builder import GraphBuilder
 from textclf.tflite.metadata import ModelMetadata, append_files, metadata_buffer, read_metadata, write_metadata
 

@@ -23,12 +23,12 @@ from tests.tflite.test_inference_graph import LENGTH, classifier_weights
 from tests.tiny import tiny_checkpoint
 from textclf.errors import ModelError
 from textclf.tflite.checks import structure_problems
-from textclf.tflite.flatbuffer import DamagedFlatbufferError, FlatTable
+from textclf.tflite.format.flatbuffer import DamagedFlatbufferError, FlatTable
+from textclf.tflite.format.packed_files import append_files
 from textclf.tflite.graph.mobilebert import build_inference_graph
 from textclf.tflite.inspection import inspect_model
 from textclf.tflite.metadata import read_metadata
 from textclf.tflite.model_file import TfliteModel, read_file
-from textclf.tflite.packed_files import append_files
 from textclf.tflite.trial.graph_check import check_graph, strange_weights
 
 

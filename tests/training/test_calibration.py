@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from textclf.classify.metrics import softmax
-from textclf.training.calibration import calibration_error, fit_temperature, measure_rejection, rejection_threshold
+from textclf.training.classification.calibration import (
+    calibration_error,
+    fit_temperature,
+    measure_rejection,
+    rejection_threshold,
+)
 
 
 def logits_drawn_at(temperature: float, rows: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

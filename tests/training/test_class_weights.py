@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textclf.errors import RecipeError
-from textclf.training.class_weights import label_weights
+from textclf.training.classification.class_weights import label_weights
 
 LABELS, COUNTS = ["ham", "spam"], np.array([30, 10])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textclf.classify.metrics import softmax
-from textclf.training.head import fit_head
+from textclf.training.classification.head import fit_head
 
 
 def problem(rows: int = 400, width: int = 12, labels: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

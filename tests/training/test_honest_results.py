@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from textclf.classify.metrics import evaluate, result_warnings, softmax
-from textclf.runs.metrics_text import metrics_text
-from textclf.training.calibration import (
+from textclf.runs.pages.metrics_text import metrics_text
+from textclf.training.classification.calibration import (
     LEAST_ROWS,
     ChosenTemperature,
     calibration_text,

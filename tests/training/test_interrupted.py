@@ -22,11 +22,11 @@ from textclf.encoders.prepare import load_recipe_data, prepare_data
 from textclf.encoders.sources.builtin import EARLIER
 from textclf.encoders.sources.locate import DEFAULT_BUILTIN, builtin_names, load_checkpoint
 from textclf.errors import RunError, TrainingError
-from textclf.training.fingerprint import check_same_training, training_fingerprint
-from textclf.training.first_states import first_fingerprint
 from textclf.training.loop import Fitted
-from textclf.training.memory import memory_errors
-from textclf.training.run_folder import RunFolder, load_state, save_state
+from textclf.training.machine.memory import memory_errors
+from textclf.training.saved.fingerprint import check_same_training, training_fingerprint
+from textclf.training.saved.first_states import first_fingerprint
+from textclf.training.saved.run_folder import RunFolder, load_state, save_state
 from textclf.training.step import TrainingStep
 
 EPOCHS, STEPS_AN_EPOCH = 2, 4

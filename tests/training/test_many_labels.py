@@ -9,9 +9,9 @@ import numpy as np
 from tests.runs.test_report import metrics_json as run_metrics
 from tests.runs.test_report import record_of
 from textclf.classify.metrics import Metrics, evaluate, metrics_json
-from textclf.runs.report import write_report
-from textclf.training.head import fit_head
-from textclf.training.measured_rows import measured_rows
+from textclf.runs.pages.report import write_report
+from textclf.training.classification.head import fit_head
+from textclf.training.classification.measured_rows import measured_rows
 
 MANY = 1500
 

@@ -10,8 +10,8 @@ import textclf
 from tests.tiny import tiny_checkpoint, write_recipe
 from textclf.encoders.trainable import trainable
 from textclf.errors import TrainingError
-from textclf.training.memory import available_bytes, memory_errors, shortage, training_bytes
-from textclf.training.run_folder import RunFolder
+from textclf.training.machine.memory import available_bytes, memory_errors, shortage, training_bytes
+from textclf.training.saved.run_folder import RunFolder
 
 
 class ResourceExhaustedError(Exception):

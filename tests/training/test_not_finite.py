@@ -22,14 +22,14 @@ from textclf.recipe.reading import load_recipe
 from textclf.tflite.graph.average_words import AverageWordsWeights, build_average_words_graph
 from textclf.tflite.graph.mobilebert import build_inference_graph
 from textclf.tflite.graph.rounding import quantize_rows, quantize_rows_for_inputs, quantize_rows_to_4_bits
-from textclf.training.calibration import choose_temperature
-from textclf.training.class_weights import label_weights
-from textclf.training.head import fit_head
+from textclf.training.classification.calibration import choose_temperature
+from textclf.training.classification.class_weights import label_weights
+from textclf.training.classification.head import fit_head
 from textclf.training.loop import Fitted
 from textclf.training.model import TaskModel
-from textclf.training.run_folder import load_state
+from textclf.training.saved.run_folder import load_state
 from textclf.training.step import TrainingStep
-from textclf.training.watchers import after_step, diverged
+from textclf.training.watching.watchers import after_step, diverged
 
 NAN, INFINITY = float("nan"), float("inf")
 # Of 80 rows, 64 are for training: 4 steps of 16 rows an epoch.

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from textclf.errors import RunError
-from textclf.training.run_folder import RunFolder, RunLog, load_state, open_run_folder, read_metrics, save_state
+from textclf.training.saved.run_folder import RunFolder, RunLog, load_state, open_run_folder, read_metrics, save_state
 
 
 def test_the_folder_appears_when_it_is_finished(tmp_path):

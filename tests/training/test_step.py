@@ -15,7 +15,7 @@ from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.mobilebert import bfloat16_product
 from textclf.recipe.settings import TrainingSettings
-from textclf.training.classification import PooledClassifier
+from textclf.training.classification.task import PooledClassifier
 from textclf.training.model import Part
 from textclf.training.optimizer import AdamW, scheduled_learning_rate
 from textclf.training.step import TrainingStep
@@ -238,7 +238,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tests.training.test_step import batch, checkpoint_without_dropout, rows_of, training
-from textclf.training.hardware import mirrored
+from textclf.training.machine.hardware import mirrored
 
 checkpoint = checkpoint_without_dropout(num_hidden_layers=1)
 strategy = mirrored(["CPU:0", "CPU:1"])

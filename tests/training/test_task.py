@@ -21,9 +21,9 @@ from textclf.recipe.settings import TrainingSettings
 from textclf.terminal.progress import Progress
 from textclf.training.loop import Fitted, fit
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
-from textclf.training.run_folder import open_run_folder
+from textclf.training.saved.run_folder import open_run_folder
 from textclf.training.task import TrainingTask
-from textclf.training.watchers import Trouble
+from textclf.training.watching.watchers import Trouble
 
 SIGNS = ("love", "hate", "phone")
 

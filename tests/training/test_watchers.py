@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from textclf.training.watchers import RECENT_STEPS, after_epoch, after_step, guessing_loss
+from textclf.training.watching.watchers import RECENT_STEPS, after_epoch, after_step, guessing_loss
 
 
 def history(*losses: tuple[float, float]) -> list[dict[str, float]]:

@@ -16,9 +16,9 @@ from textclf.data.tokens.encoded import Tokens
 from textclf.errors import ModelError
 from textclf.recipe.values import Task, quoted
 from textclf.terminal.native_log import start_litert
+from textclf.tflite.format.packed_files import EXPORT_AGAIN
 from textclf.tflite.metadata import ModelMetadata
 from textclf.tflite.model_file import TfliteModel
-from textclf.tflite.packed_files import EXPORT_AGAIN
 from textclf.tflite.trial.probe import check_runnable
 
 _TASK: Task = "text-classification"

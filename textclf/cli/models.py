@@ -205,7 +205,7 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
     """Measure MODEL on the labelled rows of DATA, a table as for classify."""
     announce("Loading the model")
     from textclf.classify.job import evaluate_file
-    from textclf.runs.metrics_text import metrics_text
+    from textclf.runs.pages.metrics_text import metrics_text
     from textclf.terminal.summary import show_summary
 
     metrics = evaluate_file(model, data, quiet=False, **options)

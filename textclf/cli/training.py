@@ -71,7 +71,7 @@ def train_command(
 
 
 def _has_saved_state(target: Path) -> bool:
-    from textclf.training.run_folder import RunFolder
+    from textclf.training.saved.run_folder import RunFolder
 
     return RunFolder(target).last_state.is_file()
 

@@ -23,7 +23,7 @@ from textclf.recipe.settings import Recipe
 from textclf.terminal.native_log import load_tensorflow
 from textclf.tflite.graph.weights import InferenceWeights, inference_weights
 from textclf.tflite.metadata import read_metadata
-from textclf.training.run_folder import METRICS, load_state, read_metrics
+from textclf.training.saved.run_folder import METRICS, load_state, read_metrics
 
 _BATCH = 64
 
@@ -57,8 +57,8 @@ class TrainedRun:
         """Returns the trained model's probabilities float32 [texts, labels], computed by TensorFlow from the unfolded weights."""
         load_tensorflow()
         from textclf.data.tokens.batching import evaluation_batches
-        from textclf.training.classification import PooledClassifier
-        from textclf.training.hardware import use_tensorflow
+        from textclf.training.classification.task import PooledClassifier
+        from textclf.training.machine.hardware import use_tensorflow
 
         use_tensorflow("compute the trained model's probabilities")
         classifier = PooledClassifier(self.checkpoint, len(self.labels), seed=0)

@@ -18,7 +18,7 @@ from textclf.encoders.average_words import WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.model_maker.words import WORD_DELIMITERS, ModelMakerWords
 from textclf.recipe.settings import Recipe
-from textclf.training.run_folder import save_state
+from textclf.training.saved.run_folder import save_state
 
 EncoderT = TypeVar("EncoderT", contravariant=True)
 

@@ -34,10 +34,10 @@ from textclf.terminal.progress import Bar, Progress
 from textclf.tflite.graph.mobilebert import Quantization
 from textclf.tflite.metadata import write_metadata
 from textclf.tflite.model_file import TfliteModel
-from textclf.training.classification import epoch_entry, epoch_line, quality
+from textclf.training.classification.task import epoch_entry, epoch_line, quality
 from textclf.training.loop import SeedResult, seeds_of
-from textclf.training.run_folder import RunFolder, RunLog
-from textclf.training.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
+from textclf.training.saved.run_folder import RunFolder, RunLog
+from textclf.training.watching.watchers import RECENT_STEPS, Trouble, after_epoch, after_step, guessing_loss
 
 # What is shown during each phase of the worker.
 _PHASES = {
@@ -55,8 +55,10 @@ _SMALLEST = np.finfo(np.float32).tiny
 
 @dataclass
 class ModelMakerTraining:
-    """A training that Model Maker has finished, as in `textclf.runs.engines.Training`. `probabilities` are the winner's, by
-    split."""
+    """A training that Model Maker has finished: a `textclf.runs.classification.engines.Training`.
+
+    `probabilities` are the winner's, by split.
+    """
 
     recipe: Recipe
     data: PreparedData

@@ -18,8 +18,8 @@ from textclf.errors import ArgumentError
 from textclf.model_maker.data_checks import check_data
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
-from textclf.runs.frames import tables_of
-from textclf.runs.tasks import task_of
+from textclf.runs.record.frames import tables_of
+from textclf.runs.tasks.table import task_of
 
 _SHOWN_LABELS = 20
 

@@ -13,9 +13,9 @@ from textclf.errors import ModelError, RunError, VerificationError
 from textclf.exporting.verify import MODEL, VerificationReport
 from textclf.files.kinds import run_path
 from textclf.files.writing import link_target, replace_file
-from textclf.runs.tasks import task_of_run
+from textclf.runs.tasks.table import task_of_run
 from textclf.tflite.metadata import read_metadata
-from textclf.training.run_folder import METRICS, is_run, read_metrics
+from textclf.training.saved.run_folder import METRICS, is_run, read_metrics
 
 _LOG = logging.getLogger(__name__)
 

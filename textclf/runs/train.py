@@ -18,15 +18,14 @@ from textclf.errors import RunError, VerificationError
 from textclf.model_maker.environment import require_environment
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
-from textclf.runs.exporting import WITHHELD
-from textclf.runs.frames import check_can_be_kept, files_of, keep_tables, tables_of
-from textclf.runs.metrics_file import RunMetrics
-from textclf.runs.pages import write_pages
-from textclf.runs.tasks import task_of
+from textclf.runs.pages.writing import write_pages
+from textclf.runs.record.frames import check_can_be_kept, files_of, keep_tables, tables_of
+from textclf.runs.record.metrics_file import WITHHELD, RunMetrics
+from textclf.runs.tasks.table import task_of
 from textclf.terminal.progress import Progress
-from textclf.training.hardware import use_tensorflow
-from textclf.training.memory import memory_errors
-from textclf.training.run_folder import METRICS, RunFolder, open_run_folder
+from textclf.training.machine.hardware import use_tensorflow
+from textclf.training.machine.memory import memory_errors
+from textclf.training.saved.run_folder import METRICS, RunFolder, open_run_folder
 
 # The most copies of the weights that a run has on disk at one time: two saved states with both moments of the optimiser,
 # while one replaces the other, the best epoch, its copy in checkpoints/best, and the exported file.

@@ -8,7 +8,7 @@ from pathlib import Path
 from textclf.data.tables.frames import Rows
 from textclf.exporting.verify import VerificationReport
 from textclf.files.model_path import model_path_of
-from textclf.runs.tasks import task_of_model
+from textclf.runs.tasks.table import task_of_model
 
 
 def verify(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textclf.errors import ModelError
-from textclf.tflite import metadata_schema as schema
-from textclf.tflite.flatbuffer import Table
-from textclf.tflite.metadata_parts import LABELS_FILE, associated_file, feature, lines_file
+from textclf.tflite.format import metadata_schema as schema
+from textclf.tflite.format.flatbuffer import Table
+from textclf.tflite.format.metadata_parts import LABELS_FILE, associated_file, feature, lines_file
 from textclf.tflite.model_file import Tensor, TfliteModel
 
 if TYPE_CHECKING:

@@ -18,12 +18,19 @@ from typing import Any, Literal, Protocol
 
 from textclf.errors import ModelError
 from textclf.recipe.values import DEFAULT_TASK, quoted
-from textclf.tflite import metadata_schema as schema
 from textclf.tflite.classification import ClassifierMetadata
-from textclf.tflite.flatbuffer import DamagedFlatbufferError, FlatTable, Table, pack_bytes, pack_offsets, pack_table
-from textclf.tflite.metadata_parts import LABELS_FILE, associated_file, feature, lines_file
+from textclf.tflite.format import metadata_schema as schema
+from textclf.tflite.format.flatbuffer import (
+    DamagedFlatbufferError,
+    FlatTable,
+    Table,
+    pack_bytes,
+    pack_offsets,
+    pack_table,
+)
+from textclf.tflite.format.metadata_parts import LABELS_FILE, associated_file, feature, lines_file
+from textclf.tflite.format.packed_files import EXPORT_AGAIN, PackedFiles, append_files
 from textclf.tflite.model_file import Tensor, TfliteModel, read_file
-from textclf.tflite.packed_files import EXPORT_AGAIN, PackedFiles, append_files
 from textclf.tflite.settings import SETTINGS_FILE, read_settings
 
 TokenizerKind = Literal["bert", "regex", "sentencepiece"]

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from textclf.errors import ModelError
-from textclf.tflite import metadata_schema, schema
-from textclf.tflite.flatbuffer import DamagedFlatbufferError, FlatTable
-from textclf.tflite.packed_files import EXPORT_AGAIN, PackedFiles
+from textclf.tflite.format import metadata_schema, schema
+from textclf.tflite.format.flatbuffer import DamagedFlatbufferError, FlatTable
+from textclf.tflite.format.packed_files import EXPORT_AGAIN, PackedFiles
 
 # LiteRT addresses 2 GB inside a flatbuffer; the rest of a file is not much larger.
 _LARGEST_FILE = 4 << 30

@@ -12,7 +12,7 @@ from typing import Any
 
 from textclf.errors import ModelError
 from textclf.recipe.values import DEFAULT_TASK, TASKS, quoted
-from textclf.tflite.packed_files import EXPORT_AGAIN
+from textclf.tflite.format.packed_files import EXPORT_AGAIN
 
 SETTINGS_FILE = "textclf.json"
 SETTINGS_VERSION = 1

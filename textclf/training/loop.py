@@ -18,18 +18,17 @@ from textclf.encoders.prepare import PreparedData
 from textclf.errors import EncoderError
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
-from textclf.training.calibration import require_finite
-from textclf.training.hardware import chosen_precision, device_name, distribution_strategy, matrix_product
-from textclf.training.interruption import Interruption
-from textclf.training.memory import expected_shortage, prepare_linear_algebra
+from textclf.training.machine.hardware import chosen_precision, device_name, distribution_strategy, matrix_product
+from textclf.training.machine.interruption import Interruption
+from textclf.training.machine.memory import expected_shortage, prepare_linear_algebra
 from textclf.training.optimizer import AdamW, scheduled_learning_rate
-from textclf.training.reactions import Reactions
 from textclf.training.rows import TrainingRows
-from textclf.training.run_folder import RunFolder, RunLog, load_state, save_state
-from textclf.training.saving import SECONDS_BETWEEN_SAVES, Saving, TrainingProgress
+from textclf.training.saved.run_folder import RunFolder, RunLog, load_state, save_state
+from textclf.training.saved.saving import SECONDS_BETWEEN_SAVES, Saving, TrainingProgress
 from textclf.training.step import TrainingStep
 from textclf.training.task import MakeTask, TrainingTask
-from textclf.training.watchers import after_step, diverged
+from textclf.training.watching.reactions import Reactions
+from textclf.training.watching.watchers import after_step, diverged, require_finite
 
 
 @dataclass

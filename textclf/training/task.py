@@ -13,7 +13,7 @@ from textclf.encoders.prepare import PreparedData
 from textclf.recipe.settings import TrainingSettings
 from textclf.terminal.progress import Progress
 from textclf.training.model import TaskModel
-from textclf.training.watchers import Trouble
+from textclf.training.watching.watchers import Trouble
 
 EVALUATION_BATCH = 64
 """Rows that are computed at once if no gradients are needed."""

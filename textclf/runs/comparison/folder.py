@@ -19,7 +19,7 @@ from textclf.files.output_folder import (
     readable_errors,
 )
 from textclf.recipe.values import ENGINES
-from textclf.training.run_folder import METRICS, RUN_ENTRIES
+from textclf.training.saved.run_folder import METRICS, RUN_ENTRIES
 
 FORMAT, VERSION = "textclf-comparison", 1
 

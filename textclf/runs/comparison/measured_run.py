@@ -22,7 +22,7 @@ def main() -> None:
     end_with(int(parent))
     load_tensorflow()
     from textclf.recipe.reading import load_recipe
-    from textclf.runs.metrics_file import RunMetrics
+    from textclf.runs.record.metrics_file import RunMetrics
     from textclf.runs.train import train
 
     try:

@@ -19,7 +19,7 @@ from textclf.classify.metrics import (
 )
 from textclf.data.findings.finding import counted
 from textclf.files.writing import write_text
-from textclf.runs.formats import markdown_text
+from textclf.runs.pages.formats import markdown_text
 from textclf.terminal.tables import text_table
 
 _SIGNIFICANT = 0.05

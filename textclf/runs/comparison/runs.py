@@ -31,7 +31,7 @@ from textclf.runs.comparison.result import (
     difference_of,
     one_line,
 )
-from textclf.runs.metrics_file import RunMetrics
+from textclf.runs.record.metrics_file import RunMetrics
 
 
 @dataclass(frozen=True)

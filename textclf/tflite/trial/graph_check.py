@@ -13,10 +13,10 @@ from typing import NoReturn
 import numpy as np
 
 from textclf.errors import ModelError
-from textclf.tflite import schema
-from textclf.tflite.flatbuffer import DamagedFlatbufferError
+from textclf.tflite.format import schema
+from textclf.tflite.format.flatbuffer import DamagedFlatbufferError
+from textclf.tflite.format.packed_files import EXPORT_AGAIN
 from textclf.tflite.model_file import Operator, Tensor, TfliteModel, bytes_of
-from textclf.tflite.packed_files import EXPORT_AGAIN
 from textclf.tflite.trial.operations import REFUSED, RULES, Step, Value, WrongOperationError
 
 # The full-size MobileBERT needs 60 MB at once for a text of 512 tokens.

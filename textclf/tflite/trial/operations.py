@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from textclf.tflite.flatbuffer import FlatTable
+from textclf.tflite.format.flatbuffer import FlatTable
 
 # LiteRT's limit for the number of dimensions, and for the numbers of shapes, axes and bounds.
 _MOST_SHAPE_NUMBERS = 8

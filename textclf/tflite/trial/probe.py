@@ -24,8 +24,8 @@ from textclf.encoders.sources.cache import cache_folder
 from textclf.errors import ModelError
 from textclf.files.writing import write_bytes
 from textclf.processes import end_of, ending, last_line
+from textclf.tflite.format.packed_files import EXPORT_AGAIN
 from textclf.tflite.model_file import TfliteModel
-from textclf.tflite.packed_files import EXPORT_AGAIN
 from textclf.tflite.trial.probe_child import READY
 
 # The memory that a graph may need at once, and that of LiteRT with its prepared weights, in addition to the file's size.

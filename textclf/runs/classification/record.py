@@ -1,0 +1,83 @@
+"""What a run of text classification measures: the part of `metrics.json` that another task would not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from textclf.classify.metrics import Metrics
+from textclf.runs.record.metrics_file import Epoch, Export, Record, RunMetrics
+from textclf.training.classification.calibration import Rejection
+
+
+def _with_cells(values: Any) -> Any:
+    """The values of a split; earlier versions wrote a whole confusion matrix in place of its cells."""
+    if not isinstance(values, dict) or "confusion" not in values:
+        return values
+    try:
+        return Metrics.from_dict(values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"expected the metrics of a split ({type(error).__name__}: {error})") from error
+
+
+SplitMetrics = Annotated[Metrics, BeforeValidator(_with_cells)]
+
+
+class ClassificationEpoch(Epoch):
+    """An epoch's accuracy and macro-F1 on the validation rows, in 0..1."""
+
+    validation_accuracy: float
+    validation_macro_f1: float
+
+
+class CalibrationErrors(Record):
+    """The expected calibration error of a split, in 0..1: of the model as trained, with the temperature, and of the
+    exported file, if there is one."""
+
+    before: float
+    after: float
+    exported: float | None = None
+
+
+class Calibration(Record):
+    """The temperature that divides all logits; `reason` is why it is 1 although the recipe asks for a calibration."""
+
+    temperature: float
+    reason: str | None = None
+    expected_calibration_error: Mapping[str, CalibrationErrors]
+
+
+class ClassificationExport(Export):
+    """How the exported file differs from the trained model on the held-out rows; None if there is no file.
+
+    `changed_labels` rows have another label, `changed_decided_labels` of them although the trained model clearly
+    preferred one. The accuracies are in 0..1. `doubt` is set if the rows are too few to tell a loss from chance.
+    """
+
+    rows: int | None = None
+    largest_difference: float | None = None
+    changed_labels: int | None = None
+    changed_decided_labels: int | None = None
+    accuracy_trained: float | None = None
+    accuracy_exported: float | None = None
+    doubt: str | None = None
+
+
+class ClassificationMetrics(RunMetrics):
+    """The record of a run that trained a text classifier; `labels` in the order of the model's outputs."""
+
+    labels: Sequence[str]
+    history: Sequence[ClassificationEpoch]
+    calibration: Calibration | None = None
+    rejection: Mapping[str, Rejection] | None = None
+    export: ClassificationExport
+    validation: SplitMetrics
+    test: SplitMetrics | None = None
+
+    @property
+    def measured(self) -> dict[str, Metrics]:
+        """The metrics of the held-out splits; the first is the one that the headline reports."""
+        splits = {"test": self.test, "validation": self.validation}
+        return {name: metrics for name, metrics in splits.items() if metrics is not None}

@@ -1,0 +1,64 @@
+"""Text classification, one label for each text, as a run asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from textclf.data.dataset import load_dataset
+from textclf.data.examples import Dataset
+from textclf.data.tables.frames import Rows
+from textclf.encoders.interface import AnyEncoder
+from textclf.encoders.prepare import PreparedData
+from textclf.recipe.settings import Recipe
+from textclf.runs.classification.record import ClassificationMetrics
+from textclf.terminal.progress import Progress
+from textclf.training.classification.class_weights import label_weights
+from textclf.training.saved.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from textclf.exporting.verify import VerificationReport
+    from textclf.runs.classification.trained import FinishedClassifier, TrainedClassifier
+
+
+class TextClassification:
+    """The `Task` of that name."""
+
+    metrics = ClassificationMetrics
+    read_dataset = staticmethod(load_dataset)
+
+    def check(self, recipe: Recipe, dataset: Dataset) -> None:
+        """Raises RecipeError for class weights that do not fit the labels."""
+        row_counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
+        label_weights(recipe.training.class_weights, dataset.labels, row_counts)
+
+    def train(
+        self,
+        recipe: Recipe,
+        data: PreparedData,
+        checkpoint: AnyEncoder,
+        folder: RunFolder,
+        progress: Progress,
+        started: float,
+    ) -> TrainedClassifier:
+        from textclf.runs.classification.engines import train_with_engine
+        from textclf.runs.classification.trained import TrainedClassifier
+
+        training = train_with_engine(recipe, data, checkpoint, folder, progress, started)
+        return TrainedClassifier(recipe, data.dataset, checkpoint, training)
+
+    def finished_run(self, folder: Path, overrides: Sequence[str]) -> FinishedClassifier:
+        from textclf.exporting.trained_run import load_trained_run
+        from textclf.runs.classification.trained import FinishedClassifier
+
+        return FinishedClassifier(load_trained_run(folder, overrides))
+
+    def verify(
+        self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None
+    ) -> VerificationReport:
+        from textclf.exporting.verify import verify_model
+
+        return verify_model(model, data, run=run, consumers=consumers)

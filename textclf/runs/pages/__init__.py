@@ -1,0 +1,1 @@
+"""What a person reads about a run: the report, the model card, the tables on a terminal."""

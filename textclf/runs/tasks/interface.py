@@ -1,0 +1,92 @@
+"""What a run asks of its task, from the rows of the recipe to the files of the run folder.
+
+`tasks.py` has the tasks that there are; `classification_task.py` is one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from textclf.data.examples import Dataset
+from textclf.data.tables.frames import Rows
+from textclf.encoders.interface import AnyEncoder
+from textclf.encoders.prepare import PreparedData, ReadDataset
+from textclf.recipe.settings import Recipe
+from textclf.runs.pages.writing import Pages
+from textclf.runs.record.metrics_file import RunMetrics
+from textclf.terminal.progress import Progress
+from textclf.training.saved.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from textclf.exporting.verify import VerificationReport
+
+
+@dataclass(frozen=True)
+class Results:
+    """The record of a run and what writes its pages."""
+
+    metrics: RunMetrics
+    pages: Pages
+
+
+class TrainedModel(Protocol):
+    """A model that was just trained, by whatever engine."""
+
+    def conclude(self, folder: RunFolder, progress: Progress) -> Results:
+        """Writes everything that a later export reads, then the model in the first form that passes its checks, and
+        measures it."""
+
+    def leave(self) -> None:
+        """Removes what only the training needed."""
+
+
+class FinishedRun(Protocol):
+    """The trained weights of a finished run; `recipe` has the settings of the export that is asked for."""
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    def content(self) -> bytes:
+        """Returns the bytes of the model in the form of the recipe."""
+
+    def compare(self, model: Path, report: VerificationReport) -> None:
+        """Compares a file with the trained model on the held-out rows. The result, or a problem, goes into the report."""
+
+    def record(self, model: Path, report: VerificationReport) -> None:
+        """Measures the run's new `model` and writes the run's metrics and pages again."""
+
+
+class Task(Protocol):
+    """The pieces of a task. What needs TensorFlow is imported when it is called."""
+
+    @property
+    def metrics(self) -> type[RunMetrics]:
+        """The record of a run of this task."""
+
+    @property
+    def read_dataset(self) -> ReadDataset: ...
+
+    def check(self, recipe: Recipe, dataset: Dataset) -> None:
+        """Raises the errors that training would raise about settings that do not fit the rows."""
+
+    def train(
+        self,
+        recipe: Recipe,
+        data: PreparedData,
+        checkpoint: AnyEncoder,
+        folder: RunFolder,
+        progress: Progress,
+        started: float,
+    ) -> TrainedModel:
+        """Trains as the recipe says. `started` is the time.monotonic() at the start of the command."""
+
+    def finished_run(self, folder: Path, overrides: Sequence[str]) -> FinishedRun:
+        """Reads a finished run; `overrides` change the section export of its recipe. Raises RunError and RecipeError."""
+
+    def verify(
+        self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None
+    ) -> VerificationReport:
+        """Does what `textclf.verify` does."""

@@ -1,0 +1,1 @@
+"""Text classification in training: head, loss, weights of labels, calibration."""

@@ -1,0 +1,234 @@
+"""Text classification in training: its head and loss, its first head, and how an epoch is measured and compared.
+
+`Classification` is the `TrainingTask` of this task, and its model the `TaskModel`: the loop and the step know nothing
+else of labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from textclf.classify.metrics import Metrics, evaluate, softmax
+from textclf.data.examples import Split
+from textclf.data.findings.finding import counted
+from textclf.data.tokens.batching import Batch, evaluation_batches
+from textclf.data.tokens.encoded import Tokens
+from textclf.encoders.interface import AnyEncoder
+from textclf.encoders.mobilebert import Dropout, Product
+from textclf.encoders.prepare import PreparedData
+from textclf.errors import EncoderError
+from textclf.recipe.settings import TrainingSettings
+from textclf.terminal.progress import Progress
+from textclf.training.classification.class_weights import label_weights
+from textclf.training.classification.head import fit_head
+from textclf.training.classification.measured_rows import measured_rows
+from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
+from textclf.training.task import EVALUATION_BATCH
+from textclf.training.watching.watchers import Trouble, after_epoch, guessing_loss
+
+# Standard deviation of a fresh dense layer's weights (bert_config.json, initializer_range).
+_INITIALIZER_RANGE = 0.02
+
+
+class PooledClassifier(TaskModel):
+    """Pooled output → standardised features → dropout → dense → softmax.
+
+    The original encoder's first-token state reaches 1e7, and a fresh head would start at an absurd loss. With features of
+    mean 0 and deviation 1, every encoder starts at ln(labels). The standardisation is linear and is folded into the head
+    of the exported model.
+    """
+
+    targets_signature = tf.TensorSpec([None], tf.int32)
+
+    def __init__(self, checkpoint: AnyEncoder, label_count: int, seed: int) -> None:
+        self._label_count = label_count
+        super().__init__(checkpoint, seed)
+        self.feature_mean = tf.Variable(tf.zeros(self.width), trainable=False)
+        self.feature_scale = tf.Variable(tf.ones(self.width), trainable=False)
+        self.constants = {"features/mean": self.feature_mean, "features/scale": self.feature_scale}
+        self._features = tf.function(self.pooled, input_signature=[TOKENS_SIGNATURE])
+        self._logits = tf.function(self.logits, input_signature=[TOKENS_SIGNATURE])
+
+    def fresh_head(self, seed: int) -> dict[str, np.ndarray]:
+        random = np.random.default_rng([seed, 1])
+        # Truncated at two deviations, as the original's initialiser.
+        kernel = random.standard_normal((self.width, self._label_count))
+        while (outside := np.abs(kernel) > 2).any():
+            kernel[outside] = random.standard_normal(outside.sum())
+        return {"head/kernel": kernel * _INITIALIZER_RANGE, "head/bias": np.zeros(self._label_count)}
+
+    def logits(
+        self,
+        tokens: Tokens,
+        attention_dropout: Dropout | None = None,
+        head_dropout: Dropout | None = None,
+        product: Product = tf.matmul,
+        frozen_layers: int | None = None,
+    ) -> tf.Tensor:
+        """Tokens [rows, length] → logits float32 [rows, labels]; `frozen_layers` as in `encode_pooled`."""
+        features = self.pooled(tokens, attention_dropout, product, frozen_layers)
+        features = (features - self.feature_mean) * self.feature_scale
+        if head_dropout is not None:
+            features = head_dropout(features, tf.constant(self.layers))
+        return tf.matmul(features, self.variables["head/kernel"]) + self.variables["head/bias"]
+
+    def row_losses(
+        self,
+        part: Part,
+        settings: TrainingSettings,
+        attention_dropout: Dropout | None,
+        head_dropout: Dropout | None,
+        product: Product,
+    ) -> tf.Tensor:
+        """Cross-entropy in nats, with `training.label_smoothing`."""
+        logits = self.logits(part.tokens, attention_dropout, head_dropout, product, settings.frozen_layers)
+        count, smoothing = logits.shape[1], settings.label_smoothing
+        targets = tf.one_hot(part.targets, count) * (1.0 - smoothing) + smoothing / count
+        return tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
+
+    def pooled_outputs(self, tokens: Tokens) -> np.ndarray:
+        """Returns the encoder's vectors of these rows, float32 [rows, width]."""
+        features: np.ndarray = self._features(tokens).numpy()
+        return features
+
+    def predict_logits(self, tokens: Tokens) -> np.ndarray:
+        """Returns logits float32 [rows, labels] without dropout."""
+        logits: np.ndarray = self._logits(tokens).numpy()
+        return logits
+
+    def standardize(self, pooled_outputs: np.ndarray) -> None:
+        """Sets the feature standardisation from the pooled outputs of some rows.
+
+        A feature that does not vary is left unscaled, because its scale would be enormous.
+        """
+        pooled = pooled_outputs.astype(np.float64)
+        deviation = pooled.std(axis=0)
+        varies = deviation > 1e-6 * np.abs(pooled).max(initial=1e-6)
+        self.feature_mean.assign(pooled.mean(axis=0))
+        self.feature_scale.assign(np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 1.0))
+
+    def fit_head(self, pooled_outputs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
+        """Replaces the head by one that fits the untrained encoder; label indices and weights are by row."""
+        features = (pooled_outputs - self.feature_mean.numpy()) * self.feature_scale.numpy()
+        kernel, bias = fit_head(features, labels, weights, self._label_count)
+        self.variables["head/kernel"].assign(kernel)
+        self.variables["head/bias"].assign(bias)
+
+
+class Classification:
+    """The `TrainingTask` of text classification.
+
+    Raises RecipeError for class
+    weights that do not fit the labels, and EncoderError for an encoder with weights that are not finite.
+    """
+
+    def __init__(self, data: PreparedData, checkpoint: AnyEncoder, settings: TrainingSettings, seed: int) -> None:
+        self._data, self._settings = data, settings
+        train, self._labels = data.dataset.train, data.dataset.labels
+        row_counts = np.bincount(train.labels, minlength=len(self._labels))
+        weights = label_weights(settings.class_weights, self._labels, row_counts)
+        self.targets, self.row_weights = train.labels, weights[train.labels]
+        self.guessing = guessing_loss(row_counts, weights, settings.label_smoothing)
+        self.model = PooledClassifier(checkpoint, len(self._labels), seed)
+        self.summary = counted(len(self._labels), "label")
+        self._measured_rows = measured_rows(train.labels, len(self._labels))
+        self._pooled: np.ndarray | None = None
+
+    # --- Before the first step ---------------------------------------------------------------------------------------
+
+    def standardize(self, progress: Progress) -> None:
+        """Sets the feature standardisation from the untrained encoder."""
+        self.model.standardize(self._pooled_outputs(progress))
+
+    def fit_first_head(self, progress: Progress) -> None:
+        """Fits a first head to the untrained encoder if the recipe asks for it and the encoder was pretrained."""
+        if self._settings.head != "fitted" or not self.model.layers:
+            return
+        rows = self._measured_rows
+        pooled = self._pooled_outputs(progress)
+        with progress.during(f"Fitting the first head: {len(rows):,} rows, {len(self._labels):,} labels"):
+            self.model.fit_head(pooled, self.targets[rows], self.row_weights[rows])
+
+    def _pooled_outputs(self, progress: Progress) -> np.ndarray:
+        """The untrained encoder's vectors of the measured rows: float32 [rows, width]."""
+        if self._pooled is None:
+            rows = self._measured_rows
+            lengths = self._data.encoded["train"].lengths[rows]
+            pooled = np.zeros((len(rows), self.model.width), np.float32)
+            with progress.during(f"Computing the encoder's outputs for {len(rows):,} training rows"):
+                for batch in evaluation_batches(lengths, EVALUATION_BATCH, self._data.max_length):
+                    tokens = self._data.batch("train", Batch(rows[batch.rows], batch.length))
+                    pooled[batch.rows] = self.model.pooled_outputs(tokens)
+            bad = np.flatnonzero(~np.isfinite(pooled).all(axis=1))
+            if len(bad):
+                raise EncoderError(
+                    f"{self.model.encoder.checkpoint.path}: the encoder returns NaN or infinity for {len(bad):,} of "
+                    f"{len(rows):,} training rows, first for row {self._data.dataset.train.rows[rows[bad[0]]]}, so no "
+                    "classifier can be trained on it; check it with `textclf encoder SOURCE --golden`, or use another "
+                    "encoder"
+                )
+            self._pooled = pooled
+        return self._pooled
+
+    # --- After an epoch ----------------------------------------------------------------------------------------------
+
+    def logits(self, split: str) -> np.ndarray:
+        """Returns logits float32 [rows, labels] of the model as it is now, in the order of the split."""
+        lengths = self._data.encoded[split].lengths
+        logits = np.zeros((len(lengths), len(self._labels)), np.float32)
+        for batch in evaluation_batches(lengths, EVALUATION_BATCH, self._data.max_length):
+            logits[batch.rows] = self.model.predict_logits(self._data.batch(split, batch))
+        return logits
+
+    def epoch_entry(self, epoch: int, training_loss: float, logits: np.ndarray) -> dict[str, Any]:
+        """Returns what the history keeps of an epoch; `logits` are those of the validation rows."""
+        return epoch_entry(epoch, training_loss, self._metrics(self._data.dataset.validation, logits))
+
+    def epoch_troubles(self, history: Sequence[Mapping[str, Any]], logits: np.ndarray) -> list[Trouble]:
+        """Returns what the watchers detect after an epoch; `logits` are those of the validation rows."""
+        probabilities, truth = softmax(logits), self._data.dataset.validation.labels
+        predicted = [self._labels[index] for index in np.unique(probabilities.argmax(axis=1))]
+        return after_epoch(history, predicted, len(np.unique(truth)), self.guessing)
+
+    def epoch_line(self, entry: Mapping[str, Any]) -> str:
+        """Returns the line that is shown at the end of an epoch."""
+        return epoch_line(entry, self._settings.epochs)
+
+    def quality(self, entry: Mapping[str, Any]) -> tuple[float, float]:
+        """Returns what makes an epoch the best; larger is better."""
+        return quality(entry)
+
+    def scores(self, split: Split, logits: np.ndarray) -> dict[str, float]:
+        """Returns accuracy, macro_f1 and loss of a split."""
+        return self._metrics(split, logits).scores()
+
+    def _metrics(self, split: Split, logits: np.ndarray) -> Metrics:
+        return evaluate(softmax(logits), split.labels, self._labels)
+
+
+def epoch_entry(epoch: int, training_loss: float, metrics: Metrics) -> dict[str, Any]:
+    """Returns what the history keeps of an epoch; `metrics` are those of validation."""
+    return {
+        "epoch": epoch,
+        "training_loss": training_loss,
+        "validation_loss": metrics.loss,
+        "validation_accuracy": metrics.accuracy,
+        "validation_macro_f1": metrics.macro_f1,
+    }
+
+
+def epoch_line(entry: Mapping[str, Any], epochs: int) -> str:
+    """Returns the line of an entry that `epoch_entry` made."""
+    return (
+        f"Epoch {entry['epoch']}/{epochs}: validation loss {entry['validation_loss']:.4f}, accuracy "
+        f"{entry['validation_accuracy']:.1%}, macro-F1 {entry['validation_macro_f1']:.1%}"
+    )
+
+
+def quality(entry: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns what makes an epoch the best: the highest validation accuracy; among equals the lowest loss."""
+    return entry["validation_accuracy"], -entry["validation_loss"]

@@ -1,0 +1,1 @@
+"""What a training knows about its machine: processors, memory, Ctrl-C."""

@@ -1,0 +1,1 @@
+"""What a training notices about itself, and what it does then."""
