@@ -8,7 +8,7 @@ import click
 
 from textclf.cli.group import cli, help_end
 from textclf.cli.options import PATH
-from textclf.terminal.door import command_line, write_result
+from textclf.terminal.door import command_line, write_report, write_result
 
 
 @cli.group(
@@ -42,7 +42,7 @@ def examples_group(context: click.Context) -> None:
     lines.append("Copy one with its data: textclf examples copy NAME [FOLDER]")
     if schema := schema_path():
         lines.append(f"JSON Schema of a recipe, for editors: {schema}")
-    write_result("\n".join(lines))
+    write_report("\n".join(lines))
 
 
 def _complete_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -49,9 +49,17 @@ class _Command(_HelpWithExamples):
         return _through_the_door(super().get_help_option(ctx))
 
 
+_BY_USE = ("new", "check", "train", "classify", "evaluate", "verify", "inspect", "compare", "export")
+"""The first commands in the help, in the order in which a person needs them."""
+
+
 class _Group(_HelpWithExamples, click.Group):
     command_class = _Command
     group_class = type
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        names = super().list_commands(ctx)
+        return [*(name for name in _BY_USE if name in names), *(name for name in names if name not in _BY_USE)]
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         return _through_the_door(super().get_help_option(ctx))
@@ -62,7 +70,7 @@ def _through_the_door(option: click.Option | None) -> click.Option | None:
 
     def show_help(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
         if wanted and not context.resilient_parsing:
-            _write_help(context.get_help())
+            write_help(context.get_help())
             context.exit()
 
     if option is not None:
@@ -70,7 +78,8 @@ def _through_the_door(option: click.Option | None) -> click.Option | None:
     return option
 
 
-def _write_help(text: str) -> None:
+def write_help(text: str) -> None:
+    """Writes the help of a command to standard output."""
     if not result_screen().is_styled:
         write_result(text)
         return
@@ -111,8 +120,8 @@ def _after_interruption(context: click.Context) -> str:
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=help_end(
-        "textclf check recipe.yaml",
-        "textclf train recipe.yaml",
+        "textclf new tickets.csv",
+        "textclf train tickets.yaml",
         "textclf classify runs/NAME inbox.csv -o sorted.csv",
         then="textclf COMMAND --help",
     ),

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from textclf.cli import examples, model_maker, models, new, training  # noqa: F401 - their commands
-from textclf.cli.group import InterruptedError, cli
+from textclf.cli.group import InterruptedError, cli, write_help
 from textclf.cli.usage import usage_message
 from textclf.errors import TextclfError
 from textclf.terminal import door as terminal
@@ -65,6 +65,9 @@ def _exit_code(words: list[str]) -> int:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except TextclfError as error:
         write_message(str(error), "error")
+        return 2
+    except click.exceptions.NoArgsIsHelpError as error:
+        write_help(error.message)  # the help of the group
         return 2
     except click.ClickException as error:
         write_message(usage_message(error, words), "error")

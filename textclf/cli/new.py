@@ -10,7 +10,7 @@ import click
 from textclf.cli.group import cli, help_end
 from textclf.cli.options import COLUMN, DATA_PATH, PATH
 from textclf.errors import DataError, TextclfError
-from textclf.terminal.door import can_ask, command_line, write_message, write_result
+from textclf.terminal.door import can_ask, command_line, write_message, write_report, write_result
 
 if TYPE_CHECKING:
     from textclf.runs.proposal.columns import Question
@@ -46,7 +46,7 @@ def new_command(
 
     choose = _ask if can_ask() else None
     made = new_recipe(table, output, text=text, text_pair=text_pair, label=label, force=force, choose=choose)
-    write_result(made.as_text() + "\n")
+    write_report(made.as_text() + "\n", marked=True)
     recipe = command_line([str(made.path)])
     if made.rows > _MOST_ROWS_CHECKED:
         write_result(
@@ -62,7 +62,8 @@ def new_command(
         raise DataError(
             f"{error}\nThe recipe {recipe} is written. Correct what is wrong, then run: textclf check {recipe}"
         ) from None
-    write_result(f"{report.as_text()}\n\nTrain with: textclf train {recipe}")
+    write_report(report.as_text(), marked=True)
+    write_result(f"\nTrain with: textclf train {recipe}")
 
 
 def _ask(question: Question) -> str:

@@ -90,7 +90,7 @@ def _stem(name: str) -> str:
 
 
 _READ_JSON = (
-    'convert it: python -c "import pandas; '
+    'convert it, with pandas (pip install pandas): python -c "import pandas; '
     "pandas.read_json('{name}', dtype=False{lines}).to_csv('{stem}-table.csv', index=False)\""
 )
 
