@@ -403,6 +403,11 @@ class TrainingSettings(Settings):
     )
 
     @property
+    def epoch_count(self) -> int:
+        """`epochs` as a number. Raises ValueError before it is chosen from the data."""
+        return int(self.epochs)
+
+    @property
     def frozen_layers(self) -> int | None:
         """The number of lower layers that are frozen together with the embeddings. None if nothing is frozen."""
         if self.freeze == "none":

@@ -19,7 +19,7 @@ from textclf.exporting.verify import VerificationReport, compare_with_run
 from textclf.files.writing import write_text
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
-from textclf.runs.classification import ClassificationMetrics
+from textclf.runs.classification import ClassificationMetrics, estimate_of
 from textclf.runs.exporting import WITHHELD, export_passing_form
 from textclf.runs.measuring import calibrate, choose_threshold, held_out_logits, measure, say_results
 from textclf.runs.mistakes import Mistake, worst_mistakes
@@ -58,8 +58,10 @@ class TrainedClassifier:
         is_exported = result.file is not None
         probabilities = result.file.probabilities if result.file is not None else trained
         measured = measure(probabilities, splits, dataset.labels, calibration, threshold, is_exported=is_exported)
-        say_results(measured.splits, "model.tflite" if is_exported else "trained model (not exported)", progress)
-        reported = splits[-1]
+        reported, winner = splits[-1], training.winner
+        model = "model.tflite" if is_exported else "trained model (not exported)"
+        estimate = estimate_of(winner.history, winner.best_epoch, len(reported.rows))
+        say_results(measured.splits, model, progress, estimate)
         doubts = result_warnings(measured.splits, reported.name)
         for doubt in doubts:
             progress.warn(doubt)
