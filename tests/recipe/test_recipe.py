@@ -59,7 +59,7 @@ def test_three_lines_are_a_recipe_and_the_rest_has_defaults(recipe, tmp_path):
     assert (loaded.encoder.source, loaded.encoder.max_length, loaded.encoder.tokenizer) == ("builtin", 128, "device")
     assert loaded.training.model_dump() == {
         "engine": "native",
-        "epochs": 3,
+        "epochs": "auto",
         "batch_size": 32,
         "accumulate": 1,
         "learning_rate": 5e-5,
@@ -204,7 +204,7 @@ def test_an_override_mends_what_the_file_has_wrong(recipe):
         ("training.epochs", "not of the form KEY=VALUE; write for example training.epochs=5, without spaces"),
         (
             "training.epochs=five",
-            "training.epochs is `five`, but must be a whole number; correct it or remove the line",
+            "training.epochs is `five`, but must be a whole number or auto; correct it or remove the line",
         ),
         (
             "dataset.text=[a, b",
@@ -223,7 +223,7 @@ def test_a_wrong_override_is_named(problems, override, message):
 
 
 def test_problems_of_the_file_come_before_those_of_the_overrides(problems):
-    lines = problems(MINIMAL + "training:\n  seed: -1\n", "training.epochs=0", "x=1")
+    lines = problems(MINIMAL + "training:\n  seed: -1\n", "training.epochs=-1", "x=1")
     assert [line.partition(": ")[0] for line in lines] == ["5:9", "command line", "command line"]
 
 
@@ -239,7 +239,7 @@ dataset:
   validation: 10%
 epochs: 3
 training:
-  epochs: 0
+  epochs: -1
   batch_size: three
 export:
   quantization: dinamic
@@ -251,7 +251,7 @@ export:
         "4:9: dataset.text names the column `q` twice; name two columns, or one for single texts",
         "5:15: dataset.validation is the percentage `10%`; write a share such as 0.1, or the path of a file",
         "6:1: unknown key `epochs`; it belongs in `training`",
-        "8:11: training.epochs is `0`, but must be 1 or more; correct it or remove the line",
+        "8:11: training.epochs is `-1`, but must be 0 or more; correct it or remove the line",
         "9:15: training.batch_size is `three`, but must be a whole number; correct it or remove the line",
         "11:17: export.quantization is `dinamic`, but must be dynamic or int4 or float16 or none; did you mean `dynamic`?",
     ]
@@ -297,6 +297,7 @@ WRONG_VALUES = [
     ("training", "  learning_rate: nan", "5:18: training.learning_rate is `nan`, but must be a finite number"),
     ("training", "  warmup: 1", "5:11: training.warmup is `1`, but must be less than 1"),
     ("training", "  epochs: 2.5", "5:11: training.epochs is `2.5`, but must be a whole number"),
+    ("training", "  epochs: 10001", "5:11: training.epochs is `10001`, but must be 10000 or less"),
     ("training", "  epochs: [1]", "5:11: training.epochs is a list, but must be a whole number"),
     ("training", "  Epochs: 1", "5:3: unknown key `Epochs` in `training`; did you mean `epochs`?"),
     ("training", "  max_length: 64", "5:3: unknown key `max_length` in `training`; it belongs in `encoder`"),
@@ -591,7 +592,7 @@ def test_a_dumped_recipe_writes_every_default_out(recipe, tmp_path):
         f"name: tickets\ndataset:\n  train: {tmp_path}/train.csv\n  validation: 0.1\n  test: null\n  text: text\n"
         "  label: label\n  labels: null\n  delimiter: null\n  encoding: utf-8\n"
         "encoder:\n  source: builtin\n  max_length: 128\n  tokenizer: device\n  overflow: head\n"
-        "training:\n  engine: native\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  learning_rate: 5.0e-05\n"
+        "training:\n  engine: native\n  epochs: auto\n  batch_size: 32\n  accumulate: 1\n  learning_rate: 5.0e-05\n"
         "  warmup: 0.1\n  weight_decay: 0.01\n  dropout: 0.1\n  label_smoothing: 0.0\n  class_weights: null\n  clip_norm: 1.0\n"
         "  head: fitted\n  freeze: none\n  precision: auto\n  early_stopping: null\n  watchers:\n    not_finite: stop\n"
         "    learning_rate: warn\n    stuck: warn\n    one_class: warn\n    overfitting: warn\n  calibrate: true\n"

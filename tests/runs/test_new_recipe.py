@@ -329,7 +329,7 @@ def test_the_length_covers_nearly_all_rows():
 
 
 @pytest.mark.parametrize(
-    ("rows", "fraction", "epochs", "batch_size"), [(100, 0.2, 8, 16), (900, 0.2, 5, 32), (3000, 0.1, 3, 32)]
+    ("rows", "fraction", "epochs", "batch_size"), [(100, 0.2, "auto", 32), (900, 0.2, 5, 32), (3000, 0.1, 3, 32)]
 )
 def test_few_rows_get_larger_fractions_and_more_epochs(rows, fraction, epochs, batch_size):
     recipe = textclf.load_recipe(textclf.new_recipe(tickets(rows=rows)).path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textclf.classify.metrics import softmax
-from textclf.training.classification.head import fit_head
+from textclf.training.classification.head import fit_best_head, fit_head
 
 
 def problem(rows: int = 400, width: int = 12, labels: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -30,3 +30,40 @@ def test_a_label_without_rows_gets_the_lowest_probability():
     features, labels, weights = problem()
     kernel, bias = fit_head(features, labels, weights, 5)
     assert softmax(features @ kernel + bias)[:, 4].max() == pytest.approx(0.0, abs=0.05)
+
+
+def noisy(rows: int, width: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two labels, of which five features say a little, and many that say nothing."""
+    random = np.random.default_rng(5)
+    labels = np.arange(rows) % 2
+    features = random.standard_normal((rows, width)).astype(np.float32)
+    features[:, :5] += (labels[:, None] - 0.5) * 1.2
+    return features, labels, np.ones(rows)
+
+
+def test_the_chosen_penalty_predicts_unseen_rows_better_than_the_fixed_one():
+    features, labels, weights = (array[:60] for array in noisy(2060))
+    unseen, truth, _ = (array[60:] for array in noisy(2060))
+
+    def loss(kernel: np.ndarray, bias: np.ndarray) -> float:
+        return float(-np.log(softmax(unseen @ kernel + bias)[np.arange(len(truth)), truth]).mean())
+
+    head = fit_best_head(features, labels, weights, 2)
+    assert head.penalty > 0.1
+    assert loss(head.kernel, head.bias) < loss(*fit_head(features, labels, weights, 2)) - 0.01
+
+
+def test_cross_validated_logits_do_not_know_the_row_that_they_predict():
+    features, _, weights = noisy(80)
+    labels = np.random.default_rng(1).integers(0, 2, 80)
+    head = fit_best_head(features, labels, weights, 2)
+    assert (head.cross_validated.argmax(axis=1) == labels).mean() < 0.65
+    kernel, bias = fit_head(features, labels, weights, 2)
+    assert ((features @ kernel + bias).argmax(axis=1) == labels).mean() > 0.8, "a head can memorise them"
+
+
+def test_with_very_many_rows_and_labels_nothing_is_cross_validated():
+    random = np.random.default_rng(0)
+    features = random.standard_normal((2000, 4)).astype(np.float32)
+    head = fit_best_head(features, np.arange(2000) % 100, np.ones(2000), 100)
+    assert head.cross_validated is None

@@ -59,7 +59,7 @@ def loss_of_nan_from(step: int) -> type[TrainingStep]:
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_diverged_training_keeps_the_last_good_epoch(fit, tmp_path):
     fitted = fit(step_kind=loss_of_nan_from(STEPS_AN_EPOCH + 2))
-    assert len(fitted.winner.history) == 1
+    assert [entry["epoch"] for entry in fitted.winner.history] == [0, 1]
     assert "step 7: the loss is nan" in fitted.winner.stopped
     kept, _ = load_state(tmp_path / ".run.unfinished" / "checkpoints" / f"best-{fitted.winner.seed}.safetensors")
     assert all(np.array_equal(array, kept[name]) for name, array in fitted.task.model.state().items())
@@ -95,8 +95,8 @@ def test_weights_that_are_none_after_an_epochs_last_step_leave_the_epoch_before_
             return result
 
     fitted = fit(step_kind=Spoiling)
-    assert fitted.winner.best_epoch == 1
-    assert len(fitted.winner.history) == 1
+    assert [entry["epoch"] for entry in fitted.winner.history] == [0, 1]
+    assert fitted.winner.best_epoch in (0, 1)
     assert "step 8: the weights `embeddings/word_embeddings` contain NaN or infinity" in fitted.winner.stopped
     assert all(np.isfinite(array).all() for array in fitted.task.model.state().values())
 

@@ -65,8 +65,8 @@ class Flagging:
     def standardize(self, progress: Progress) -> None:
         pass
 
-    def fit_first_head(self, progress: Progress) -> None:
-        pass
+    def fit_first_head(self, progress: Progress) -> bool:
+        return False
 
     def logits(self, split: str) -> np.ndarray:
         lengths = self.data.encoded[split].lengths
@@ -75,7 +75,7 @@ class Flagging:
             logits[batch.rows] = self.model.predict(self.data.batch(split, batch)).numpy()
         return logits
 
-    def epoch_entry(self, epoch: int, training_loss: float, logits: np.ndarray) -> dict[str, Any]:
+    def epoch_entry(self, epoch: int, training_loss: float | None, logits: np.ndarray) -> dict[str, Any]:
         scores = self.scores(self.data.dataset.validation, logits)
         losses = {"training_loss": training_loss, "validation_loss": 1 - scores["all_right"]}
         return {"epoch": epoch, **losses, "validation_all_right": scores["all_right"]}

@@ -104,9 +104,14 @@ def evaluate(probabilities: np.ndarray, truth: np.ndarray, labels: Sequence[str]
 
 
 def accuracy_interval(metrics: Metrics) -> tuple[float, float]:
-    """Returns the 95 % confidence interval of the accuracy, in 0..1 (Wilson's score interval, JASA 22, 1927, p.
-    209–212)."""
-    z, rows, accuracy = 1.959964, metrics.rows, metrics.accuracy
+    """Returns the 95 % confidence interval of the accuracy, in 0..1."""
+    return share_interval(metrics.accuracy, metrics.rows)
+
+
+def share_interval(accuracy: float, rows: int) -> tuple[float, float]:
+    """Returns the 95 % confidence interval of the share of right rows, in 0..1 (Wilson's score interval, JASA 22, 1927,
+    p. 209–212)."""
+    z = 1.959964
     middle = accuracy + z * z / (2 * rows)
     reach = z * math.sqrt(accuracy * (1 - accuracy) / rows + z * z / (4 * rows * rows))
     scale = 1 + z * z / rows

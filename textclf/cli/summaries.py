@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # --- Recipes and runs ------------------------------------------------------------------------------------------------
 def of_training(run: Run) -> Summary:
     from textclf.classify.metrics import Metrics
+    from textclf.runs.classification.record import estimate_of
 
     metrics = run.metrics
     split = "test" if "test" in metrics else "validation"
@@ -43,6 +44,14 @@ def of_training(run: Run) -> Summary:
     ]
     if warnings:
         facts.insert(3, ("Warnings", f"{len(warnings):,}, in the report"))
+    estimate = estimate_of(metrics["history"], metrics["best_epoch"], metrics[split]["rows"])
+    if estimate is not None:
+        low, high = estimate.interval
+        shown = (
+            f"{_percent(estimate.accuracy)}, estimated by cross-validation on {estimate.rows:,} training rows "
+            f"(95 % confidence interval: {100 * low:.1f}–{100 * high:.1f} %)"
+        )
+        facts[2:3] = [("Accuracy", shown), (f"On the {split} rows", facts[2][1])]
     return Summary(
         title=f"{metrics['name']}: {outcome}",
         kind="warning" if warnings or export.get("refused") else "success",

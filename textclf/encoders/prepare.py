@@ -21,6 +21,7 @@ from textclf.data.tokens.row_keys import Reading
 from textclf.encoders.interface import AnyEncoder, KnownEncoder
 from textclf.encoders.kinds import EncoderKind, kind_of
 from textclf.errors import EncoderError
+from textclf.recipe.automatic import settle_epochs
 from textclf.recipe.settings import DatasetSettings, Recipe
 from textclf.recipe.values import LARGEST_LENGTH
 
@@ -118,7 +119,8 @@ def load_recipe_data(
     kind: EncoderKind | None = None,
     read: ReadDataset = load_dataset,
 ) -> tuple[Recipe, Dataset]:
-    """Returns the recipe with a number as its length, and its data; `frames` replace its files, as in `load_dataset`.
+    """Returns the recipe with numbers as its length and its epochs, and its data; `frames` replace its files, as in
+    `load_dataset`.
 
     Without a `tokenizer` the encoder's configuration and vocabulary are read, not its weights; by `kind`, the recipe's
     kind of encoder, if there is one. `read` is the reader of the recipe's task (default: that of text classification).
@@ -131,7 +133,7 @@ def load_recipe_data(
     if recipe.encoder.max_length == "auto":
         recipe = prepare(recipe, dataset, kind=kind).recipe
         dataset = read(recipe.dataset, seed, reading_of(recipe, tokenizer, kind=kind), frames)
-    return recipe, dataset
+    return settle_epochs(recipe, len(dataset.train.rows)), dataset
 
 
 # The share of the training rows that must fit.

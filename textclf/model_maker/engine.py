@@ -330,7 +330,7 @@ class _Watch:
             self.first_step = event["after"]
             self.progress.say(f"First step after {event['after']:.1f} s")
         if self._bar is None:
-            bar = self.progress.bar(f"Epoch {epoch}/{self.settings.epochs}", self.steps_an_epoch)
+            bar = self.progress.bar(f"Epoch {epoch}/{self.settings.epoch_count}", self.steps_an_epoch)
             self._bar = self._shown.enter_context(bar)
         self._bar.advance(f"loss {loss:.4f}")
         values = {name: event[name] for name in ("loss", "learning_rate", "rows", "seconds")}
@@ -349,7 +349,7 @@ class _Watch:
         entry = epoch_entry(epoch, event["training_loss"], metrics)
         self.history.append(entry)
         self.log.write("epoch", epoch * self.steps_an_epoch, **entry)
-        self.progress.say(epoch_line(entry, self.settings.epochs))
+        self.progress.say(epoch_line(entry, self.settings.epoch_count))
         predicted = [self.dataset.labels[index] for index in np.unique(probabilities.argmax(axis=1))]
         for trouble in after_epoch(self.history, predicted, len(np.unique(validation.labels)), self.guessing):
             self._react(trouble, f"epoch {epoch}")

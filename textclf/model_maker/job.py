@@ -33,7 +33,7 @@ def prepare_job(folder: Path, recipe: Recipe, dataset: Dataset, checkpoint: AnyE
         "splits": [split.name for split in dataset.splits],
         "seed": seed,
         "quantization": recipe.export.quantization,
-        "epochs": recipe.training.epochs,
+        "epochs": recipe.training.epoch_count,
         "batch_size": recipe.training.batch_size,
         "max_length": recipe.encoder.fixed_length,
         "dropout": recipe.training.dropout,

@@ -126,6 +126,22 @@ def average_words_can_do_it(recipe: Recipe) -> Iterator[Breach]:
             yield Breach((key, "encoder.source"), f"{key} is {value}, but encoder.source average-words has {has}")
 
 
+def a_last_layer_can_be_fitted(recipe: Recipe) -> Iterator[Breach]:
+    """Without epochs, the model is the fitted head on a pretrained encoder, which only textclf's own engine fits."""
+    training = recipe.training
+    if training.epochs != 0:
+        return
+    obstacles = {
+        "encoder.source": (recipe.averages_words, "average-words, which learns its vectors in epochs"),
+        "training.head": (training.head == "fresh", "fresh, so nothing would be learned"),
+        "training.engine": (training.engine == "model-maker", "model-maker, which only trains in epochs"),
+    }
+    for key, (stands_in_the_way, has) in obstacles.items():
+        if stands_in_the_way:
+            message = f"training.epochs is 0, but {key} is {has}; set training.epochs to 1 or more"
+            yield Breach(("training.epochs", key), message)
+
+
 _MODEL_MAKER_REASONS = {
     "training.accumulate": "computes every step in one part",
     "training.warmup": "always warms up for a tenth of the steps",
@@ -197,5 +213,6 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     parts_of_a_batch_hold_rows,
     four_bits_need_litert,
     average_words_can_do_it,
+    a_last_layer_can_be_fitted,
     model_maker_can_do_it,
 )

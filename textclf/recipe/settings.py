@@ -26,6 +26,7 @@ from pydantic import (
 from textclf.recipe.values import (
     AVERAGE_WORDS,
     DEFAULT_TASK,
+    MOST_EPOCHS,
     Engine,
     Task,
     Written,
@@ -33,6 +34,7 @@ from textclf.recipe.values import (
     checked_delimiter,
     checked_encoding,
     encoder_source,
+    epochs_or_auto,
     file_or_share,
     folder_name,
     frozen_part,
@@ -282,7 +284,15 @@ class TrainingSettings(Settings):
         description="The engine that trains and exports: `native` is textclf's own; `model-maker` is the real TFLite Model "
         "Maker 0.4.3 in a separate environment (`textclf model-maker setup`). Settings that it does not have are errors.",
     )
-    epochs: int = Field(default=3, ge=1, le=10_000, description="How often each training row is used.")
+    epochs: Annotated[
+        int | str,
+        BeforeValidator(epochs_or_auto),
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": MOST_EPOCHS}, {"const": "auto"}]}),
+    ] = Field(
+        default="auto",
+        description="How often each training row is used. 0 fits only the last layer and leaves the encoder as it is, which "
+        "takes seconds and is better with few rows. `auto` is 0 for fewer than 300 training rows and 3 for more.",
+    )
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows per step.")
     accumulate: int = Field(
         default=1,
@@ -402,6 +412,11 @@ class TrainingSettings(Settings):
         description="Trains once with each of these seeds on the same splits, reports mean and deviation, and exports "
         "the training that is best on validation. null trains once, with `seed`.",
     )
+
+    @property
+    def epoch_count(self) -> int:
+        """`epochs` as a number. Raises ValueError before it is chosen from the data."""
+        return int(self.epochs)
 
     @property
     def frozen_layers(self) -> int | None:

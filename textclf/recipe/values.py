@@ -34,6 +34,9 @@ TASKS: tuple[Task, ...] = get_args(Task)
 AVERAGE_WORDS = "average-words"
 """The encoder that is learned from the training rows alone; `AVERAGE_WORDS_DEFAULTS` are its defaults."""
 
+MOST_EPOCHS = 10_000
+"""The largest number of epochs."""
+
 LARGEST_LENGTH = 512
 """The largest number of tokens per row, for every encoder."""
 
@@ -193,6 +196,22 @@ def length_in_tokens(value: object) -> object:
     if length is not None and 8 <= length <= LARGEST_LENGTH:
         return length
     wanted = "a whole number or auto" if length is None else "8 or more" if length < 8 else f"{LARGEST_LENGTH} or less"
+    raise ValueError(f"is {quoted(value)}, but must be {wanted}; correct it or remove the line")
+
+
+def epochs_or_auto(value: object) -> object:
+    """Returns the word `auto`, or a number of epochs."""
+    if value == "auto":
+        return "auto"
+    if isinstance(value, list | tuple):
+        raise ValueError("is a list, but must be a whole number or auto; correct it or remove the line")
+    try:
+        epochs = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+    except ValueError:
+        epochs = None
+    if epochs is not None and 0 <= epochs <= MOST_EPOCHS:
+        return epochs
+    wanted = "a whole number or auto" if epochs is None else "0 or more" if epochs < 0 else f"{MOST_EPOCHS} or less"
     raise ValueError(f"is {quoted(value)}, but must be {wanted}; correct it or remove the line")
 
 

@@ -16,6 +16,7 @@ from textclf.encoders.kinds import kind_of
 from textclf.encoders.prepare import load_recipe_data, prepare
 from textclf.errors import ArgumentError
 from textclf.model_maker.data_checks import check_data
+from textclf.recipe.automatic import reason_for_epochs
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.runs.record.frames import tables_of
@@ -74,11 +75,15 @@ def check(
     else:
         shown, recipe = str(recipe), load_recipe(recipe, overrides)
     task, kind = task_of(recipe), kind_of(recipe)
+    asked = recipe
     recipe, dataset = load_recipe_data(recipe, frames=tables_of(recipe, data), kind=kind, read=task.read_dataset)
     tokenizer = prepare(recipe, dataset, kind=kind).tokenizer
     task.check(recipe, dataset)
     encoder = recipe.encoder
     findings = [*dataset.findings, *token_findings(dataset, tokenizer, encoder.fixed_length, encoder.source)]
+    rows = len(dataset.train.rows)
+    if (reason := reason_for_epochs(asked, recipe, rows)) is not None:
+        findings.append(Finding("few_training_rows", reason, rows, severity="note"))
     if recipe.training.engine == "model-maker":
         told = check_data(recipe, dataset, tokenizer.vocabulary)
         findings += [Finding("model_maker", message, len(dataset.train.rows), severity="note") for message in told]

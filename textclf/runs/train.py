@@ -16,6 +16,7 @@ from textclf.encoders.kinds import kind_of
 from textclf.encoders.prepare import load_recipe_data, prepare, prepare_data
 from textclf.errors import RunError, VerificationError
 from textclf.model_maker.environment import require_environment
+from textclf.recipe.automatic import reason_for_epochs
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.runs.pages.writing import write_pages
@@ -89,6 +90,7 @@ def train(
         if folder.finished is not None:
             return _finished_run(target, task.metrics.from_dict(folder.finished, target / METRICS))
         with progress.during("Reading the data"):
+            asked = recipe
             recipe, dataset = load_recipe_data(recipe, frames=tables, read=task.read_dataset)
         checkpoint = kind_of(recipe).load(recipe.encoder, dataset)
         _check_space(folder, checkpoint)
@@ -97,6 +99,8 @@ def train(
             prepared = prepare_data(recipe, dataset, tokenizer)
         for finding in prepared.dataset.findings:
             (progress.warn if finding.severity == "warning" else progress.note)(finding.message)
+        if (reason := reason_for_epochs(asked, recipe, len(dataset.train.rows))) is not None:
+            progress.note(reason)
         recipe, prepared = keep_tables(recipe, prepared, tables, folder)
         with memory_errors(recipe, folder, "the model was trained"):
             trained = task.train(recipe, prepared, checkpoint, folder, progress, started)

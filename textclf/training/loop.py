@@ -10,6 +10,7 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from textclf.data.findings.finding import counted
@@ -41,6 +42,11 @@ class SeedResult:
     scores: dict[str, dict[str, float]]
     warnings: list[str]
     stopped: str | None
+
+    @property
+    def best_entry(self) -> dict[str, Any]:
+        """The best epoch's entry of `history`, which begins with epoch 0 if the first head was measured."""
+        return next(entry for entry in self.history if entry["epoch"] == self.best_epoch)
 
 
 @dataclass
@@ -119,13 +125,13 @@ class _Training:
             data, self.settings, self.task.targets, self.task.row_weights, spare_memory=checkpoint.layers > 0
         )
         self.steps_an_epoch = len(self.rows.batches(self.seeds[0], 0))
-        self.total_steps = self.steps_an_epoch * self.settings.epochs
+        self.total_steps = self.steps_an_epoch * self.settings.epoch_count
         self.saving = Saving(recipe, data, checkpoint, folder, self.model, self.optimizer, seconds_between_saves)
         self.device = device_name(strategy)
+        epochs = f"{counted(self.settings.epoch_count, 'epoch')} × {counted(self.steps_an_epoch, 'step')}"
         progress.say(
             f"Training: {counted(len(self.rows), 'row')}, {self.task.summary}, "
-            f"{counted(self.settings.epochs, 'epoch')} × {counted(self.steps_an_epoch, 'step')}; {checkpoint.summary}; "
-            f"{self.device}, {self.precision}"
+            f"{epochs if self.total_steps else 'only the last layer'}; {checkpoint.summary}; {self.device}, {self.precision}"
         )
         if (warning := expected_shortage(recipe, data, self.model, self.rows, self.seeds[0])) is not None:
             progress.warn(warning)
@@ -150,7 +156,7 @@ class _Training:
                 self.optimizer.reset()
                 self.saving.save(state)
         results = [SeedResult(**values) for values in state.finished]
-        winner = max(results, key=lambda result: self.task.quality(result.history[result.best_epoch - 1]))
+        winner = max(results, key=lambda result: self.task.quality(result.best_entry))
         self.model.load_state(load_state(self.folder.best_state(winner.seed))[0])
         return Fitted(self.task, results, winner, self.precision)
 
@@ -158,11 +164,11 @@ class _Training:
         """Trains with one seed. Epochs, batches and steps are those that `state` does not count yet."""
         settings = self.settings
         reactions = Reactions(settings, state, log, self.progress)
-        if state.step == 0:
-            self.task.fit_first_head(self.progress)
-        while state.epoch < settings.epochs and state.stopped is None:
+        if state.step == 0 and self.task.fit_first_head(self.progress):
+            self._measure_first_head(seed, state, log)
+        while state.epoch < settings.epoch_count and state.stopped is None:
             batches = self.rows.batches(seed, state.epoch)
-            with self.progress.bar(f"Epoch {state.epoch + 1}/{settings.epochs}", len(batches), state.batch) as bar:
+            with self.progress.bar(f"Epoch {state.epoch + 1}/{settings.epoch_count}", len(batches), state.batch) as bar:
                 for batch in batches[state.batch :]:
                     begun = time.monotonic()
                     rate = scheduled_learning_rate(
@@ -198,8 +204,25 @@ class _Training:
             self.saving.save(state)
             self._leave_if_asked(state, interruption)
 
+    def _measure_first_head(self, seed: int, state: TrainingProgress, log: RunLog) -> None:
+        """Measures the fitted head on the untrained encoder: epoch 0, the first candidate for the best epoch."""
+        logits = self.task.logits("validation")
+        if not self.total_steps:
+            require_finite(logits, "validation")
+        if np.isfinite(logits).all():
+            self._keep_if_best(seed, state, log, self.task.epoch_entry(0, None, logits))
+
+    def _keep_if_best(self, seed: int, state: TrainingProgress, log: RunLog, entry: dict[str, Any]) -> None:
+        """Adds an epoch's entry to the history, and keeps the weights if no earlier epoch was better."""
+        state.history.append(entry)
+        log.write("epoch", state.step, **entry)
+        if max(state.history, key=self.task.quality) is entry:
+            state.best_epoch = entry["epoch"]
+            save_state(self.folder.best_state(seed), self.model.state(), {"epoch": state.best_epoch})
+        self.progress.say(self.task.epoch_line(entry))
+
     def _validate(self, seed: int, state: TrainingProgress, log: RunLog, reactions: Reactions) -> None:
-        """Measures the epoch on the validation rows, and keeps the weights if no earlier epoch was better."""
+        """Measures an epoch of training on the validation rows, and says what looks wrong."""
         settings, task = self.settings, self.task
         training_loss = state.epoch_loss / len(self.rows)
         logits = task.logits("validation")
@@ -208,15 +231,9 @@ class _Training:
             reactions.react(trouble)
             return
         state.count_epoch()
-        entry = task.epoch_entry(state.epoch, training_loss, logits)
-        state.history.append(entry)
-        log.write("epoch", state.step, **entry)
-        if max(state.history, key=task.quality) is entry:
-            state.best_epoch = state.epoch
-            save_state(self.folder.best_state(seed), self.model.state(), {"epoch": state.epoch})
-        self.progress.say(task.epoch_line(entry))
+        self._keep_if_best(seed, state, log, task.epoch_entry(state.epoch, training_loss, logits))
         warm = (state.epoch - 1) * self.steps_an_epoch >= round(self.total_steps * settings.warmup)
-        if warm or state.epoch == settings.epochs:
+        if warm or state.epoch == settings.epoch_count:
             for trouble in task.epoch_troubles(state.history, logits):
                 reactions.react(trouble)
         reactions.stop_early()

@@ -45,15 +45,18 @@ class TrainingTask(Protocol):
     def standardize(self, progress: Progress) -> None:
         """Sets the model's constants from the untrained encoder, once for all seeds."""
 
-    def fit_first_head(self, progress: Progress) -> None:
-        """Fits a first head to the untrained encoder, if the recipe asks for it. Called at the first step of each seed."""
+    def fit_first_head(self, progress: Progress) -> bool:
+        """Fits a first head to the untrained encoder, if the recipe asks for it. Called before the first step of each seed.
+
+        Returns whether it did. Then the model can already predict, and it is measured as epoch 0.
+        """
 
     def logits(self, split: str) -> np.ndarray:
         """Returns the outputs of the model as it is now, float32 [rows, …], in the order of the split."""
 
-    def epoch_entry(self, epoch: int, training_loss: float, logits: np.ndarray) -> dict[str, Any]:
+    def epoch_entry(self, epoch: int, training_loss: float | None, logits: np.ndarray) -> dict[str, Any]:
         """Returns the numbers that the history keeps of an epoch, `validation_loss` among them; `logits` are those of the
-        validation rows."""
+        validation rows. Epoch 0, the first head, has no training loss."""
 
     def epoch_troubles(self, history: Sequence[Mapping[str, Any]], logits: np.ndarray) -> list[Trouble]:
         """Returns what the watchers detect after an epoch; `logits` are those of the validation rows."""

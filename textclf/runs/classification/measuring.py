@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textclf.classify.metrics import Metrics, evaluate, softmax
+from textclf.classify.metrics import Metrics, accuracy_interval, evaluate, softmax
 from textclf.data.examples import Split
 from textclf.data.findings.finding import counted
 from textclf.recipe.settings import Recipe
-from textclf.runs.classification.record import Calibration, CalibrationErrors
+from textclf.runs.classification.record import Calibration, CalibrationErrors, Estimate
 from textclf.runs.record.metrics_file import Seeds, SeedTraining, Spread
 from textclf.terminal.progress import Progress
 from textclf.training.classification.calibration import (
@@ -146,10 +146,22 @@ def measure(
     )
 
 
-def say_results(splits: Mapping[str, Metrics], model: str, progress: Progress) -> None:
-    """Prints one line for each split; `model` says which model was measured."""
+def say_results(
+    splits: Mapping[str, Metrics], model: str, progress: Progress, estimate: Estimate | None = None
+) -> None:
+    """Prints one line for each split, then the estimate; `model` says which model was measured."""
     for name, metrics in splits.items():
         progress.say(
-            f"{model} on the {name} split ({counted(metrics.rows, 'row')}): accuracy {metrics.accuracy:.1%}, "
-            f"macro-F1 {metrics.macro_f1:.1%}"
+            f"{model} on the {name} split ({counted(metrics.rows, 'row')}): accuracy {metrics.accuracy:.1%} "
+            f"({interval_text(accuracy_interval(metrics))}), macro-F1 {metrics.macro_f1:.1%}"
         )
+    if estimate is not None:
+        progress.say(
+            f"Estimated by cross-validation on {counted(estimate.rows, 'training row')}: accuracy {estimate.accuracy:.1%} "
+            f"({interval_text(estimate.interval)})"
+        )
+
+
+def interval_text(interval: tuple[float, float]) -> str:
+    """`95 % confidence interval: 91.8–95.2 %`."""
+    return f"95 % confidence interval: {100 * interval[0]:.1f}–{100 * interval[1]:.1f} %"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from textclf.classify.metrics import Metrics
+from textclf.classify.metrics import FEW_MEASURED_ROWS, Metrics, share_interval
 from textclf.runs.record.metrics_file import Epoch, Export, Record, RunMetrics
 from textclf.training.classification.calibration import Rejection
 
@@ -26,10 +27,43 @@ SplitMetrics = Annotated[Metrics, BeforeValidator(_with_cells)]
 
 
 class ClassificationEpoch(Epoch):
-    """An epoch's accuracy and macro-F1 on the validation rows, in 0..1."""
+    """An epoch's accuracy and macro-F1 on the validation rows, in 0..1.
+
+    Epoch 0 is the fitted head on the untouched encoder. Its accuracy was also estimated by cross-validation on training
+    rows, `cross_validated_rows` of them.
+    """
 
     validation_accuracy: float
     validation_macro_f1: float
+    cross_validated_rows: int | None = None
+    cross_validated_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The accuracy of the exported model, in 0..1, estimated by cross-validation on `rows` training rows."""
+
+    rows: int
+    accuracy: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval, in 0..1."""
+        return share_interval(self.accuracy, self.rows)
+
+
+def estimate_of(history: Sequence[Mapping[str, Any]], best_epoch: int, measured_rows: int) -> Estimate | None:
+    """Returns the estimate that is more certain than the accuracy on `measured_rows` held-out rows.
+
+    There is one if these are few and the fitted head alone, epoch 0, is the model: in a history of fine-tuning, the
+    cross-validation says nothing about the later epochs.
+    """
+    if best_epoch != 0 or measured_rows >= FEW_MEASURED_ROWS or not history:
+        return None
+    rows, accuracy = history[0].get("cross_validated_rows"), history[0].get("cross_validated_accuracy")
+    if rows is None or accuracy is None or rows <= measured_rows:
+        return None
+    return Estimate(rows, accuracy)
 
 
 class CalibrationErrors(Record):
@@ -81,3 +115,9 @@ class ClassificationMetrics(RunMetrics):
         """The metrics of the held-out splits; the first is the one that the headline reports."""
         splits = {"test": self.test, "validation": self.validation}
         return {name: metrics for name, metrics in splits.items() if metrics is not None}
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The accuracy that the headline reports in place of one on very few rows; None if there is no better one."""
+        headline = next(iter(self.measured.values()))
+        return estimate_of([epoch.model_dump() for epoch in self.history], self.best_epoch, headline.rows)

@@ -21,7 +21,7 @@ from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.classification.exporting import export_passing_form
 from textclf.runs.classification.measuring import calibrate, choose_threshold, held_out_logits, measure, say_results
-from textclf.runs.classification.record import ClassificationMetrics
+from textclf.runs.classification.record import ClassificationMetrics, estimate_of
 from textclf.runs.classification.recording import record_of
 from textclf.runs.pages.mistakes import Mistake, worst_mistakes
 from textclf.runs.pages.model_card import write_model_card
@@ -59,8 +59,10 @@ class TrainedClassifier:
         is_exported = result.file is not None
         probabilities = result.file.probabilities if result.file is not None else trained
         measured = measure(probabilities, splits, dataset.labels, calibration, threshold, is_exported=is_exported)
-        say_results(measured.splits, "model.tflite" if is_exported else "trained model (not exported)", progress)
-        reported = splits[-1]
+        reported, winner = splits[-1], training.winner
+        model = "model.tflite" if is_exported else "trained model (not exported)"
+        estimate = estimate_of(winner.history, winner.best_epoch, len(reported.rows))
+        say_results(measured.splits, model, progress, estimate)
         doubts = result_warnings(measured.splits, reported.name)
         for doubt in doubts:
             progress.warn(doubt)

@@ -122,7 +122,8 @@ def _axes(figure: Figure, history: Sequence[ClassificationEpoch], steps: Sequenc
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
-    last = max(history[-1].epoch, _epochs(steps)[-1] if steps else 0)
+    # Of the first head alone there is only epoch 0.
+    last = max(history[-1].epoch, _epochs(steps)[-1] if steps else 0) or 1
     axes.set_xlim(0, last * 1.02)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

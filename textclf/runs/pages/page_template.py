@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from textclf.classify.metrics import LabelMetrics, Metrics, accuracy_interval
 from textclf.data.findings.finding import counted
-from textclf.runs.classification.record import Calibration, ClassificationMetrics
+from textclf.runs.classification.record import Calibration, ClassificationMetrics, Estimate
 from textclf.runs.pages.formats import duration, markdown_text, percent, points, size
 from textclf.runs.record.metrics_file import Engine, Seeds
 from textclf.runs.record.private_paths import short_names, without_folders
@@ -59,6 +59,7 @@ class PageValues:
     measured: dict[str, Metrics]
     split: str
     headline: Metrics
+    estimate: Estimate | None
     right_rows: int
     interval: tuple[float, float]
     most_frequent: LabelMetrics
@@ -93,6 +94,7 @@ class PageValues:
             measured=measured,
             split=split,
             headline=headline,
+            estimate=metrics.estimate,
             right_rows=headline.right_rows,
             interval=accuracy_interval(headline),
             most_frequent=max(headline.per_label, key=lambda label: label.support),
@@ -139,10 +141,11 @@ def _template(name: str, *, escape: bool) -> Template:
         duration=duration,
         number=lambda count: f"{count:,}",
         counted=counted,
+        interval=accuracy_interval,
         markdown=markdown_text,
     )
     return environment.from_string(
-        resources.files("textclf.runs.pages").joinpath("templates").joinpath(name).read_text("utf-8")
+        resources.files("textclf.runs.pages.writing").joinpath("templates").joinpath(name).read_text("utf-8")
     )
 
 

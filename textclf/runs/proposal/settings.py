@@ -14,6 +14,7 @@ from textclf.data.findings.script_fit import fit_findings
 from textclf.data.table_sample import TableSample
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.sources.locate import load_facts
+from textclf.recipe.automatic import FEW_TRAINING_ROWS
 from textclf.recipe.settings import EncoderSettings
 from textclf.runs.proposal.columns import Columns
 from textclf.runs.proposal.siblings import Siblings
@@ -36,10 +37,10 @@ _LEAST_WEIGHTED_ROWS = 5
 # fraction is needed, or the results depend on chance; they need more epochs, or there are hardly any steps.
 _FRACTIONS = ((1_000, 0.2), (20_000, 0.1), (200_000, 0.05), (float("inf"), 0.02))
 
-_EPOCHS = ((200, 8), (2_000, 5), (50_000, 3), (300_000, 2), (float("inf"), 1))
+_EPOCHS = ((2_000, 5), (50_000, 3), (300_000, 2), (float("inf"), 1))
 
-# Up to this many rows a smaller batch is better: on 100 support tickets, 61% instead of 57% of the test rows were right.
-_ROWS_OF_SMALL_BATCHES, _SMALL_BATCH = 200, 16
+# Up to this many rows the number of epochs is left to textclf, which then only fits the last layer: benchmarks/README.md.
+_ROWS_OF_A_LAST_LAYER = 200
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,18 @@ _REMEDY_FOR_LANGUAGE = (
 
 
 def training_settings(sample: TableSample, columns: Columns) -> list[Setting]:
+    weights = _class_weights(Counter(sample.cells(columns.label.index)))
+    if sample.total <= _ROWS_OF_A_LAST_LAYER:
+        reason = (
+            f"With fewer than {FEW_TRAINING_ROWS} training rows, only the last layer is fitted, within seconds: so few rows do "
+            "not improve the encoder. A number such as 8 fine-tunes the encoder, using each row that often."
+        )
+        return [Setting("epochs", "auto", reason), *weights]
     epochs = int(_by_rows(sample.total, _EPOCHS))
     rounds = "Each row is used once" if epochs == 1 else f"Each row is used {epochs} times"
     few = "few rows need more epochs" if epochs > 3 else "so many rows need few epochs"
     reason = f"{rounds}; {few}. The epoch with the best validation result is exported."
-    settings = [Setting("epochs", epochs, reason)]
-    if sample.total <= _ROWS_OF_SMALL_BATCHES:
-        reason = "Rows per step. With so few rows, smaller steps than the default of 32 learn more in each epoch."
-        settings.append(Setting("batch_size", _SMALL_BATCH, reason))
-    return [*settings, *_class_weights(Counter(sample.cells(columns.label.index)))]
+    return [Setting("epochs", epochs, reason), *weights]
 
 
 def measure_lengths(sample: TableSample, columns: Columns, tokenizer: TextTokenizer) -> Lengths:

@@ -6,13 +6,28 @@ sense, so more of the pretraining is kept (Kumar et al. 2022, arXiv:2202.10054).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from textclf.classify.metrics import softmax
 from textclf.errors import TrainingError
+from textclf.training.classification.folds import stratified_folds
 
-# Half the squared weights times this is added to the mean loss; chosen for a few hundred features and a thousand rows.
+# Half the squared weights times this is added to the mean loss. Where cross-validation would take too long, the first one
+# is used, which suits a few hundred features and a thousand rows; otherwise the one of the others that is best.
 _PENALTY = 0.1
+
+_PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+
+# Up to this many rows times labels, cross-validation takes seconds.
+_MOST_CROSS_VALIDATED_CELLS = 100_000
+
+_STEPS_OF_A_FOLD = 20
+
+# The temperatures that are tried for the logits of a penalty. A strong penalty ranks labels well, but makes all of them
+# about equally probable.
+_TEMPERATURES = np.exp(np.linspace(np.log(0.05), np.log(4.0), 45))
 
 _MOST_STEPS = 300
 
@@ -30,8 +45,90 @@ _FEWEST_QUICK_STEPS, _MOST_QUICK_STEPS = 3, 20
 _DAMPING = 1e-5
 
 
+@dataclass(frozen=True)
+class FittedHead:
+    """A dense layer: `kernel` float32 [width, labels] and `bias` float32 [labels].
+
+    `cross_validated` are the logits of the rows, float32 [rows, labels], each from a head that was fitted to the rows of
+    the other folds. It is None if cross-validation would take too long; then `penalty` was not chosen by it either.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    penalty: float
+    cross_validated: np.ndarray | None = None
+
+
+def fit_best_head(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, label_count: int) -> FittedHead:
+    """Fits a head with the penalty and the temperature that predict the rows of the other folds best.
+
+    The arguments and the errors are those of `fit_head`. The folds are equal for equal inputs.
+    """
+    rows = len(features)
+    if rows * label_count > _MOST_CROSS_VALIDATED_CELLS or np.bincount(labels).max() == rows:
+        return FittedHead(*fit_head(features, labels, weights, label_count), _PENALTY)
+    folds = stratified_folds(features, labels)
+    rotated = _rotated(features)
+    best: tuple[float, float, float, np.ndarray] | None = None
+    for penalty in _PENALTIES:
+        logits = _cross_validated(rotated, labels, weights, label_count, penalty, folds)
+        loss, temperature = _best_temperature(logits, labels, weights)
+        # Among equals the strongest penalty, which comes first.
+        if best is None or loss < best[0]:
+            best = loss, penalty, temperature, logits
+    assert best is not None
+    _, penalty, temperature, logits = best
+    kernel, bias = fit_head(features, labels, weights, label_count, penalty)
+    factor = np.float32(1.0 / temperature)
+    return FittedHead(kernel * factor, bias * factor, penalty, logits * factor)
+
+
+def _rotated(features: np.ndarray) -> np.ndarray:
+    """Returns the features [rows, width] as [rows, at most rows], with the same products between rows.
+
+    A head of the same penalty has the same logits on both, and is fitted to the narrower ones in less time.
+    """
+    if len(features) >= features.shape[1] or not np.isfinite(features).all():
+        return features
+    left, sizes, _ = np.linalg.svd(features, full_matrices=False)
+    rotated: np.ndarray = (left * sizes).astype(np.float32)
+    return rotated
+
+
+def _cross_validated(
+    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, label_count: int, penalty: float, folds: np.ndarray
+) -> np.ndarray:
+    """Returns the logits of each row of a head that was fitted to the rows of the other folds."""
+    logits: np.ndarray = np.zeros((len(features), label_count), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for fold in range(folds.max() + 1):
+            inside = folds == fold
+            inputs, shares, penalties = _prepared(features[~inside], weights[~inside], penalty)
+            solution = _near_minimum(inputs, labels[~inside], shares, penalties, label_count, _STEPS_OF_A_FOLD)
+            logits[inside] = features[inside] @ solution[:-1] + solution[-1]
+    return logits
+
+
+def _best_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Returns the lowest loss over the temperatures and the temperature itself.
+
+    The loss is a sum over the rows. Half the squared logarithm of the temperature is added, so that a handful of rows
+    does not lead to an extreme one.
+    """
+    shares = weights / weights.mean()
+    rows = np.arange(len(labels))
+    losses = []
+    for temperature in _TEMPERATURES:
+        scores = logits.astype(np.float64) / temperature
+        scores -= scores.max(axis=1, keepdims=True)
+        of_rows = np.log(np.exp(scores).sum(axis=1)) - scores[rows, labels]
+        losses.append(float((of_rows * shares).sum()) + 0.5 * np.log(temperature) ** 2)
+    place = int(np.argmin(losses))
+    return losses[place], float(_TEMPERATURES[place])
+
+
 def fit_head(
-    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, label_count: int
+    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, label_count: int, penalty: float = _PENALTY
 ) -> tuple[np.ndarray, np.ndarray]:
     """float32 features [rows, width], label indices and weights [rows] → kernel [width, labels] and bias [labels].
 
@@ -39,23 +136,30 @@ def fit_head(
     labels only a few steps are made, each scaled by the inverse of the features' curvature; they come close to the
     minimum. Raises TrainingError if the head would not be finite.
     """
-    inputs = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
-    shares = (weights / weights.sum()).astype(np.float32)[:, None]
-    penalty = np.full((inputs.shape[1], 1), _PENALTY, np.float32)
-    penalty[-1] = 0.0
+    inputs, shares, penalties = _prepared(features, weights, penalty)
     cells = len(features) * label_count
     with np.errstate(over="ignore", invalid="ignore"):
         if cells <= _MOST_CELLS:
-            solution = _minimum(inputs, labels, shares, penalty, label_count)
+            solution = _minimum(inputs, labels, shares, penalties, label_count)
         else:
             steps = min(max(_MOST_CELLS_IN_ALL // cells, _FEWEST_QUICK_STEPS), _MOST_QUICK_STEPS)
-            solution = _near_minimum(inputs, labels, shares, penalty, label_count, steps)
+            solution = _near_minimum(inputs, labels, shares, penalties, label_count, steps)
     if not np.isfinite(solution).all():
         raise TrainingError(
             "the first head cannot be fitted: the encoder's outputs for the training rows lead to NaN or infinity; "
             "set training.head to fresh, or use another encoder"
         )
     return solution[:-1], solution[-1]
+
+
+def _prepared(features: np.ndarray, weights: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the features with a column of ones for the bias, the rows' shares [rows, 1] of the loss, and the penalty of
+    each input, [width + 1, 1]: none for the bias."""
+    inputs = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
+    shares = (weights / weights.sum()).astype(np.float32)[:, None]
+    penalties: np.ndarray = np.full((inputs.shape[1], 1), penalty, np.float32)
+    penalties[-1] = 0.0
+    return inputs, shares, penalties
 
 
 def _minimum(
@@ -66,7 +170,7 @@ def _minimum(
     targets[np.arange(rows), labels] = 1.0
     # The softmax's curvature is at most half that of the squared inputs.
     largest = _largest_eigenvalue((inputs * shares).T @ inputs)
-    step = np.float32(1.0 / (0.5 * largest + _PENALTY))
+    step = np.float32(1.0 / (0.5 * largest + penalty[0, 0]))
 
     solution = ahead = np.zeros((width, label_count), np.float32)
     momentum = 1.0

@@ -24,7 +24,7 @@ from textclf.errors import EncoderError
 from textclf.recipe.settings import TrainingSettings
 from textclf.terminal.progress import Progress
 from textclf.training.classification.class_weights import label_weights
-from textclf.training.classification.head import fit_head
+from textclf.training.classification.head import FittedHead, fit_best_head
 from textclf.training.classification.measured_rows import measured_rows
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
 from textclf.training.task import EVALUATION_BATCH
@@ -111,12 +111,13 @@ class PooledClassifier(TaskModel):
         self.feature_mean.assign(pooled.mean(axis=0))
         self.feature_scale.assign(np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 1.0))
 
-    def fit_head(self, pooled_outputs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
+    def fit_head(self, pooled_outputs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> FittedHead:
         """Replaces the head by one that fits the untrained encoder; label indices and weights are by row."""
         features = (pooled_outputs - self.feature_mean.numpy()) * self.feature_scale.numpy()
-        kernel, bias = fit_head(features, labels, weights, self._label_count)
-        self.variables["head/kernel"].assign(kernel)
-        self.variables["head/bias"].assign(bias)
+        head = fit_best_head(features, labels, weights, self._label_count)
+        self.variables["head/kernel"].assign(head.kernel)
+        self.variables["head/bias"].assign(head.bias)
+        return head
 
 
 class Classification:
@@ -135,7 +136,11 @@ class Classification:
         self.guessing = guessing_loss(row_counts, weights, settings.label_smoothing)
         self.model = PooledClassifier(checkpoint, len(self._labels), seed)
         self.summary = counted(len(self._labels), "label")
-        self._measured_rows = measured_rows(train.labels, len(self._labels))
+        # Without epochs, the head is all that learns.
+        self._measured_rows = (
+            measured_rows(train.labels, len(self._labels)) if settings.epoch_count else np.arange(len(train.labels))
+        )
+        self._cross_validated: Metrics | None = None
         self._pooled: np.ndarray | None = None
 
     # --- Before the first step ---------------------------------------------------------------------------------------
@@ -144,14 +149,18 @@ class Classification:
         """Sets the feature standardisation from the untrained encoder."""
         self.model.standardize(self._pooled_outputs(progress))
 
-    def fit_first_head(self, progress: Progress) -> None:
-        """Fits a first head to the untrained encoder if the recipe asks for it and the encoder was pretrained."""
+    def fit_first_head(self, progress: Progress) -> bool:
+        """Fits a first head to the untrained encoder if the recipe asks for it and the encoder was pretrained, and returns
+        whether it did."""
         if self._settings.head != "fitted" or not self.model.layers:
-            return
+            return False
         rows = self._measured_rows
         pooled = self._pooled_outputs(progress)
         with progress.during(f"Fitting the first head: {len(rows):,} rows, {len(self._labels):,} labels"):
-            self.model.fit_head(pooled, self.targets[rows], self.row_weights[rows])
+            head = self.model.fit_head(pooled, self.targets[rows], self.row_weights[rows])
+        if head.cross_validated is not None:
+            self._cross_validated = evaluate(softmax(head.cross_validated), self.targets[rows], self._labels)
+        return True
 
     def _pooled_outputs(self, progress: Progress) -> np.ndarray:
         """The untrained encoder's vectors of the measured rows: float32 [rows, width]."""
@@ -184,19 +193,23 @@ class Classification:
             logits[batch.rows] = self.model.predict_logits(self._data.batch(split, batch))
         return logits
 
-    def epoch_entry(self, epoch: int, training_loss: float, logits: np.ndarray) -> dict[str, Any]:
+    def epoch_entry(self, epoch: int, training_loss: float | None, logits: np.ndarray) -> dict[str, Any]:
         """Returns what the history keeps of an epoch; `logits` are those of the validation rows."""
-        return epoch_entry(epoch, training_loss, self._metrics(self._data.dataset.validation, logits))
+        entry = epoch_entry(epoch, training_loss, self._metrics(self._data.dataset.validation, logits))
+        if epoch == 0 and (found := self._cross_validated) is not None:
+            entry |= {"cross_validated_rows": found.rows, "cross_validated_accuracy": found.accuracy}
+        return entry
 
     def epoch_troubles(self, history: Sequence[Mapping[str, Any]], logits: np.ndarray) -> list[Trouble]:
         """Returns what the watchers detect after an epoch; `logits` are those of the validation rows."""
         probabilities, truth = softmax(logits), self._data.dataset.validation.labels
         predicted = [self._labels[index] for index in np.unique(probabilities.argmax(axis=1))]
-        return after_epoch(history, predicted, len(np.unique(truth)), self.guessing)
+        trained = [entry for entry in history if entry["epoch"] > 0]
+        return after_epoch(trained, predicted, len(np.unique(truth)), self.guessing)
 
     def epoch_line(self, entry: Mapping[str, Any]) -> str:
         """Returns the line that is shown at the end of an epoch."""
-        return epoch_line(entry, self._settings.epochs)
+        return epoch_line(entry, self._settings.epoch_count)
 
     def quality(self, entry: Mapping[str, Any]) -> tuple[float, float]:
         """Returns what makes an epoch the best; larger is better."""
@@ -210,8 +223,8 @@ class Classification:
         return evaluate(softmax(logits), split.labels, self._labels)
 
 
-def epoch_entry(epoch: int, training_loss: float, metrics: Metrics) -> dict[str, Any]:
-    """Returns what the history keeps of an epoch; `metrics` are those of validation."""
+def epoch_entry(epoch: int, training_loss: float | None, metrics: Metrics) -> dict[str, Any]:
+    """Returns what the history keeps of an epoch; `metrics` are those of validation. Epoch 0 has no training loss."""
     return {
         "epoch": epoch,
         "training_loss": training_loss,
@@ -223,8 +236,9 @@ def epoch_entry(epoch: int, training_loss: float, metrics: Metrics) -> dict[str,
 
 def epoch_line(entry: Mapping[str, Any], epochs: int) -> str:
     """Returns the line of an entry that `epoch_entry` made."""
+    which = f"Epoch {entry['epoch']}/{epochs}" if entry["epoch"] else "Fitted last layer"
     return (
-        f"Epoch {entry['epoch']}/{epochs}: validation loss {entry['validation_loss']:.4f}, accuracy "
+        f"{which}: validation loss {entry['validation_loss']:.4f}, accuracy "
         f"{entry['validation_accuracy']:.1%}, macro-F1 {entry['validation_macro_f1']:.1%}"
     )
 

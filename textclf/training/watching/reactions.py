@@ -31,7 +31,7 @@ class Reactions:
             raise TrainingError(f"{message} (training.watchers.{trouble.watcher} is fail)")
         if action == "warn":
             self._progress.warn(message)
-        elif not state.history:
+        elif state.epoch == 0:
             raise TrainingError(f"{message}. No epoch was complete, so there is no model to export")
         else:
             self._stop(message)
@@ -40,7 +40,7 @@ class Reactions:
         """Stops after `training.early_stopping` epochs without a better validation result."""
         state, patience = self._state, self._settings.early_stopping
         waited = state.epoch - state.best_epoch
-        if patience is not None and waited >= patience and state.epoch < self._settings.epochs:
+        if patience is not None and waited >= patience and state.epoch < self._settings.epoch_count:
             self._stop(f"no better validation result for {counted(waited, 'epoch')} (training.early_stopping)")
 
     def _stop(self, reason: str) -> None:

@@ -92,8 +92,9 @@ def _divergence(found: str, learning_rate: float) -> Trouble:
 def after_epoch(
     history: Sequence[Mapping[str, Any]], predicted_labels: Sequence[str], true_labels: int, guessing: float
 ) -> list[Trouble]:
-    """`history` has `training_loss` and `validation_loss` by epoch. `predicted_labels` are the distinct labels predicted
-    for the validation rows, `true_labels` is the number of distinct true labels. To be called after the warm-up."""
+    """`history` has `training_loss` and `validation_loss` by epoch, from epoch 1. `predicted_labels` are the distinct
+    labels predicted for the validation rows, `true_labels` is the number of distinct true labels. To be called after the
+    warm-up."""
     troubles = []
     if len(predicted_labels) == 1 and true_labels > 1:
         troubles.append(
