@@ -340,6 +340,34 @@ def test_a_training_that_diverged_is_still_drawn(tmp_path):
     assert "nan" not in "".join(re.findall(r' d="([^"]*)"', page.source))
 
 
+def first_head(**changes: Any) -> dict[str, Any]:
+    """The history's entry of epoch 0."""
+    scores = {"validation_loss": 0.8, "validation_accuracy": 0.9, "validation_macro_f1": 0.9}
+    return {"epoch": 0, "training_loss": None, **scores, **changes}
+
+
+def test_the_first_head_is_an_epoch_of_the_report_and_the_card(tmp_path):
+    trained = [{**entry, "training_loss": 0.5} for entry in metrics_json()["history"]]
+    metrics = metrics_json(history=[first_head(), *trained], best_epoch=0)
+    page = report(tmp_path, metrics)
+    assert "Epoch 0 was the best on the validation split and was exported. Epoch 0 is the last layer" in page.text
+    assert "0 (best) – 0.8000 90.0%" in page.text
+    assert "Epoch 0 of 2 was the best on the validation split" in card(tmp_path, metrics)[1]
+
+
+def test_a_model_without_epochs_is_reported_with_the_estimate_in_the_place_of_few_rows(tmp_path):
+    history = [first_head(cross_validated_rows=48, cross_validated_accuracy=0.9375)]
+    metrics = metrics_json(history=history, best_epoch=0)
+    page, text = report(tmp_path, metrics), card(tmp_path, metrics)[1]
+    assert "Accuracy (estimated) 93.8%" in page.text
+    assert "Only the last layer was fitted" in page.text
+    assert "Only the last layer was fitted" in text
+    assert "Estimated by cross-validation on 48 training rows, the accuracy is 93.8%" in text
+    assert page.count("svg") == 2
+    fine_tuned = metrics_json(history=[*history, *metrics_json()["history"]], best_epoch=2)
+    assert "estimated" not in report(tmp_path, fine_tuned).text, "the layer's estimate is not that of epoch 2"
+
+
 def test_the_same_numbers_give_the_same_bytes(tmp_path):
     write_log(tmp_path, [1.0, 0.5] * 4)
     first = report(tmp_path, metrics_json()).source
@@ -425,7 +453,7 @@ def test_the_model_card_names_the_hub_encoder_it_is_based_on(tmp_path):
 
 def test_the_model_card_says_what_is_in_it_and_what_it_cannot_do(tmp_path):
     _, body = card(tmp_path, metrics_json())
-    assert "| test | 20 | 75.0% | 72.4% |" in body
+    assert "| test | 20 | 75.0% | 53.1% – 88.8% | 72.4% |" in body
     assert "| billing | 75.0% | 66.7% | 70.6% | 9 |" in body
     assert f"| tickets.csv | `{'ab' * 32}` |" in body
     assert "- 3 rows are empty" in body
