@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from textclf.training.classification.task.folds import stratified_folds
 
 import textclf
 from tests.command import run
@@ -18,6 +17,7 @@ from textclf.classify.classifier import Classifier
 from textclf.encoders.sources.locate import load_checkpoint
 from textclf.errors import RecipeError
 from textclf.recipe.automatic import FEW_TRAINING_ROWS, reason_for_epochs, settle_epochs
+from textclf.training.classification.folds import stratified_folds
 
 DATA = Path(__file__).parents[1] / "fixtures" / "few_rows"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from textclf.classify.metrics import softmax
 from textclf.errors import TrainingError
-from textclf.training.classification.task.folds import stratified_folds
+from textclf.training.classification.folds import stratified_folds
 
 # Half the squared weights times this is added to the mean loss. Where cross-validation would take too long, the first one
 # is used, which suits a few hundred features and a thousand rows; otherwise the one of the others that is best.
