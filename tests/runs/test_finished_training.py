@@ -90,7 +90,7 @@ def finish(folder: Path, *overrides: str, **how: Any) -> textclf.Run:
 
 def broken_in(*forms: str, error: Exception | None = None) -> Any:
     """The gate, which these forms of the file do not pass."""
-    from textclf.runs.classification.record import exporting
+    from textclf.runs.classification import exporting
 
     real = exporting.verify_export
 

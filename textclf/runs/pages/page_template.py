@@ -145,7 +145,7 @@ def _template(name: str, *, escape: bool) -> Template:
         markdown=markdown_text,
     )
     return environment.from_string(
-        resources.files("textclf.runs.pages.writing").joinpath("templates").joinpath(name).read_text("utf-8")
+        resources.files("textclf.runs.pages").joinpath("templates").joinpath(name).read_text("utf-8")
     )
 
 
