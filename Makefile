@@ -46,9 +46,9 @@ release: $(VENV)/installed-dev
 	$(BIN)/check-wheel-contents dist
 	$(PYTHON) tests/packaging/clean_install.py dist/*.whl $(TRY)
 
-# Writes the picture of a terminal that README.md shows.
+# Writes the picture of a terminal that README.md shows. It takes some minutes, because it trains the recipe of the quick start.
 recording: $(VENV)/installed
-	$(BIN)/python -m docs.record_terminal encoder=average-words
+	$(BIN)/python -m docs.record_terminal
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

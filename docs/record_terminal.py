@@ -1,7 +1,7 @@
 """Runs textclf on a pseudo terminal and writes what stays on it as a picture: docs/terminal.svg.
 
-python -m docs.record_terminal encoder=average-words    # what `make recording` runs
-python -m docs.record_terminal                          # with the recipe as it is, which takes minutes
+python -m docs.record_terminal                          # what `make recording` runs; it takes minutes
+python -m docs.record_terminal encoder=average-words    # within seconds, to look at the picture
 """
 
 from __future__ import annotations
