@@ -379,7 +379,7 @@ def test_a_fifo_is_read_and_written_as_a_stream(model, tmp_path, expected):
         (b"text,predicted_score\n1,good\n", "has a column `predicted_score` already; put a prefix.*column_prefix"),
         (b"text,error\n1,good\n", "has a column `error` already.*--prefix"),
         (b"PK\x03\x04abcdef", "Excel"),
-        (gzip.compress(b"text\ngood\n")[:-9], "gzip stream ends early"),
+        (gzip.compress(b"text\ngood\n", mtime=0)[:-9], "gzip stream ends early"),
     ],
 )
 def test_an_input_that_cannot_be_used_is_refused_and_nothing_is_left(model, tmp_path, content, message):
