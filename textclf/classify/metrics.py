@@ -118,6 +118,11 @@ def share_interval(accuracy: float, rows: int) -> tuple[float, float]:
     return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
 
 
+def interval_text(interval: tuple[float, float]) -> str:
+    """`95 % confidence interval: 91.8–95.2 %`."""
+    return f"95 % confidence interval: {100 * interval[0]:.1f}–{100 * interval[1]:.1f} %"
+
+
 def accuracy_difference_interval(rows: int, gained: int, lost: int) -> tuple[float, float]:
     """The 95 % confidence interval of the difference of two accuracies on the same rows, in -1..1.
 
@@ -167,10 +172,9 @@ def result_warnings(measured: Mapping[str, Metrics], reported: str) -> list[str]
     warnings = [] if guessing is None else [guessing]
     for split, found in measured.items():
         if found.rows < FEW_MEASURED_ROWS:
-            low, high = accuracy_interval(found)
             warnings.append(
                 f"the accuracy of {found.accuracy:.1%} was measured on only {found.rows} {split} rows and is very uncertain "
-                f"(95 % confidence interval: {100 * low:.1f}–{100 * high:.1f} %); measure on more rows before you rely on it"
+                f"({interval_text(accuracy_interval(found))}); measure on more rows before you rely on it"
             )
     return warnings
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textclf.data.findings.finding import counted
 from textclf.terminal.door import command_line
 from textclf.terminal.screen import Kind
 from textclf.terminal.summary import Summary
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 # --- Recipes and runs ------------------------------------------------------------------------------------------------
 def of_training(run: Run) -> Summary:
-    from textclf.classify.metrics import Metrics
+    from textclf.classify.metrics import Metrics, interval_text
     from textclf.runs.classification.record import estimate_of
 
     metrics = run.metrics
@@ -46,10 +47,9 @@ def of_training(run: Run) -> Summary:
         facts.insert(3, ("Warnings", f"{len(warnings):,}, in the report"))
     estimate = estimate_of(metrics["history"], metrics["best_epoch"], metrics[split]["rows"])
     if estimate is not None:
-        low, high = estimate.interval
         shown = (
             f"{_percent(estimate.accuracy)}, estimated by cross-validation on {estimate.rows:,} training rows "
-            f"(95 % confidence interval: {100 * low:.1f}–{100 * high:.1f} %)"
+            f"({interval_text(estimate.interval)})"
         )
         facts[2:3] = [("Accuracy", shown), (f"On the {split} rows", facts[2][1])]
     return Summary(
@@ -67,8 +67,7 @@ def of_check(report: CheckReport, overrides: Sequence[str]) -> Summary:
     warnings = sum(finding.severity == "warning" for finding in report.findings)
     notes = len(report.findings) - warnings
     rows = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in report.rows.items())
-    counted = ((warnings, "warning"), (notes, "note"))
-    findings = ", ".join(_counted(count, what) for count, what in counted if count)
+    findings = ", ".join(counted(count, what) for count, what in ((warnings, "warning"), (notes, "note")) if count)
     return Summary(
         title=f"{report.recipe}: the recipe and its data can be used for training",
         kind="warning" if warnings else "success",
@@ -116,7 +115,7 @@ def of_comparison(comparison: Comparison | RunComparison, items: Sequence[str], 
             )
         )
     return Summary(
-        title=f"{_counted(len(comparison.models), 'model')} compared on {_counted(comparison.rows, 'row')}",
+        title=f"{counted(len(comparison.models), 'model')} compared on {counted(comparison.rows, 'row')}",
         facts=facts,
         next_steps=[("Write every row on which they disagree", command("compare", *items, "-o", "compared"))]
         if output is None
@@ -128,29 +127,29 @@ def of_comparison(comparison: Comparison | RunComparison, items: Sequence[str], 
 def of_job(summary: BatchSummary, model: Path) -> Summary:
     facts = [
         ("Output", summary.output),
-        ("Classified", f"{sum(summary.labels.values()):,} of {_counted(summary.rows, 'row')}"),
+        ("Classified", f"{sum(summary.labels.values()):,} of {counted(summary.rows, 'row')}"),
     ]
     if summary.accuracy is not None and summary.confusion is not None:
         rows = sum(map(sum, summary.confusion))
-        facts.append(("Accuracy", f"{_percent(summary.accuracy)} on {_counted(rows, 'row')} with a true label"))
+        facts.append(("Accuracy", f"{_percent(summary.accuracy)} on {counted(rows, 'row')} with a true label"))
     if summary.truncated:
-        facts.append(("Truncated", f"{_counted(summary.truncated, 'text')}; only the beginning was used"))
+        facts.append(("Truncated", f"{counted(summary.truncated, 'text')}; only the beginning was used"))
     if summary.uneven_rows:
-        facts.append(("Uneven", f"{_counted(summary.uneven_rows, 'row')} with fewer or more cells than the header"))
+        facts.append(("Uneven", f"{counted(summary.uneven_rows, 'row')} with fewer or more cells than the header"))
     if summary.rejected:
-        facts.append(("Rejected", f"{_counted(summary.rejected, 'row')} too uncertain for a label"))
+        facts.append(("Rejected", f"{counted(summary.rejected, 'row')} too uncertain for a label"))
     if summary.unknown_truths:
         facts.append(
             (
                 "Not compared",
-                f"{_counted(summary.unknown_truths, 'row')} with a label that the model does not know: "
+                f"{counted(summary.unknown_truths, 'row')} with a label that the model does not know: "
                 f"{summary.unknown_labels}",
             )
         )
     failed = sum(summary.errors.values())
     if failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.errors.items())
-        facts.append(("No label", f"{_counted(failed, 'row')}, for the reasons in the column of errors: {reasons}"))
+        facts.append(("No label", f"{counted(failed, 'row')}, for the reasons in the column of errors: {reasons}"))
     facts.append(("Time", f"{_duration(summary.seconds)}, {summary.rows_per_second:,.0f} rows per second"))
     return Summary(
         title="The table is classified" if not failed else "The table is classified, but some rows have no label",
@@ -202,7 +201,7 @@ def of_verification(report: VerificationReport, run: Path | None) -> Summary:
         facts.append(("Trained model", f"{changed:,} of {rows:,} predicted labels differ"))
     if report.rows is not None and report.rows.accuracy is not None:
         rows = report.rows.labelled
-        facts.append(("Accuracy", f"{_percent(report.rows.accuracy)} on {_counted(rows, 'labelled row')}"))
+        facts.append(("Accuracy", f"{_percent(report.rows.accuracy)} on {counted(rows, 'labelled row')}"))
     if report.consumers:
         facts.append(("Runtimes", ", ".join(result.name for result in report.consumers)))
     if report.problems:
@@ -226,13 +225,9 @@ def _short(model: str | Path) -> Path:
 
 
 def _accuracy(metrics: Metrics, rows: str) -> str:
-    from textclf.classify.metrics import accuracy_interval
+    from textclf.classify.metrics import accuracy_interval, interval_text
 
-    low, high = accuracy_interval(metrics)
-    return (
-        f"{_percent(metrics.accuracy)} on {metrics.rows:,} {rows} "
-        f"(95 % confidence interval: {100 * low:.1f}–{100 * high:.1f} %)"
-    )
+    return f"{_percent(metrics.accuracy)} on {metrics.rows:,} {rows} ({interval_text(accuracy_interval(metrics))})"
 
 
 def _percent(share: float) -> str:
@@ -240,11 +235,6 @@ def _percent(share: float) -> str:
     if 0.9995 <= share < 1:
         return ">99.9 %"
     return "<0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
-
-
-def _counted(count: int, what: str) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _size(path: Path) -> str:

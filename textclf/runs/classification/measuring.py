@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textclf.classify.metrics import Metrics, accuracy_interval, evaluate, softmax
+from textclf.classify.metrics import Metrics, accuracy_interval, evaluate, interval_text, softmax
 from textclf.data.examples import Split
 from textclf.data.findings.finding import counted
 from textclf.recipe.settings import Recipe
@@ -160,8 +160,3 @@ def say_results(
             f"Estimated by cross-validation on {counted(estimate.rows, 'training row')}: accuracy {estimate.accuracy:.1%} "
             f"({interval_text(estimate.interval)})"
         )
-
-
-def interval_text(interval: tuple[float, float]) -> str:
-    """`95 % confidence interval: 91.8–95.2 %`."""
-    return f"95 % confidence interval: {100 * interval[0]:.1f}–{100 * interval[1]:.1f} %"
