@@ -143,9 +143,12 @@ BAD = {
     "empty": (b" \n", "the file is empty; it needs an object with the key `data`"),
     "lines": (b'{"question": "a"}\n{"question": "b"}', "line 2, column 1: a second JSON value begins"),
     "not utf-8": (b'{"data":\n "\xe9"}', "line 2, byte 3 of the line holds 0xe9, which is not utf-8; save the file as"),
-    "nan": (b'{"data": NaN}', "holds the word NaN, which JSON does not have"),
+    "nan": (b'{"data": "NaN",\n "a": NaN}', "line 2, column 7 holds the word NaN, which JSON does not have"),
     "deep": (b"[" * 100_000, "lists or objects are nested too deeply"),
-    "long number": (b'{"data": ' + b"9" * 5000 + b"}", "holds a whole number of 5,000 digits; correct the value"),
+    "long number": (
+        b'{"data": ' + b"9" * 5000 + b"}",
+        "line 1, column 10 holds a whole number of 5,000 digits; correct the value",
+    ),
     "parquet": (b"PAR1\0\0", "is a Parquet file, not JSON; name a SQuAD file as JSON, or a table as CSV"),
     "list": (
         [{"question": "a", "context": "b"}],
