@@ -47,7 +47,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def write_and_read(content: Any, **more: Any) -> QuestionSplit:
         raw = content if isinstance(content, bytes) else json.dumps(content).encode()
         (tmp_path / "help.json").write_bytes(raw)
-        return load_question_file(settings(tmp_path / "help.json", **more), tmp_path / "help.json")
+        return load_question_file(settings(tmp_path / "help.json", **more), tmp_path / "help.json")[0]
 
     return write_and_read
 
@@ -129,7 +129,7 @@ def test_a_file_in_another_encoding_is_read_with_that_encoding(read):
 def test_a_compressed_file_is_read(tmp_path):
     path = tmp_path / "help.json.gz"
     path.write_bytes(gzip.compress(json.dumps(squad(question("When?", NINE))).encode()))
-    assert load_question_file(settings(path), path).answers == [(Answer("nine", 18),)]
+    assert load_question_file(settings(path), path)[0].answers == [(Answer("nine", 18),)]
 
 
 # --- What stops --------------------------------------------------------------------------------------------------------
