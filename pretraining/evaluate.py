@@ -36,7 +36,7 @@ from textclf.errors import ArgumentError, TextclfError
 
 # The same for every set. Rate and epochs were chosen on the dev splits of sst2 and mrpc, where 1e-4 and above overfit.
 RECIPE = {"epochs": 4, "batch_size": 32, "learning_rate": 5e-5, "max_length": 128}
-TF_IDF_RECIPE = {"words": [1, 2], "characters": [2, 5], "C": [1, 3, 10, 30, 100]}
+TF_IDF_RECIPE = {"words": [1, 2], "characters": [2, 5], "C": [3, 10, 30]}
 PEER_RATES = (2e-5, 5e-5, 1e-4)
 RANDOM = "random:"
 PEERS = (TF_IDF, FINE_TUNED)
