@@ -49,7 +49,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     HEAD: {"epochs": 0},
     TF_IDF: {"words": [1, 2], "characters": [2, 5], "C": [1, 10, 100]},
     EMBEDDED: {"C": [0.1, 1, 10, 100]},
-    SETFIT: {"epochs": 1, "batch_size": 16},
+    SETFIT: {"batch_size": 16},
 }
 IDENTITY = ("set", "method", "encoder", "sha256", "rows_a_label", "draw", "recipe")
 

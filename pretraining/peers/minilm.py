@@ -30,7 +30,7 @@ class MiniLM(torch.nn.Module):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device_name = torch.cuda.get_device_name() if self.device.type == "cuda" else None
         self.bfloat16 = self.device.type == "cuda" or _processor_multiplies_bfloat16()
-        self.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        self.sha256 = sha256_of_weights()
         self.tokenizer = AutoTokenizer.from_pretrained(str(folder))
         self.network = AutoModel.from_pretrained(str(folder)).to(self.device)
         self.width: int = self.network.config.hidden_size
@@ -57,6 +57,11 @@ class MiniLM(torch.nn.Module):
         for places in by_length(rows):
             found[places] = self([rows[place] for place in places]).cpu().numpy()
         return found
+
+
+def sha256_of_weights() -> str:
+    """The SHA-256 of the file with the weights."""
+    return hashlib.sha256((installed_teacher() / "model.safetensors").read_bytes()).hexdigest()
 
 
 def by_length(rows: Sequence[dict[str, list[int]]]) -> Iterator[list[int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
 from sentence_transformers import SentenceTransformer, models
@@ -10,12 +12,14 @@ from sklearn.linear_model import LogisticRegression
 
 from datasets import Dataset
 from pretraining.peers.job import Answer, Job
-from pretraining.peers.minilm import MAX_LENGTH, MiniLM
+from pretraining.peers.minilm import MAX_LENGTH, sha256_of_weights
 from pretraining.teacher import installed_teacher
 
 
 def run(job: Job) -> Answer:
-    """`recipe`: `epochs`, `batch_size` and `max_steps`, after which the encoder is not trained further."""
+    """`recipe`: `batch_size` and `max_steps`, after which the encoder is not trained further. Otherwise SetFit's defaults."""
+    batch_size = job.recipe["batch_size"]
+    steps = min(job.recipe["max_steps"], steps_of_an_epoch(job.train.labels, batch_size))
     folder = str(installed_teacher())
     states = models.Transformer(folder, max_seq_length=MAX_LENGTH)
     pooling = models.Pooling(states.get_word_embedding_dimension(), "mean")
@@ -26,9 +30,8 @@ def run(job: Job) -> Answer:
     with TemporaryDirectory() as output:
         settings = TrainingArguments(
             output_dir=output,
-            num_epochs=job.recipe["epochs"],
-            batch_size=job.recipe["batch_size"],
-            max_steps=job.recipe["max_steps"],
+            batch_size=batch_size,
+            max_steps=steps,
             seed=job.seed,
             save_strategy="no",
             report_to="none",
@@ -36,4 +39,11 @@ def run(job: Job) -> Answer:
         trainer = Trainer(model=model, args=settings, train_dataset=rows)
         trainer.train()
     predicted = [str(label) for label in model.predict(job.test.joined)]
-    return Answer(predicted, sha256=MiniLM().sha256, bfloat16=False)
+    return Answer(predicted, {"steps": steps}, sha256_of_weights())
+
+
+def steps_of_an_epoch(labels: Sequence[str], batch_size: int) -> int:
+    """The steps of SetFit's default, one epoch in which the rarer kind of pairs is repeated as often as the other one."""
+    equal = sum(count * (count - 1) // 2 for count in Counter(labels).values())
+    different = len(labels) * (len(labels) - 1) // 2 - equal
+    return -(-2 * max(equal, different) // batch_size)
