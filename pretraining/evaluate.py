@@ -203,30 +203,33 @@ def _chosen_rate(run: Measurement, results: Results) -> float | None:
 
 # --- Tables ----------------------------------------------------------------------------------------------------------
 def tables(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Markdown: accuracy and macro-F1 in %, mean ± deviation over the seeds (their number), by set and encoder."""
+    """Markdown of runs on one split: accuracy and macro-F1 in %, mean ± deviation over the seeds (their number)."""
     found = list(rows)
-    return "\n\n".join(
-        _table(found, score, title) for score, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
-    )
+    return "\n\n".join(_table(found, *score) for score in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")))
 
 
 def _table(rows: Sequence[Mapping[str, Any]], score: str, title: str) -> str:
     encoders = list(dict.fromkeys(row["encoder"] for row in rows))
     names = list(dict.fromkeys(row["set"] for row in rows))
     counted = [name for name in names if name in SETS]
-    lines = [f"| {title} | {' | '.join(encoders)} |", f"| --- |{' ---: |' * len(encoders)}"]
-    means: dict[str, list[float]] = {encoder: [] for encoder in encoders}
+    split = rows[0]["split"] if rows else "no"
+    lines = [f"| {split} rows, {title} in % | {' | '.join(encoders)} |", f"| --- |{' ---: |' * len(encoders)}"]
+    scores = {
+        (name, encoder): [row[score] for row in rows if (row["set"], row["encoder"]) == (name, encoder)]
+        for name in names
+        for encoder in encoders
+    }
     for name in [*counted, *(name for name in names if name not in SETS)]:
-        cells = []
-        for encoder in encoders:
-            scores = [row[score] for row in rows if (row["set"], row["encoder"]) == (name, encoder)]
-            cells.append(cell(scores))
-            means[encoder] += [mean(scores)] if scores and name in SETS else []
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    if len(counted) > 1:
-        whole = [f"{100 * mean(scores):.1f}" if len(scores) == len(counted) else "" for scores in means.values()]
-        lines.insert(2 + len(counted), f"| **mean of {len(counted)} sets** | {' | '.join(whole)} |")
+        lines.append(f"| {name} | {' | '.join(cell(scores[name, encoder]) for encoder in encoders)} |")
+        if len(counted) > 1 and name == counted[-1]:
+            means = [_mean_of_sets([scores[name, encoder] for name in counted]) for encoder in encoders]
+            lines.append(f"| **mean of {len(counted)} sets** | {' | '.join(means)} |")
     return "\n".join(lines)
+
+
+def _mean_of_sets(scores: Sequence[Sequence[float]]) -> str:
+    """Each set counts once, however many seeds it has; empty if a set was not measured."""
+    return f"{100 * mean(mean(of_set) for of_set in scores):.1f}" if all(scores) else ""
 
 
 # --- The command -----------------------------------------------------------------------------------------------------

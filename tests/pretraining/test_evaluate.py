@@ -108,7 +108,7 @@ def test_tables_show_mean_and_deviation_and_the_mean_of_the_sets_that_count() ->
     ]
     accuracy, macro_f1 = tables(rows).split("\n\n")
     assert accuracy.splitlines() == [
-        "| accuracy | a | b |",
+        "| test rows, accuracy in % | a | b |",
         "| --- | ---: | ---: |",
         "| sst2 | 81.0 ± 1.4 (2) | 90.0 |",
         "| mrpc | 70.0 |  |",
