@@ -46,21 +46,27 @@ class Classifier(torch.nn.Module):
             self.head.bias.copy_(torch.from_numpy(bias))
 
     @torch.no_grad()
-    def predict(self, rows: Sequence[dict[str, list[int]]]) -> np.ndarray:
-        """Returns label indices int64 [rows]."""
+    def logits(self, rows: Sequence[dict[str, list[int]]]) -> torch.Tensor:
+        """Returns logits float32 [rows, labels] without dropout."""
         self.eval()
-        predicted: np.ndarray = np.zeros(len(rows), np.int64)
+        logits = torch.zeros(len(rows), self.head.out_features)
         for places in by_length(rows):
-            predicted[places] = self([rows[place] for place in places]).argmax(1).cpu().numpy()
-        return predicted
+            logits[places] = self([rows[place] for place in places]).cpu()
+        return logits
+
+    def quality(self, rows: Sequence[dict[str, list[int]]], labels: np.ndarray) -> tuple[float, float]:
+        """What makes an epoch the best, as in textclf: the highest accuracy; among equals the lowest loss."""
+        logits, truth = self.logits(rows), torch.from_numpy(labels)
+        accuracy = (logits.argmax(1) == truth).float().mean()
+        return float(accuracy), -float(torch.nn.functional.cross_entropy(logits, truth))
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The best epoch of a training: its accuracy on the validation rows and its weights."""
+    """The best epoch of a training: its quality on the validation rows and its weights. Epoch 0 has only the fitted head."""
 
     learning_rate: float
-    accuracy: float
+    quality: tuple[float, float]
     epoch: int
     weights: dict[str, torch.Tensor]
     seconds: float
@@ -81,15 +87,15 @@ def run(job: Job) -> Answer:
     for rate in job.recipe["learning_rates"]:
         model.load_state_dict(start)
         trainings.append(_train(model, train, labels, validation, truth, rate, job))
-    best = max(trainings, key=lambda training: training.accuracy)
+    best = max(trainings, key=lambda training: training.quality)
     model.load_state_dict(best.weights)
     chosen: dict[str, Any] = {
         "learning_rate": best.learning_rate,
         "epoch": best.epoch,
-        "accuracies": {str(training.learning_rate): training.accuracy for training in trainings},
+        "accuracies": {str(training.learning_rate): training.quality[0] for training in trainings},
         "training_seconds": round(best.seconds, 1),
     }
-    predicted = [names[index] for index in model.predict(test)]
+    predicted = [names[index] for index in model.logits(test).argmax(1)]
     return Answer(predicted, chosen, encoder.sha256, encoder.device_name, encoder.bfloat16)
 
 
@@ -115,7 +121,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / max(warm_up, 1.0), (steps - step) / max(steps - warm_up, 1.0))
     )
-    best: Trained | None = None
+    best = model.quality(validation, truth), 0, _copied(model)
     for epoch in range(1, epochs + 1):
         model.train()
         for places in _batches(rows, batch_size, random):
@@ -126,11 +132,10 @@ def _train(
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
-        accuracy = float((model.predict(validation) == truth).mean())
-        if best is None or accuracy > best.accuracy:
-            best = Trained(learning_rate, accuracy, epoch, _copied(model), 0.0)
-    assert best is not None
-    return Trained(learning_rate, best.accuracy, best.epoch, best.weights, time.monotonic() - started)
+        quality = model.quality(validation, truth)
+        if quality > best[0]:
+            best = quality, epoch, _copied(model)
+    return Trained(learning_rate, *best, time.monotonic() - started)
 
 
 def _copied(model: Classifier) -> dict[str, torch.Tensor]:
