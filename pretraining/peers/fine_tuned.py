@@ -124,7 +124,7 @@ def _train(
     best = model.quality(validation, truth), 0, _copied(model)
     for epoch in range(1, epochs + 1):
         model.train()
-        for places in _batches(rows, batch_size, random):
+        for places in batches(rows, batch_size, random):
             logits = model([rows[place] for place in places])
             targets = torch.from_numpy(labels[places]).to(logits.device)
             torch.nn.functional.cross_entropy(logits, targets).backward()
@@ -142,9 +142,7 @@ def _copied(model: Classifier) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def _batches(
-    rows: Sequence[dict[str, list[int]]], batch_size: int, random: np.random.Generator
-) -> Iterator[np.ndarray]:
+def batches(rows: Sequence[dict[str, list[int]]], batch_size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
     """Every row once, in random batches of similar length."""
     lengths = np.array([len(row["input_ids"]) for row in rows])
     order = random.permutation(len(rows))
