@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
-from sentence_transformers import SentenceTransformer, models
 from setfit import SetFitModel, Trainer, TrainingArguments
-from sklearn.linear_model import LogisticRegression
 
 from datasets import Dataset
 from pretraining.peers.job import Answer, Job
@@ -20,12 +18,9 @@ def run(job: Job) -> Answer:
     """`recipe`: `batch_size` and `max_steps`, after which the encoder is not trained further. Otherwise SetFit's defaults."""
     batch_size = job.recipe["batch_size"]
     steps = min(job.recipe["max_steps"], steps_of_an_epoch(job.train.labels, batch_size))
-    folder = str(installed_teacher())
-    states = models.Transformer(folder, max_seq_length=MAX_LENGTH)
-    pooling = models.Pooling(states.get_word_embedding_dimension(), "mean")
-    body = SentenceTransformer(modules=[states, pooling, models.Normalize()])
     names = sorted(set(job.train.labels))
-    model = SetFitModel(model_body=body, model_head=LogisticRegression(max_iter=1000), labels=names)
+    model = SetFitModel.from_pretrained(str(installed_teacher()), labels=names)
+    model.model_body.max_seq_length = MAX_LENGTH
     rows = Dataset.from_dict({"text": job.train.joined, "label": [names.index(label) for label in job.train.labels]})
     with TemporaryDirectory() as output:
         settings = TrainingArguments(
