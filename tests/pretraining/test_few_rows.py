@@ -70,7 +70,7 @@ def test_the_same_command_measures_only_what_is_missing(data, peers) -> None:
 
 def test_where_the_default_fits_only_the_last_layer_this_is_not_measured_twice(data, peers, capsys) -> None:
     pytest.importorskip("tensorflow")
-    encoder = str(write_tiny_encoder(data.parent / "encoder"))
+    encoder = str(write_tiny_encoder(data.parent / "encoder", max_position_embeddings=128))
     options = ("--encoders", encoder, "--methods", "textclf", "textclf head", "--rows", "12", "--draws", "1")
     assert measure(data, peers, *options) == 0
     default, head = results(data)
