@@ -6,8 +6,13 @@ length of the texts, so each part is compiled only once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def split_heads(flat: Tensor, length: int, heads: int) -> Tensor:
@@ -24,3 +29,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, heads: int) 
     query, key, value = (split_heads(part, length, heads) for part in (query, key, value))
     context = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     return context.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+@contextmanager
+def chosen_kernels(device: torch.device) -> Iterator[None]:
+    """On a GPU, `attend` uses the kernels with which the built-in encoders were made; elsewhere PyTorch chooses."""
+    if device.type != "cuda":
+        yield
+        return
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True):
+        yield

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pretraining import corpus as corpora
+from pretraining.attention import chosen_kernels
 from pretraining.corpus import Corpus
 from pretraining.export import export, split
 from pretraining.initialise import initial_weights
@@ -67,15 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.threads:
             torch.set_num_threads(given.threads)
         folder = RunFolder(given.run)
-        with folder.in_use():
-            return _distil(given, folder)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with folder.in_use(), chosen_kernels(device):
+            return _distil(given, folder, device)
     except TextclfError as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def _distil(given: argparse.Namespace, folder: RunFolder) -> int:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _distil(given: argparse.Namespace, folder: RunFolder, device: torch.device) -> int:
     bfloat16 = given.precision == "bfloat16" or (given.precision == "auto" and device.type == "cuda")
     settings = read_settings(given.settings, _budget(given))
     continued = _continued(given.continue_from, settings)
@@ -109,7 +110,9 @@ def _distil(given: argparse.Namespace, folder: RunFolder) -> int:
         torch.set_float32_matmul_precision("high")
     progress = run.progress
     stream = BatchStream(prepared.corpus, settings.mixture, settings.seed, device, progress.epoch, progress.batch)
-    held_out = _texts(prepared.held_out, held_out_batches(prepared.held_out, settings.mixture, 3, 1), device)
+    held_out = _texts(
+        prepared.held_out, held_out_batches(prepared.held_out, settings.mixture, _MEASURED_BATCHES, 1), device
+    )
     if given.compile:
         _compile(run, held_out[0])
     finished = train(run, stream, held_out, folder, keep, 60 * given.save_minutes)
@@ -214,12 +217,12 @@ def _start(run: Run, prepared: Prepared, continued: Mapping[str, EncoderCheckpoi
     fitting = settings.mixture.model_copy(update={"tokens": settings.fit.tokens})
     planned = plan_epoch(corpus, fitting, settings.seed, _FIT_EPOCH)[: settings.fit.batches]
     texts = _texts(corpus, planned, device)
-    mapping = _texts(corpus, held_out_batches(corpus, settings.mixture, _MEASURED_BATCHES, 9), device)
     minilm, mpnet = prepared.teachers(device, torch.float32)
-    taught = [mpnet(batch) for batch in mapping] if mpnet else []
+    needed = {number for student in settings.students.values() for number in student.mpnet_layers.values()}
+    taught = [mpnet(batch).only(needed) for batch in texts] if mpnet else []
     for learner in run.learners:
         _say(f"first weights of {learner.name}")
-        learner.start(_first_weights(learner, minilm, continued, texts, settings.seed), mapping, taught)
+        learner.start(_first_weights(learner, minilm, continued, texts, settings.seed), texts, taught)
 
 
 def _first_weights(

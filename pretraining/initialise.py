@@ -6,7 +6,7 @@ gets from the fitted layers before it, so each fit also corrects their error. Ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,7 @@ class _Material:
 
     teacher: Teacher
     batches: Sequence[Texts]
-    states: list[list[Tensor]]
+    states: list[Mapping[int, Tensor]]
 
     def flat(self, parts: Iterable[Tensor]) -> Tensor:
         """Flat states of every batch → [tokens of all batches, …] without padding."""

@@ -55,7 +55,7 @@ class Learner:
 
     # --- beginning ---------------------------------------------------------------------------------------------------
     def start(self, weights: Mapping[str, Tensor], batches: Sequence[Texts], mpnet: Sequence[Taught]) -> None:
-        """`batches` with MPNet's answers are what the maps are fitted to; both are empty for a student without MPNet."""
+        """The maps are fitted to `batches` with MPNet's answers, which are empty if no student learns from MPNet."""
         self.weights = {name: Parameter(value.to(self.device, torch.float32)) for name, value in weights.items()}
         if self.plan.mpnet_layers:
             self._fit_maps(batches, mpnet)

@@ -7,7 +7,7 @@ flat: [rows · length, width].
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,9 +30,13 @@ class Taught:
     """`states[0]` is the output of the embeddings, `states[i]` of layer i, all flat; `relations` are the last layer's query,
     key and value, flat; `sentence` float32 [rows, width] is the mean of the last states of a row's tokens."""
 
-    states: list[Tensor]
+    states: Mapping[int, Tensor]
     relations: tuple[Tensor, ...]
     sentence: Tensor
+
+    def only(self, numbers: Iterable[int]) -> Taught:
+        """Returns these states and the sentences, for keeping the answers to many texts."""
+        return Taught({number: self.states[number] for number in numbers}, (), self.sentence)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Teacher:
             states.append(self._next_states(layer, states[-1], context, self.config.layer_norm_eps))
         present = texts.mask[..., None].float()
         last = states[-1].view(*texts.ids.shape, -1)
-        return Taught(states, relations, (last * present).sum(1) / present.sum(1))
+        return Taught(dict(enumerate(states)), relations, (last * present).sum(1) / present.sum(1))
 
     @torch.no_grad()
     def inside(self, number: int, states: Tensor, texts: Texts) -> Inside:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pretraining.learner import Learner
 from pretraining.rows import BatchStream, Texts
@@ -149,7 +148,7 @@ def train(
     if run.share >= 1:
         return True
     progress, log = run.progress, run.settings.log
-    with _asked_to_stop() as asked, _measured_kernels(run.device):
+    with _asked_to_stop() as asked:
         began = time.monotonic() - progress.seconds
         saved, spoken, counted = time.monotonic(), progress.seconds, progress.tokens
         for batch, texts in stream:
@@ -208,13 +207,3 @@ def _asked_to_stop() -> Iterator[threading.Event]:
         yield asked
     finally:
         restore()
-
-
-@contextmanager
-def _measured_kernels(device: torch.device) -> Iterator[None]:
-    """On a GPU, the attention kernels with which the built-in encoders were made."""
-    if device.type != "cuda":
-        yield
-        return
-    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True):
-        yield

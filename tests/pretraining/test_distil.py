@@ -76,9 +76,9 @@ def test_a_run_lowers_the_losses_on_text_that_it_does_not_see(whole: Path) -> No
     for name, expected in parts.items():
         first, *_, last = [line for line in lines if line["student"] == name]
         assert {part for part in first if part.startswith(("minilm", "mpnet", "relation"))} == expected
-        # The weight of the embeddings' error falls, and clipped gradients change the relations only slowly.
+        # The weight of the embeddings' error falls, and the sentences outweigh the states.
         for part in expected - {"minilm_0"}:
-            assert last[part] < (1 if part.startswith("relation") else 0.9) * first[part], (name, part)
+            assert last[part] < (0.8 if part.endswith(("sentence", "cosine")) else 1) * first[part], (name, part)
     assert all(np.isfinite(value) for line in log_of(whole) for value in line.values() if isinstance(value, float))
 
 

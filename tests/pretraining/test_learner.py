@@ -52,7 +52,7 @@ def test_fitted_maps_are_better_than_a_constant_although_one_number_of_the_targe
     minilm, mpnet = (teacher(texts) for teacher in teachers)
     assert mpnet.states[2][texts.present].std(0).min() < 1e-6
     assert max(value.max() for value in learner.inverse_deviations.values()) < 100
-    losses = {name: float(error) for name, (_, error) in learner.losses(texts, minilm, mpnet).items()}
+    losses = {name: error.item() for name, (_, error) in learner.losses(texts, minilm, mpnet).items()}
     assert losses["mpnet_1"] < 0.9
     assert losses["mpnet_2"] < 0.9
     assert losses["mpnet_sentence"] < 0.9
@@ -66,7 +66,7 @@ def test_the_cosine_counts_twice_and_weights_follow_progress(
     losses = learner.losses(texts, minilm, mpnet)
     assert losses["mpnet_sentence"][0] == (0.5, 1.5)
     assert losses["mpnet_cosine"][0] == (1.0, 3.0)
-    expected = sum((start + (end - start) * 0.25) * float(error) for (start, end), error in losses.values())
+    expected = sum((start + (end - start) * 0.25) * error.item() for (start, end), error in losses.values())
     total, norm = learner.backward(losses, 0.25)
     assert float(total) == pytest.approx(expected, rel=1e-5)
     clipped = torch.stack([value.grad.norm() for value in learner.parameters]).norm()

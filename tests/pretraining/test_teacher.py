@@ -45,7 +45,7 @@ def relations_of(layer: object, names: tuple[str, ...], states: torch.Tensor) ->
 
 def assert_same(taught: Taught, states: tuple, relations: list[torch.Tensor], texts: Texts) -> None:
     present = texts.mask
-    for mine, theirs in zip([*taught.states, *taught.relations], [*states, *relations], strict=True):
+    for mine, theirs in zip([*taught.states.values(), *taught.relations], [*states, *relations], strict=True):
         torch.testing.assert_close(mine.view(theirs.shape)[present], theirs[present], atol=1e-4, rtol=0)
     weights = present[..., None].float()
     sentence = (states[-1] * weights).sum(1) / weights.sum(1)
