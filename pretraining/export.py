@@ -62,11 +62,21 @@ def export_run(run: Path, out: Path, split_mib: int | None = None) -> None:
         print(f"{name}: {out / name}")
 
 
+def positive(text: str) -> int:
+    """Reads a number of the command line."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pretraining.export", description="Writes the encoders of a run.")
     parser.add_argument("run", type=Path, help="run folder of pretraining.distil")
     parser.add_argument("out", type=Path, help="folder for one folder per student")
-    parser.add_argument("--split-mib", type=int, help="split encoder.safetensors into parts of at most this many MiB")
+    parser.add_argument(
+        "--split-mib", type=positive, help="split encoder.safetensors into parts of at most this many MiB"
+    )
     given = parser.parse_args(arguments)
     try:
         export_run(given.run, given.out, given.split_mib)
