@@ -52,7 +52,7 @@ def in_units(file: QuestionFile, findings: Iterable[Finding]) -> list[Finding]:
     ]
 
 
-_ODDITIES: dict[str, tuple[Severity, str]] = {
+ODDITIES: dict[str, tuple[Severity, str]] = {
     "empty_row": ("note", "{rows} without any text left out"),
     "empty_question": ("note", "{questions} without the text of a question left out"),
     "empty_context": ("note", "{questions} with an empty context left out"),
@@ -63,11 +63,12 @@ _ODDITIES: dict[str, tuple[Severity, str]] = {
     ),
     "answer_missing": (
         "warning",
-        "{questions} with an answer that is not in the context, left out; write the answer as the context does",
+        "{questions} with an answer that is not in the context; this answer is left out. Write it as the context does",
     ),
     "answer_ambiguous": (
         "warning",
-        "{questions} with an answer that is not at its offset but several times in the context, left out; correct the offset",
+        "{questions} with an answer that is not at its offset but several times in the context; this answer is left out. "
+        "Correct its offset",
     ),
     "answer_moved": (
         "warning",
@@ -90,7 +91,7 @@ _ODDITIES: dict[str, tuple[Severity, str]] = {
 
 def _findings_of_oddities(file: QuestionFile) -> list[Finding]:
     findings = []
-    for kind, (severity, text) in _ODDITIES.items():
+    for kind, (severity, text) in ODDITIES.items():
         if numbers := file.odd.get(kind):
             message = text.format(rows=counted(len(numbers), "row"), questions=counted(len(numbers), "question"))
             findings.append(of_questions(file, kind, message, numbers, severity))
@@ -126,13 +127,13 @@ def _findings_of_repetitions(file: QuestionFile) -> list[Finding]:
     findings = []
     if same:
         message = f"{counted(len(same), 'question')} repeated about the same context with the same answer, kept"
-        findings.append(of_questions(file, "duplicates", message, sorted(same), "note"))
+        findings.append(of_questions(file, "duplicate", message, sorted(same), "note"))
     if different:
         message = (
             f"{counted(len(different), 'question')} repeated about the same context with another answer; if both are right, "
             "write them as answers of one question, else correct one"
         )
-        findings.append(of_questions(file, "contradictions", message, sorted(different)))
+        findings.append(of_questions(file, "contradiction", message, sorted(different)))
     return findings
 
 
@@ -172,12 +173,12 @@ def _findings_of_answers(file: QuestionFile) -> list[Finding]:
     without = [one.number for one in questions if not one.answers]
     share = len(without) / max(len(questions), 1)
     if without:
-        message = f"{len(without):,} of {counted(len(questions), 'question')} ({percent(share)}) not answerable"
-        severity: Severity = "note"
+        message = f"{len(without):,} of {counted(len(questions), 'question')} ({percent(share)}) that the context does not answer"
         if share > _MOST_UNANSWERABLE:
-            message += "; a model that never answers would be right so often. Add questions with answers"
-            severity = "warning"
-        findings.append(of_questions(file, "not_answerable", message, without, severity))
+            message += "; a model that never answers would be right this often. Add questions with answers"
+            findings.append(of_questions(file, "mostly_not_answerable", message, without))
+        else:
+            findings.append(of_questions(file, "not_answerable", message, without, "note"))
     elif file.name == "train":
         message = (
             f"{file.shown}: every question has an answer in its context, so the model learns to answer always. To learn when "

@@ -19,6 +19,11 @@ _CHUNK = 1 << 20
 
 _SHOWN = 20
 
+_MOST_DIGITS = 100
+
+# Each takes up to 64 bytes of memory.
+_MOST_VALUES = 1 << 25
+
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))
 
 _WIDE_MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -51,8 +56,13 @@ def read_json(name: str, stream: BinaryIO, encoding: str = "utf-8", largest: int
             "the file as UTF-8, or set dataset.encoding"
         ) from None
     del raw
+    if sum(map(text.count, "{[,")) > _MOST_VALUES:
+        raise DataError(
+            f"{name}: has more than {_MOST_VALUES:,} lists, objects and values, which no SQuAD file of this size has; "
+            "check what wrote it"
+        )
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_whole_number)
     except json.JSONDecodeError as error:
         raise DataError(f"{name}: {_syntax_message(error)}") from None
     except RecursionError:
@@ -92,6 +102,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(word: str) -> Any:
     raise ValueError(f"holds the word {word}, which JSON does not have")
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"holds a whole number of {len(digits):,} digits")
+    return int(digits)
 
 
 def _syntax_message(error: json.JSONDecodeError) -> str:

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from textclf.data.examples import Dataset, Split
-from textclf.data.findings.finding import Finding, counted, percent
+from textclf.data.findings.finding import Finding, Severity, counted, percent
 from textclf.data.findings.of_tokens import token_findings
 from textclf.data.question_answering.findings import in_units, of_questions
 from textclf.data.question_answering.questions import QuestionFile, QuestionSplit
@@ -40,68 +40,76 @@ def window_findings(
 
 
 def _findings_of_split(split: QuestionSplit, windows: Windows) -> list[Finding]:
-    file, questions = QuestionFile(split.name, split.file), len(split.rows)
-
-    def finding(kind: str, chosen: np.ndarray, message: str, *, is_note: bool = False) -> Finding | None:
-        numbers = [split.rows[place] for place in np.flatnonzero(chosen)]
-        share = (
-            f"{split.name}: {len(numbers):,} of {counted(questions, 'question')} ({percent(len(numbers) / questions)})"
-        )
-        severity = "note" if is_note else "warning"
-        verb = {"have": "has", "are": "is"} if len(numbers) == 1 else {}
-        words = message.split(" ", 1)
-        message = f"{verb.get(words[0], words[0])} {words[1]}"
-        return of_questions(file, kind, f"{share} {message}", numbers, severity) if numbers else None  # type: ignore[arg-type]
-
-    count = np.bincount(windows.rows, minlength=questions)
-    lengths = np.array([len(pieces) for pieces in windows.contexts])
-    first_windows = np.searchsorted(windows.rows, np.arange(questions))
+    first_windows = windows.first_windows[:-1]
     answered = split.labels[:, 0] >= 0
     spans, targets = piece_spans(windows, split.labels), span_targets(windows, split.labels)
     sizes = spans[:, 1] - spans[:, 0] + 1
     has_tokens = answered & (spans[:, 0] >= 0)
-    shown = np.bincount(windows.rows, weights=targets[:, 0] > 0, minlength=questions) > 0
-    longest = max(map(len, windows.contexts), default=0)
-    nearly_all = int(np.quantile(lengths, 0.99, method="inverted_cdf"))
-    found = [
-        finding(
-            "several_windows",
-            count > 1,
-            f"have a context for which one window is not enough; {len(windows):,} windows in all. 99% of the contexts have "
-            f"{nearly_all:,} tokens or fewer, the longest has {longest:,}",
-            is_note=True,
-        ),
-        finding(
+    shown = np.bincount(windows.rows, weights=targets[:, 0] > 0, minlength=len(split.rows)) > 0
+    return [
+        *_findings_of_lengths(split, windows),
+        *of_split(
             "beyond_first_window",
+            split,
             has_tokens & (targets[first_windows, 0] == 0),
-            "have an answer beyond the first window; a phone (Task Library) reads no further and cannot give it",
-            is_note=True,
+            "have an answer beyond the first window. A phone (Task Library) reads no further, so it cannot give the answer",
+            "note",
         ),
-        finding(
+        *of_split(
             "long_answer",
+            split,
             has_tokens & (sizes > LONGEST_ANSWER),
-            f"have an answer of more than {LONGEST_ANSWER} tokens, which the model never gives as a whole; shorten these "
-            "answers",
+            f"have an answer of more than {LONGEST_ANSWER} tokens, which is more than the model gives. Shorten these answers",
         ),
-        finding(
+        *of_split(
             "answer_without_window",
+            split,
             has_tokens & ~shown,
-            "have an answer that no window shows as a whole, so it is learned as no answer; shorten it, or raise "
+            "have an answer that no window shows as a whole, so it is learned as no answer. Shorten it, or raise "
             "encoder.max_length",
         ),
-        finding(
+        *of_split(
             "answer_without_tokens",
+            split,
             answered & ~has_tokens,
-            "have an answer in which the encoder reads no token, so it is learned as no answer; correct it",
+            "have an answer in which the encoder reads no token, so it is learned as no answer. Correct it",
         ),
-        finding(
+        *of_split(
             "truncated_question",
+            split,
             windows.encoded.truncated[first_windows],
-            "are longer than encoder.question_length; their end is not read",
-            is_note=True,
+            "are longer than encoder.question_length, so the end is not read",
+            "note",
         ),
     ]
-    return [one for one in found if one is not None]
+
+
+def _findings_of_lengths(split: QuestionSplit, windows: Windows) -> list[Finding]:
+    lengths = [len(pieces) for pieces in windows.contexts]
+    nearly_all = int(np.quantile(lengths, 0.99, method="inverted_cdf"))
+    several = np.bincount(windows.rows, minlength=len(split.rows)) > 1
+    message = (
+        f"have a context for which one window is not enough: 99% of the contexts have {nearly_all:,} tokens or fewer, the "
+        f"longest has {max(lengths):,}. There are {len(windows):,} windows"
+    )
+    return of_split("several_windows", split, several, message, "note")
+
+
+def of_split(
+    kind: str, split: QuestionSplit, chosen: np.ndarray, message: str, severity: Severity = "warning"
+) -> list[Finding]:
+    """Returns a finding about the chosen questions (bool, one for each), if there are any, with their share.
+
+    `message` begins with a verb in the plural, `have` or `are`.
+    """
+    numbers = [split.rows[place] for place in np.flatnonzero(chosen)]
+    if not numbers:
+        return []
+    verb, rest = message.split(" ", 1)
+    verb = {"have": "has", "are": "is"}[verb] if len(numbers) == 1 else verb
+    share = f"{len(numbers):,} of {counted(len(split.rows), 'question')} ({percent(len(numbers) / len(split.rows))})"
+    file = QuestionFile(split.name, split.file)
+    return [of_questions(file, kind, f"{split.name}: {share} {verb} {rest}", numbers, severity)]
 
 
 def _as_texts(split: QuestionSplit) -> Split:
