@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from textclf.classify.job import BatchSummary, FileMetrics, classify_file, evaluate_file
     from textclf.encoders.mobilebert import Encoder
     from textclf.errors import TextclfError
-    from textclf.exporting.verify import VerificationReport
+    from textclf.exporting.report import VerificationReport
     from textclf.recipe.reading import load_recipe
     from textclf.recipe.settings import Recipe
     from textclf.runs.check import CheckReport, check
@@ -72,7 +72,7 @@ _HOMES = {
     "Recipe": "textclf.recipe.settings",
     "Run": "textclf.runs.train",
     "TextclfError": "textclf.errors",
-    "VerificationReport": "textclf.exporting.verify",
+    "VerificationReport": "textclf.exporting.report",
     "check": "textclf.runs.check",
     "classify_file": "textclf.classify.job",
     "compare": "textclf.runs.compare",

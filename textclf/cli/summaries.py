@@ -14,7 +14,7 @@ from textclf.terminal.summary import Summary
 if TYPE_CHECKING:
     from textclf.classify.job import BatchSummary
     from textclf.classify.metrics import Metrics
-    from textclf.exporting.verify import VerificationReport
+    from textclf.exporting.report import VerificationReport
     from textclf.runs.check import CheckReport
     from textclf.runs.comparison.engines import Comparison
     from textclf.runs.comparison.result import RunComparison
@@ -84,10 +84,8 @@ def of_export(path: Path, report: VerificationReport, run: Path) -> Summary:
     parity = report.parity
     facts = [("Model", str(path)), ("Size", _size(path))]
     if parity is not None:
-        facts += [
-            ("Compared", f"{parity.changed_labels:,} of {parity.rows:,} predicted labels changed"),
-            ("Accuracy", f"{_percent(parity.accuracy_trained)} → {_percent(parity.accuracy_exported)}"),
-        ]
+        facts.append(("Compared", f"{parity.changed} changed"))
+        facts += [(name, f"{_percent(trained)} → {_percent(exported)}") for name, trained, exported in parity.scores]
     return Summary(
         title=f"{path.name}: exported and verified",
         facts=facts,
@@ -197,11 +195,9 @@ def of_verification(report: VerificationReport, run: Path | None) -> Summary:
     if report.problems:
         facts.append(("Problems", f"{len(report.problems):,}"))
     if report.parity is not None:
-        changed, rows = report.parity.changed_labels, report.parity.rows
-        facts.append(("Trained model", f"{changed:,} of {rows:,} predicted labels differ"))
-    if report.rows is not None and report.rows.accuracy is not None:
-        rows = report.rows.labelled
-        facts.append(("Accuracy", f"{_percent(report.rows.accuracy)} on {counted(rows, 'labelled row')}"))
+        facts.append(("Trained model", f"{report.parity.changed} differ"))
+    if report.rows is not None:
+        facts += [(name, f"{_percent(score)} on {rows}") for name, score, rows in report.rows.scores]
     if report.consumers:
         facts.append(("Runtimes", ", ".join(result.name for result in report.consumers)))
     if report.problems:

@@ -20,7 +20,7 @@ from textclf.training.classification.class_weights import label_weights
 from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from textclf.exporting.verify import VerificationReport
+    from textclf.exporting.report import VerificationReport
     from textclf.runs.classification.trained import FinishedClassifier, TrainedClassifier
 
 

@@ -21,7 +21,7 @@ from textclf.terminal.progress import Progress
 from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from textclf.exporting.verify import VerificationReport
+    from textclf.exporting.report import VerificationReport
 
 
 @dataclass(frozen=True)
