@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from textclf.exporting.report import VerificationReport
     from textclf.runs.check import CheckReport
     from textclf.runs.comparison.engines import Comparison
-    from textclf.runs.comparison.result import RunComparison
+    from textclf.runs.tasks.interface import ComparedRuns
     from textclf.runs.train import Run
     from textclf.tflite.inspection import Inspection
 
@@ -96,10 +96,12 @@ def of_export(path: Path, report: VerificationReport, run: Path) -> Summary:
     )
 
 
-def of_comparison(comparison: Comparison | RunComparison, items: Sequence[str], output: Path | None) -> Summary:
+def of_comparison(comparison: Comparison | ComparedRuns, items: Sequence[str], output: Path | None) -> Summary:
+    from textclf.runs.comparison.engines import Comparison
     from textclf.runs.comparison.result import RunComparison
 
     if not isinstance(comparison, RunComparison):
+        assert isinstance(comparison, Comparison)
         return Summary(title=f"{comparison.name}: the engines are compared")
     facts = [(model.name, _accuracy(model.metrics, "rows")) for model in comparison.models]
     for pair in comparison.pairs:

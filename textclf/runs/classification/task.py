@@ -14,6 +14,7 @@ from textclf.data.tables.frames import Rows
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.recipe.settings import Recipe
+from textclf.recipe.values import ENGINES
 from textclf.runs.classification.record import ClassificationMetrics
 from textclf.terminal.progress import Progress
 from textclf.training.classification.class_weights import label_weights
@@ -22,13 +23,16 @@ from textclf.training.saved.run_folder import RunFolder
 if TYPE_CHECKING:
     from textclf.exporting.report import VerificationReport
     from textclf.runs.classification.trained import FinishedClassifier, TrainedClassifier
+    from textclf.runs.comparison.result import RunComparison
 
 
 class TextClassification:
     """The `Task` of that name."""
 
+    name = "text-classification"
     metrics = ClassificationMetrics
     read_dataset = staticmethod(load_dataset)
+    engines = ENGINES
 
     def check(self, recipe: Recipe, dataset: Dataset) -> None:
         """Raises RecipeError for class weights that do not fit the labels."""
@@ -55,6 +59,16 @@ class TextClassification:
         from textclf.runs.classification.trained import FinishedClassifier
 
         return FinishedClassifier(load_trained_run(folder, overrides))
+
+    def check_runs(self, folders: Sequence[Path]) -> None:
+        from textclf.runs.comparison.runs import check_runs
+
+        check_runs(folders)
+
+    def compare_runs(self, folders: Sequence[Path], data: Path | None) -> RunComparison:
+        from textclf.runs.comparison.runs import compare_runs
+
+        return compare_runs(folders, data)
 
     def verify(
         self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None
