@@ -26,7 +26,9 @@ from pydantic import (
 from textclf.recipe.values import (
     AVERAGE_WORDS,
     DEFAULT_TASK,
+    LARGEST_LENGTH,
     MOST_EPOCHS,
+    QUESTION_ANSWERING,
     Engine,
     Task,
     Written,
@@ -42,6 +44,7 @@ from textclf.recipe.values import (
     label_column,
     label_list,
     length_in_tokens,
+    one_column,
     one_label,
     several_seeds,
     text_columns,
@@ -68,6 +71,13 @@ Columns = Annotated[
     tuple[ColumnName, ...],
     BeforeValidator(text_columns),
     WithJsonSchema({"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA, "minItems": 1, "maxItems": 2}]}),
+]
+
+
+Column = Annotated[
+    ColumnName | None,
+    BeforeValidator(one_column),
+    WithJsonSchema(_NAME_SCHEMA),
 ]
 
 
@@ -107,7 +117,8 @@ class DatasetSettings(Settings):
     """The files with the labelled rows, and how they are read."""
 
     train: AbsolutePath = Field(
-        description="The CSV file with the training rows and a header row. The path is relative to the recipe.",
+        description="The CSV file with the training rows and a header row; for question-answering also a SQuAD file "
+        "(`.json`). The path is relative to the recipe.",
         examples=["../datasets/support_tickets.csv"],
     )
     validation: Annotated[
@@ -129,6 +140,31 @@ class DatasetSettings(Settings):
     text: Columns = Field(
         default=("text",),
         description="The column with the text, or two columns `[question, answer]` for a sentence pair.",
+    )
+    question: Column = Field(
+        default=None, description="For question-answering: the column of a table with the question (question)."
+    )
+    context: Column = Field(
+        default=None,
+        description="For question-answering: the column of a table with the context, the text that contains the answer "
+        "(context).",
+    )
+    answer: Column = Field(
+        default=None,
+        description="For question-answering: the column of a table with the answer (answer), as it is written in the "
+        "context; empty for a question that the context does not answer. Rows with the same context and question are one "
+        "question with several answers.",
+    )
+    answer_start: Column = Field(
+        default=None,
+        description="For question-answering: the column of a table with the first character of the answer in the context, "
+        "counted from 0. null uses the column `answer_start` if there is one. Where it is empty, the context must contain "
+        "the answer once.",
+    )
+    id: Column = Field(
+        default=None,
+        description="For question-answering: the column of a table that names the question. Rows with the same name are one "
+        "question with several answers.",
     )
     label: Annotated[ColumnName, BeforeValidator(label_column), WithJsonSchema(_NAME_SCHEMA)] = Field(
         default="label", description="The column with the label."
@@ -171,6 +207,40 @@ AVERAGE_WORDS_DEFAULTS: dict[str, dict[str, Any]] = {
 
 AVERAGE_WORDS_ONLY = ("words", "width", "lowercase")
 
+QUESTION_ANSWERING_DEFAULTS: dict[str, dict[str, Any]] = {
+    "dataset": {"question": "question", "context": "context", "answer": "answer"},
+    # Those of BERT's run_squad.py and of Model Maker; the Task Library's runtime demands this length.
+    "encoder": {"max_length": 384, "stride": 128, "question_length": 64},
+    "training": {"learning_rate": 4e-5},
+    "export": {"compatibility": "task-library"},
+}
+"""The defaults that differ from those of text classification, by section."""
+
+ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
+    "text-classification": (
+        "dataset.text",
+        "dataset.label",
+        "dataset.labels",
+        "encoder.overflow",
+        "training.dropout",
+        "training.label_smoothing",
+        "training.class_weights",
+        "training.head",
+        "training.reject_for_precision",
+        "export.reject_label",
+    ),
+    "question-answering": (
+        "dataset.question",
+        "dataset.context",
+        "dataset.answer",
+        "dataset.answer_start",
+        "dataset.id",
+        "encoder.stride",
+        "encoder.question_length",
+    ),
+}
+"""The settings that mean something to one task alone."""
+
 
 def _filled(values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values, with defaults for keys that are missing or have no value."""
@@ -201,7 +271,21 @@ class EncoderSettings(Settings):
     ] = Field(
         default=128,
         description="The largest number of tokens per row, [CLS] and [SEP] included; longer rows are truncated. `auto` "
-        "uses the number that 99.5% of the training rows need. The default for average-words is 256.",
+        "uses the number that 99.5% of the training rows need. The default for average-words is 256. The default for "
+        "question-answering is 384, and a longer context is read in several windows.",
+    )
+    stride: int | None = Field(
+        default=None,
+        ge=1,
+        le=LARGEST_LENGTH,
+        description="For question-answering: in a long context, each window begins this many tokens after the one before "
+        "(128).",
+    )
+    question_length: int | None = Field(
+        default=None,
+        ge=1,
+        le=LARGEST_LENGTH,
+        description="For question-answering: the number of tokens that are kept of a question (64, as on devices).",
     )
     tokenizer: Literal["device", "bert"] = Field(
         default="device",
@@ -469,7 +553,8 @@ class Recipe(Settings):
     )
     task: Task = Field(
         default=DEFAULT_TASK,
-        description="What the model learns: `text-classification` predicts one label for each text.",
+        description="What the model learns: `text-classification` predicts one label for each text; `question-answering` "
+        "finds the answer to a question in a text, its context.",
     )
     dataset: DatasetSettings
     encoder: EncoderSettings = EncoderSettings()
@@ -491,21 +576,31 @@ class Recipe(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_the_encoder(cls, values: object) -> object:
-        """Averaged words know nothing before training, so they need other settings than a pretrained encoder."""
+    def _defaults_of_encoder_and_task(cls, values: object) -> object:
+        """Averaged words know nothing before training, so they need other settings than a pretrained encoder. Questions
+        need longer inputs than texts to classify."""
         if not isinstance(values, dict):
             return values
         encoder = values.get("encoder")
         source = encoder.get("source") if isinstance(encoder, dict) else getattr(encoder, "source", encoder)
-        if source != AVERAGE_WORDS:
-            return values
-        filled = dict(values)
-        for name in ("training", "export"):
-            section = values.get(name)
-            if isinstance(section, Settings):
-                section = section.model_dump(exclude_unset=True)
-            if section is None or _is_null(section):
-                section = {}
-            if isinstance(section, dict):
-                filled[name] = _filled(section, AVERAGE_WORDS_DEFAULTS[name])
-        return filled
+        if source == AVERAGE_WORDS:
+            values = _with_defaults(values, {name: AVERAGE_WORDS_DEFAULTS[name] for name in ("training", "export")})
+        if values.get("task") == QUESTION_ANSWERING:
+            values = _with_defaults(values, QUESTION_ANSWERING_DEFAULTS)
+        return values
+
+
+def _with_defaults(values: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns a recipe's values, with defaults for the keys of each section that are missing or have no value."""
+    filled = dict(values)
+    for name, own in defaults.items():
+        section = values.get(name)
+        if isinstance(section, Settings):
+            section = section.model_dump(exclude_unset=True)
+        elif isinstance(section, str) and not _is_null(section) and name == "encoder":  # the short form
+            section = {"source": section}
+        elif section is None or _is_null(section):
+            section = {}
+        if isinstance(section, dict):
+            filled[name] = _filled(section, own)
+    return filled

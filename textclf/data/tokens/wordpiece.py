@@ -29,9 +29,10 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -78,6 +79,8 @@ FE63 FE68 FE6A-FE6B FF01-FF03 FF05-FF0A FF0C-FF0F FF1A-FF1B FF1F-FF20 FF3B-FF3D 
 16A6E-16A6F 16AF5 16B37-16B3B 16B44 16D6D-16D6F 16E97-16E9A 16FE2 1BC9F 1DA87-1DA8B 1E5FF 1E95E-1E95F
 """
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 _IDEOGRAPHS = "3400-4DBF 4E00-9FFF F900-FAFF 20000-2A6DF 2A700-2B73F 2B740-2B81F 2B820-2CEAF 2F800-2FA1F"
 
 _ASCII_SYMBOLS = "21-2F 3A-40 5B-60 7B-7E"
@@ -91,6 +94,14 @@ def _word_pattern() -> re.Pattern[str]:
         first, _, last = item.partition("-")
         delimiters += rf"\U{int(first, 16):08x}-\U{int(last or first, 16):08x}"
     return re.compile(f"[{delimiters}]|[^{delimiters}]+")
+
+
+class Spans(NamedTuple):
+    """The tokens of one text: their ids, and the first character and the one after the last of each."""
+
+    ids: list[int]
+    starts: list[int]
+    ends: list[int]
 
 
 class Tokenizer:
@@ -160,6 +171,41 @@ class Tokenizer:
             offsets[row + 1] = len(flat)
         return Encoded(np.array(flat, dtype=np.int32), offsets, first_lengths, truncated, self.pad_id)
 
+    def spans(self, text: str) -> Spans:
+        """Returns the tokens of a text, as `pieces` does, and the characters (code points) of each in the text.
+
+        A word that the encoder does not know is one token. Without accents (`kind="bert"`), a letter's token has the
+        combining marks that follow it.
+        """
+        clean, places = _without_surrogates(text)
+        ids, starts, ends = self._device_spans(clean) if self._bert is None else self._bert_spans(clean)
+        if places is not None:
+            starts, ends = [places[start] for start in starts], [places[end] for end in ends]
+        return Spans(ids, starts, ends)
+
+    def _device_spans(self, text: str) -> Spans:
+        assert self._ids_of_chunk is not None
+        spans, place = Spans([], [], []), 0
+        for chunk in text.partition("\0")[0].encode().translate(_FOLD).decode().split(" "):
+            if chunk:
+                ids, starts, ends = self._ids_of_chunk.spans(chunk)
+                spans.ids.extend(ids)
+                spans.starts.extend([start + place for start in starts])
+                spans.ends.extend([end + place for end in ends])
+            place += len(chunk) + 1
+        return spans
+
+    def _bert_spans(self, text: str) -> Spans:
+        assert self._bert is not None
+        encoding = self._bert.encode(text, add_special_tokens=False)
+        starts, ends = [start for start, _ in encoding.offsets], [end for _, end in encoding.offsets]
+        for place, end in enumerate(ends):
+            until = starts[place + 1] if place + 1 < len(starts) else len(text)
+            while end < until and not text[end].isascii() and unicodedata.category(text[end]).startswith("M"):
+                end += 1
+            ends[place] = end
+        return Spans(encoding.ids, starts, ends)
+
     def _iterate_pieces(self, texts: Sequence[str]) -> Iterator[list[int]]:
         if self._ids_of_chunk is not None:
             look_up = self._ids_of_chunk.__getitem__
@@ -181,6 +227,18 @@ def share_of_different_rows(vocabulary: Sequence[str], texts: Sequence[str]) -> 
     device = Tokenizer(vocabulary, "device").pieces(texts)
     bert = Tokenizer(vocabulary, "bert").pieces(texts)
     return sum(a != b for a, b in zip(device, bert, strict=True)) / len(texts)
+
+
+def _without_surrogates(text: str) -> tuple[str, list[int] | None]:
+    """Returns the text as `utf8` reads it and, where it has surrogates, the places of its characters in the original."""
+    if not _SURROGATE.search(text):
+        return text, None
+    clean, places = utf8(text).decode(), []
+    place = 0
+    for character in clean:
+        places.append(place)
+        place += 2 if character > "\uffff" and text[place] != character else 1
+    return clean, [*places, len(text)]
 
 
 def _special_ids(ids: dict[str, int]) -> list[int]:
@@ -221,6 +279,7 @@ class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
         super().__init__({b"": ()})
         self._vocabulary = ids
         self._longest_piece = max(map(len, ids))
+        self._lengths = {index: len(piece) for piece, index in ids.items()}
         self._unknown = (unknown_id,)
 
     def __missing__(self, chunk: bytes) -> tuple[int, ...]:
@@ -232,6 +291,20 @@ class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
                 self[b""] = ()
             self[chunk] = pieces
         return pieces
+
+    def spans(self, chunk: str) -> Spans:
+        """Returns the tokens of the text between two spaces with their characters in it."""
+        spans, place = Spans([], [], []), 0
+        for word in _word_pattern().findall(chunk):
+            ids = self._pieces_of_word(word)
+            spans.ids.extend(ids)
+            end = place
+            for number, piece in enumerate(ids):
+                spans.starts.append(end)
+                end = place + len(word) if number == len(ids) - 1 else end + self._lengths[piece] - 2 * (number > 0)
+                spans.ends.append(end)
+            place += len(word)
+        return spans
 
     def _pieces_of_word(self, word: str) -> tuple[int, ...]:
         # Before the look-up in the vocabulary: it might contain a longer entry, which devices never find.
