@@ -15,7 +15,14 @@ from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.average_words import VECTORS, WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.interface import AnyEncoder
-from textclf.encoders.mobilebert import Dropout, Product, encode_pooled, stack_weights, unstack_weights
+from textclf.encoders.mobilebert import (
+    Dropout,
+    Product,
+    encode,
+    encode_pooled,
+    stack_weights,
+    unstack_weights,
+)
 from textclf.errors import EncoderError
 
 # Before training. Any deviation would do: the classifier standardises features. The learning rate was chosen for this one.
@@ -45,6 +52,17 @@ class TrainableEncoder(Protocol):
         frozen_layers: int | None,
     ) -> tf.Tensor:
         """Tokens [rows, length] → float32 [rows, width]."""
+
+    def states(
+        self,
+        variables: Mapping[str, tf.Tensor],
+        tokens: Tokens,
+        dropout: Dropout | None,
+        product: Product,
+        frozen_layers: int | None,
+    ) -> tf.Tensor:
+        """Tokens [rows, length] → a state of each token, float32 [rows, length, width]. Raises EncoderError if the encoder
+        has none."""
 
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the variables' arrays by the checkpoint's names."""
@@ -76,6 +94,24 @@ class TrainableMobileBert:
         frozen_layers: int | None,
     ) -> tf.Tensor:
         return encode_pooled(
+            self.checkpoint.config,
+            variables,
+            tokens,
+            mask_convention=self.checkpoint.mask_convention,
+            dropout=dropout,
+            product=product,
+            frozen_layers=frozen_layers,
+        )
+
+    def states(
+        self,
+        variables: Mapping[str, tf.Tensor],
+        tokens: Tokens,
+        dropout: Dropout | None,
+        product: Product,
+        frozen_layers: int | None,
+    ) -> tf.Tensor:
+        return encode(
             self.checkpoint.config,
             variables,
             tokens,
@@ -122,6 +158,19 @@ class TrainableAverageWords:
         vectors = tf.gather(variables[VECTORS], tf.gather(tf.constant(self.checkpoint.rows), tokens.ids))
         counted = tf.cast(tokens.mask, vectors.dtype)[:, :, None]
         return tf.reduce_sum(vectors * counted, axis=1) / tf.reduce_sum(counted, axis=1)
+
+    def states(
+        self,
+        variables: Mapping[str, tf.Tensor],
+        tokens: Tokens,
+        dropout: Dropout | None,
+        product: Product,
+        frozen_layers: int | None,
+    ) -> tf.Tensor:
+        raise EncoderError(
+            f"{self.checkpoint.path}: averaged words have no state for each token, so they cannot learn to find answers in a "
+            "text; set encoder.source to a MobileBERT, for example builtin"
+        )
 
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(arrays)
