@@ -332,6 +332,7 @@ class _LabelledRows:
     results: ResultOptions
     settings: dict[str, Any]
     done = "classified"
+    window_size = None
 
     @property
     def path(self) -> Path:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 from textclf.classify.journal import JobState, Output, open_output
 from textclf.classify.rows import ClassifiedRows, TableLayout, Tally, is_blank, place_of, rows_text
-from textclf.classify.windows import TableOptions, Window, encoded, read_windows
+from textclf.classify.windows import TableOptions, Window, WindowSize, encoded, read_windows
 from textclf.data.tables.files import DamagedInputError, expand_inputs, size_of_inputs
 from textclf.data.tables.frames import is_rows
 from textclf.data.tables.table import Row
@@ -48,8 +48,12 @@ class RowModel(Protocol):
         """The names of the added columns, in their order."""
 
     @property
-    def values(self) -> list[str]:
+    def values(self) -> Sequence[str]:
         """The texts that the model may write into these columns besides those of the table."""
+
+    @property
+    def window_size(self) -> WindowSize | None:
+        """How many rows are computed at once; None for the sizes of a classifier."""
 
     @property
     def done(self) -> str:
@@ -110,6 +114,7 @@ def run_table_job(
             added=model.added,
             labels=model.values,
             rows_done=opened.committed.rows_read if opened.committed else 0,
+            size=model.window_size,
         )
         job = TableJob(model, windows, opened)
         with Progress(quiet=quiet).rows_bar(size_of_inputs(paths), job.rows_before) as bar:

@@ -103,7 +103,7 @@ def classify_command(
         raise click.UsageError("pass either INPUT with -o OUTPUT, or --text-input")
     announce("Loading the model")
     if text_input:
-        _refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
+        refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
         _classify_text(model, text_input, options, as_json)
         return
     if output is None:
@@ -111,7 +111,7 @@ def classify_command(
     if options["force"] and options["resume"]:
         raise click.UsageError("--force starts again and --resume continues: use one of the two")
     options["num_threads"] = options.pop("threads")
-    with _stopped_by_signals():
+    with stopped_by_signals():
         from textclf.classify.job import classify_file
 
         summary = classify_file(model, inputs, output, quiet=False, **options)
@@ -128,7 +128,7 @@ def classify_command(
         sys.exit(3)
 
 
-def _refuse_others(context: click.Context, option: str, used: Sequence[str]) -> None:
+def refuse_others(context: click.Context, option: str, used: Sequence[str]) -> None:
     """Raises an error for options that were passed and would have no effect."""
     source = click.core.ParameterSource.COMMANDLINE
     for parameter in context.command.params:
@@ -138,7 +138,7 @@ def _refuse_others(context: click.Context, option: str, used: Sequence[str]) -> 
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
+def stopped_by_signals() -> Iterator[None]:
     """Ends a job on Ctrl-C and SIGTERM with one line that says how to continue, and with a shell's exit codes."""
 
     def stop(number: int, frame: object) -> None:

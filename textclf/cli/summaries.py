@@ -14,6 +14,7 @@ from textclf.terminal.summary import Summary
 if TYPE_CHECKING:
     from textclf.classify.job import BatchSummary
     from textclf.classify.metrics import Metrics
+    from textclf.classify.question_answering.job import AnswerSummary
     from textclf.exporting.report import VerificationReport
     from textclf.runs.check import CheckReport
     from textclf.runs.comparison.engines import Comparison
@@ -156,6 +157,32 @@ def of_job(summary: BatchSummary, model: Path) -> Summary:
         kind="warning" if failed else "success",
         facts=facts,
         next_steps=[("Measure the model on rows with true labels", command("evaluate", _short(model), "LABELLED.csv"))],
+    )
+
+
+def of_answers(summary: AnswerSummary, model: Path) -> Summary:
+    facts = [
+        ("Output", summary.output),
+        ("Answered", f"{summary.answered:,} of {counted(summary.rows, 'row')}"),
+    ]
+    if summary.unanswered:
+        facts.append(("No answer", f"{counted(summary.unanswered, 'row')}: the context does not answer the question"))
+    if summary.truncated:
+        facts.append(("Truncated", f"{counted(summary.truncated, 'question')}; only the beginning was used"))
+    if summary.uneven_rows:
+        facts.append(("Uneven", f"{counted(summary.uneven_rows, 'row')} with fewer or more cells than the header"))
+    failed = sum(summary.errors.values())
+    if failed:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.errors.items())
+        facts.append(("No result", f"{counted(failed, 'row')}, for the reasons in the column of errors: {reasons}"))
+    facts.append(("Time", f"{_duration(summary.seconds)}, {summary.rows_per_second:,.1f} rows per second"))
+    return Summary(
+        title="The questions are answered"
+        if not failed
+        else "The questions are answered, but some rows have no result",
+        kind="warning" if failed else "success",
+        facts=facts,
+        next_steps=[("Measure the model on known answers", command("evaluate", _short(model), "LABELLED.csv"))],
     )
 
 

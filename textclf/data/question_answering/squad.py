@@ -95,7 +95,7 @@ class _Reader:
 
     def _question(self, values: dict[str, Any], context: str | None, path: str) -> None:
         text, name = self._text(values, "question", path), self._name(values, path)
-        impossible = values.get("is_impossible", None)
+        impossible = values.get("is_impossible")
         if impossible is not None and not isinstance(impossible, bool):
             self.problem(f"{path}.is_impossible", f"is {_kind(impossible)}, expected true or false")
             return

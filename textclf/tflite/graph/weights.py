@@ -48,7 +48,9 @@ def inference_weights(
     `head` holds head/kernel [width, columns], head/bias [columns], features/mean and features/scale [width]. `outputs`
     are those of the task, by default a probability for each label.
     """
-    return _WEIGHTS_OF[type(trained)].of(trained, *_folded(head, head["features/mean"], head["features/scale"]), outputs)
+    return _WEIGHTS_OF[type(trained)].of(
+        trained, *_folded(head, head["features/mean"], head["features/scale"]), outputs
+    )
 
 
 def token_weights(
@@ -66,9 +68,7 @@ def token_weights(
     return weights if same else replace(weights, first_token_head=first)
 
 
-def _folded(
-    head: Mapping[str, np.ndarray], mean: np.ndarray, scale: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _folded(head: Mapping[str, np.ndarray], mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the kernel and the bias of the head for features that are not standardised."""
     # The graph writer reports values that overflow in float32.
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,0 +1,71 @@
+"""A two-layer question answerer with random weights, and small files of questions, for tests in which size does not matter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.tiny import VOCABULARY, tiny_checkpoint
+from textclf.data.tokens.vocabulary import vocabulary_hash
+from textclf.tflite.graph.mobilebert import Quantization
+from textclf.tflite.graph.question_answering import SPAN_LOGITS
+from textclf.tflite.graph.weights import token_weights
+from textclf.tflite.metadata import write_metadata
+from textclf.tflite.question_answering import QuestionAnswererMetadata
+from textclf.tflite.trial.probe import trust
+
+CONTEXT = "you order food by phone. the app is free, and we refund money very fast. please call the bank again."
+
+
+def tiny_answerer(
+    length: int = 64, quantization: Quantization = "none", *, seed: int = 0, spread: float = 0.2, **settings: Any
+) -> bytes:
+    """The bytes of a model that reads `length` tokens. `settings` change its `textclf.json`."""
+    checkpoint = tiny_checkpoint(seed=seed, max_position_embeddings=max(length, 64))
+    random = np.random.default_rng(seed)
+    width = checkpoint.width
+    head = {
+        "head/kernel": (random.standard_normal((width, 2)) * spread).astype(np.float32),
+        "head/bias": np.zeros(2, np.float32),
+        "features/mean": np.zeros((2, width), np.float32),
+        "features/scale": np.ones((2, width), np.float32),
+    }
+    own = {
+        "version": 1,
+        "task": "question-answering",
+        "tokenizer": "device",
+        "question": "question",
+        "context": "context",
+        "stride": 16,
+        "question_length": 16,
+        "null_bound": None,
+        "temperature": 1.0,
+        "quantization": quantization,
+        "compatibility": "task-library" if length == 384 else "litert",
+        "vocabulary_sha256": vocabulary_hash(VOCABULARY),
+    }
+    graph = token_weights(checkpoint, head, SPAN_LOGITS).graph(length, quantization, own["compatibility"], None)
+    content = write_metadata(
+        graph, name="tiny-answers", vocabulary=VOCABULARY, task=QuestionAnswererMetadata(), settings={**own, **settings}
+    )
+    trust(content)
+    return content
+
+
+def write_tiny_answerer(path: Path, **settings: Any) -> Path:
+    path.write_bytes(tiny_answerer(**settings))
+    return path
+
+
+def write_squad(path: Path, questions: list[tuple[str, str, str | None]]) -> Path:
+    """A SQuAD 2.0 file: question, context and answer (None: not answerable) of each."""
+    paragraphs = []
+    for number, (question, context, answer) in enumerate(questions):
+        answers = [] if answer is None else [{"text": answer, "answer_start": context.index(answer)}]
+        asked = {"id": f"q{number}", "question": question, "answers": answers, "is_impossible": answer is None}
+        paragraphs.append({"context": context, "qas": [asked]})
+    path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}))
+    return path
