@@ -40,7 +40,7 @@ from textclf.files.model_path import model_path_of
 from textclf.recipe.values import QUESTION_ANSWERING
 from textclf.tflite.format.packed_files import EXPORT_AGAIN
 from textclf.tflite.metadata import ModelMetadata, load_model, read_metadata
-from textclf.tflite.question_answering import OUTPUTS
+from textclf.tflite.question_answering import OUTPUTS, TASK_LIBRARY_LENGTH
 
 # The logit of a position beyond a window.
 _NEVER = -1e9
@@ -148,6 +148,11 @@ class QuestionAnswerer:
         """The time spent inside LiteRT so far, summed over the interpreters of this process."""
         return self._workers.seconds
 
+    @property
+    def fits_phones(self) -> bool:
+        """Whether the Task Library's BertQuestionAnswerer can use the file: its tokenizer, and a length of 384."""
+        return self.tokenizer.kind == "device" and self.max_length == TASK_LIBRARY_LENGTH
+
     def answer(self, question: str, context: str, *, phone: bool = False) -> Answer:
         """Returns the answer to a question about a context. Errors and `phone` are those of `answers`.
 
@@ -189,7 +194,7 @@ class QuestionAnswerer:
         contexts = [context for _, context in questions]
         if phone:
             one_window = self._phone_windows(asked, contexts)
-            is_cut = [len(ids) > self.question_length for ids in self.tokenizer.pieces(asked)]
+            is_cut = [len(ids) > QUESTION_LENGTH for ids in self.tokenizer.pieces(asked)]
             # As on a phone, at full length.
             return PendingAnswers(self, contexts, one_window, is_cut, self._started(one_window.encoded, full=True))
         windows = make_windows(
@@ -245,9 +250,12 @@ class QuestionAnswerer:
                 f"{self.name}: was trained with BERT's tokenizer, which phones do not have, so it cannot answer as a phone "
                 "does; train with encoder.tokenizer: device"
             )
-        return phone_windows(
-            self.tokenizer, questions, contexts, max_length=self.max_length, question_length=self.question_length
-        )
+        if self.max_length != TASK_LIBRARY_LENGTH:
+            raise ModelError(
+                f"{self.name}: reads {self.max_length} tokens, but the runtime of phones reads {TASK_LIBRARY_LENGTH}, so it "
+                f"cannot answer as a phone does; train with encoder.max_length: {TASK_LIBRARY_LENGTH}"
+            )
+        return phone_windows(self.tokenizer, questions, contexts, max_length=self.max_length)
 
     def _started(self, encoded: Encoded, *, full: bool) -> _Started:
         workers = self._workers
