@@ -67,14 +67,12 @@ def of_training(run: Run) -> Summary:
 def of_check(report: CheckReport, overrides: Sequence[str]) -> Summary:
     warnings = sum(finding.severity == "warning" for finding in report.findings)
     notes = len(report.findings) - warnings
-    rows = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in report.rows.items())
     findings = ", ".join(counted(count, what) for count, what in ((warnings, "warning"), (notes, "note")) if count)
     return Summary(
         title=f"{report.recipe}: the recipe and its data can be used for training",
         kind="warning" if warnings else "success",
         facts=[
-            ("Rows", rows),
-            ("Labels", f"{len(report.labels):,}"),
+            *report.facts(),
             ("Findings", findings or "no problems found in the data"),
         ],
         next_steps=[("Train the model", command("train", report.recipe, *overrides))],

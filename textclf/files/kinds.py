@@ -24,6 +24,8 @@ _SAMPLE = 1 << 16
 
 _TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst")
 
+_SQUAD_ENDINGS = tuple(f".json{packed}" for packed in ("", ".gz", ".zst", ".bz2", ".xz"))
+
 _DELIMITERS = ",;\t|"
 
 _RECIPE = "recipe.yaml"
@@ -75,6 +77,11 @@ def _kind_of_content(name: str, start: bytes) -> Kind:
     if start.lstrip()[:1] == b"{":  # a recipe may be written as JSON
         return "other"
     return "table" if _columns(start) else "other"
+
+
+def is_squad(file: Path) -> bool:
+    """Returns whether the name is that of a SQuAD file, `.json` or compressed; other data of questions are tables."""
+    return file.name.lower().endswith(_SQUAD_ENDINGS)
 
 
 def columns_of(path: str | os.PathLike[str]) -> list[str]:

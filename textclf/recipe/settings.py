@@ -216,6 +216,9 @@ QUESTION_ANSWERING_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """The defaults that differ from those of text classification, by section."""
 
+ANSWER_START = "answer_start"
+"""The column that is used without `dataset.answer_start`, where a table has it."""
+
 ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
     "text-classification": (
         "dataset.text",
@@ -375,7 +378,8 @@ class TrainingSettings(Settings):
     ] = Field(
         default="auto",
         description="How often each training row is used. 0 fits only the last layer and leaves the encoder as it is, which "
-        "takes seconds and is better with few rows. `auto` is 0 for fewer than 300 training rows and 3 for more.",
+        "takes seconds and is better with few rows. `auto` is 0 for fewer than 300 training rows and 3 for more; for "
+        "question-answering it is 5.",
     )
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows per step.")
     accumulate: int = Field(
@@ -528,14 +532,14 @@ class ExportSettings(Settings):
         ge=0,
         le=1,
         description="The largest fraction of the compared rows for which the exported model may clearly predict another label "
-        "than the trained model; above it the export fails. Default: 0.01, or 0.03 for int4.",
+        "(or answer) than the trained model; above it the export fails. Default: 0.01, or 0.03 for int4.",
     )
     max_lost_accuracy: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="The largest accuracy that the exported model may lose; above it the export fails. Default: 0.005, or "
-        "0.01 for int4.",
+        description="The largest accuracy (exact match of answers) that the exported model may lose; above it the export "
+        "fails. Default: 0.005, or 0.01 for int4.",
     )
     reject_label: str = Field(
         default="",
@@ -565,6 +569,31 @@ class Recipe(Settings):
     def averages_words(self) -> bool:
         """Whether the encoder is `average-words`."""
         return self.encoder.source == AVERAGE_WORDS
+
+    @property
+    def answers_questions(self) -> bool:
+        """Whether the task is question answering."""
+        return self.task == QUESTION_ANSWERING
+
+    @property
+    def foreign_settings(self) -> dict[str, Task]:
+        """The settings that mean something to another task only, such as `dataset.label`, and that task."""
+        return {key: task for task, keys in ONLY_FOR_TASK.items() for key in keys if task != self.task}
+
+    @property
+    def columns(self) -> tuple[tuple[str, ...], str | None, tuple[str, ...]]:
+        """The columns of a table: those with text, the one with the label, and others with values such as numbers."""
+        dataset = self.dataset
+        if not self.answers_questions:
+            return dataset.text, dataset.label, ()
+        texts = (dataset.question, dataset.context, dataset.answer)
+        others = (dataset.answer_start or ANSWER_START, dataset.id)
+        return tuple(filter(None, texts)), None, tuple(filter(None, others))
+
+    @property
+    def texts_per_row(self) -> int:
+        """How many texts the model reads at a time: one, or two segments (a sentence pair, a question and its context)."""
+        return 2 if self.answers_questions else len(self.dataset.text)
 
     @model_serializer(mode="wrap")
     def _without_the_default_task(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -14,15 +14,16 @@ import numpy as np
 
 from textclf.data.dataset import sha256_of
 from textclf.data.examples import Dataset
-from textclf.data.question_answering.findings import findings_of_leaks, findings_of_questions, findings_of_splits
+from textclf.data.question_answering.findings import alike, findings_of_leaks, findings_of_questions, findings_of_splits
 from textclf.data.question_answering.question_table import read_question_table
-from textclf.data.question_answering.questions import Question, QuestionFile, QuestionSplit, is_squad
+from textclf.data.question_answering.questions import Question, QuestionFile, QuestionSplit
 from textclf.data.question_answering.squad import read_squad
 from textclf.data.reading import FileReader, encoding_errors
 from textclf.data.splits import set_aside
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
+from textclf.files.kinds import is_squad
 from textclf.recipe.settings import DatasetSettings
 
 
@@ -108,11 +109,6 @@ def _nothing_to_use(file: QuestionFile) -> str | None:
     return None
 
 
-def context_key(context: str) -> str:
-    """Returns what is equal for contexts that differ in capitals and white space only."""
-    return " ".join(context.split()).casefold()
-
-
 def _splits(settings: DatasetSettings, seed: int, files: Mapping[str, QuestionFile]) -> dict[str, QuestionSplit]:
     train = files["train"]
     shares = {
@@ -120,7 +116,7 @@ def _splits(settings: DatasetSettings, seed: int, files: Mapping[str, QuestionFi
         for name, share in (("test", settings.test), ("validation", settings.validation))
         if isinstance(share, float)
     }
-    keys = {context: context_key(context) for context in dict.fromkeys(one.context for one in train.questions)}
+    keys = {context: alike(context) for context in dict.fromkeys(one.context for one in train.questions)}
     side = set_aside(
         [(one.context,) for one in train.questions],
         [0] * len(train.questions),

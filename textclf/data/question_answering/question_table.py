@@ -21,11 +21,9 @@ from textclf.data.tables.files import open_input
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.table import Row, Table, open_table
 from textclf.errors import DataError
-from textclf.recipe.settings import DatasetSettings
+from textclf.recipe.settings import ANSWER_START, DatasetSettings
 
 _MOST_PROBLEMS = 20
-
-_START = "answer_start"
 
 _NUMBER = re.compile(r"-?\d{1,9}(\.0+)?")
 
@@ -71,12 +69,12 @@ def _columns(table: Table, settings: DatasetSettings) -> _Columns:
     """Raises DataError with every column that is missing. `answer_start` is used where a table has it."""
     found: dict[str, int | None] = {"start": None, "id": None}
     problems = []
-    has_start = settings.answer_start is None and matching_columns(_START, table.columns)
+    has_start = settings.answer_start is None and matching_columns(ANSWER_START, table.columns)
     wanted: tuple[tuple[str, str | None, str], ...] = (
         ("context", settings.context, "dataset.context"),
         ("question", settings.question, "dataset.question"),
         ("answer", settings.answer, "dataset.answer"),
-        ("start", _START if has_start else settings.answer_start, "dataset.answer_start"),
+        ("start", ANSWER_START if has_start else settings.answer_start, "dataset.answer_start"),
         ("id", settings.id, "dataset.id"),
     )
     for key, name, wanted_by in wanted:

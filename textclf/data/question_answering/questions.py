@@ -10,13 +10,7 @@ from typing import NamedTuple
 from textclf.data.examples import Split
 from textclf.data.findings.finding import ROWS_LISTED, enumerated
 from textclf.data.tables.table import Note, shown_path
-
-_SQUAD_ENDINGS = tuple(f".json{packed}" for packed in ("", ".gz", ".zst", ".bz2", ".xz"))
-
-
-def is_squad(file: Path) -> bool:
-    """Returns whether the name is that of a SQuAD file, `.json` or compressed; every other file is a table."""
-    return file.name.lower().endswith(_SQUAD_ENDINGS)
+from textclf.files.kinds import is_squad
 
 
 class Answer(NamedTuple):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from textclf.data.findings.finding import enumerated, visible
+from textclf.data.findings.missing_values import written_by
 from textclf.data.question_answering.answers import find_answer
 from textclf.data.question_answering.json_text import RepeatedKey, read_json
 from textclf.data.question_answering.questions import Answer, Question, QuestionFile
@@ -165,6 +166,11 @@ class _Reader:
 
 def not_found_message(text: str, starts: list[int], key: str) -> str:
     """Says why an answer without an offset cannot be used, and what to do. The text follows its place."""
+    if not starts and (program := written_by(text)):
+        return (
+            f"has the answer {visible(text)}, which is not in its context; {program.partition(',')[0]} write it for a missing "
+            "value: leave the answer empty if the context does not answer the question"
+        )
     if not starts:
         return f"has the answer {visible(text)}, which is not in its context; write it as the context does"
     places = enumerated([f"{start:,}" for start in starts[:3]] + ([f"{len(starts) - 3:,} more"] if starts[3:] else []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,15 @@ import numpy as np
 
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
+from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tables.frames import Rows
+from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import ENGINES
 from textclf.runs.classification.record import ClassificationMetrics
+from textclf.runs.tasks.check_report import CheckReport
 from textclf.terminal.progress import Progress
 from textclf.training.classification.class_weights import label_weights
 from textclf.training.saved.run_folder import RunFolder
@@ -34,10 +38,17 @@ class TextClassification:
     read_dataset = staticmethod(load_dataset)
     engines = ENGINES
 
-    def check(self, recipe: Recipe, dataset: Dataset) -> None:
+    def check(self, recipe: Recipe, shown: str, dataset: Dataset, tokenizer: TextTokenizer) -> CheckReport:
         """Raises RecipeError for class weights that do not fit the labels."""
         row_counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
         label_weights(recipe.training.class_weights, dataset.labels, row_counts)
+        encoder = recipe.encoder
+        findings = [*dataset.findings, *token_findings(dataset, tokenizer, encoder.fixed_length, encoder.source)]
+        rows = {}
+        for split in dataset.splits:
+            counts = Counter(split.labels.tolist())
+            rows[split.name] = {label: counts[index] for index, label in enumerate(dataset.labels)}
+        return CheckReport(recipe.name, shown, list(dataset.labels), rows, findings)
 
     def train(
         self,

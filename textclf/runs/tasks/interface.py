@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from textclf.data.examples import Dataset
 from textclf.data.tables.frames import Rows
+from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData, ReadDataset
 from textclf.recipe.settings import Recipe
 from textclf.runs.pages.writing import Pages
 from textclf.runs.record.metrics_file import RunMetrics
+from textclf.runs.tasks.check_report import CheckReport
 from textclf.terminal.progress import Progress
 from textclf.training.saved.run_folder import RunFolder
 
@@ -89,8 +91,11 @@ class Task(Protocol):
     @property
     def read_dataset(self) -> ReadDataset: ...
 
-    def check(self, recipe: Recipe, dataset: Dataset) -> None:
-        """Raises the errors that training would raise about settings that do not fit the rows."""
+    def check(self, recipe: Recipe, shown: str, dataset: Dataset, tokenizer: TextTokenizer) -> CheckReport:
+        """Describes the data, with findings about their tokens; `shown` is the recipe's name for people.
+
+        Raises the errors that training would raise about settings that do not fit the rows.
+        """
 
     def train(
         self,
