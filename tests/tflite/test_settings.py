@@ -58,6 +58,12 @@ WRONG = {
     "reject_label": [5, None, ["a"], "\ud83d"],
     "fixed_length": ["yes", 1, None],
     "engine": [5, None],
+    "question": [5, "", None, ["q"]],
+    "context": [5, "", None],
+    "stride": [0, -1, 1.5, True, "128", None, 513],
+    "question_length": [0, 64.0, None, 10**30],
+    "null_bound": ["0", True, float("nan"), float("inf"), [0]],
+    "temperature": [0, -1, None, True, float("inf"), 1001],
 }
 
 

@@ -31,6 +31,10 @@ class TrainingTask(Protocol):
         """What is predicted, for the line that announces the training: `3 labels`."""
 
     @property
+    def untrained(self) -> str:
+        """What a training without epochs does, in the same line: `only the last layer`."""
+
+    @property
     def targets(self) -> np.ndarray:
         """What the model learns for each training row, as the model's `targets_signature` describes it."""
 

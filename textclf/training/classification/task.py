@@ -26,12 +26,10 @@ from textclf.terminal.progress import Progress
 from textclf.training.classification.class_weights import label_weights
 from textclf.training.classification.head import FittedHead, fit_best_head
 from textclf.training.classification.measured_rows import measured_rows
+from textclf.training.features import fresh_kernel, standardisation
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
 from textclf.training.task import EVALUATION_BATCH
 from textclf.training.watching.watchers import Trouble, after_epoch, guessing_loss
-
-# Standard deviation of a fresh dense layer's weights (bert_config.json, initializer_range).
-_INITIALIZER_RANGE = 0.02
 
 
 class PooledClassifier(TaskModel):
@@ -54,12 +52,10 @@ class PooledClassifier(TaskModel):
         self._logits = tf.function(self.logits, input_signature=[TOKENS_SIGNATURE])
 
     def fresh_head(self, seed: int) -> dict[str, np.ndarray]:
-        random = np.random.default_rng([seed, 1])
-        # Truncated at two deviations, as the original's initialiser.
-        kernel = random.standard_normal((self.width, self._label_count))
-        while (outside := np.abs(kernel) > 2).any():
-            kernel[outside] = random.standard_normal(outside.sum())
-        return {"head/kernel": kernel * _INITIALIZER_RANGE, "head/bias": np.zeros(self._label_count)}
+        return {
+            "head/kernel": fresh_kernel(seed, self.width, self._label_count),
+            "head/bias": np.zeros(self._label_count),
+        }
 
     def logits(
         self,
@@ -101,15 +97,10 @@ class PooledClassifier(TaskModel):
         return logits
 
     def standardize(self, pooled_outputs: np.ndarray) -> None:
-        """Sets the feature standardisation from the pooled outputs of some rows.
-
-        A feature that does not vary is left unscaled, because its scale would be enormous.
-        """
-        pooled = pooled_outputs.astype(np.float64)
-        deviation = pooled.std(axis=0)
-        varies = deviation > 1e-6 * np.abs(pooled).max(initial=1e-6)
-        self.feature_mean.assign(pooled.mean(axis=0))
-        self.feature_scale.assign(np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 1.0))
+        """Sets the feature standardisation from the pooled outputs of some rows."""
+        mean, scale = standardisation(pooled_outputs)
+        self.feature_mean.assign(mean)
+        self.feature_scale.assign(scale)
 
     def fit_head(self, pooled_outputs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> FittedHead:
         """Replaces the head by one that fits the untrained encoder; label indices and weights are by row."""
@@ -184,6 +175,8 @@ class Classification:
         return self._pooled
 
     # --- After an epoch ----------------------------------------------------------------------------------------------
+
+    untrained = "only the last layer"
 
     def logits(self, split: str) -> np.ndarray:
         """Returns logits float32 [rows, labels] of the model as it is now, in the order of the split."""
