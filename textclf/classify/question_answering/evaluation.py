@@ -37,6 +37,9 @@ from textclf.terminal.progress import Progress
 
 logger = logging.getLogger(__name__)
 
+# Notes about questions or answers that are not measured.
+_LEFT_OUT = ("empty_question", "empty_context", "empty_answer")
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -263,7 +266,8 @@ def read_questions(
         frame = frame_table(data, "data", texts, None, "answer_start", "id")  # type: ignore[arg-type]
     split, findings = load_question_file(given, path, frame)
     for finding in findings:
-        logger.warning("%s", finding.message)
+        if finding.severity == "warning" or finding.kind in _LEFT_OUT:
+            logger.warning("%s", finding.message)
     return split
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textclf.classify.interpreters import Runner, check_model_runs, check_task, usable_cores
-from textclf.classify.question_answering.probabilities import answer_probability
+from textclf.classify.question_answering.probability import answer_probabilities
 from textclf.classify.question_answering.selection import (
     Candidate,
     PhoneWindows,
@@ -105,9 +105,9 @@ class QuestionAnswerer:
         self.context_column: str = settings.get("context", "context")
         self.stride: int = settings.get("stride", STRIDE)
         self.question_length: int = settings.get("question_length", QUESTION_LENGTH)
-        bound = settings.get("null_bound")
-        self.null_bound: float = math.inf if bound is None else bound
-        """A question gets no answer if "no answer" is better than the best answer by more than this; logits."""
+        self.null_bound: float | None = settings.get("null_bound")
+        """A question gets no answer if the score of "no answer" is higher than that of the best answer by more than this.
+        None: every question gets an answer."""
         self.temperature: float = settings.get("temperature", 1.0)
         try:
             self.tokenizer = Tokenizer(self.metadata.vocabulary, settings.get("tokenizer", "device"))
@@ -221,8 +221,10 @@ class QuestionAnswerer:
 
     def as_answer(self, selected: Selected) -> Answer:
         """Returns the answer that the model gives: the best one, or none where "no answer" is better by its bound."""
-        probability = answer_probability(selected, self.temperature, self.null_bound)
-        best = selected.answer(self.null_bound)
+        [probability] = answer_probabilities(
+            [selected], temperature=self.temperature, null_bound=self.null_bound
+        ).tolist()
+        best = selected.answer(math.inf if self.null_bound is None else self.null_bound)
         if best is None:
             return Answer("", probability, logit=selected.null_score)
         return Answer(best.text, probability, best.start, best.end, best.score)

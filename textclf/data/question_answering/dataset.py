@@ -14,6 +14,7 @@ import numpy as np
 
 from textclf.data.dataset import sha256_of
 from textclf.data.examples import Dataset
+from textclf.data.findings.finding import Finding
 from textclf.data.question_answering.findings import alike, findings_of_leaks, findings_of_questions, findings_of_splits
 from textclf.data.question_answering.question_table import read_question_table
 from textclf.data.question_answering.questions import Question, QuestionFile, QuestionSplit
@@ -65,20 +66,23 @@ def load_questions(
     return Dataset([], splits["train"], splits["validation"], splits.get("test"), findings, digests)
 
 
-def load_question_file(settings: DatasetSettings, path: Path) -> QuestionSplit:
-    """The questions of one file as a split named `test`, read with the columns of `settings`.
+def load_question_file(
+    settings: DatasetSettings, path: Path, frame: FrameTable | None = None
+) -> tuple[QuestionSplit, list[Finding]]:
+    """The questions of one file, or of a table in memory, as a split named `test`, read with the columns of `settings`;
+    and findings about them.
 
     Raises DataError with every problem, one per line.
     """
     errors: list[str] = []
     readers: list[FileReader] = []
-    file = _read("test", path, settings, errors, readers)
+    file = _read("test", path, settings, errors, readers, frame)
     errors += encoding_errors(readers)
     if not errors and not file.questions:
         errors.append(_nothing_to_use(file) or "")
     if errors:
         raise DataError("\n".join(errors))
-    return split_of("test", file.questions, path)
+    return split_of("test", file.questions, path), findings_of_questions(file)
 
 
 def _read(

@@ -81,7 +81,9 @@ class QuestionAnswering:
         encoded = self._data.encoded["train"]
         rows = np.unique(np.linspace(0, len(encoded) - 1, _MEASURED_WINDOWS).astype(np.int64))
         first, others = [], []
-        with progress.during(f"Computing the encoder's outputs for {counted(len(rows), 'window')} of the training questions"):
+        with progress.during(
+            f"Computing the encoder's outputs for {counted(len(rows), 'window')} of the training questions"
+        ):
             for batch in evaluation_batches(encoded.lengths[rows], _EVALUATED_WINDOWS, self._data.max_length):
                 tokens = self._data.batch("train", Batch(rows[batch.rows], batch.length))
                 states = self.model.token_states(tokens)
