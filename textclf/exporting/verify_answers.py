@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from textclf.classify.question_answering.evaluation import AnswerMetrics, measure_answers, read_questions
+from textclf.classify.question_answering.evaluation import AnswerMetrics, golds_of, measure_answers, read_questions
 from textclf.classify.question_answering.question_answerer import Answer, QuestionAnswerer
 from textclf.data.findings.finding import counted
 from textclf.data.question_answering.questions import QuestionSplit
@@ -22,8 +22,11 @@ from textclf.data.tables.frames import Rows
 from textclf.errors import ModelError, VerificationError
 from textclf.exporting.apps import PhoneAnswer, installed_consumers, run_question_answerer
 from textclf.exporting.hard_questions import hard_questions
+from textclf.exporting.question_answering import Answers, compare_answers
 from textclf.exporting.report import VerificationReport
+from textclf.exporting.trained_answerer import TrainedAnswerer, load_trained_answerer
 from textclf.files.model_path import model_path_of
+from textclf.terminal.native_log import load_tensorflow
 from textclf.tflite.checks import structure_problems
 from textclf.tflite.metadata import ModelMetadata, load_model, metadata_of, read_metadata
 from textclf.tflite.model_file import TfliteModel
@@ -101,8 +104,10 @@ def verify_answers(
     report = VerificationReport(str(path))
     content = load_model(path)[1]
     graph = TfliteModel(content, str(path))
+    trained = load_trained_answerer(Path(run)) if run is not None else None
+    vocabulary = trained.checkpoint.vocabulary if trained is not None else None
     report.problems += structure_problems(
-        content, compatibility=_compatibility(content), output_problems=output_problems
+        content, vocabulary=vocabulary, compatibility=_compatibility(content), output_problems=output_problems
     )
     if report.problems:
         return report
@@ -115,8 +120,8 @@ def verify_answers(
     if report.problems:
         return report
     split = None if data is None else read_questions(answerer, data)
-    if run is not None:
-        _compare_with_run(report, answerer, Path(run), split)
+    if trained is not None:
+        compare_with_run(report, answerer, trained, split)
     elif split is not None:
         name = os.fspath(data) if isinstance(data, str | os.PathLike) else "data"
         report.rows = AnsweredRows(name, measure_answers(answerer, split).metrics)
@@ -163,10 +168,47 @@ def _answer_problems(answerer: QuestionAnswerer, report: VerificationReport) -> 
     return []
 
 
-def _compare_with_run(
-    report: VerificationReport, answerer: QuestionAnswerer, run: Path, split: QuestionSplit | None
+def compare_with_run(
+    report: VerificationReport, answerer: QuestionAnswerer, run: TrainedAnswerer, split: QuestionSplit | None
 ) -> None:
-    raise NotImplementedError
+    """Compares a file with the trained model of a run, on a split, by default on its held-out questions."""
+    load_tensorflow()  # what is not installed is said before questions are read
+    settings = answerer.metadata.settings or {}
+    splits = run.held_out() if split is None else [split]
+    export = run.recipe.export
+    trained, exported, golds = [], [], []
+    for one in splits:
+        trained.append(run.answers(one))
+        exported.append(file_answers(answerer, one))
+        golds += golds_of(one)
+    try:
+        report.parity = compare_answers(
+            joined_answers(trained),
+            joined_answers(exported),
+            golds,
+            settings.get("quantization", export.quantization),
+            null_bound=run.null_bound,
+            temperature=run.temperature,
+            max_changed_answers=export.max_changed_labels,
+            max_lost_f1=export.max_lost_accuracy,
+        )
+    except VerificationError as error:
+        report.problems.append(str(error))
+
+
+def file_answers(answerer: QuestionAnswerer, split: QuestionSplit) -> Answers:
+    """Returns the file's logits and candidates for the questions of a split."""
+    logits, selected = [], []
+    for pending in answerer.in_parts(split.texts):
+        logits.append(pending.logits())
+        selected += pending.selected()
+    return Answers(np.concatenate(logits), selected)
+
+
+def joined_answers(answers: Sequence[Answers]) -> Answers:
+    """Returns the answers to several splits as those to one."""
+    selected = [one for part in answers for one in part.selected]
+    return Answers(np.concatenate([part.logits for part in answers]), selected)
 
 
 def _compare_with_phone(

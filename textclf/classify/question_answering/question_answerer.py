@@ -176,7 +176,9 @@ class QuestionAnswerer:
         problems = [problem_of_texts(*row) for row in rows]
         filled = [position for position, problem in enumerate(problems) if problem is None]
         answers = [Answer("", 0.0, error=f"empty: {problem}") for problem in problems]
-        for position, answer in zip(filled, self._all([rows[position] for position in filled], phone), strict=True):
+        parts = self.in_parts([rows[position] for position in filled], phone=phone)
+        found = (answer for part in parts for answer in part.result())
+        for position, answer in zip(filled, found, strict=True):
             if answer is None:
                 raise ModelError(
                     f"{self.name}: the model's output for questions[{position}] is not a number (NaN or infinity); the model "
@@ -185,7 +187,7 @@ class QuestionAnswerer:
             answers[position] = answer
         return answers
 
-    def submit(self, questions: Sequence[tuple[str, str]], *, phone: bool = False) -> PendingAnswers:
+    def submit(self, questions: Sequence[tuple[str, ...]], *, phone: bool = False) -> PendingAnswers:
         """Starts to answer questions, (question, context) each, and returns at once an object that will have the answers.
 
         The texts are tokenized before this returns; the interpreters' threads do the rest.
@@ -209,6 +211,21 @@ class QuestionAnswerer:
         is_cut = windows.encoded.truncated[firsts].tolist()
         return PendingAnswers(self, contexts, windows, is_cut, self._started(windows.encoded, full=False))
 
+    def in_parts(self, questions: Sequence[tuple[str, ...]], *, phone: bool = False) -> Iterator[PendingAnswers]:
+        """Submits questions, (question, context) each, in parts of a bounded size, some parts ahead, and yields the parts
+        in their order."""
+        under_way: deque[PendingAnswers] = deque()
+        try:
+            for part in _parts(questions):
+                under_way.append(self.submit(part, phone=phone))
+                if len(under_way) == _CALLS_UNDER_WAY:
+                    yield under_way.popleft()
+            while under_way:
+                yield under_way.popleft()
+        finally:
+            for pending in under_way:
+                pending.cancel()
+
     def close(self) -> None:
         """Ends the threads without waiting for them and cancels tasks that have not started.
 
@@ -221,30 +238,12 @@ class QuestionAnswerer:
 
     def as_answer(self, selected: Selected) -> Answer:
         """Returns the answer that the model gives: the best one, or none where "no answer" is better by its bound."""
-        [probability] = answer_probabilities(
-            [selected], temperature=self.temperature, null_bound=self.null_bound
-        ).tolist()
-        best = selected.answer(math.inf if self.null_bound is None else self.null_bound)
-        if best is None:
-            return Answer("", probability, logit=selected.null_score)
-        return Answer(best.text, probability, best.start, best.end, best.score)
+        return answer_of(selected, self.temperature, self.null_bound)
 
     def _checked(self, questions: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
         self._open_workers()
         return checked_questions(questions)
 
-    def _all(self, rows: Sequence[tuple[str, str]], phone: bool) -> Iterator[Answer | None]:
-        under_way: deque[PendingAnswers] = deque()
-        try:
-            for part in _parts(rows):
-                under_way.append(self.submit(part, phone=phone))
-                if len(under_way) == _CALLS_UNDER_WAY:
-                    yield from under_way.popleft().result()
-            while under_way:
-                yield from under_way.popleft().result()
-        finally:
-            for pending in under_way:
-                pending.cancel()
 
     def _phone_windows(self, questions: Sequence[str], contexts: Sequence[str]) -> PhoneWindows:
         if self.tokenizer.kind != "device":
@@ -309,6 +308,15 @@ class QuestionAnswerer:
         return Runner(self.name, self._content, self.metadata, SPAN_LOGITS)
 
 
+def answer_of(selected: Selected, temperature: float, null_bound: float | None) -> Answer:
+    """Returns the best answer, or none where "no answer" is better by more than `null_bound` (None: never)."""
+    [probability] = answer_probabilities([selected], temperature=temperature, null_bound=null_bound).tolist()
+    best = selected.answer(math.inf if null_bound is None else null_bound)
+    if best is None:
+        return Answer("", probability, logit=selected.null_score)
+    return Answer(best.text, probability, best.start, best.end, best.score)
+
+
 def _reopened(
     kind: type[QuestionAnswerer], name: str, path: Path, content: bytes, num_threads: int
 ) -> QuestionAnswerer:
@@ -317,9 +325,9 @@ def _reopened(
     return answerer
 
 
-def _parts(rows: Sequence[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+def _parts(rows: Sequence[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
     """Yields the rows in parts of a bounded size, in their order."""
-    part: list[tuple[str, str]] = []
+    part: list[tuple[str, ...]] = []
     characters = 0
     for row in rows:
         part.append(row)

@@ -15,7 +15,7 @@ from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tables.frames import Rows
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.interface import AnyEncoder
-from textclf.encoders.prepare import PreparedData
+from textclf.encoders.prepare import PreparedData, prepare_data
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import ENGINES
 from textclf.runs.classification.record import ClassificationMetrics
@@ -49,6 +49,9 @@ class TextClassification:
             counts = Counter(split.labels.tolist())
             rows[split.name] = {label: counts[index] for index, label in enumerate(dataset.labels)}
         return CheckReport(recipe.name, shown, list(dataset.labels), rows, findings)
+
+    def prepare_data(self, recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
+        return prepare_data(recipe, dataset, tokenizer)
 
     def train(
         self,

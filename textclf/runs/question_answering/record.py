@@ -47,17 +47,17 @@ class AnswerCalibration(Record):
 class AnsweringExport(Export):
     """How the exported file differs from the trained model on the held-out questions; None if there is no file.
 
-    `changed_answers` of `questions` have another answer. The F1s and exact matches are in 0..1, those of answers as on a
-    server. `doubt` is set if the questions are too few to tell a loss from chance.
+    `changed_answers` of the `questions` have another answer, `changed_decided_answers` of them although the trained model
+    clearly preferred one. The F1s are in 0..1, those of answers as on a server. `doubt` is set if the questions are too
+    few to tell a loss from chance.
     """
 
     questions: int | None = None
-    changed_answers: int | None = None
     largest_difference: float | None = None
+    changed_answers: int | None = None
+    changed_decided_answers: int | None = None
     f1_trained: float | None = None
     f1_exported: float | None = None
-    exact_match_trained: float | None = None
-    exact_match_exported: float | None = None
     doubt: str | None = None
 
 

@@ -97,6 +97,9 @@ class Task(Protocol):
         Raises the errors that training would raise about settings that do not fit the rows.
         """
 
+    def prepare_data(self, recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
+        """Returns the dataset with every split as token ids; the recipe has a number as its length."""
+
     def train(
         self,
         recipe: Recipe,
