@@ -21,7 +21,7 @@ MAX_FLOAT_DIFFERENCE = 1e-3
 # If the probabilities of the two best labels are this close, the model is undecided, and either label is acceptable.
 UNDECIDED_MARGIN = 0.05
 
-_NEARER = {"int4": "dynamic, float16 or none", "dynamic": "float16 or none", "float16": "none"}
+NEARER = {"int4": "dynamic, float16 or none", "dynamic": "float16 or none", "float16": "none"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def verify_export(
             f"{counted(rows, 'row')} (at most {max_lost_accuracy:.1%} may be lost)"
         )
     if broken:
-        nearer = _NEARER.get(quantization)
+        nearer = NEARER.get(quantization)
         remedy = f"; export in a more exact form: set export.quantization to {nearer}" if nearer else ""
         raise VerificationError(f"{', and '.join(broken)}{remedy}")
     if not lost_too_much:

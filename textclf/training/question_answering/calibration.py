@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textclf.classify.question_answering.metrics import exact_match, token_f1
-from textclf.classify.question_answering.probability import candidate_scores, probabilities_of_best
+from textclf.classify.question_answering.probability import candidate_scores, probabilities_of_outcomes
 from textclf.classify.question_answering.selection import Selected
 
 LEAST_QUESTIONS = 50
@@ -88,7 +88,7 @@ def choose_temperature(
         return AnswerTemperature(
             1.0, f"{'all' if right.all() else 'none'} of the {questions:,} validation questions are answered exactly"
         )
-    losses = _losses(candidate_scores(selected, null_bound), right)
+    losses = _losses(candidate_scores(selected, null_bound), right, null_bound)
     chosen = float(_TEMPERATURES[losses.mean(axis=1).argmin()])
     plain, calibrated = float(losses[_place_of_one()].mean()), _cross_validated(losses)
     if calibrated > plain * (1 + _TOLERANCE):
@@ -111,9 +111,11 @@ def outcomes_right(
     )
 
 
-def _losses(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _losses(scores: np.ndarray, right: np.ndarray, null_bound: float | None) -> np.ndarray:
     """Returns the cross-entropy in nats of each temperature and question, [temperatures, questions]."""
-    probabilities = np.stack([probabilities_of_best(scores, temperature) for temperature in _TEMPERATURES])
+    probabilities = np.stack(
+        [probabilities_of_outcomes(scores, temperature, null_bound) for temperature in _TEMPERATURES]
+    )
     probabilities = np.clip(probabilities, _SMALLEST, 1 - _SMALLEST)
     losses: np.ndarray = -np.log(np.where(right, probabilities, 1 - probabilities))
     return losses
