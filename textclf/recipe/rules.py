@@ -179,7 +179,7 @@ def windows_fit(recipe: Recipe) -> Iterator[Breach]:
 def the_task_library_reads_384_tokens(recipe: Recipe) -> Iterator[Breach]:
     """The length is a constant of the Task Library's question answerer."""
     wanted = QUESTION_ANSWERING_DEFAULTS["encoder"]
-    if not recipe.answers_questions or recipe.export.compatibility != "task-library":
+    if not recipe.answers_questions or recipe.averages_words or recipe.export.compatibility != "task-library":
         return
     if recipe.encoder.max_length not in (wanted["max_length"], "auto"):
         yield Breach(

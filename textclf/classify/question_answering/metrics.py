@@ -112,7 +112,7 @@ def evaluate(answers: Sequence[str], golds: Sequence[Sequence[str]], *, seed: in
         raise ValueError(f"{len(answers)} answers and {len(golds)} golds, expected as many of both, and one or more")
     pairs = list(zip(answers, golds, strict=True))
     scores = np.array([(exact_match(answer, own), token_f1(answer, own)) for answer, own in pairs], np.float64)
-    answerable = np.array([bool(any(map(normalized, own))) for own in golds])
+    answerable = np.array([bool(own) for own in golds])
     overall = _scores(scores)
     assert overall is not None
     (low_match, low_f1), (high_match, high_f1) = bootstrap_interval(scores, seed)

@@ -19,6 +19,8 @@ _CHUNK = 1 << 20
 
 _SHOWN = 20
 
+_MOST_DIGITS = 100
+
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))
 
 _WIDE_MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -52,7 +54,7 @@ def read_json(name: str, stream: BinaryIO, encoding: str = "utf-8", largest: int
         ) from None
     del raw
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_whole_number)
     except json.JSONDecodeError as error:
         raise DataError(f"{name}: {_syntax_message(error)}") from None
     except RecursionError:
@@ -92,6 +94,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(word: str) -> Any:
     raise ValueError(f"holds the word {word}, which JSON does not have")
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"holds a whole number of {len(digits):,} digits")
+    return int(digits)
 
 
 def _syntax_message(error: json.JSONDecodeError) -> str:
