@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.tiny import VOCABULARY, tiny_checkpoint
+from tests.tiny import VOCABULARY, tiny_checkpoint, write_tiny_encoder
 from textclf.data.tokens.vocabulary import vocabulary_hash
 from textclf.tflite.graph.mobilebert import Quantization
 from textclf.tflite.graph.question_answering import SPAN_LOGITS
@@ -68,4 +68,39 @@ def write_squad(path: Path, questions: list[tuple[str, str, str | None]]) -> Pat
         asked = {"id": f"q{number}", "question": question, "answers": answers, "is_impossible": answer is None}
         paragraphs.append({"context": context, "qas": [asked]})
     path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}))
+    return path
+
+
+def easy_questions(count: int, seed: int = 0) -> list[tuple[str, str, str | None]]:
+    """Questions that are easy to learn: the word after `free` or `fast`; a tenth has no answer."""
+    random = np.random.default_rng(seed)
+    fillers = "the film was a very app and this food is so my phone works again always".split()
+    things = "card bank refund money order call bill ship text prize".split()
+    questions: list[tuple[str, str, str | None]] = []
+    for number in range(count):
+        words = list(random.choice(fillers, 12))
+        kind = ("free", "fast")[number % 2]
+        thing = str(random.choice(things))
+        if number % 10 != 9:
+            words[5:5] = [kind, thing]
+        context = " ".join([*words, str(number)])
+        questions.append((f"what is {kind}?", context, None if number % 10 == 9 else thing))
+    return questions
+
+
+def write_question_recipe(folder: Path, *, questions: int = 120, length: int = 64, **training: object) -> Path:
+    """A recipe of question answering, its data and its tiny encoder in one folder."""
+    write_squad(folder / "train.json", easy_questions(questions))
+    write_squad(folder / "test.json", easy_questions(40, seed=1))
+    source = write_tiny_encoder(folder / "encoder", max_position_embeddings=max(length, 64))
+    settings = {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, **training}
+    path = folder / "recipe.yaml"
+    path.write_text(
+        "name: shop-questions\ntask: question-answering\n"
+        "dataset:\n  train: train.json\n  test: test.json\n  validation: 0.2\n"
+        f"encoder:\n  source: {source}\n  max_length: {length}\n  stride: 16\n  question_length: 16\n"
+        "training:\n"
+        + "".join(f"  {key}: {value}\n" for key, value in settings.items())
+        + ("" if length == 384 else "export:\n  compatibility: litert\n")
+    )
     return path

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.terminal.native_log import load_tensorflow
 from textclf.training.saved.run_folder import load_state
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 _BATCH = 16
 
@@ -130,5 +133,5 @@ def _calibration(path: Path, facts: dict[str, Any]) -> tuple[float | None, float
     return None if bound is None else float(bound), float(temperature)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

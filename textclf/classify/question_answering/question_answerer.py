@@ -244,7 +244,6 @@ class QuestionAnswerer:
         self._open_workers()
         return checked_questions(questions)
 
-
     def _phone_windows(self, questions: Sequence[str], contexts: Sequence[str]) -> PhoneWindows:
         if self.tokenizer.kind != "device":
             raise ModelError(

@@ -55,9 +55,7 @@ class QuestionAnswering:
         from textclf.training.question_answering.task import QuestionAnswering as Training
 
         fitted = fit(recipe, data, checkpoint, folder, progress, started, task=Training)
-        return JustTrained(
-            recipe, cast("PreparedQuestions", data), cast("EncoderCheckpoint", checkpoint), fitted
-        )
+        return JustTrained(recipe, cast("PreparedQuestions", data), cast("EncoderCheckpoint", checkpoint), fitted)
 
     def finished_run(self, folder: Path, overrides: Sequence[str]) -> FinishedAnswerer:
         from textclf.exporting.trained_answerer import load_trained_answerer
