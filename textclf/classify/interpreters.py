@@ -26,7 +26,7 @@ _TASK: Task = "text-classification"
 # How a model of each task is used, for messages.
 _USE: dict[str, str] = {
     "text-classification": "classify with it: `textclf classify`, or Classifier in Python",
-    "question-answering": "answer questions with it: `textclf answer`, or QuestionAnswerer in Python",
+    "question-answering": "answer questions with it: `textclf answer`, or QuestionAnswerer and evaluate_answers in Python",
 }
 
 _INPUTS = ("ids", "mask", "segment_ids")

@@ -202,15 +202,24 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
 @encoding_option
 @json_option("Print the metrics as JSON.")
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
-    """Measure MODEL on the labelled rows of DATA, a table as for classify."""
+    """Measure MODEL on the labelled rows of DATA, a table as for classify.
+
+    For a model that answers questions, DATA is a SQuAD file (.json) or a table, --text names the columns of the question and
+    of the context, and --label that of the answer. It is measured as textclf answers, and as a phone does.
+    """
     announce("Loading the model")
-    from textclf.classify.job import evaluate_file
+    from textclf.classify.question_answering.evaluation import AnswerMetrics
+    from textclf.runs.evaluate import evaluate
     from textclf.runs.pages.metrics_text import metrics_text
     from textclf.terminal.summary import show_summary
 
-    metrics = evaluate_file(model, data, quiet=False, **options)
+    metrics = evaluate(model, data, quiet=False, **options)
     if as_json:
         write_result(json_text(metrics.as_dict()))
+        return
+    if isinstance(metrics, AnswerMetrics):
+        write_report(metrics.as_text())
+        show_summary(lambda: summaries.of_answer_evaluation(metrics, model))
         return
     # A label may be the word before a warning, but no table follows a blank line without its header.
     tables, beginning, warning = metrics_text(metrics).partition("\n\nWarning: ")

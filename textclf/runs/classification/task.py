@@ -25,6 +25,7 @@ from textclf.training.classification.class_weights import label_weights
 from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from textclf.classify.job import FileMetrics
     from textclf.exporting.report import VerificationReport
     from textclf.runs.classification.trained import FinishedClassifier, TrainedClassifier
     from textclf.runs.comparison.result import RunComparison
@@ -83,6 +84,29 @@ class TextClassification:
         from textclf.runs.comparison.runs import compare_runs
 
         return compare_runs(folders, data)
+
+    def evaluate(
+        self,
+        model: Path,
+        data: str | Path | Rows,
+        *,
+        text_columns: Sequence[str],
+        label_column: str | None,
+        delimiter: str | None,
+        encoding: str,
+        quiet: bool,
+    ) -> FileMetrics:
+        from textclf.classify.job import evaluate_file
+
+        return evaluate_file(
+            model,
+            data,
+            text_columns=text_columns,
+            label_column=label_column,
+            delimiter=delimiter,
+            encoding=encoding,
+            quiet=quiet,
+        )
 
     def verify(
         self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None

@@ -131,9 +131,14 @@ def result_warnings(splits: Mapping[str, AnswerMetrics], reported: str) -> list[
         if metrics.server.count < FEW_QUESTIONS:
             warnings.append(
                 f"the F1 of {metrics.server.f1:.1%} was measured on only {metrics.server.count} {name} questions and is very "
-                f"uncertain ({interval_text(metrics.server.f1_interval)}); measure on more questions before you rely on it"
+                f"uncertain{_interval_in_brackets(metrics.server.f1_interval)}; measure on more questions before you rely on it"
             )
     return warnings
+
+
+def _interval_in_brackets(interval: Interval) -> str:
+    """Nothing if all measured questions are alike: resampling them says nothing about others."""
+    return f" ({interval_text(interval)})" if interval[0] < interval[1] else ""
 
 
 def _without_answers(metrics: QuestionMetrics) -> float | None:

@@ -14,6 +14,7 @@ from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.encoders.prepare_questions import PreparedQuestions, prepare_questions
+from textclf.errors import ArgumentError
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import QUESTION_ANSWERING, Engine
 from textclf.runs.question_answering.checking import QuestionCheckReport, check_questions
@@ -22,6 +23,7 @@ from textclf.terminal.progress import Progress
 from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from textclf.classify.question_answering.evaluation import AnswerMetrics
     from textclf.exporting.report import VerificationReport
     from textclf.runs.comparison.answers import AnswerComparison
     from textclf.runs.question_answering.trained import FinishedAnswerer, JustTrained
@@ -72,6 +74,35 @@ class QuestionAnswering:
         from textclf.runs.comparison.answers import compare_runs
 
         return compare_runs(folders, data)
+
+    def evaluate(
+        self,
+        model: Path,
+        data: str | Path | Rows,
+        *,
+        text_columns: Sequence[str],
+        label_column: str | None,
+        delimiter: str | None,
+        encoding: str,
+        quiet: bool,
+    ) -> AnswerMetrics:
+        from textclf.classify.question_answering.evaluation import evaluate_answers
+
+        if len(text_columns) == 1:
+            raise ArgumentError(
+                f"text_columns (--text) names only {text_columns[0]}; name two columns, first the question, then the context"
+            )
+        question, context = text_columns or (None, None)
+        return evaluate_answers(
+            model,
+            data,
+            question_column=question,
+            context_column=context,
+            answer_column=label_column,
+            delimiter=delimiter,
+            encoding=encoding,
+            quiet=quiet,
+        )
 
     def verify(
         self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None

@@ -23,6 +23,8 @@ from textclf.terminal.progress import Progress
 from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from textclf.classify.job import FileMetrics
+    from textclf.classify.question_answering.evaluation import AnswerMetrics
     from textclf.exporting.report import VerificationReport
 
 
@@ -124,6 +126,19 @@ class Task(Protocol):
     def compare_runs(self, folders: Sequence[Path], data: Path | None) -> ComparedRuns:
         """Measures the models of finished runs on the same rows: those of the file `data`, or of the first run's test
         split (of its validation split, if it has no test split)."""
+
+    def evaluate(
+        self,
+        model: Path,
+        data: str | Path | Rows,
+        *,
+        text_columns: Sequence[str],
+        label_column: str | None,
+        delimiter: str | None,
+        encoding: str,
+        quiet: bool,
+    ) -> FileMetrics | AnswerMetrics:
+        """Does what `textclf.runs.evaluate.evaluate` does."""
 
     def verify(
         self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None
