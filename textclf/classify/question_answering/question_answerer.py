@@ -366,8 +366,15 @@ class PendingAnswers:
         self._started = started
 
     def logits(self) -> np.ndarray:
-        """Waits for the logits of all windows, float32 [windows, max_length, 2]: starts and ends."""
-        return self._answerer._logits(self._started)
+        """Waits for the logits of all windows, float32 [windows, max_length, 2]: starts and ends.
+
+        Those of positions beyond a window's tokens are -1e9, but as the model computes them on a phone, which ranks them
+        with the others.
+        """
+        logits, encoded = self._answerer._logits(self._started), self._windows.encoded
+        if not isinstance(self._windows, PhoneWindows):
+            logits[np.arange(logits.shape[1]) >= encoded.lengths[:, None]] = _NEVER
+        return logits
 
     def selected(self) -> list[Selected]:
         """Waits for the candidates of each question. Raises ValueError for answers as a phone gives them."""
