@@ -1,7 +1,7 @@
 """Measures a finished question answering model on questions with known answers.
 
 There are two results for the same questions: as textclf answers on a server, with windows, exact spans and "no answer";
-and as a phone answers, with one window, whole words, and always an answer.
+and as a phone answers, with one window, whole words, and no bound for "no answer".
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class AnswerMetrics:
         low, high = (100 * bound for bound in found.f1_interval)
         return (
             f"Server minus phone: exact match {100 * found.exact_match:+.1f} points, F1 {100 * found.f1:+.1f} points (95% "
-            f"confidence interval {low:+.1f} to {high:+.1f}). A phone reads one window, returns whole words and always "
-            "answers."
+            f"confidence interval {low:+.1f} to {high:+.1f}). A phone reads one window, returns whole words and does "
+            "not weigh answers against no answer."
         )
 
 

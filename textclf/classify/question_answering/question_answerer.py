@@ -169,7 +169,7 @@ class QuestionAnswerer:
 
         `questions` is any iterable of pairs. An empty question or context, or one of white space only, gets no answer and
         the reason in `error`. With `phone`, the answers are those of BertQuestionAnswerer in the Task Library, which
-        reads one window, returns whole words, and cannot say that there is no answer. Raises DataError, with the
+        reads one window, returns whole words, and does not weigh answers against "no answer". Raises DataError, with the
         position, for a value that is not a pair of texts, and ModelError if the model's output is not a number.
         """
         rows = self._checked(questions)
