@@ -28,8 +28,12 @@ from textclf.errors import EncoderError
 # Before training. Any deviation would do: the classifier standardises features. The learning rate was chosen for this one.
 _VECTOR_DEVIATION = 1.0
 
-# Activations of a step: measured at the published size, 24 layers of width 512 with four networks of 512.
-_BYTES_A_TOKEN, _PUBLISHED_LAYERS, _PUBLISHED_WIDTH = 0.65e6, 24, 512 + 4 * 512
+# Activations of a step without those of attention: measured at the published size, 24 layers of width 512 with four
+# networks of 512.
+_BYTES_A_TOKEN, _PUBLISHED_LAYERS, _PUBLISHED_WIDTH = 0.55e6, 24, 512 + 4 * 512
+
+# A step keeps about this many arrays [heads, length] of each token and layer: measured at lengths of 128 and 384.
+_KEPT_SCORES = 2
 
 
 class TrainableEncoder(Protocol):
@@ -71,7 +75,7 @@ class TrainableEncoder(Protocol):
         """Returns about how many bytes are needed besides the weights, or None if they are too few to matter.
 
         The largest part of a step has `tokens` tokens. Evaluations between steps compute up to `measured_tokens` tokens at
-        once, in rows of `length`.
+        once. Rows have up to `length` tokens.
         """
 
 
@@ -128,9 +132,11 @@ class TrainableMobileBert:
         config = self.checkpoint.config
         width = config.hidden_size + config.num_feedforward_networks * config.intermediate_size
         share = config.num_hidden_layers / _PUBLISHED_LAYERS * width / _PUBLISHED_WIDTH
+        scores = 4 * config.num_attention_heads * length
+        kept = _BYTES_A_TOKEN * share + _KEPT_SCORES * scores * config.num_hidden_layers
         # Without gradients: some states, and one layer's attention scores before, during and after the softmax.
-        measured = 4 * (4 * config.hidden_size + 3 * config.num_attention_heads * length) * measured_tokens
-        return max(_BYTES_A_TOKEN * share * tokens, measured)
+        measured = (4 * 4 * config.hidden_size + 3 * scores) * measured_tokens
+        return max(kept * tokens, measured)
 
 
 class TrainableAverageWords:

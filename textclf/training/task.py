@@ -15,9 +15,6 @@ from textclf.terminal.progress import Progress
 from textclf.training.model import TaskModel
 from textclf.training.watching.watchers import Trouble
 
-EVALUATION_BATCH = 64
-"""Rows that are computed at once if no gradients are needed."""
-
 
 class TrainingTask(Protocol):
     """One training of one task. `Classification` is that of text classification."""

@@ -28,7 +28,6 @@ from textclf.training.classification.head import FittedHead, fit_best_head
 from textclf.training.classification.measured_rows import measured_rows
 from textclf.training.features import fresh_kernel, standardisation
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
-from textclf.training.task import EVALUATION_BATCH
 from textclf.training.watching.watchers import Trouble, after_epoch, guessing_loss
 
 
@@ -160,7 +159,7 @@ class Classification:
             lengths = self._data.encoded["train"].lengths[rows]
             pooled = np.zeros((len(rows), self.model.width), np.float32)
             with progress.during(f"Computing the encoder's outputs for {len(rows):,} training rows"):
-                for batch in evaluation_batches(lengths, EVALUATION_BATCH, self._data.max_length):
+                for batch in evaluation_batches(lengths, self.model.evaluation_batch, self._data.max_length):
                     tokens = self._data.batch("train", Batch(rows[batch.rows], batch.length))
                     pooled[batch.rows] = self.model.pooled_outputs(tokens)
             bad = np.flatnonzero(~np.isfinite(pooled).all(axis=1))
@@ -182,7 +181,7 @@ class Classification:
         """Returns logits float32 [rows, labels] of the model as it is now, in the order of the split."""
         lengths = self._data.encoded[split].lengths
         logits = np.zeros((len(lengths), len(self._labels)), np.float32)
-        for batch in evaluation_batches(lengths, EVALUATION_BATCH, self._data.max_length):
+        for batch in evaluation_batches(lengths, self.model.evaluation_batch, self._data.max_length):
             logits[batch.rows] = self.model.predict_logits(self._data.batch(split, batch))
         return logits
 

@@ -26,6 +26,9 @@ class SpanModel(TaskModel):
     keeps its standardisation, which is none for published ones.
     """
 
+    # Windows are long, so a core's cache holds few.
+    evaluation_batch = 16
+
     targets_signature = tf.TensorSpec([None, 2], tf.int32)
 
     def __init__(self, checkpoint: AnyEncoder, seed: int) -> None:

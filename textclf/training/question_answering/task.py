@@ -29,9 +29,6 @@ from textclf.training.question_answering.calibration import choose_null_bound
 from textclf.training.question_answering.model import PADDING_LOGIT, SpanModel
 from textclf.training.watching.watchers import Trouble, overfitting
 
-# Windows that are computed at once if no gradients are needed. They are long, so a core's cache holds few.
-_EVALUATED_WINDOWS = 16
-
 # Windows from which the feature standardisation is computed: enough first tokens, and thousands of others.
 _MEASURED_WINDOWS = 256
 
@@ -84,7 +81,7 @@ class QuestionAnswering:
         with progress.during(
             f"Computing the encoder's outputs for {counted(len(rows), 'window')} of the training questions"
         ):
-            for batch in evaluation_batches(encoded.lengths[rows], _EVALUATED_WINDOWS, self._data.max_length):
+            for batch in evaluation_batches(encoded.lengths[rows], self.model.evaluation_batch, self._data.max_length):
                 tokens = self._data.batch("train", Batch(rows[batch.rows], batch.length))
                 states = self.model.token_states(tokens)
                 self._check_finite(states[tokens.mask == 1], rows[batch.rows])
@@ -111,7 +108,7 @@ class QuestionAnswering:
         """Returns logits float32 [windows, max_length, 2] of the model as it is now; padding has -1e9."""
         lengths = self._data.encoded[split].lengths
         logits = np.full((len(lengths), self._data.max_length, 2), PADDING_LOGIT, np.float32)
-        for batch in evaluation_batches(lengths, _EVALUATED_WINDOWS, self._data.max_length):
+        for batch in evaluation_batches(lengths, self.model.evaluation_batch, self._data.max_length):
             logits[batch.rows, : batch.length] = self.model.predict_logits(self._data.batch(split, batch))
         return logits
 
