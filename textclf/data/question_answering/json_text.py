@@ -21,6 +21,9 @@ _SHOWN = 20
 
 _MOST_DIGITS = 100
 
+# Each takes up to 64 bytes of memory.
+_MOST_VALUES = 1 << 25
+
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))
 
 _WIDE_MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -53,6 +56,11 @@ def read_json(name: str, stream: BinaryIO, encoding: str = "utf-8", largest: int
             "the file as UTF-8, or set dataset.encoding"
         ) from None
     del raw
+    if sum(map(text.count, "{[,")) > _MOST_VALUES:
+        raise DataError(
+            f"{name}: has more than {_MOST_VALUES:,} lists, objects and values, which no SQuAD file of this size has; "
+            "check what wrote it"
+        )
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_whole_number)
     except json.JSONDecodeError as error:

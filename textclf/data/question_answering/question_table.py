@@ -107,6 +107,7 @@ class _Collected:
     def __init__(self, file: QuestionFile) -> None:
         self._file = file
         self._questions: dict[Any, _Gathered] = {}
+        self._contexts: dict[str, str] = {}
         self._problems: list[str] = []
         self._more = 0
         self._other_texts: list[int] = []
@@ -114,6 +115,7 @@ class _Collected:
 
     def add(self, row: Row, columns: _Columns) -> None:
         context, question, text = (row.fields[place] for place in (columns.context, columns.question, columns.answer))
+        context = self._contexts.setdefault(context, context)  # one text for all questions about it
         name = "" if columns.id is None else row.fields[columns.id].strip()
         if not any(cell.strip() for cell in (context, question, text)):
             self._file.note("empty_row", row.number)

@@ -40,7 +40,7 @@ def window_findings(
 
 
 def _findings_of_split(split: QuestionSplit, windows: Windows) -> list[Finding]:
-    first_windows = np.searchsorted(windows.rows, np.arange(len(split.rows)))
+    first_windows = windows.first_windows[:-1]
     answered = split.labels[:, 0] >= 0
     spans, targets = piece_spans(windows, split.labels), span_targets(windows, split.labels)
     sizes = spans[:, 1] - spans[:, 0] + 1

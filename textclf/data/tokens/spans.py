@@ -7,6 +7,7 @@ Windows, targets and the maximum context are those of BERT's `run_squad.py` (goo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -55,8 +56,7 @@ def pieces_with_offsets(tokenizer: TextTokenizer, text: str) -> Pieces:
     """
     if not isinstance(tokenizer, Tokenizer):
         raise TypeError(f"questions need a WordPiece tokenizer, found {type(tokenizer).__name__}")
-    spans = tokenizer.spans(text)
-    return Pieces(*(np.array(values, np.int32) for values in spans))
+    return Pieces(*tokenizer.spans(text))
 
 
 class WindowPositions(NamedTuple):
@@ -88,16 +88,20 @@ class Windows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @functools.cached_property
     def piece_counts(self) -> np.ndarray:
         """int32 [windows]: the number of the context's tokens in each window."""
         counts: np.ndarray = (self.encoded.lengths - self.question_lengths - SEPARATORS).astype(np.int32)
         return counts
 
+    @functools.cached_property
+    def first_windows(self) -> np.ndarray:
+        """int64 [questions + 1]: the first window of each question, and the number of all windows."""
+        return np.searchsorted(self.rows, np.arange(len(self.contexts) + 1))
+
     def of_question(self, row: int) -> range:
         """Returns the windows of a question."""
-        first, end = np.searchsorted(self.rows, [row, row + 1])
-        return range(int(first), int(end))
+        return range(int(self.first_windows[row]), int(self.first_windows[row + 1]))
 
     def positions(self, window: int) -> WindowPositions:
         """Returns which tokens of its context a window has, and where."""

@@ -32,7 +32,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -99,9 +99,9 @@ def _word_pattern() -> re.Pattern[str]:
 class Spans(NamedTuple):
     """The tokens of one text: their ids, and the first character and the one after the last of each."""
 
-    ids: list[int]
-    starts: list[int]
-    ends: list[int]
+    ids: np.ndarray  # int32 [tokens]
+    starts: np.ndarray  # int32 [tokens]
+    ends: np.ndarray  # int32 [tokens]
 
 
 class Tokenizer:
@@ -178,33 +178,29 @@ class Tokenizer:
         combining marks that follow it.
         """
         clean, places = _without_surrogates(text)
-        ids, starts, ends = self._device_spans(clean) if self._bert is None else self._bert_spans(clean)
-        if places is not None:
-            starts, ends = [places[start] for start in starts], [places[end] for end in ends]
-        return Spans(ids, starts, ends)
+        spans = self._device_spans(clean) if self._bert is None else self._bert_spans(clean)
+        return spans if places is None else Spans(spans.ids, places[spans.starts], places[spans.ends])
 
     def _device_spans(self, text: str) -> Spans:
         assert self._ids_of_chunk is not None
-        spans, place = Spans([], [], []), 0
-        for chunk in text.partition("\0")[0].encode().translate(_FOLD).decode().split(" "):
-            if chunk:
-                ids, starts, ends = self._ids_of_chunk.spans(chunk)
-                spans.ids.extend(ids)
-                spans.starts.extend([start + place for start in starts])
-                spans.ends.extend([end + place for end in ends])
-            place += len(chunk) + 1
-        return spans
+        chunks = text.partition("\0")[0].encode().translate(_FOLD).decode().split(" ")
+        spans = list(map(self._ids_of_chunk.spans, chunks))
+        places = np.cumsum([0, *(len(chunk) + 1 for chunk in chunks[:-1])])
+        ids, starts, ends = (np.fromiter(chain.from_iterable(column), np.int32) for column in zip(*spans, strict=True))
+        shift = np.repeat(places, [len(own[0]) for own in spans]).astype(np.int32)
+        return Spans(ids, starts + shift, ends + shift)
 
     def _bert_spans(self, text: str) -> Spans:
         assert self._bert is not None
         encoding = self._bert.encode(text, add_special_tokens=False)
-        starts, ends = [start for start, _ in encoding.offsets], [end for _, end in encoding.offsets]
-        for place, end in enumerate(ends):
-            until = starts[place + 1] if place + 1 < len(starts) else len(text)
-            while end < until and not text[end].isascii() and unicodedata.category(text[end]).startswith("M"):
-                end += 1
-            ends[place] = end
-        return Spans(encoding.ids, starts, ends)
+        starts, ends = np.array(encoding.offsets, np.int32).reshape(-1, 2).T
+        if not text.isascii():
+            for place, end in enumerate(ends.tolist()):
+                until = starts[place + 1] if place + 1 < len(starts) else len(text)
+                while end < until and not text[end].isascii() and unicodedata.category(text[end]).startswith("M"):
+                    end += 1
+                ends[place] = end
+        return Spans(np.array(encoding.ids, np.int32), starts, ends)
 
     def _iterate_pieces(self, texts: Sequence[str]) -> Iterator[list[int]]:
         if self._ids_of_chunk is not None:
@@ -229,16 +225,16 @@ def share_of_different_rows(vocabulary: Sequence[str], texts: Sequence[str]) -> 
     return sum(a != b for a, b in zip(device, bert, strict=True)) / len(texts)
 
 
-def _without_surrogates(text: str) -> tuple[str, list[int] | None]:
+def _without_surrogates(text: str) -> tuple[str, np.ndarray | None]:
     """Returns the text as `utf8` reads it and, where it has surrogates, the places of its characters in the original."""
     if not _SURROGATE.search(text):
         return text, None
-    clean, places = utf8(text).decode(), []
-    place = 0
+    clean = utf8(text).decode()
+    places, place = [], 0
     for character in clean:
         places.append(place)
         place += 2 if character > "\uffff" and text[place] != character else 1
-    return clean, [*places, len(text)]
+    return clean, np.array([*places, len(text)], np.int32)
 
 
 def _special_ids(ids: dict[str, int]) -> list[int]:
@@ -272,6 +268,9 @@ def _lengths_of_pair(first: int, second: int, room: int) -> tuple[int, int]:
     return min(first, room - kept_second), kept_second
 
 
+_ChunkSpans: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
 class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
     """Maps the text between two spaces (normalised UTF-8) to its token ids. Filled at first use while there is room."""
 
@@ -279,6 +278,7 @@ class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
         super().__init__({b"": ()})
         self._vocabulary = ids
         self._longest_piece = max(map(len, ids))
+        self._spans: dict[str, _ChunkSpans] = {}
         self._lengths = {index: len(piece) for piece, index in ids.items()}
         self._unknown = (unknown_id,)
 
@@ -292,18 +292,30 @@ class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
             self[chunk] = pieces
         return pieces
 
-    def spans(self, chunk: str) -> Spans:
+    def spans(self, chunk: str) -> _ChunkSpans:
         """Returns the tokens of the text between two spaces with their characters in it."""
-        spans, place = Spans([], [], []), 0
+        known = self._spans.get(chunk)
+        if known is not None:
+            return known
+        ids: list[int] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        place = 0
         for word in _word_pattern().findall(chunk):
-            ids = self._pieces_of_word(word)
-            spans.ids.extend(ids)
+            pieces = self._pieces_of_word(word)
             end = place
-            for number, piece in enumerate(ids):
-                spans.starts.append(end)
-                end = place + len(word) if number == len(ids) - 1 else end + self._lengths[piece] - 2 * (number > 0)
-                spans.ends.append(end)
+            for number, piece in enumerate(pieces):
+                starts.append(end)
+                is_last = number == len(pieces) - 1
+                end = place + len(word) if is_last else end + self._lengths[piece] - len(SUFFIX_MARK) * (number > 0)
+                ends.append(end)
+            ids.extend(pieces)
             place += len(word)
+        spans = tuple(ids), tuple(starts), tuple(ends)
+        if len(chunk) <= CACHED_CHUNK_BYTES:
+            if len(self._spans) >= CACHE_ENTRIES:
+                self._spans.clear()
+            self._spans[chunk] = spans
         return spans
 
     def _pieces_of_word(self, word: str) -> tuple[int, ...]:
