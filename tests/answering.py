@@ -21,9 +21,15 @@ CONTEXT = "you order food by phone. the app is free, and we refund money very fa
 
 
 def tiny_answerer(
-    length: int = 64, quantization: Quantization = "none", *, seed: int = 0, spread: float = 0.2, **settings: Any
+    length: int = 64,
+    quantization: Quantization = "none",
+    *,
+    seed: int = 0,
+    spread: float = 0.2,
+    without_settings: bool = False,
+    **settings: Any,
 ) -> bytes:
-    """The bytes of a model that reads `length` tokens. `settings` change its `textclf.json`."""
+    """The bytes of a model that reads `length` tokens. `settings` change its `textclf.json`, which Model Maker's files lack."""
     checkpoint = tiny_checkpoint(seed=seed, max_position_embeddings=max(length, 64))
     random = np.random.default_rng(seed)
     width = checkpoint.width
@@ -49,7 +55,11 @@ def tiny_answerer(
     }
     graph = token_weights(checkpoint, head, SPAN_LOGITS).graph(length, quantization, own["compatibility"], None)
     content = write_metadata(
-        graph, name="tiny-answers", vocabulary=VOCABULARY, task=QuestionAnswererMetadata(), settings={**own, **settings}
+        graph,
+        name="tiny-answers",
+        vocabulary=VOCABULARY,
+        task=QuestionAnswererMetadata(),
+        settings=None if without_settings else {**own, **settings},
     )
     trust(content)
     return content

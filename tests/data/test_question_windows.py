@@ -111,7 +111,9 @@ def windows_of(lengths: list[tuple[int, int]], max_length: int, stride: int, que
     )
 
 
-@pytest.mark.parametrize(("max_length", "stride", "cut"), [(12, 3, 4), (16, 16, 2), (10, 1, 6), (40, 7, 30), (60, 25, 4)])
+@pytest.mark.parametrize(
+    ("max_length", "stride", "cut"), [(12, 3, 4), (16, 16, 2), (10, 1, 6), (40, 7, 30), (60, 25, 4)]
+)
 def test_windows_and_their_maximum_context_are_those_of_run_squad(max_length, stride, cut):
     lengths = [(question, context) for question in (0, 1, 4, 9) for context in (0, 1, 2, 5, 8, 9, 13, 31, 60, 71, 99)]
     windows = windows_of(lengths, max_length, stride, cut)
