@@ -97,6 +97,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_temperature(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST_TEMPERATURE
+
+
 def _is_count(most: int) -> Callable[[object], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
@@ -127,10 +131,7 @@ _EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     "stride": (_is_count(LARGEST_LENGTH), f"a whole number from 1 to {LARGEST_LENGTH}"),
     "question_length": (_is_count(LARGEST_LENGTH), f"a whole number from 1 to {LARGEST_LENGTH}"),
     "null_bound": (lambda value: value is None or _is_number(value), "a number, or null"),
-    "temperature": (
-        lambda value: _is_number(value) and 0 < value <= _LARGEST_TEMPERATURE,
-        "a number above 0, at most 1000",
-    ),
+    "temperature": (_is_temperature, f"a number above 0, at most {_LARGEST_TEMPERATURE}"),
     "engine": (_is_text, "a text"),
     "fixed_length": (lambda value: isinstance(value, bool), "true or false"),
 }

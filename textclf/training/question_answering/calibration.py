@@ -130,6 +130,6 @@ def _cross_validated(losses: np.ndarray) -> float:
     fold = np.arange(losses.shape[1]) % _FOLDS
     total = 0.0
     for number in range(_FOLDS):
-        chosen = losses[:, fold != number].mean(axis=1).argmin()
+        chosen = int(losses[:, fold != number].mean(axis=1).argmin())
         total += float(losses[chosen, fold == number].sum())
-    return total / losses.shape[1]
+    return total / len(fold)
