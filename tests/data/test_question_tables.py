@@ -29,7 +29,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def write_and_read(content: str | bytes, **columns: object) -> QuestionSplit:
         path = tmp_path / "help.csv"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return load_question_file(settings(path, **columns), path)
+        return load_question_file(settings(path, **columns), path)[0]
 
     return write_and_read
 

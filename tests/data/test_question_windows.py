@@ -205,7 +205,7 @@ REAL = {
 
 def real_questions(shared: Path, name: str) -> QuestionSplit:
     recipe = Recipe(name="real", task="question-answering", dataset={"train": "train.json"})
-    return load_question_file(recipe.dataset, shared / "data-qa" / name)
+    return load_question_file(recipe.dataset, shared / "data-qa" / name)[0]
 
 
 @BOTH

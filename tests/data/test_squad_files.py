@@ -47,7 +47,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def write_and_read(content: Any, **more: Any) -> QuestionSplit:
         raw = content if isinstance(content, bytes) else json.dumps(content).encode()
         (tmp_path / "help.json").write_bytes(raw)
-        return load_question_file(settings(tmp_path / "help.json", **more), tmp_path / "help.json")
+        return load_question_file(settings(tmp_path / "help.json", **more), tmp_path / "help.json")[0]
 
     return write_and_read
 
@@ -129,7 +129,7 @@ def test_a_file_in_another_encoding_is_read_with_that_encoding(read):
 def test_a_compressed_file_is_read(tmp_path):
     path = tmp_path / "help.json.gz"
     path.write_bytes(gzip.compress(json.dumps(squad(question("When?", NINE))).encode()))
-    assert load_question_file(settings(path), path).answers == [(Answer("nine", 18),)]
+    assert load_question_file(settings(path), path)[0].answers == [(Answer("nine", 18),)]
 
 
 # --- What stops --------------------------------------------------------------------------------------------------------
@@ -143,9 +143,12 @@ BAD = {
     "empty": (b" \n", "the file is empty; it needs an object with the key `data`"),
     "lines": (b'{"question": "a"}\n{"question": "b"}', "line 2, column 1: a second JSON value begins"),
     "not utf-8": (b'{"data":\n "\xe9"}', "line 2, byte 3 of the line holds 0xe9, which is not utf-8; save the file as"),
-    "nan": (b'{"data": NaN}', "holds the word NaN, which JSON does not have"),
+    "nan": (b'{"data": "NaN",\n "a": NaN}', "line 2, column 7 holds the word NaN, which JSON does not have"),
     "deep": (b"[" * 100_000, "lists or objects are nested too deeply"),
-    "long number": (b'{"data": ' + b"9" * 5000 + b"}", "holds a whole number of 5,000 digits; correct the value"),
+    "long number": (
+        b'{"data": ' + b"9" * 5000 + b"}",
+        "line 1, column 10 holds a whole number of 5,000 digits; correct the value",
+    ),
     "parquet": (b"PAR1\0\0", "is a Parquet file, not JSON; name a SQuAD file as JSON, or a table as CSV"),
     "list": (
         [{"question": "a", "context": "b"}],

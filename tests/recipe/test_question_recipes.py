@@ -187,3 +187,11 @@ def test_columns_may_be_named_if_one_of_the_files_is_a_table(recipe):
 
 def test_windows_without_a_gap_are_allowed(recipe):
     assert recipe(QUESTIONS, "encoder.stride=317").encoder.stride == 317
+
+
+def test_a_squad_file_in_place_of_a_recipe_is_recognised(tmp_path):
+    (tmp_path / "help.json").write_text('{"version": "v2.0", "data": []}')
+    with pytest.raises(
+        RecipeError, match=r"this is a SQuAD file, not a recipe; write a recipe with `task: question-answ"
+    ):
+        load_recipe(tmp_path / "help.json")

@@ -138,3 +138,40 @@ def test_an_encoder_without_a_second_segment_is_refused(folder, tmp_path):
 def test_an_encoder_that_is_too_short_for_a_window_is_refused(folder):
     with pytest.raises(textclf.TextclfError, match=r"encoder\.max_length is 80, but .* takes at most 64 tokens"):
         textclf.check(folder / "recipe.yaml", ["encoder.max_length=80"])
+
+
+# --- Through the command ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("content", "overrides", "expected"),
+    [
+        (b'{"data": [}', [], "line 1, column 11: this is not JSON"),
+        (b'{"data": [{"paragraphs": 3}]}', [], "data[0].paragraphs is the number `3`, expected a list of objects"),
+        (b"", [], "the file is empty"),
+        (
+            b'{"data": []}',
+            ["task=text-classification", "encoder.stride=null", "encoder.question_length=null"],
+            "SQuAD file",
+        ),
+        (b"{}", ["encoder=average-words", "encoder.stride=20"], "encoder.source is average-words"),
+        (b"{}", ["dataset.label=intent"], "dataset.label belongs to the task text-classification"),
+    ],
+)
+def test_bad_input_ends_a_check_with_code_2_and_what_is_wrong(folder, capsys, content, overrides, expected):
+    (folder / "bad.json").write_bytes(content)
+    assert run("check", folder / "recipe.yaml", f"dataset.train={folder / 'bad.json'}", *overrides) == 2
+    captured = capsys.readouterr()
+    assert expected in captured.err
+    assert "Traceback" not in captured.err + captured.out
+
+
+def test_lone_surrogates_in_a_file_do_not_stop_a_check(folder, capsys):
+    paragraphs = [
+        {"context": f"good \ud83d {number}", "qas": [{"question": "what \udc00", "answers": [{"text": "good"}]}]}
+        for number in range(20)
+    ]
+    (folder / "half.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    recipe = [folder / "recipe.yaml", f"dataset.train={folder / 'half.json'}"]
+    assert run("check", *recipe) == 0
+    capsys.readouterr()
+    assert run("check", *recipe, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["questions"]["train"]["questions"] == 15

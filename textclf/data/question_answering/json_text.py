@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from typing import Any, BinaryIO
 
 from textclf.data.findings.finding import visible
@@ -20,6 +21,9 @@ _CHUNK = 1 << 20
 _SHOWN = 20
 
 _MOST_DIGITS = 100
+
+# A text, which is skipped, or a value that is refused.
+_REFUSED = re.compile(rf'"(?:[^"\\]|\\.)*"|(NaN|-?Infinity|-?[0-9]{{{_MOST_DIGITS + 1},}})', re.DOTALL)
 
 # Each takes up to 64 bytes of memory.
 _MOST_VALUES = 1 << 25
@@ -68,7 +72,7 @@ def read_json(name: str, stream: BinaryIO, encoding: str = "utf-8", largest: int
     except RecursionError:
         raise DataError(f"{name}: lists or objects are nested too deeply; a SQuAD file has seven levels") from None
     except ValueError as error:
-        raise DataError(f"{name}: {error}; correct the value") from None
+        raise DataError(f"{name}: {_place_of_value(text)}{error}; correct the value") from None
 
 
 def _read(name: str, stream: BinaryIO, largest: int) -> bytes:
@@ -108,6 +112,15 @@ def _whole_number(digits: str) -> int:
     if len(digits) > _MOST_DIGITS:
         raise ValueError(f"holds a whole number of {len(digits):,} digits")
     return int(digits)
+
+
+def _place_of_value(text: str) -> str:
+    """Returns the line and the column of the first value that was refused, in words before what is wrong with it."""
+    found = next((one for one in _REFUSED.finditer(text) if one[1]), None)
+    if found is None:
+        return ""
+    line, column = text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start())
+    return f"line {line:,}, column {column:,} "
 
 
 def _syntax_message(error: json.JSONDecodeError) -> str:
