@@ -208,6 +208,7 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
     of the context, and --label that of the answer. It is measured as textclf answers, and as a phone does.
     """
     announce("Loading the model")
+    from textclf.classify.metrics import Metrics
     from textclf.classify.question_answering.evaluation import AnswerMetrics
     from textclf.runs.evaluate import evaluate
     from textclf.runs.pages.metrics_text import metrics_text
@@ -221,6 +222,7 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
         write_report(metrics.as_text())
         show_summary(lambda: summaries.of_answer_evaluation(metrics, model))
         return
+    assert isinstance(metrics, Metrics)
     # A label may be the word before a warning, but no table follows a blank line without its header.
     tables, beginning, warning = metrics_text(metrics).partition("\n\nWarning: ")
     write_report(tables)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from textclf.data.tables.frames import Rows
 from textclf.files.model_path import model_path_of
+from textclf.runs.tasks.interface import Evaluation
 from textclf.runs.tasks.table import task_of_model
-
-if TYPE_CHECKING:
-    from textclf.classify.job import FileMetrics
-    from textclf.classify.question_answering.evaluation import AnswerMetrics
 
 
 def evaluate(
@@ -24,7 +20,7 @@ def evaluate(
     delimiter: str | None = None,
     encoding: str = "utf-8",
     quiet: bool = True,
-) -> FileMetrics | AnswerMetrics:
+) -> Evaluation:
     """Does what `evaluate_file` does for a text classifier, and `evaluate_answers` for a question answering model.
 
     `text_columns` are then the columns of the question and of the context, and `label_column` that of the answer.

@@ -23,8 +23,6 @@ from textclf.terminal.progress import Progress
 from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from textclf.classify.job import FileMetrics
-    from textclf.classify.question_answering.evaluation import AnswerMetrics
     from textclf.exporting.report import VerificationReport
 
 
@@ -61,6 +59,13 @@ class FinishedRun(Protocol):
 
     def record(self, model: Path, report: VerificationReport) -> None:
         """Measures the run's new `model` and writes the run's metrics and pages again."""
+
+
+class Evaluation(Protocol):
+    """The quality of a model on the rows of a file. `FileMetrics` is that of text classification."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all numbers."""
 
 
 class ComparedRuns(Protocol):
@@ -137,7 +142,7 @@ class Task(Protocol):
         delimiter: str | None,
         encoding: str,
         quiet: bool,
-    ) -> FileMetrics | AnswerMetrics:
+    ) -> Evaluation:
         """Does what `textclf.runs.evaluate.evaluate` does."""
 
     def verify(
