@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "answer",
     short_help="Answer questions about texts.",
     epilog=help_end(
-        "textclf answer runs/NAME --context manual.txt --question 'How long is the warranty?'",
+        "textclf answer runs/NAME --context page.txt --question 'Who pays the return?'",
         "textclf answer runs/NAME questions.csv -o answers.csv",
         "textclf answer model.tflite 'parts/*.csv.gz' -o answers.csv.gz --resume",
     ),
