@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from textclf.classify.question_answering.metrics import QuestionMetrics, evaluate
-from textclf.classify.question_answering.selection import Selected, select_answers
+from textclf.classify.question_answering.selection import Candidate, Selected, select_answers
 from textclf.data.examples import Split
 from textclf.data.findings.finding import counted
 from textclf.data.question_answering.questions import QuestionSplit, place_of
@@ -43,6 +43,11 @@ class MeasuredQuestions:
     null_bound: float | None
     metrics: QuestionMetrics
 
+    @property
+    def answers(self) -> list[Candidate | None]:
+        """The answer to each question; None for no answer."""
+        return [one.answer(np.inf if self.null_bound is None else self.null_bound) for one in self.selected]
+
 
 class QuestionAnswering:
     """The `TrainingTask` of question answering; the data are `PreparedQuestions`.
@@ -66,6 +71,7 @@ class QuestionAnswering:
         self.row_weights = np.ones(len(windows), np.float32)
         self.summary = counted(len(train.rows), "question")
         self.guessing = float(np.log(windows.encoded.lengths).mean())
+        self._validation: tuple[np.ndarray, MeasuredQuestions] | None = None
         self._guessing_without_reading = _loss_without_reading(self.targets, windows.encoded.lengths)
 
     # --- Before the first step ---------------------------------------------------------------------------------------
@@ -120,9 +126,12 @@ class QuestionAnswering:
 
     def measure_validation(self, logits: np.ndarray) -> MeasuredQuestions:
         """Does the same for the validation questions, with the bound that is best for them."""
-        questions = self._data.split("validation")
-        selected = select_answers(self._data.windows["validation"], logits, questions.contexts)
-        return _measured(selected, questions, choose_null_bound(selected, golds_of(questions)))
+        if self._validation is None or self._validation[0] is not logits:
+            questions = self._data.split("validation")
+            selected = select_answers(self._data.windows["validation"], logits, questions.contexts)
+            measured = _measured(selected, questions, choose_null_bound(selected, golds_of(questions)))
+            self._validation = logits, measured
+        return self._validation[1]
 
     def epoch_entry(self, epoch: int, training_loss: float | None, logits: np.ndarray) -> dict[str, Any]:
         """Returns what the history keeps of an epoch; `logits` are those of the validation windows."""
@@ -138,13 +147,13 @@ class QuestionAnswering:
     def epoch_troubles(self, history: Sequence[Mapping[str, Any]], logits: np.ndarray) -> list[Trouble]:
         """Returns what the watchers detect after an epoch; `logits` are those of the validation windows."""
         troubles, trained = [], [entry for entry in history if entry["epoch"] > 0]
-        targets = span_targets(self._data.windows["validation"], self._data.split("validation").labels)
-        if targets.any() and not logits.argmax(axis=1).any():
+        measured = self.measure_validation(logits)
+        if measured.metrics.has_answer is not None and not any(measured.answers):
             troubles.append(
                 Trouble(
                     "one_class",
-                    "the model finds no answer in any window of the validation questions; train for more epochs or with a "
-                    "higher training.learning_rate, or add questions that have an answer",
+                    "the model answers none of the validation questions; train for more epochs or with a higher "
+                    "training.learning_rate, or add questions that have an answer",
                 )
             )
         latest, guessing = trained[-1], self._guessing_without_reading
