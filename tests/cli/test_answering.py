@@ -121,6 +121,8 @@ def test_evaluate_reports_exact_match_and_f1_of_a_squad_file_and_of_a_table(mode
     assert run("evaluate", model, squad, "--json") == 0
     assert json.loads(capsys.readouterr().out) == from_table
     assert from_table["phone"] is None  # the model does not read 384 tokens
+    assert run("evaluate", model, table) == 2
+    assert "there is no column `answer` (answer_column (--label))" in capsys.readouterr().err
     assert run("evaluate", model, table, "--text", "q") == 2
     assert "name two columns, first the question, then the context" in capsys.readouterr().err
 

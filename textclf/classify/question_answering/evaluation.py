@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from textclf.data.findings.finding import counted
 from textclf.data.question_answering.dataset import load_question_file
 from textclf.data.question_answering.questions import QuestionSplit
 from textclf.data.tables.frames import Rows, frame_table
-from textclf.errors import ArgumentError
+from textclf.errors import ArgumentError, DataError
 from textclf.recipe.settings import DatasetSettings
 from textclf.recipe.values import checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress
@@ -264,11 +265,27 @@ def read_questions(
     if not is_file:
         texts = (columns["question"], columns["context"], columns["answer"])
         frame = frame_table(data, "data", texts, None, "answer_start", "id")  # type: ignore[arg-type]
-    split, findings = load_question_file(given, path, frame)
+    try:
+        split, findings = load_question_file(given, path, frame)
+    except DataError as error:
+        # There is no recipe here whose settings could be changed.
+        raise DataError(_SETTING.sub(lambda found: _ARGUMENTS[found[1]], str(error))) from error
     for finding in findings:
         if finding.severity == "warning" or finding.kind in _LEFT_OUT:
             logger.warning("%s", finding.message)
     return split
+
+
+_SETTING = re.compile(r"\bdataset\.(question|context|answer|encoding|delimiter)\b(?!_)")
+
+_ARGUMENTS = {
+    "question": "question_column (--text)",
+    "context": "context_column (--text)",
+    "answer": "answer_column (--label)",
+    "encoding": "encoding (--encoding)",
+    "delimiter": "delimiter (--delimiter)",
+}
+"""What the settings of a recipe are called where there is none."""
 
 
 def _checked(name: str, check: Any, value: object) -> Any:
