@@ -40,6 +40,24 @@ class Verification:
     accuracy_exported: float
     doubt: str | None = None
 
+    @property
+    def changed(self) -> str:
+        """How much the export changed, for a terminal."""
+        return f"{self.changed_labels:,} of {self.rows:,} predicted labels"
+
+    @property
+    def scores(self) -> list[tuple[str, float, float]]:
+        """The accuracy of the trained model and of the file."""
+        return [("Accuracy", self.accuracy_trained, self.accuracy_exported)]
+
+    def as_text(self) -> str:
+        """Returns one line for a terminal."""
+        return (
+            f"compared with the trained model: {self.changed_labels:,} of {counted(self.rows, 'prediction')} changed "
+            f"({self.changed_decided_labels:,} clearly), largest probability change {self.largest_difference:.4f}, "
+            f"accuracy {self.accuracy_trained:.1%} → {self.accuracy_exported:.1%}"
+        )
+
 
 def verify_export(
     trained: np.ndarray,

@@ -45,6 +45,7 @@ def model_settings(
         **common_settings(recipe, vocabulary),
         "question": dataset.question,
         "context": dataset.context,
+        "answer": dataset.answer,
         "stride": encoder.stride,
         "question_length": encoder.question_length,
         "temperature": temperature,
@@ -95,6 +96,24 @@ class AnswerVerification:
     f1_trained: float
     f1_exported: float
     doubt: str | None = None
+
+    @property
+    def changed(self) -> str:
+        """How much the export changed, for a terminal."""
+        return f"{self.changed_answers:,} of {self.questions:,} answers"
+
+    @property
+    def scores(self) -> list[tuple[str, float, float]]:
+        """The F1 of the trained model and of the file."""
+        return [("F1", self.f1_trained, self.f1_exported)]
+
+    def as_text(self) -> str:
+        """Returns one line for a terminal."""
+        return (
+            f"compared with the trained model: {self.changed_answers:,} of {counted(self.questions, 'answer')} changed "
+            f"({self.changed_decided_answers:,} clearly), largest logit change {self.largest_difference:.4f}, F1 "
+            f"{self.f1_trained:.1%} → {self.f1_exported:.1%}"
+        )
 
 
 @dataclass(frozen=True)
