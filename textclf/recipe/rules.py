@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from textclf.files.data_files import named_paths
 from textclf.recipe.settings import AVERAGE_WORDS_DEFAULTS, AVERAGE_WORDS_ONLY, Recipe
 from textclf.recipe.values import suggestion
 
@@ -41,15 +41,28 @@ def text_columns_differ(recipe: Recipe) -> Iterator[Breach]:
 def splits_are_different_files(recipe: Recipe) -> Iterator[Breach]:
     """No file serves two splits: results measured on rows that were trained on say nothing."""
     named = (("train", recipe.dataset.train), ("validation", recipe.dataset.validation), ("test", recipe.dataset.test))
-    files = [(split, file) for split, file in named if isinstance(file, Path)]
+    files = [(split, file) for split, value in named for file in named_paths(value)]
     for index, (split, file) in enumerate(files):
         for earlier, other in files[:index]:
-            if file == other:
+            if file == other and split != earlier:
                 yield Breach(
                     (f"dataset.{split}", f"dataset.{earlier}"),
                     f"dataset.{split} is the same file as dataset.{earlier} ({file}); "
                     "name another file, or a share such as 0.1 to set rows aside",
                 )
+
+
+def named_columns_hold_text_and_label(recipe: Recipe) -> Iterator[Breach]:
+    """Where the recipe names all columns of the files, the text and label columns are among them."""
+    columns = recipe.dataset.columns
+    named = (*(("dataset.text", name) for name in recipe.dataset.text), ("dataset.label", recipe.dataset.label))
+    for key, name in named if columns is not None else ():
+        if name not in (columns or ()):
+            yield Breach(
+                (key, "dataset.columns"),
+                f"{key} names the column `{name}`, which is not in dataset.columns; "
+                f"{suggestion(name, columns or (), 'name one of its columns')}",
+            )
 
 
 def shares_leave_rows_to_train_on(recipe: Recipe) -> Iterator[Breach]:
@@ -208,6 +221,7 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     label_is_not_a_text_column,
     text_columns_differ,
     splits_are_different_files,
+    named_columns_hold_text_and_label,
     shares_leave_rows_to_train_on,
     weighted_labels_exist,
     parts_of_a_batch_hold_rows,

@@ -12,6 +12,7 @@ from pathlib import Path
 from textclf.data.table_sample import sample_table
 from textclf.data.tables.table import shown_path
 from textclf.errors import ArgumentError, RunError
+from textclf.files.data_files import data_files
 from textclf.files.package_data import example_paths, examples_folder
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
@@ -82,7 +83,7 @@ def copy_example(name: str, folder: str | os.PathLike[str] = ".") -> Path:
 
 def _read(path: Path) -> Example:
     recipe = load_recipe(path)
-    sample = sample_table(recipe.dataset.train, (*recipe.dataset.text, recipe.dataset.label))
+    sample = sample_table(data_files(recipe.dataset.train)[0], (*recipe.dataset.text, recipe.dataset.label))
     labels = sorted(set(sample.cells(sample.columns.index(recipe.dataset.label))))
     text = path.read_text(encoding="utf-8")
     time = _TIME.search(text)
@@ -94,4 +95,4 @@ def _read(path: Path) -> Example:
 
 def _tables(recipe: Recipe) -> list[Path]:
     data = recipe.dataset
-    return [path for path in (data.train, data.validation, data.test) if isinstance(path, Path)]
+    return [path for split in (data.train, data.validation, data.test) for path in data_files(split)]

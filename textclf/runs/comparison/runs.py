@@ -15,13 +15,14 @@ import numpy as np
 
 from textclf.classify.classifier import Classifier
 from textclf.classify.metrics import evaluate
-from textclf.data.dataset import load_examples, sha256_of
+from textclf.data.dataset import load_examples
 from textclf.data.examples import Dataset, Split
 from textclf.data.findings.finding import named
 from textclf.data.tokens.row_keys import Reading
 from textclf.encoders.prepare import load_recipe_data, reading_of
 from textclf.encoders.sources.builtin import is_builtin
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
+from textclf.files.data_files import data_files, sha256_of
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.runs.comparison.result import (
@@ -51,7 +52,7 @@ class _FinishedRun:
     @property
     def data_files(self) -> list[Path]:
         settings = self.recipe.dataset
-        return [path for path in (settings.train, settings.validation, settings.test) if isinstance(path, Path)]
+        return [path for split in (settings.train, settings.validation, settings.test) for path in data_files(split)]
 
     def dataset(self) -> Dataset:
         """The rows that it was trained and measured on, with the same split.
@@ -60,7 +61,7 @@ class _FinishedRun:
         """
         recorded = {(Path(name).name, digest) for name, digest in self.metrics.files.items()}
         for path in self.data_files:
-            if not path.is_file():
+            if not path.exists():
                 raise DataError(f"{path}: the data file of the run {self.name} is missing")
             if (path.name, sha256_of(path)) not in recorded:
                 raise DataError(f"{path}: the file has changed since the run {self.name} was trained on it")
