@@ -342,7 +342,7 @@ def extended(row: Row, cells: Sequence[str], layout: TableLayout) -> str:
     """
     body = row.raw.rstrip("\r\n")
     line_end = row.raw[len(body) :] or layout.line_end
-    broken = row.fault is not None and row.fault.kind in ("quote", "length")
+    broken = row.fault is not None and (row.fault.kind in ("quote", "length", "json") or not row.fields)
     if not broken and layout.places is None and layout.source == layout.target and 0 < len(row.fields) <= layout.width:
         own = body + layout.target.delimiter * (layout.output_width - len(row.fields))
     else:
