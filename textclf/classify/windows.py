@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from textclf.classify.forms import OutputForm, form_of, is_delimited
 from textclf.classify.rows import TableLayout, extended
 from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, plain_suffix
 from textclf.data.tables.formats.records import RecordTable
@@ -113,7 +114,7 @@ def read_windows(
                     0, opened.table.name, (), opened.layout, opened.codec, opened.header(added), digest.hexdigest(), 0
                 )
                 first = opened
-            layout = opened.layout_like(first)
+            layout = replace(opened.layout_like(first), form=opened.form(first, added))
             for rows, is_last_for_now in _grouped(opened.table, number, rows_done - rows_read):
                 number += 1
                 rows_read += len(rows)
@@ -205,7 +206,10 @@ class _Opened:
     def __init__(self, table: AnyTable, file: InputFile | None, options: TableOptions, target: str) -> None:
         self.table = table
         self._file = file
-        self.mark, self.codec = _codec(table.encoding, b"" if file is None else file.start)
+        self._target = target
+        self.mark, self.codec = b"", "utf-8"
+        if is_delimited(target, table):
+            self.mark, self.codec = _codec(table.encoding, b"" if file is None else file.start)
         self.layout = _layout(table, options, target)
         self.columns = list(table.columns)
 
@@ -222,7 +226,18 @@ class _Opened:
         more = self.columns[len(self.table.columns) :]
         return _digestible(self.table.header) + "".join(f"\n{name}" for name in more).encode("utf-8", "surrogatepass")
 
+    def form(self, first: _Opened, added: Sequence[str]) -> OutputForm | None:
+        """Returns how the rows are written behind those of the first table, if not as delimited text."""
+        form = form_of(self._target, self.table, first.table, added)
+        if form is not None:
+            form.check_fits(first.table)
+            form.columns = first.columns
+        return form
+
     def header(self, added: Sequence[str]) -> bytes:
+        form = self.form(self, added)
+        if form is not None:
+            return form.header().encode()
         header = self.table.header
         # A line `sep=;` before the header is not a row, but spreadsheets need it.
         separator = f"sep={self.layout.target.delimiter}{self.layout.line_end}" if self.table.separator_line else ""

@@ -64,13 +64,10 @@ _OTHER_FORMS = (
     ".7z",
     ".lz4",
     ".br",
-    ".xlsx",
     ".xls",
     ".ods",
-    ".parquet",
     ".feather",
     ".json",
-    ".jsonl",
 )
 
 
@@ -193,8 +190,11 @@ def check_form(output: str | os.PathLike[str]) -> None:
     suffix = Path(output).suffix.lower()
     if suffix in _OTHER_FORMS:
         raise RunError(
-            f"{output}: the output is delimited text, not {suffix}; name it .csv or .tsv, with .gz or .zst to compress it"
+            f"{output}: an output cannot be {suffix}; name it .csv, .tsv or .jsonl, with .gz or .zst to compress it, or .parquet "
+            "or .xlsx"
         )
+    if compression_of(output) and plain_suffix(output) in (".parquet", ".xlsx"):
+        raise RunError(f"{output}: {plain_suffix(output)} is compressed inside already; leave out {suffix}")
 
 
 def compress_file(source: Path, target: Path, compression: str) -> None:

@@ -302,7 +302,9 @@ class JsonTable(RecordTable):
         except ValueError:
             return None, Fault("json", "holds a number with thousands of digits; write it as text")
         except RecursionError:
-            return None, Fault("json", "is nested too deeply; write a flat object")
+            return None, Fault("json", _TOO_DEEP)
+        if _is_deep(item.raw):
+            return None, Fault("json", _TOO_DEEP)
         if not isinstance(value, dict):
             kind = _KINDS.get(type(value), "a number")
             return None, Fault("json", f"holds {kind}, not {_OBJECT}; write each row as an object")
@@ -327,6 +329,23 @@ class JsonTable(RecordTable):
             )
             fault = Fault("type", message)
         return Row(item.number, item.line, fields, item.raw, fault, JsonRecord(values, self.columns))
+
+
+_TOO_DEEP = "is nested too deeply; write a flat object"
+
+_MOST_NESTED = 100
+
+
+def _is_deep(text: str) -> bool:
+    """Returns whether valid JSON is nested more deeply than all that handles its values can follow."""
+    if text.count("[") + text.count("{") <= _MOST_NESTED:
+        return False
+    depth = 0
+    for mark in re.sub(r'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+', "", text):
+        depth += 1 if mark in "[{" else -1
+        if depth > _MOST_NESTED:
+            return True
+    return False
 
 
 _KINDS = {list: "a list", str: "text", bool: "true or false", type(None): "null"}

@@ -86,8 +86,8 @@ class ParquetTable(RecordTable):
         number = 0
         names = None if self.reads_others else [self.columns[index] for index in sorted(set(self.columns_asked_for))]
         for group in range(self._metadata.num_row_groups):
-            digest = self._digest_of_group(group) if self.reads_others else ""
-            for batch in self._batches(group, names):
+            digest = self.digest_of_group(group) if self.reads_others else ""
+            for batch in self.batches(group, names):
                 try:
                     rows = list(self._rows_of(batch, number, digest))
                     self._check_repeated()
@@ -108,7 +108,16 @@ class ParquetTable(RecordTable):
     def close(self) -> None:
         self._file.close()
 
-    def _batches(self, group: int, names: Sequence[str] | None) -> Iterator[Any]:
+    @property
+    def compression(self) -> str:
+        """The compression of the first column, as a writer takes it."""
+        if not self._metadata.num_row_groups or not self._metadata.num_columns:
+            return "snappy"
+        name = str(self._metadata.row_group(0).column(0).compression).lower()
+        return {"uncompressed": "none", "lz4_raw": "lz4"}.get(name, name)
+
+    def batches(self, group: int, names: Sequence[str] | None = None) -> Iterator[Any]:
+        """Yields the rows of a row group in record batches of bounded size."""
         about = self._metadata.row_group(group)
         rows = _rows_of_batch(about)
         before = self._bytes_read
@@ -179,7 +188,7 @@ class ParquetTable(RecordTable):
                 array = arrow.compute.cast(array, arrow.large_binary())
         return [_text(value) for value in array.to_pylist()]
 
-    def _digest_of_group(self, group: int) -> str:
+    def digest_of_group(self, group: int) -> str:
         """Returns the hash of the bytes of a row group, by which a resumed job sees that it has not changed."""
         about = self._metadata.row_group(group)
         digest = hashlib.blake2b(digest_size=16)
