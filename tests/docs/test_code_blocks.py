@@ -27,7 +27,7 @@ DOCS = REPOSITORY / "docs"
 TUTORIAL = DOCS / "tutorial.md"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
 
-BEGINS_EMPTY = {"docs/tutorial.md", "docs/how-to/own-data.md", "docs/how-to/pairs.md"}
+BEGINS_EMPTY = {"docs/tutorial.md", "docs/how-to/own-data.md", "docs/how-to/pairs.md", "docs/how-to/tables.md"}
 """All other pages say that they use the files of the tutorial, or its table."""
 
 NETWORK = "installs or downloads"
@@ -37,6 +37,7 @@ NOT_CODE = "shows files or a usage line"
 NOT_RUN = {
     ("README.md", '$ pip install ".[train]"'): NETWORK,
     ("docs/tutorial.md", "python3 -m venv .venv"): NETWORK,
+    ("docs/how-to/tables.md", '$ pip install "textclf-tflite[parquet,excel]"'): NETWORK,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "textclf model-maker setup"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "from tflite_model_maker import model_spec"): OTHER_PROGRAM,
