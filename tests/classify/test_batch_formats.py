@@ -102,6 +102,12 @@ def test_a_sheet_is_named_on_the_command_line(model, labelled, tmp_path, capsys)
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_sheet_of_what_has_no_sheets_is_refused(model, tmp_path):
+    source = write_csv(tmp_path / "a.csv", ROWS)
+    with pytest.raises(DataError, match=r"a\.csv: is not an Excel workbook, but a sheet is named"):
+        classified(model, source, sheet="x")
+
+
 def test_inputs_of_several_formats_are_one_output(model, labelled, tmp_path):
     one, two = write_csv(tmp_path / "a.csv", ROWS[:50]), write_json_lines(tmp_path / "b.jsonl", ROWS[50:])
     classify_file(model, [one, two], tmp_path / "out.csv")
@@ -150,6 +156,17 @@ def test_the_bytes_of_an_object_are_kept_and_the_new_keys_are_added_at_its_end(m
     assert objects[3]["unreadable"] == "not json"
     assert objects[3]["predicted_label"] is None
     assert isinstance(objects[0]["predicted_score"], float)
+
+
+def test_a_row_that_is_not_utf8_is_kept_without_a_loss(model, tmp_path):
+    source = write(tmp_path / "a.jsonl", b'{"text": "caf\xe9"}\n{"text": "good", "more": "\\ud83d"}\n')
+    first, second = classified(model, source, "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(first)["unreadable"].encode("utf-8", "surrogateescape") == b'{"text": "caf\xe9"}'
+    assert json.loads(first)["error"].startswith("encoding: holds the byte 0xe9, which is not utf-8")
+    assert json.loads(second)["more"] == "\ud83d"
+    source = write(source, source.read_bytes().splitlines()[1])
+    [row] = read(classified(model, source))
+    assert row["error"].startswith("type: holds half of a character (U+D83D) in `more`")
 
 
 def test_a_list_of_objects_becomes_json_lines(model, tmp_path):
@@ -206,6 +223,8 @@ def test_parquet_keeps_types_order_metadata_and_nulls(model, labelled, tmp_path)
     ]
     assert set(result["error"].to_pylist()) == {None}
     assert parquet.ParquetFile(output).metadata.row_group(0).column(0).compression == "ZSTD"
+    rows = read(classified(model, tmp_path / "a.parquet"))
+    assert (rows[0]["vector"], rows[0]["id"], rows[0]["price"]) == ("[1.5, 2.5]", "0", "1.50")
     # The same file with the same bytes if it replaces its input.
     whole = output.read_bytes()
     classify_file(model, tmp_path / "a.parquet", tmp_path / "a.parquet", force=True, scores=True)

@@ -36,6 +36,9 @@ UNREADABLE = "unreadable"
 LONGEST_CELL = 32_767
 """The most characters of a cell in Excel."""
 
+# As an escape in JSON, which readers turn back into the half character.
+_ESCAPED = "backslashreplace"
+
 _LARGEST_WHOLE = 1 << 53
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -111,7 +114,8 @@ class JsonLinesForm(OutputForm):
 
     def row(self, row: Row, cells: Sequence[str], layout: TableLayout) -> str:
         new = ", ".join(
-            f"{key}: {_json(value)}" for key, value in zip(self._new_keys, self._new_values(cells), strict=True)
+            f"{key}: {_json(value, _ESCAPED)}"
+            for key, value in zip(self._new_keys, self._new_values(cells), strict=True)
         )
         if isinstance(row.record, JsonRecord):
             self._check_keys(row)
@@ -124,7 +128,7 @@ class JsonLinesForm(OutputForm):
             own = {UNREADABLE: row.raw.rstrip("\r\n")}
         else:
             own = dict(zip(self.columns, self._values(row, layout), strict=True))
-        return f"{_json(own)[:-1]}{', ' if own else ''}{new}}}\n"
+        return f"{_json(own, _ESCAPED)[:-1]}{', ' if own else ''}{new}}}\n"
 
     def blank(self, row: Row) -> str:
         return row.raw if isinstance(self._table, JsonTable) and row.raw.endswith("\n") else ""
@@ -229,12 +233,13 @@ def _line(value: Any) -> str:
     return _json(value) + "\n"
 
 
-def _json(value: Any) -> str:
+def _json(value: Any, errors: str = "replace") -> str:
+    """Returns JSON in one line. `errors` is what becomes of half characters and of bytes that are not UTF-8.
+
+    A row with such texts has an error already.
+    """
     text = json.dumps(_plain(value), ensure_ascii=False, default=_json_value)
-    if not text.isascii():
-        # Half characters and bytes that are not text cannot be written as UTF-8; such a row has an error already.
-        text = text.encode("utf-8", "replace").decode("utf-8")
-    return text
+    return text if text.isascii() else text.encode("utf-8", errors).decode("utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from textclf.classify.rows import TableLayout, extended
 from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, plain_suffix
 from textclf.data.tables.formats.records import RecordTable
 from textclf.data.tables.formats.text_folder import TextFolder
+from textclf.data.tables.formats.workbook import SheetTable
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.opening import AnyTable, ReadOptions, open_any
 from textclf.data.tables.table import Dialect, Row
@@ -195,6 +196,11 @@ def _opened(path: str | FrameTable, options: TableOptions, target: str) -> Itera
     with open_any(path, reading, _wanted(options)) as (table, file):
         if isinstance(table, TextFolder) and len(options.text_columns) != 1:
             raise DataError(f"{table.name}: a folder of text files has one text in each row, but the model reads two")
+        if options.sheet is not None and not isinstance(table, SheetTable):
+            raise DataError(
+                f"{table.name}: is not an Excel workbook, but a sheet is named (--sheet); leave that out, or classify this input "
+                "alone"
+            )
         if isinstance(table, RecordTable):
             table.reads_others = table.texts_of_others = bool(target)
         yield _Opened(table, file, options, target)

@@ -21,6 +21,9 @@ from textclf.errors import DataError
 
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
 
+# The escape of half of a character, which is no text if its other half is missing.
+_HALF = re.compile(r"\\u[dD][89abcdefABCDEF]")
+
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 
 _OUTSIDE = re.compile(r'["{}\[\]]')
@@ -322,6 +325,9 @@ class JsonTable(RecordTable):
                 break
             if fault is None:
                 fault = fault_of_text(fields[column], name)
+        if fault is None and self.texts_of_others and _HALF.search(item.raw):
+            faults = map(fault_of_text, fields, self.columns)
+            fault = next((one for one in faults if one is not None), None)
         if fault is None and self.texts_of_others and (more := [key for key in values if key not in self.columns]):
             message = (
                 f"has the key {listed(more)}, which the first rows do not have, so there is no column for it; write the "

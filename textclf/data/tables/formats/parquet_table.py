@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from textclf import extras
-from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.formats.records import RecordTable, json_text
 from textclf.data.tables.frames import is_missing
 from textclf.data.tables.table import Fault, Row
 from textclf.errors import DataError
+from textclf.recipe.values import is_unicode
 
 # A batch has at most this many rows, and about as many bytes as the second number says.
 _BATCH_ROWS, _BATCH_BYTES = 4096, 1 << 24
@@ -146,11 +147,11 @@ class ParquetTable(RecordTable):
         size = batch.nbytes // max(1, batch.num_rows)
         asked = self.columns_asked_for
         all_texts = self.reads_others and self.texts_of_others
-        texts: dict[int, list[str | None]] = {}
+        texts: dict[int, Sequence[str | None]] = {}
         for index, column in enumerate(self.columns):
             if index in asked or all_texts:
                 array = batch.column(index) if self.reads_others else batch.column(batch.schema.names.index(column))
-                texts[index] = self._texts(array)
+                texts[index] = self._texts(array) if index in asked else self._texts_of_others(array)
         width = len(self.columns)
         for place in range(batch.num_rows):
             fields = [""] * width
@@ -167,6 +168,16 @@ class ParquetTable(RecordTable):
             record = ParquetRecord(batch, place, size) if self.reads_others else None
             self._characters += sum(map(len, fields))
             yield Row(number + place + 1, number + place + 1, fields, "" if place else digest, fault, record)
+
+    def _texts_of_others(self, array: Any) -> Sequence[str | None]:
+        """Returns the cells as text: lists and the like as JSON, bytes that are not UTF-8 as Python writes them."""
+        texts = []
+        for place, text in enumerate(self._texts(array)):
+            if text is None or not (text.isascii() or is_unicode(text)) or "\0" in text:
+                value = _python_value(array, place)
+                text = value if isinstance(value, str) else json_text(value)
+            texts.append(text)
+        return texts
 
     def _texts(self, array: Any) -> list[str | None]:
         """Returns the cells as text; None for a value that has no text, such as a list."""
@@ -243,6 +254,13 @@ def _python_value(column: Any, index: int) -> Any:
     """Returns a value, as text if Python has no type for it, such as a time with nanoseconds."""
     try:
         value = column[index].as_py()
-    except (ValueError, OverflowError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        value = column[index].as_buffer().to_pybytes()
+    except (ValueError, OverflowError):
         value = str(column[index])
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return str(value) if b"\0" in value else value.decode()
+    except UnicodeDecodeError:
+        return str(value)
