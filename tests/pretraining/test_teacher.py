@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pretraining.rows import Texts  # noqa: E402
+from pretraining.rows import CLASSIFICATION, SEPARATOR, Texts  # noqa: E402
 from pretraining.teacher import Taught, Teacher  # noqa: E402
 from pretraining.teacher_files import installed_minilm, installed_mpnet, read_teacher  # noqa: E402
 from tests.pretraining.tiny_teachers import (  # noqa: E402
@@ -34,6 +34,8 @@ def texts() -> Texts:
     lengths = torch.tensor([150, 90, 7])
     mask = torch.arange(150)[None] < lengths[:, None]
     ids = torch.randint(5, 100, mask.shape, generator=torch.Generator().manual_seed(0))
+    ids[:, 0] = CLASSIFICATION
+    ids[torch.arange(3), lengths - 1] = SEPARATOR
     return Texts(ids * mask, mask, ((torch.arange(150)[None] > 4) & mask).long())
 
 
