@@ -14,6 +14,7 @@ import tensorflow as tf
 from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.average_words import VECTORS, WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.formats.question_head import QuestionHead, question_head
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import (
     Dropout,
@@ -67,6 +68,10 @@ class TrainableEncoder(Protocol):
     ) -> tf.Tensor:
         """Tokens [rows, length] → a state of each token, float32 [rows, length, width]. Raises EncoderError if the encoder
         has none."""
+
+    def question_head(self) -> QuestionHead | None:
+        """Returns the head for question answering that came with the encoder. Raises EncoderError for one that cannot be
+        used."""
 
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the variables' arrays by the checkpoint's names."""
@@ -125,6 +130,9 @@ class TrainableMobileBert:
             frozen_layers=frozen_layers,
         )
 
+    def question_head(self) -> QuestionHead | None:
+        return question_head(self.checkpoint)
+
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return unstack_weights(self.checkpoint.config, arrays)
 
@@ -177,6 +185,9 @@ class TrainableAverageWords:
             f"{self.checkpoint.path}: averaged words have no state for each token, so they cannot learn to find answers in a "
             "text; set encoder.source to a MobileBERT, for example builtin"
         )
+
+    def question_head(self) -> QuestionHead | None:
+        return None
 
     def weights(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(arrays)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import tensorflow as tf
 
 from textclf.data.tokens.encoded import Tokens
-from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.encoders.formats.question_head import QuestionHead, question_head
+from textclf.encoders.formats.question_head import QuestionHead
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import Dropout, Product
 from textclf.recipe.settings import TrainingSettings
@@ -32,7 +33,6 @@ class SpanModel(TaskModel):
     targets_signature = tf.TensorSpec([None, 2], tf.int32)
 
     def __init__(self, checkpoint: AnyEncoder, seed: int) -> None:
-        self.published = question_head(checkpoint) if isinstance(checkpoint, EncoderCheckpoint) else None
         super().__init__(checkpoint, seed)
         shape = [2, self.width]
         self.feature_mean = tf.Variable(tf.zeros(shape), trainable=False)
@@ -40,6 +40,11 @@ class SpanModel(TaskModel):
         self.constants = {"features/mean": self.feature_mean, "features/scale": self.feature_scale}
         self._states = tf.function(self._token_states, input_signature=[TOKENS_SIGNATURE])
         self._logits = tf.function(self.logits, input_signature=[TOKENS_SIGNATURE])
+
+    @cached_property
+    def published(self) -> QuestionHead | None:
+        """The head that came with the encoder."""
+        return self.encoder.question_head()
 
     def fresh_head(self, seed: int) -> dict[str, np.ndarray]:
         if self.published is not None:
