@@ -10,7 +10,9 @@ DISTRIBUTION = "textclf-tflite"
 """The name under which package indexes know textclf."""
 
 EXTRAS = {
+    "excel": ("openpyxl",),
     "model-maker": ("uv",),
+    "parquet": ("pyarrow",),
     "train": ("google_crc32c", "h5py", "jinja2", "matplotlib", "requests", "tensorflow"),
     "verify": ("mediapipe",),
 }

@@ -19,6 +19,7 @@ import pytest
 from backports import zstd
 
 from tests.classify.test_classifier import LABELS, write_tiny_model
+from textclf.classify import forms as batch_forms
 from textclf.classify import journal as batch_journal
 from textclf.classify import windows as batch_windows
 from textclf.classify.classifier import Classifier
@@ -528,7 +529,7 @@ def test_a_job_killed_while_it_is_put_in_place_is_resumed(model, tmp_path, monke
     def finish_until_killed(self: batch_journal.UnfinishedOutput, state: batch_journal.JobState) -> None:
         with monkeypatch.context() as patch:
             if step == "compress_file":
-                patch.setattr(batch_journal, "compress_file", killed)
+                patch.setattr(batch_forms, "compress_file", killed)
             elif step == "replace_file":
                 patch.setattr(batch_journal, "replace_file", killed)
             else:

@@ -130,9 +130,17 @@ def test_an_input_may_be_replaced_by_its_output(model, source, tmp_path):
     assert source.read_bytes() == (tmp_path / "other.csv").read_bytes()
 
 
-@pytest.mark.parametrize("suffix", [".xlsx", ".parquet", ".bz2", ".json"])
-def test_a_name_that_promises_another_form_is_refused(model, source, tmp_path, suffix):
-    with pytest.raises(RunError, match=rf"is delimited text, not {suffix}; name it \.csv or \.tsv"):
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [
+        (".ods", r"an output cannot be .ods; name it .csv, .tsv or .jsonl"),
+        (".bz2", r"an output cannot be .bz2; name it .csv, .tsv or .jsonl"),
+        (".json", r"an output cannot be .json; name it .csv, .tsv or .jsonl"),
+        (".parquet.gz", r".parquet is compressed inside already; leave out .gz"),
+    ],
+)
+def test_a_name_that_promises_another_form_is_refused(model, source, tmp_path, suffix, message):
+    with pytest.raises(RunError, match=message):
         classify_file(model, source, tmp_path / f"output{suffix}")
 
 

@@ -70,7 +70,10 @@ def said(folder, capsys):
             ["train", "training.epochs=3"],
             "name the recipe before it, for example `textclf train recipe.yaml training.epochs=3`",
         ),
-        (["check", "records.json"], "this is a list of JSON records, not a recipe; convert it to CSV"),
+        (
+            ["check", "records.json"],
+            "this is a list of JSON records, not a recipe. To write a recipe for it: textclf new",
+        ),
         (
             ["check", "recipe.yaml", "dataset.train=s3://bucket/a.csv"],
             "dataset.train is the web address `s3://bucket/a.csv`",

@@ -119,7 +119,7 @@ def test_two_columns_make_a_sentence_pair(load):
         (
             TWENTY_ROWS + "a,\nb,ham\nc, \n",
             "train.csv: no label in rows 22 and 24, and rows without a label cannot be used; fill in the labels, "
-            "or save the labelled rows to a separate file and train on that file",
+            "or set dataset.unlabelled to skip to leave these rows out",
         ),
         (
             TWENTY_ROWS + 'a,"x\ny"\n',

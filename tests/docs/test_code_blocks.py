@@ -32,6 +32,7 @@ BEGINS_EMPTY = {
     "docs/how-to/own-data.md",
     "docs/how-to/pairs.md",
     "docs/how-to/question-answering.md",
+    "docs/how-to/tables.md",
 }
 """All other pages say that they use the files of the tutorial, or its table."""
 
@@ -42,6 +43,7 @@ NOT_CODE = "shows files or a usage line"
 NOT_RUN = {
     ("README.md", '$ pip install ".[train]"'): NETWORK,
     ("docs/tutorial.md", "python3 -m venv .venv"): NETWORK,
+    ("docs/how-to/tables.md", '$ pip install "textclf-tflite[parquet,excel]"'): NETWORK,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "textclf model-maker setup"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "from tflite_model_maker import model_spec"): OTHER_PROGRAM,

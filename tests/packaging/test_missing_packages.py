@@ -46,6 +46,11 @@ TRAINING = "tensorflow is not installed, which is needed to train, to export and
             ["check", "recipe.yaml", "encoder.source=tfhub:owner/model/1"],
             "requests is not installed, which is needed to download encoders",
         ),
+        (
+            "pyarrow",
+            ["check", "recipe.yaml", "dataset.train=table.parquet"],
+            "pyarrow is not installed, which is needed to read and write Parquet files",
+        ),
     ],
 )
 def test_a_command_says_in_one_line_what_to_install(tmp_path, modules, arguments, said):
@@ -53,14 +58,16 @@ def test_a_command_says_in_one_line_what_to_install(tmp_path, modules, arguments
     (tmp_path / "recipe.yaml").write_text(
         f"name: reviews\ndataset: {{train: {data}, text: review, label: mood}}\nencoder: builtin\n"
     )
+    if modules == "pyarrow":
+        (tmp_path / "table.parquet").write_bytes(b"PAR1" + bytes(100))
     done = without(modules, f"from textclf.cli import main; main({arguments!r})", tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"Error: {said}")
-    assert last.endswith("; run: " + COMMAND.format(extra="train"))
+    assert last.endswith("; run: " + COMMAND.format(extra="parquet" if modules == "pyarrow" else "train"))
     assert "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"recipe.yaml", "table.parquet"}
 
 
 @pytest.mark.parametrize(

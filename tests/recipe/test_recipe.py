@@ -277,7 +277,7 @@ WRONG_VALUES = [
         "4:15: dataset.validation is the share 0.6; write a share above 0 and at most 0.5",
     ),
     ("dataset", "  test: 0", "4:9: dataset.test is the share 0; write a share above 0 and at most 0.5"),
-    ("dataset", "  test: [a]", "4:9: dataset.test is a list, but one file is read"),
+    ("dataset", "  test: []", "4:9: dataset.test is an empty list; name a file in it"),
     ("dataset", "  delimiter: |", "4:14: dataset.delimiter has no value; write one character in quotes"),
     ("dataset", "  delimiter: t", "4:14: dataset.delimiter is `t`, not a delimiter; write one character in quotes"),
     (
@@ -415,7 +415,7 @@ LOOK_ALIKES = [
     ("  test: https://x.org/a.csv\n", "4:9: dataset.test is the web address `https://x.org/a.csv`; download it first"),
     ("  test: file:///tmp/a.csv\n", "4:9: dataset.test is the address `file:///tmp/a.csv`; write the path without"),
     ("  text: [a, b, c]\n", "4:9: dataset.text names 3 columns, but must be one column or two (a sentence pair); "),
-    ("  test: [a.csv, b.csv]\n", "4:9: dataset.test is a list, but one file is read; join the files into one CSV"),
+    ("  test: [a.csv, a.csv]\n", "4:9: dataset.test names "),
     ("  test: 25 %\n", "4:9: dataset.test is the percentage `25 %`; write a share such as 0.25, or"),
     ('  test: "C:\\Users\\x.csv"\n', "4:14: in double quotes a backslash starts an escape; write / in place of it"),
     ("training.epochs: 3\n", "4:1: unknown key `training.epochs`; write `training:` and under it, indented, `epochs:`"),
@@ -590,7 +590,7 @@ def test_a_dumped_recipe_writes_every_default_out(recipe, tmp_path):
     assert dump_recipe(recipe(MINIMAL)) == (
         "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
         f"name: tickets\ndataset:\n  train: {tmp_path}/train.csv\n  validation: 0.1\n  test: null\n  text: text\n"
-        "  label: label\n  labels: null\n  delimiter: null\n  encoding: utf-8\n"
+        "  label: label\n  labels: null\n  delimiter: null\n  encoding: utf-8\n  unlabelled: error\n"
         "encoder:\n  source: builtin\n  max_length: 128\n  tokenizer: device\n  overflow: head\n"
         "training:\n  engine: native\n  epochs: auto\n  batch_size: 32\n  accumulate: 1\n  learning_rate: 5.0e-05\n"
         "  warmup: 0.1\n  weight_decay: 0.01\n  dropout: 0.1\n  label_smoothing: 0.0\n  class_weights: null\n  clip_norm: 1.0\n"

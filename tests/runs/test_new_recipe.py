@@ -243,7 +243,7 @@ def test_a_table_without_a_label_lists_what_the_columns_contain():
     [
         ("", "the file is empty"),
         ("text,label\n", "no rows below the header; add rows"),
-        ('[{"text": "a", "label": "b"}]', "this is JSON (a list of objects), not delimited text; convert it"),
+        ('[{"text": "a", "label": "b"}]', "no column with texts of several words was detected"),
         ("text\n" + "\n".join(map(text, range(30))), "there is one column only, `text`"),
         (
             "text,label\n" + "".join(f"{text(n)},spam\n" for n in range(30)),

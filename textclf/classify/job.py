@@ -45,7 +45,7 @@ from textclf.data.tables.files import size_of_inputs
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.data.tables.table import Row
 from textclf.errors import ArgumentError, DataError, ModelError
-from textclf.recipe.values import checked_delimiter, checked_encoding
+from textclf.recipe.values import all_columns, checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -128,6 +128,8 @@ def classify_file(
     label_column: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
     column_prefix: str = "",
     num_threads: int | None = None,
     force: bool = False,
@@ -138,7 +140,9 @@ def classify_file(
 
     For a table in memory use `Classifier.classify_frame`, which returns a copy with labels.
 
-    Inputs are paths, patterns or `-` for standard input, plain or compressed with gzip, zstd, bzip2 or xz; an output is
+    Inputs are paths, patterns or `-` for standard input: delimited text, JSON Lines and JSON arrays, plain or compressed with
+    gzip, zstd, bzip2 or xz, Parquet files and Excel workbooks (of which `sheet` is read, default: the first that is visible).
+    `columns` names all columns of tables without a header; the output gets a header with them. An output is
     compressed if its name ends in .gz or .zst, and `-` is standard output. The job adds the columns `predicted_label`,
     `predicted_score` and `error`, with `top_k` > 1 also `predicted_label_2` and so on, and with `scores` one column
     `score:<label>` for each label. `column_prefix` is put before these names. A row that cannot be classified keeps its
@@ -163,6 +167,7 @@ def classify_file(
     with Classifier(model, num_threads) as classifier:
         label = label_column if where_label else ""
         tables = _table_options(classifier, column_names(text_columns), label, delimiter, encoding)
+        tables = replace(tables, sheet=sheet, columns=_all_columns(columns))
         bound = classifier.reject_below if reject_below is None else reject_below
         results = ResultOptions(scores, top_k, bound, errors=not strict, column_prefix=column_prefix)
         labelled = _LabelledRows(classifier, results, _settings(classifier, paths, tables, results))
@@ -182,8 +187,9 @@ def _settings(
     """Returns all settings that affect the output. Settings of newer versions are left out if they have no effect."""
     settings = {"inputs": list(paths), "model": classifier.sha256, **asdict(tables), **asdict(results)}
     del settings["text_wanted_by"]
-    if not results.column_prefix:
-        del settings["column_prefix"]
+    for name in ("column_prefix", "sheet", "columns"):
+        if not settings[name]:
+            del settings[name]
     return settings
 
 
@@ -203,6 +209,8 @@ def evaluate_file(
     label_column: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
     quiet: bool = True,
 ) -> FileMetrics:
     """Returns the model's quality on the labelled rows of a table: a file, a pandas DataFrame or a list of dicts.
@@ -214,13 +222,14 @@ def evaluate_file(
     """
     with Classifier(model) as classifier:
         options = _table_options(classifier, column_names(text_columns), label_column, delimiter, encoding)
+        options = replace(options, sheet=sheet, columns=_all_columns(columns))
         source: str | FrameTable
         if isinstance(data, str | os.PathLike):
             source = path = os.fspath(data)
         else:
             path = "data"
             source = frame_table(data, path, options.text_columns, options.label_column)
-            options = replace(options, delimiter=",", encoding="utf-8")
+            options = replace(options, delimiter=",", encoding="utf-8", sheet=None, columns=())
         evaluation = _Evaluation(classifier)
         with Progress(quiet=quiet).rows_bar(size_of_inputs([path])) as bar:
             for window in read_windows([source], options):
@@ -314,6 +323,11 @@ def _table_options(
         else "the column that the model was trained on; name another in text_columns (--text)"
     )
     return TableOptions(given or trained, wanted_by, label, separator, codec)
+
+
+def _all_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    given = [columns] if isinstance(columns, str) else list(columns)
+    return _checked("columns (--columns)", all_columns, given or None) or ()
 
 
 def _checked(name: str, check: Callable[[object], Any], value: object) -> Any:

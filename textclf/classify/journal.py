@@ -21,8 +21,9 @@ from typing import Any, BinaryIO, Protocol
 
 from filelock import FileLock, Timeout
 
+from textclf.classify.forms import finisher_of
 from textclf.classify.rows import Tally
-from textclf.data.tables.files import STANDARD_STREAM, check_form, compress_file, compression_of, is_pipe
+from textclf.data.tables.files import STANDARD_STREAM, check_form, compression_of, is_pipe
 from textclf.data.tables.other_formats import binary_format
 from textclf.errors import RunError
 from textclf.files.kinds import kind_of
@@ -187,6 +188,8 @@ def _check_replaceable(target: str, path: Path) -> None:
     except OSError as error:
         raise RunError(_message(target, error)) from error
     packed = compression_of(path)
+    if _is_table_of_its_name(path, start):
+        return
     found = binary_format(start)
     what = found[0] if found is not None and not (packed and packed in found[0]) else None
     if what is None and start[4:8] == b"TFL3":
@@ -200,6 +203,11 @@ def _check_replaceable(target: str, path: Path) -> None:
             f"{target}: force (--force) replaces tables only, but this file is {what}; delete it yourself, or name "
             "another output"
         )
+
+
+def _is_table_of_its_name(path: Path, start: bytes) -> bool:
+    magic = {".parquet": b"PAR1", ".xlsx": b"PK\x03\x04"}.get(path.suffix.lower())
+    return magic is not None and start.startswith(magic)
 
 
 def _hidden(path: Path, ending: str) -> Path:
@@ -369,13 +377,13 @@ class UnfinishedOutput:
                 os.fsync(self._file.fileno())
                 self._write_entry(self._entry(state, complete=True))
                 self._file.close()
-            compression = compression_of(self._target)
-            if compression is not None and self._path.exists():
-                # The compressed file is valid only when the plain file is gone. Until then it may be incomplete.
+            finish = finisher_of(self._target)
+            if finish is not None and self._path.exists():
+                # The compressed or converted file is valid only when the lines are gone. Until then it may be incomplete.
                 self._create(self._packed).close()
-                compress_file(self._path, self._packed, compression)
+                finish(self._path, self._packed)
                 self._path.unlink()
-            ready = self._path if compression is None else self._packed
+            ready = self._path if finish is None else self._packed
             if ready.exists():
                 if self._target.exists() and not self._replace:
                     raise RunError(

@@ -11,7 +11,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class TableLayout:
     `width` is the number of its columns; `text_columns` and `label_column` are indices; `target` is how the output is
     written and `line_end` what ends a row that has none. `places` are the columns of the output, of which there are
     `output_width`, in which the row's columns are written; None where they are the first ones, in their order. `name`
-    is the table's, for messages.
+    is the table's, for messages. `form` is how the output is written if it is not delimited text.
     """
 
     source: Dialect
@@ -64,6 +64,19 @@ class TableLayout:
     output_width: int
     places: tuple[int, ...] | None = None
     name: str = ""
+    form: RowForm | None = None
+
+
+class RowForm(Protocol):
+    """How rows are written that are not delimited text: as lines of text with their line end."""
+
+    def row(self, row: Row, cells: Sequence[str], layout: TableLayout) -> str: ...
+
+    def blank(self, row: Row) -> str: ...
+
+
+class NumberColumn(str):
+    """The name of an added column whose cells are numbers."""
 
 
 @dataclass
@@ -308,14 +321,15 @@ def written_rows(rows: Sequence[Row], layout: TableLayout, results: RowResults, 
 
 def added_columns(labels: Sequence[str], options: ResultOptions) -> list[str]:
     """Returns the names of the columns that a job adds, in their order."""
-    names = ["predicted_label", "predicted_score"]
+    prefix = options.column_prefix
+    names = [f"{prefix}predicted_label", NumberColumn(f"{prefix}predicted_score")]
     for rank in range(2, min(options.top_k, len(labels)) + 1):
-        names += [f"predicted_label_{rank}", f"predicted_score_{rank}"]
+        names += [f"{prefix}predicted_label_{rank}", NumberColumn(f"{prefix}predicted_score_{rank}")]
     if options.scores:
-        names += [f"score:{label}" for label in labels]
+        names += [NumberColumn(f"{prefix}score:{label}") for label in labels]
     if options.errors:
-        names.append(ERROR_COLUMN)
-    return [options.column_prefix + name for name in names]
+        names.append(prefix + ERROR_COLUMN)
+    return names
 
 
 def place_of(row: Row) -> str:
@@ -376,18 +390,29 @@ def extended(row: Row, cells: Sequence[str], layout: TableLayout) -> str:
     Only a row that would no longer be read correctly is rewritten: its fields are reduced to the table's columns, with
     additional fields joined into the last. If the quotes of a row do not match, all its text is written into the first.
     """
+    if layout.form is not None:
+        return layout.form.row(row, cells, layout)
     body = row.raw.rstrip("\r\n")
     line_end = row.raw[len(body) :] or layout.line_end
-    broken = row.fault is not None and row.fault.kind in ("quote", "length")
-    if not broken and layout.places is None and layout.source == layout.target and 0 < len(row.fields) <= layout.width:
+    if (
+        not _is_broken(row)
+        and layout.places is None
+        and layout.source == layout.target
+        and 0 < len(row.fields) <= layout.width
+    ):
         own = body + layout.target.delimiter * (layout.output_width - len(row.fields))
     else:
-        own = _cells(_placed([body] if broken else row.fields, layout), layout.target)
+        own = _cells(placed_fields(row, layout), layout.target)
     return f"{own}{layout.target.delimiter}{_cells(cells, layout.target)}{line_end}"
 
 
-def _placed(fields: Sequence[str], layout: TableLayout) -> list[str]:
-    """Returns the fields of a row in the columns of the output."""
+def _is_broken(row: Row) -> bool:
+    return row.fault is not None and (row.fault.kind in ("quote", "length", "json") or not row.fields)
+
+
+def placed_fields(row: Row, layout: TableLayout) -> list[str]:
+    """Returns the fields of a row in the columns of the output; the text of a broken row is in the first."""
+    fields: Sequence[str] = [row.raw.rstrip("\r\n")] if _is_broken(row) else row.fields
     last = layout.width - 1
     if any(fields[layout.width :]):
         fields = [*fields[:last], layout.source.delimiter.join(fields[last:])]
@@ -413,6 +438,8 @@ def _cell(value: str, dialect: Dialect) -> str:
 
 
 def _blank_line(row: Row, layout: TableLayout) -> str:
+    if layout.form is not None:
+        return layout.form.blank(row)
     return row.raw if row.raw.endswith(("\n", "\r")) else row.raw + layout.line_end
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,14 @@ def _training_hashes(path: Path) -> set[str]:
     except (OSError, ValueError, RecursionError):
         return set()
     files, train = _section(metrics, "files"), _section(_section(metrics, "recipe"), "dataset").get("train")
-    if not isinstance(train, str):
-        return set()
+    trained = [train] if isinstance(train, str) else train if isinstance(train, list) else []
     # A moved run has other folders but the same names.
-    name = Path(train).name
-    return {digest for file, digest in files.items() if Path(file).name == name and isinstance(digest, str)}
+    names = [Path(path).name for path in trained if isinstance(path, str)]
+    return {
+        digest
+        for file, digest in files.items()
+        if isinstance(digest, str) and any(fnmatch(Path(file).name, name) or Path(file).name == name for name in names)
+    }
 
 
 def _section(values: Any, key: str) -> dict[str, Any]:

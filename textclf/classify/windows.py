@@ -14,10 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from textclf.classify.forms import OutputForm, form_of, is_delimited
 from textclf.classify.rows import TableLayout, extended
-from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, open_input, plain_suffix
+from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, plain_suffix
+from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.formats.text_folder import TextFolder
+from textclf.data.tables.formats.workbook import SheetTable
 from textclf.data.tables.frames import FrameTable
-from textclf.data.tables.table import Dialect, Row, Table, open_table
+from textclf.data.tables.opening import AnyTable, ReadOptions, open_any
+from textclf.data.tables.table import Dialect, Row
 from textclf.errors import DataError
 
 # Windows start small, so that results come at once, and grow until changes of the interpreters' shape cost little.
@@ -59,7 +64,7 @@ class TableOptions:
     """How inputs are read: columns by name, and `label_column` only if true labels are compared.
 
     `text_wanted_by` says in messages where the names of the text columns come from. Without a `delimiter` it is
-    detected.
+    detected. `sheet` is that of workbooks, `columns` the names of all columns of tables without a header.
     """
 
     text_columns: tuple[str, ...]
@@ -67,6 +72,8 @@ class TableOptions:
     label_column: str | None = None
     delimiter: str | None = None
     encoding: str = "utf-8"
+    sheet: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,23 +118,33 @@ def read_windows(
     number = position = rows_read = 0
     first: _Opened | None = None
     for path in paths:
-        with open_input(path) as file, _opened(file, options, target) as opened:
+        with _opened(path, options, target) as opened:
             if first is None:
                 opened.append_columns(columns)
                 _check_added(opened, added, labels)
                 digest.update(opened.header_row())
-                yield Window(0, file.name, (), opened.layout, opened.codec, opened.header(added), digest.hexdigest(), 0)
+                yield Window(
+                    0, opened.table.name, (), opened.layout, opened.codec, opened.header(added), digest.hexdigest(), 0
+                )
                 first = opened
-            layout = opened.layout_like(first)
+            layout = replace(opened.layout_like(first), form=opened.form(first, added))
             for rows, is_last_for_now in _grouped(opened.table, number, rows_done - rows_read, size):
                 number += 1
                 rows_read += len(rows)
                 digest.update(b"".join(map(_digestible, rows)))
-                place = position + file.position
+                place = position + opened.position
                 yield Window(
-                    number, file.name, rows, layout, first.codec, b"", digest.hexdigest(), place, is_last_for_now
+                    number,
+                    opened.table.name,
+                    rows,
+                    layout,
+                    first.codec,
+                    b"",
+                    digest.hexdigest(),
+                    place,
+                    is_last_for_now,
                 )
-            position += file.position
+            position += opened.position
 
 
 def _columns_of_all(paths: Sequence[str | FrameTable], options: TableOptions, target: str) -> list[str]:
@@ -140,7 +157,7 @@ def _columns_of_all(paths: Sequence[str | FrameTable], options: TableOptions, ta
     files = [path for path in paths if isinstance(path, FrameTable) or (path != STANDARD_STREAM and not is_pipe(path))]
     first: _Opened | None = None
     for path in files if len(paths) > 1 else ():
-        with open_input(path) as file, _opened(file, options, target) as opened:
+        with _opened(path, options, target) as opened:
             if first is None:
                 first = opened
             elif len(files) == len(paths):
@@ -162,7 +179,9 @@ def _digestible(row: Row) -> bytes:
     return row.raw.encode("utf-8", "surrogatepass")
 
 
-def _grouped(table: Table, windows_before: int, rows_done: int, size: WindowSize) -> Iterator[tuple[list[Row], bool]]:
+def _grouped(
+    table: AnyTable, windows_before: int, rows_done: int, size: WindowSize
+) -> Iterator[tuple[list[Row], bool]]:
     """The rows of windows, and whether the next row has not arrived."""
     number = windows_before
     rows: list[Row] = []
@@ -172,7 +191,7 @@ def _grouped(table: Table, windows_before: int, rows_done: int, size: WindowSize
         if is_live and not rows:
             begun = time.monotonic()
         rows.append(row)
-        characters += len(row.raw)
+        characters += len(row.raw) + (row.record.size if row.record is not None else 0)
         pauses = is_live and (table.waits(_PAUSE) or time.monotonic() - begun > _LONGEST_WAIT)
         is_full = len(rows) >= min(size.first_rows << min(number, 16), size.rows) or characters >= size.characters
         if pauses or is_full or rows_read == rows_done:
@@ -184,23 +203,37 @@ def _grouped(table: Table, windows_before: int, rows_done: int, size: WindowSize
 
 
 @contextmanager
-def _opened(file: InputFile, options: TableOptions, target: str) -> Iterator[_Opened]:
-    table = open_table(file.stream, options.delimiter, options.encoding, _wanted(options), file.name, file.is_live)
-    table.counts_positions = file.counts_positions
-    try:
+def _opened(path: str | FrameTable, options: TableOptions, target: str) -> Iterator[_Opened]:
+    reading = ReadOptions(options.delimiter, options.encoding, options.sheet, options.columns)
+    with open_any(path, reading, _wanted(options)) as (table, file):
+        if isinstance(table, TextFolder) and len(options.text_columns) != 1:
+            raise DataError(f"{table.name}: a folder of text files has one text in each row, but the model reads two")
+        if options.sheet is not None and not isinstance(table, SheetTable):
+            raise DataError(
+                f"{table.name}: is not an Excel workbook, but a sheet is named (--sheet); leave that out, or classify this input "
+                "alone"
+            )
+        if isinstance(table, RecordTable):
+            table.reads_others = table.texts_of_others = bool(target)
         yield _Opened(table, file, options, target)
-    finally:
-        table.stop()
 
 
 class _Opened:
     """An input's table, and how it is written. `columns` are the columns of the output without the added columns."""
 
-    def __init__(self, table: Table, file: InputFile, options: TableOptions, target: str) -> None:
+    def __init__(self, table: AnyTable, file: InputFile | None, options: TableOptions, target: str) -> None:
         self.table = table
-        self.mark, self.codec = _codec(table.encoding, file.start)
+        self._file = file
+        self._target = target
+        self.mark, self.codec = b"", "utf-8"
+        if is_delimited(target, table):
+            self.mark, self.codec = _codec(table.encoding, b"" if file is None else file.start)
         self.layout = _layout(table, options, target)
         self.columns = list(table.columns)
+
+    @property
+    def position(self) -> int:
+        return 0 if self._file is None else self._file.position
 
     def append_columns(self, names: Sequence[str]) -> None:
         self.columns += [name for name in names if name not in self.columns]
@@ -211,7 +244,18 @@ class _Opened:
         more = self.columns[len(self.table.columns) :]
         return _digestible(self.table.header) + "".join(f"\n{name}" for name in more).encode("utf-8", "surrogatepass")
 
+    def form(self, first: _Opened, added: Sequence[str]) -> OutputForm | None:
+        """Returns how the rows are written behind those of the first table, if not as delimited text."""
+        form = form_of(self._target, self.table, first.table, added)
+        if form is not None:
+            form.check_fits(first.table)
+            form.columns = first.columns
+        return form
+
     def header(self, added: Sequence[str]) -> bytes:
+        form = self.form(self, added)
+        if form is not None:
+            return form.header().encode()
         header = self.table.header
         # A line `sep=;` before the header is not a row, but spreadsheets need it.
         separator = f"sep={self.layout.target.delimiter}{self.layout.line_end}" if self.table.separator_line else ""
@@ -269,7 +313,7 @@ def _codec(encoding: str, start: bytes) -> tuple[bytes, str]:
     return b"", _WITHOUT_MARK.get(name, name)
 
 
-def _layout(table: Table, options: TableOptions, target: str) -> TableLayout:
+def _layout(table: AnyTable, options: TableOptions, target: str) -> TableLayout:
     if not options.text_columns:
         raise DataError(
             f"{table.name}: the model does not say which column holds its text; name it in text_columns (--text), "
@@ -291,9 +335,11 @@ def _layout(table: Table, options: TableOptions, target: str) -> TableLayout:
     )
 
 
-def _target_dialect(table: Table, given: str | None, suffix: str) -> Dialect:
+def _target_dialect(table: AnyTable, given: str | None, suffix: str) -> Dialect:
     """Returns the dialect of the table, unless the output's name requires another one or the table has no delimiter."""
     own = table.dialect
+    if isinstance(table, RecordTable):
+        return Dialect("\t" if suffix == ".tsv" else given or ",")
     if suffix == ".tsv":
         delimiter = "\t"
     elif (len(table.columns) == 1 and given is None) or (suffix == ".csv" and own.delimiter == "\t"):
@@ -327,6 +373,6 @@ def _check_added(opened: _Opened, added: Sequence[str], labels: Sequence[str]) -
             ) from None
 
 
-def _names(table: Table) -> str:
+def _names(table: AnyTable) -> str:
     shown = ", ".join(f"`{column}`" for column in table.columns[:20])
     return f"{shown} and {len(table.columns) - 20} more" if len(table.columns) > 20 else shown

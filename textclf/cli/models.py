@@ -20,10 +20,12 @@ from textclf.cli.options import (
     MODEL,
     PROBABILITY,
     RUN,
+    columns_option,
     delimiter_option,
     encoding_option,
     json_option,
     label_option,
+    sheet_option,
     text_option,
 )
 from textclf.errors import DataError, EncoderError
@@ -69,6 +71,8 @@ from textclf.terminal.native_log import load_tensorflow
 @label_option("Column with the true label, for --where-label.")
 @delimiter_option
 @encoding_option
+@sheet_option
+@columns_option
 @click.option("--prefix", "column_prefix", default="", help="Put this before the names of the added columns.")
 @click.option("--strict", is_flag=True, help="Stop at the first row that cannot be classified.")
 @click.option(
@@ -93,8 +97,9 @@ def classify_command(
 ) -> None:
     """Classify the rows of tables, or one text.
 
-    MODEL is a .tflite file or the folder of a run. INPUT is a CSV or TSV file, plain or compressed with gzip, zstd,
-    bzip2 or xz, a pattern such as 'logs/*.csv.gz', or - for standard input. The output has all columns and rows of the
+    MODEL is a .tflite file or the folder of a run. INPUT is a table (CSV, TSV, JSON Lines, a JSON array, Parquet or an Excel
+    workbook; text also compressed with gzip, zstd, bzip2 or xz), a pattern such as 'logs/*.csv.gz', or - for standard input.
+    The output has all columns and rows of the
     input in the same order, and the new columns predicted_label, predicted_score and error.
 
     Exit code 3: the job is complete, but some rows have no label; their column error says why.
@@ -200,6 +205,8 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
 @label_option("Column with the true label.")
 @delimiter_option
 @encoding_option
+@sheet_option
+@columns_option
 @json_option("Print the metrics as JSON.")
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Measure MODEL on the labelled rows of DATA, a table as for classify.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from textclf.cli.group import cli, help_end
-from textclf.cli.options import COLUMN, DATA_PATH, PATH
+from textclf.cli.options import COLUMN, DATA_PATH, PATH, columns_option, sheet_option
 from textclf.errors import DataError, TextclfError
 from textclf.terminal.door import can_ask, command_line, write_message, write_report, write_result
 
@@ -33,19 +33,20 @@ _MOST_ROWS_CHECKED = 100_000
 @click.option("--text", type=COLUMN, metavar="COLUMN", help="Column with the text (default: detected).")
 @click.option("--label", type=COLUMN, metavar="COLUMN", help="Column with the label (default: detected).")
 @click.option("--text-pair", type=COLUMN, metavar="COLUMN", help="Column with the second text of a sentence pair.")
+@sheet_option
+@columns_option
 @click.option("--force", is_flag=True, help="Replace the recipe if it exists.")
-def new_command(
-    table: Path, output: Path | None, text: str | None, label: str | None, text_pair: str | None, force: bool
-) -> None:
-    """Write a recipe for TABLE, a CSV or TSV file, with a reason beside each setting, and check it.
+def new_command(table: Path, output: Path | None, **options: Any) -> None:
+    """Write a recipe for TABLE, with a reason beside each setting, and check it.
 
-    The columns with the text and the label are detected from their content. If several columns suit, you are asked. Files
-    such as test.csv and dev.csv beside train.csv become the test and validation data.
+    TABLE is a CSV or TSV file, JSON Lines, a JSON array, a Parquet file or an Excel workbook. The columns with the text and
+    the label are detected from their content. If several columns suit, you are asked. Files such as test.csv and dev.csv
+    beside train.csv become the test and validation data.
     """
     from textclf.runs.new_recipe import new_recipe
 
     choose = _ask if can_ask() else None
-    made = new_recipe(table, output, text=text, text_pair=text_pair, label=label, force=force, choose=choose)
+    made = new_recipe(table, output, choose=choose, **options)
     write_report(made.as_text() + "\n", marked=True)
     recipe = command_line([str(made.path)])
     if made.rows > _MOST_ROWS_CHECKED:

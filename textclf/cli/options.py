@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from textclf.files.kinds import check_is_data, check_is_recipe, model_path, run_path
-from textclf.recipe.values import checked_delimiter, checked_encoding
+from textclf.recipe.values import all_columns, checked_delimiter, checked_encoding
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -71,6 +72,12 @@ def _checked_column(value: str) -> str:
     return value
 
 
+def _checked_columns(value: Any) -> tuple[str, ...]:
+    names = next(csv.reader([value], skipinitialspace=True), []) if isinstance(value, str) else list(value)
+    checked = all_columns(names or None)
+    return () if checked is None else tuple(names)
+
+
 def _checked_probability(value: Any) -> float:
     try:
         number = float(value)
@@ -96,6 +103,8 @@ DATA_PATH = _Checked("DATA", lambda value: Path(_checked_data(value)))
 PYTHON = _Checked("PATH", _checked_program)
 
 COLUMN = _Checked("COLUMN", _checked_column)
+
+COLUMNS = _Checked("NAMES", _checked_columns)
 
 PROBABILITY = _Checked("P", _checked_probability)
 
@@ -144,6 +153,19 @@ delimiter_option = click.option(
 
 encoding_option = click.option(
     "--encoding", type=ENCODING, default="utf-8", show_default=True, help="Text encoding of the table."
+)
+
+
+sheet_option = click.option(
+    "--sheet", metavar="NAME", help="Sheet of an Excel workbook (default: the first that is visible)."
+)
+
+columns_option = click.option(
+    "--columns",
+    type=COLUMNS,
+    default="",
+    metavar="NAMES",
+    help="Names of all columns of a table without a header, separated by commas: text,label.",
 )
 
 

@@ -8,7 +8,6 @@ would only make people delete them by hand. An empty label is an error, because 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,13 +26,14 @@ from textclf.data.findings.of_examples import (
     findings_of_splits,
     findings_of_table,
 )
-from textclf.data.reading import FileReader, encoding_errors
+from textclf.data.reading import FileReader, encoding_errors, options_of
 from textclf.data.splits import make_splits
-from textclf.data.tables.files import open_input
 from textclf.data.tables.frames import FrameTable
-from textclf.data.tables.table import Table, open_table
+from textclf.data.tables.opening import AnyTable, open_any
+from textclf.data.tables.table import shown_path
 from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
+from textclf.files.data_files import data_files, hashes_of, one_name
 from textclf.recipe.settings import DatasetSettings
 
 
@@ -57,12 +57,17 @@ def load_dataset(
     frames = frames or {}
     settings = settings.model_copy(update={name: Path(frame.name) for name, frame in frames.items()})
     files = {"train": settings.train, "validation": settings.validation, "test": settings.test}
-    paths = {name: path for name, path in files.items() if isinstance(path, Path)}
+    named = {name: value for name, value in files.items() if isinstance(value, Path | tuple)}
     readers: list[FileReader] = []
     read = {
-        name: _read_examples(name, path, settings, errors, readers, frames.get(name)) for name, path in paths.items()
+        name: _read_examples(name, Path(frames[name].name), settings, errors, readers, frames[name])
+        if name in frames
+        else _read_split(name, value, settings, errors, readers)
+        for name, value in named.items()
     }
     errors += encoding_errors(readers)
+    if settings.sheet is not None and readers and not any(reader.is_workbook for reader in readers):
+        errors.append(f"dataset.sheet is {visible(settings.sheet)}, but no file is an Excel workbook; remove the line")
     examples = {name: one for name, one in read.items() if one is not None}
     labels = _labels(settings, examples, errors)
     if errors:
@@ -79,7 +84,8 @@ def load_dataset(
             "aside for validation; add rows, or set dataset.validation to a file"
         )
     findings += findings_of_splits(splits, labels)
-    digests = {path: frames[name].sha256 if name in frames else sha256_of(path) for name, path in paths.items()}
+    digests = hashes_of([value for name, value in named.items() if name not in frames])
+    digests = {**{Path(frame.name): frame.sha256 for frame in frames.values()}, **digests}
     return Dataset(list(labels), splits["train"], splits["validation"], splits.get("test"), findings, digests)
 
 
@@ -95,6 +101,32 @@ def load_examples(settings: DatasetSettings, path: Path) -> Examples:
     if errors or examples is None:
         raise DataError("\n".join(errors))
     return examples
+
+
+def _read_split(
+    name: str,
+    value: Path | tuple[Path, ...],
+    settings: DatasetSettings,
+    errors: list[str],
+    readers: list[FileReader],
+) -> Examples | None:
+    """Returns the rows of all files of a split, one file after the other."""
+    try:
+        files = data_files(value)
+    except DataError as error:
+        errors.append(f"dataset.{name}: {error}")
+        return None
+    parts = [_read_examples(name, file, settings, errors, readers) for file in files]
+    if len(files) == 1:
+        return parts[0]
+    together = Examples(name, one_name(value))
+    names = [file.name for file in files]
+    for file, part in zip(files, parts, strict=True):
+        if part is None:
+            return None
+        shown = file.name if names.count(file.name) == 1 else shown_path(file)
+        together.add(part, shown)
+    return together
 
 
 def _read_examples(
@@ -115,15 +147,13 @@ def _read_examples(
     try:
         if frame is None and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise DataError(f"{examples.shown}: not a regular file, but it is read more than once; save it to a file")
-        delimiter, encoding = (settings.delimiter, settings.encoding) if frame is None else (",", "utf-8")
-        with open_input(frame or examples.shown) as file:
-            table = open_table(file.stream, delimiter, encoding, wanted, examples.shown)
-            table.counts_positions = file.counts_positions
+        with open_any(frame or examples.shown, options_of(settings), wanted, examples.shown) as (table, _):
             columns = _columns(table, settings, errors)
             if len(columns) == len(wanted):
                 reader = FileReader(table, path, f"dataset.{name}")
+                reader.reads_only_columns_asked_for()
                 readers.append(reader)
-                errors += _collect(examples, reader, columns)
+                errors += _collect(examples, reader, columns, settings)
             elif flags := flag_columns(path, settings):
                 errors[-1] += f". In this file {flag_columns_message(flags)}"
     except DataError as error:
@@ -131,7 +161,7 @@ def _read_examples(
     return examples if len(errors) == before else None
 
 
-def _columns(table: Table, settings: DatasetSettings, errors: list[str]) -> list[int]:
+def _columns(table: AnyTable, settings: DatasetSettings, errors: list[str]) -> list[int]:
     columns = []
     for name, key in (*((name, "dataset.text") for name in settings.text), (settings.label, "dataset.label")):
         try:
@@ -141,7 +171,7 @@ def _columns(table: Table, settings: DatasetSettings, errors: list[str]) -> list
     return columns
 
 
-def _collect(examples: Examples, reader: FileReader, columns: Sequence[int]) -> list[str]:
+def _collect(examples: Examples, reader: FileReader, columns: Sequence[int], settings: DatasetSettings) -> list[str]:
     """Fill the examples from a table whose last wanted column is the label. Returns the errors."""
     unlabelled: list[int] = []
     not_held: dict[str, list[tuple[int, str]]] = {}
@@ -161,10 +191,12 @@ def _collect(examples: Examples, reader: FileReader, columns: Sequence[int]) -> 
             examples.rows.append(row.number)
     examples.notes.extend(reader.notes(examples.labels, examples.texts, examples.rows))
     errors = reader.errors()
-    if unlabelled:
+    if unlabelled and settings.unlabelled == "skip":
+        examples.unlabelled.extend(unlabelled)
+    elif unlabelled:
         errors.append(
             f"{reader.name}: no label in {listed(unlabelled)}, and rows without a label cannot be used; fill in the labels, "
-            "or save the labelled rows to a separate file and train on that file"
+            "or set dataset.unlabelled to skip to leave these rows out"
         )
     for problem, found in not_held.items():
         errors.append(
@@ -172,18 +204,11 @@ def _collect(examples: Examples, reader: FileReader, columns: Sequence[int]) -> 
             "model's label file holds one label on each line; remove the character from the label"
         )
     if not examples.rows and not errors and reader.undecodable is None:
-        what = "no row has a text" if examples.left_out else "no rows below the header"
+        what = "no rows below the header"
+        if examples.left_out or examples.unlabelled:
+            what = "no row has a label" if examples.unlabelled else "no row has a text"
         errors.append(f"{reader.name}: {what}; add rows with a text and a label")
     return errors
-
-
-def sha256_of(path: Path) -> str:
-    """The hash of a file, as `Dataset.files` and a run's metrics have it."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 # --- Labels ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from textclf.data.findings.finding import Finding
+from textclf.data.tables.formats.records import FileRow
 from textclf.data.tables.table import Note, shown_path
 from textclf.data.tokens.row_keys import Texts
 
@@ -53,8 +54,9 @@ class Dataset:
 # --- Reading ---------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Examples:
-    """The rows of one file that have texts; labels still as text. `left_out` are the rows with an empty text. `notes`
-    describe what was not read exactly as it is written."""
+    """The rows of one file that have texts; labels still as text. `left_out` are the rows with an empty text,
+    `unlabelled` those that are skipped because they have no label. `notes` describe what was not read exactly as it is
+    written. If there are several files, `rows` also name the file (`FileRow`)."""
 
     name: str
     file: Path
@@ -62,8 +64,21 @@ class Examples:
     labels: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
+    unlabelled: list[int] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     @property
     def shown(self) -> str:
         return shown_path(self.file)
+
+    def add(self, other: Examples, file: str) -> None:
+        """Appends the rows of another file, which messages call `file`."""
+        self.texts.extend(other.texts)
+        self.labels.extend(other.labels)
+        for own, more in (
+            (self.rows, other.rows),
+            (self.left_out, other.left_out),
+            (self.unlabelled, other.unlabelled),
+        ):
+            own.extend(FileRow.of(row, f"{row} of {file}") for row in more)
+        self.notes.extend(other.notes)

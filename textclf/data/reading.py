@@ -14,7 +14,11 @@ from textclf.data.findings.finding import listed
 from textclf.data.tables.advice import FaultyRows, lone_labels
 from textclf.data.tables.encoding import Evidence, Verdict
 from textclf.data.tables.files import open_input
-from textclf.data.tables.table import Note, Row, Table, first_undecodable_byte, shown_path
+from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.formats.workbook import SheetTable
+from textclf.data.tables.opening import AnyTable, ReadOptions
+from textclf.data.tables.table import Note, Row, first_undecodable_byte, shown_path
+from textclf.recipe.settings import DatasetSettings
 
 _PLAIN_PATH = re.compile(r"[\w./ +=@:,-]+")
 
@@ -23,13 +27,18 @@ _PACKED = (".gz", ".zst", ".bz2", ".xz")
 _WORDS_OF_A_TITLE = 3
 
 
+def options_of(settings: DatasetSettings) -> ReadOptions:
+    """Returns how the files of a recipe are read."""
+    return ReadOptions(settings.delimiter, settings.encoding, settings.sheet, settings.columns or ())
+
+
 class FileReader:
     """The rows of an open table whose columns have been looked up.
 
     Iterate over it once, then read the other members.
     """
 
-    def __init__(self, table: Table, path: Path, key: str) -> None:
+    def __init__(self, table: AnyTable, path: Path, key: str) -> None:
         self.name = table.name
         self.path = path
         self.key = key
@@ -42,6 +51,15 @@ class FileReader:
         self._end_marks: list[int] = []
         self._rows = 0
         self._last_row = 0
+
+    @property
+    def is_workbook(self) -> bool:
+        return isinstance(self._table, SheetTable)
+
+    def reads_only_columns_asked_for(self) -> None:
+        """The other columns need not be read; in `Row.fields` they may be empty."""
+        if isinstance(self._table, RecordTable):
+            self._table.reads_others = False
 
     def __iter__(self) -> Iterator[Row]:
         """Yields the rows without a fault, each with at least as many fields as columns, including rows of only

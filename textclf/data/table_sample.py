@@ -15,7 +15,9 @@ from textclf.data.reading import FileReader, encoding_errors
 from textclf.data.tables.column_names import matching_columns
 from textclf.data.tables.encoding import Evidence
 from textclf.data.tables.files import open_input
-from textclf.data.tables.table import BYTE_ORDER_MARKS, open_table, shown_path
+from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.opening import ReadOptions, open_any
+from textclf.data.tables.table import BYTE_ORDER_MARKS, shown_path
 from textclf.errors import DataError
 
 ROWS_KEPT = 20_000
@@ -30,7 +32,8 @@ class TableSample:
 
     `rows` are the fields of at most ROWS_KEPT rows without a fault, each as long as `columns`, in the order of the file;
     `numbers` are their spreadsheet numbers. `total` is the number of such rows in the file. `encoding` is the one in
-    which all rows can be read. `left_out` is the number of rows with a fault, such as missing cells.
+    which all rows can be read. `left_out` is the number of rows with a fault, such as missing cells. `sheet` and
+    `named_columns` are those with which it was read.
     """
 
     path: Path
@@ -41,6 +44,8 @@ class TableSample:
     delimiter: str
     encoding: str
     left_out: int
+    sheet: str | None = None
+    named_columns: tuple[str, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -54,8 +59,10 @@ class TableSample:
         return [row[column] for row in self.rows]
 
 
-def sample_table(path: Path, wanted: Sequence[str] = ()) -> TableSample:
-    """Reads a table, plain or compressed.
+def sample_table(
+    path: Path, wanted: Sequence[str] = (), sheet: str | None = None, columns: tuple[str, ...] = ()
+) -> TableSample:
+    """Reads a table, plain or compressed. `sheet` is that of a workbook, `columns` the names of a table without a header.
 
     The columns `wanted` help to find its header and delimiter, and rows without cells behind the last of them have no
     fault.
@@ -66,12 +73,12 @@ def sample_table(path: Path, wanted: Sequence[str] = ()) -> TableSample:
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise DataError(f"{shown_path(path)}: not a regular file, but it is read more than once; save it to a file")
     encoding = _encoding_of_start(path) or "utf-8"
-    sample, reader = _read(path, encoding, wanted)
+    sample, reader = _read(path, encoding, wanted, sheet, columns)
     if reader.undecodable is not None:
         verdict = reader.evidence.verdict()
         if verdict is None or reader.evidence.encoding == "utf-8-sig":
             raise DataError("\n".join(encoding_errors([reader])))
-        sample, reader = _read(path, verdict.encoding, wanted)
+        sample, reader = _read(path, verdict.encoding, wanted, sheet, columns)
     if not sample.rows:
         errors = reader.errors()
         if errors and not wanted:
@@ -95,12 +102,16 @@ def _encoding_of_start(path: Path) -> str | None:
     return verdict.encoding if verdict else None
 
 
-def _read(path: Path, encoding: str, wanted: Sequence[str]) -> tuple[TableSample, FileReader]:
+def _read(
+    path: Path, encoding: str, wanted: Sequence[str], sheet: str | None, columns: tuple[str, ...]
+) -> tuple[TableSample, FileReader]:
     rows: list[list[str]] = []
     numbers: list[int] = []
     step, total = 1, 0
-    with open_input(str(path)) as file:
-        table = open_table(file.stream, None, encoding, wanted, shown_path(path))
+    options = ReadOptions(None, encoding, sheet, columns)
+    with open_any(str(path), options, wanted, shown_path(path)) as (table, _):
+        if isinstance(table, RecordTable):
+            table.texts_of_others = True
         reader = FileReader(table, path, "dataset.train")
         width = len(table.columns)
         for name in wanted:
@@ -115,4 +126,6 @@ def _read(path: Path, encoding: str, wanted: Sequence[str]) -> tuple[TableSample
                     step *= 2
             total += 1
     delimiter = table.dialect.delimiter
-    return TableSample(path, table.columns, rows, numbers, total, delimiter, encoding, reader.left_out), reader
+    return TableSample(
+        path, table.columns, rows, numbers, total, delimiter, encoding, reader.left_out, sheet, columns
+    ), reader

@@ -22,7 +22,9 @@ _WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 _SAMPLE = 1 << 16
 
-_TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst")
+_TABLE_ENDINGS = tuple(
+    ".csv .tsv .tab .csv.gz .tsv.gz .csv.zst .tsv.zst .jsonl .ndjson .jsonl.gz .jsonl.zst .parquet .xlsx".split()
+)
 
 _SQUAD_ENDINGS = tuple(f".json{packed}" for packed in ("", ".gz", ".zst", ".bz2", ".xz"))
 
@@ -72,9 +74,11 @@ def _kind_of_content(name: str, start: bytes) -> Kind:
         return "recipe"
     if name.endswith(_TABLE_ENDINGS):
         return "table"
+    if start[:4] == b"PAR1":
+        return "table"
     if start[:2] in (b"PK", b"\x1f\x8b") or start[:4] == b"\x28\xb5\x2f\xfd":
         return "archive"
-    if start.lstrip()[:1] == b"[" or name.endswith((".jsonl", ".ndjson")):
+    if start.lstrip()[:1] == b"[":
         return "json"
     if _SQUAD_START.match(start):
         return "squad"
@@ -92,7 +96,9 @@ def columns_of(path: str | os.PathLike[str]) -> list[str]:
     """Guesses the column names in the first row of a table. Returns an empty list if there are none."""
     try:
         with open(path, "rb") as file:
-            return _columns(file.read(_SAMPLE)) or []
+            start = file.read(_SAMPLE)
+        is_text = start.lstrip()[:1] not in (b"{", b"[") and start[:4] not in (b"PAR1", b"PK\x03\x04")
+        return _columns(start) or [] if is_text else []
     except (OSError, ValueError):
         return []
 
@@ -143,7 +149,7 @@ def not_a_recipe(given: str | os.PathLike[str]) -> str | None:
     if kind == "squad":
         return "this is a SQuAD file, not a recipe; write a recipe with `task: question-answering` that names it"
     if kind == "json":
-        return "this is a list of JSON records, not a recipe; convert it to CSV and name that in a recipe"
+        return f"this is a list of JSON records, not a recipe. To write a recipe for it: textclf new {command_line([text])}"
     if kind == "archive":
         return "this is compressed, not a recipe; unpack it, or name a recipe, a YAML file"
     return None
@@ -204,8 +210,8 @@ def check_is_data(given: str | os.PathLike[str]) -> None:
     reasons = {
         "url": "this is a web address; download it first, then name the file",
         "model": "this is a model, not a table; name the model first, then the data",
-        "recipe": "this is a recipe, not a table; name a CSV file",
-        "run": "this is the folder of a run, not a table; name a CSV file",
+        "recipe": "this is a recipe, not a table; name a CSV file or another table",
+        "run": "this is the folder of a run, not a table; name a CSV file or another table",
     }
     if kind in reasons:
         raise TextclfError(f"{text}: {reasons[kind]}")

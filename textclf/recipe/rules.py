@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from textclf.files.data_files import named_paths
 from textclf.files.kinds import is_squad
 from textclf.recipe.settings import (
     AVERAGE_WORDS_DEFAULTS,
@@ -47,15 +47,31 @@ def text_columns_differ(recipe: Recipe) -> Iterator[Breach]:
 def splits_are_different_files(recipe: Recipe) -> Iterator[Breach]:
     """No file serves two splits: results measured on rows that were trained on say nothing."""
     named = (("train", recipe.dataset.train), ("validation", recipe.dataset.validation), ("test", recipe.dataset.test))
-    files = [(split, file) for split, file in named if isinstance(file, Path)]
+    files = [(split, file) for split, value in named for file in named_paths(value)]
     for index, (split, file) in enumerate(files):
         for earlier, other in files[:index]:
-            if file == other:
+            if file == other and split != earlier:
                 yield Breach(
                     (f"dataset.{split}", f"dataset.{earlier}"),
                     f"dataset.{split} is the same file as dataset.{earlier} ({file}); "
                     "name another file, or a share such as 0.1 to set rows aside",
                 )
+
+
+def named_columns_hold_those_that_are_read(recipe: Recipe) -> Iterator[Breach]:
+    """Where the recipe names all columns of the files, the columns that it reads are among them."""
+    dataset, columns = recipe.dataset, recipe.dataset.columns
+    named = [*(("dataset.text", name) for name in dataset.text), ("dataset.label", dataset.label)]
+    if recipe.answers_questions:
+        keys = ("question", "context", "answer", "answer_start", "id")
+        named = [(f"dataset.{key}", name) for key in keys if (name := getattr(dataset, key)) is not None]
+    for key, name in named if columns is not None else ():
+        if name not in (columns or ()):
+            yield Breach(
+                (key, "dataset.columns"),
+                f"{key} names the column `{name}`, which is not in dataset.columns; "
+                f"{suggestion(name, columns or (), 'name one of its columns')}",
+            )
 
 
 def shares_leave_rows_to_train_on(recipe: Recipe) -> Iterator[Breach]:
@@ -137,13 +153,23 @@ def question_columns_differ(recipe: Recipe) -> Iterator[Breach]:
             )
 
 
+def questions_come_from_one_file(recipe: Recipe) -> Iterator[Breach]:
+    """The questions of a split are numbered within one file."""
+    for split in ("train", "validation", "test") if recipe.answers_questions else ():
+        if isinstance(getattr(recipe.dataset, split), tuple):
+            yield Breach(
+                (f"dataset.{split}", "task"),
+                f"dataset.{split} names several files, but questions are read from one file for each split; put them together",
+            )
+
+
 def tables_have_the_columns(recipe: Recipe) -> Iterator[Breach]:
     """Settings of tables are written only where there is a table: SQuAD files have names of their own."""
     dataset = recipe.dataset
-    files = [file for file in (dataset.train, dataset.validation, dataset.test) if isinstance(file, Path)]
+    files = [file for value in (dataset.train, dataset.validation, dataset.test) for file in named_paths(value)]
     if not recipe.answers_questions or not all(map(is_squad, files)):
         return
-    for key in ("question", "context", "answer", "answer_start", "id", "delimiter"):
+    for key in ("question", "context", "answer", "answer_start", "id", "delimiter", "sheet", "columns"):
         if getattr(dataset, key) != QUESTION_ANSWERING_DEFAULTS["dataset"].get(key):
             yield Breach(
                 (f"dataset.{key}", "dataset.train"),
@@ -318,12 +344,14 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     label_is_not_a_text_column,
     text_columns_differ,
     splits_are_different_files,
+    named_columns_hold_those_that_are_read,
     shares_leave_rows_to_train_on,
     weighted_labels_exist,
     parts_of_a_batch_hold_rows,
     four_bits_need_litert,
     settings_belong_to_the_task,
     question_columns_differ,
+    questions_come_from_one_file,
     tables_have_the_columns,
     windows_fit,
     the_task_library_reads_384_tokens,

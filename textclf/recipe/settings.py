@@ -32,9 +32,10 @@ from textclf.recipe.values import (
     Engine,
     Task,
     Written,
-    absolute_path,
+    all_columns,
     checked_delimiter,
     checked_encoding,
+    data_paths,
     encoder_source,
     epochs_or_auto,
     file_or_share,
@@ -57,9 +58,12 @@ _NAME_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
 _SHARE_OR_FILE_SCHEMA: list[dict[str, Any]] = [
     {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
     {"type": "string", "minLength": 1},
+    {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "uniqueItems": True},
 ]
 
-AbsolutePath = Annotated[Path, BeforeValidator(absolute_path), WithJsonSchema({"type": "string", "minLength": 1})]
+DataPaths = Annotated[
+    Path | tuple[Path, ...], BeforeValidator(data_paths), WithJsonSchema({"anyOf": _SHARE_OR_FILE_SCHEMA[1:]})
+]
 
 ColumnName = Annotated[str, Field(min_length=1)]
 
@@ -116,25 +120,28 @@ def _means_none(section: type[BaseModel], key: str, value: object) -> bool:
 class DatasetSettings(Settings):
     """The files with the labelled rows, and how they are read."""
 
-    train: AbsolutePath = Field(
-        description="The CSV file with the training rows and a header row; for question-answering also a SQuAD file "
-        "(`.json`). The path is relative to the recipe.",
+    train: DataPaths = Field(
+        description="The table with the training rows: CSV or TSV, JSON Lines, a JSON array, Parquet or Excel; or a folder "
+        "with a sub-folder of .txt files for each label; for question-answering also a SQuAD file (`.json`). Several files: a "
+        "list, or a pattern such as `part-*.csv`. The path is relative to the recipe.",
         examples=["../datasets/support_tickets.csv"],
     )
     validation: Annotated[
-        float | Path, BeforeValidator(file_or_share), WithJsonSchema({"anyOf": _SHARE_OR_FILE_SCHEMA})
+        float | Path | tuple[Path, ...],
+        BeforeValidator(file_or_share),
+        WithJsonSchema({"anyOf": _SHARE_OR_FILE_SCHEMA}),
     ] = Field(
         default=0.1,
-        description="The rows on which the best epoch is chosen: a CSV file, or the fraction of the training rows to "
+        description="The rows on which the best epoch is chosen: a table, or the fraction of the training rows to "
         "set aside (above 0, at most 0.5).",
     )
     test: Annotated[
-        float | Path | None,
+        float | Path | tuple[Path, ...] | None,
         BeforeValidator(file_or_share),
         WithJsonSchema({"anyOf": [*_SHARE_OR_FILE_SCHEMA, {"type": "null"}]}),
     ] = Field(
         default=None,
-        description="The rows on which the finished model is measured: a CSV file, a fraction of the training rows to "
+        description="The rows on which the finished model is measured: a table, a fraction of the training rows to "
         "set aside, or null for no test.",
     )
     text: Columns = Field(
@@ -193,6 +200,23 @@ class DatasetSettings(Settings):
         description="The character encoding of the files as Python names it: utf-8, cp1252, latin-1, utf-16 and so on. "
         "A byte order mark at the start of a file overrides this.",
     )
+    sheet: str | None = Field(
+        default=None,
+        description="The sheet of an Excel workbook. null reads the first visible sheet.",
+    )
+    columns: Annotated[
+        tuple[ColumnName, ...] | None,
+        BeforeValidator(all_columns),
+        WithJsonSchema({"anyOf": [{"type": "array", "items": _NAME_SCHEMA, "minItems": 1}, {"type": "null"}]}),
+    ] = Field(
+        default=None,
+        description="The names of all columns, in their order, of files without a header row: `[text, label]`. null: the first "
+        "row is the header.",
+    )
+    unlabelled: Literal["error", "skip"] = Field(
+        default="error",
+        description="What to do with rows without a label: `error` stops, `skip` leaves them out and counts them.",
+    )
 
 
 _AVERAGE_WORDS_WIDTH = 64
@@ -224,6 +248,7 @@ ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
         "dataset.text",
         "dataset.label",
         "dataset.labels",
+        "dataset.unlabelled",
         "encoder.overflow",
         "training.dropout",
         "training.label_smoothing",

@@ -67,8 +67,6 @@ def absolute_path(value: object) -> Path:
 
     A relative path starts at the recipe or, in an override and in Python, at the current directory.
     """
-    if isinstance(value, list | tuple):
-        raise ValueError("is a list, but one file is read; join the files into one CSV with one header row")
     if not isinstance(value, str | os.PathLike):
         raise ValueError("is not a path; write the path of a file, relative to the recipe")
     if not str(value).strip():
@@ -85,12 +83,38 @@ def absolute_path(value: object) -> Path:
     return Path(path)
 
 
+def data_paths(value: object) -> Path | tuple[Path, ...]:
+    """Returns the absolute path of a file, a folder or a pattern, or those of a list."""
+    if not isinstance(value, list | tuple):
+        return absolute_path(value)
+    if not value:
+        raise ValueError("is an empty list; name a file in it")
+    paths = tuple(map(absolute_path, value))
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
+        raise ValueError(f"names {twice} twice; name it once")
+    return paths if len(paths) > 1 else paths[0]
+
+
+def all_columns(value: object) -> object:
+    """Returns the names of all columns of a table, which must differ."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("must be a list of all columns in their order, such as `[text, label]`")
+    names = [str(name) for name in value]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"names the column `{twice}` twice; give each column another name")
+    if any(not name.strip() or name.splitlines() != [name] for name in names):
+        raise ValueError("has a name that is empty or has a line break; give each column a name")
+    return tuple(names)
+
+
 def is_unicode(text: str) -> bool:
     """Returns False for text with bytes that the file system's encoding does not know: they cannot be written as UTF-8."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def file_or_share(value: object) -> float | Path | None:
+def file_or_share(value: object) -> float | Path | tuple[Path, ...] | None:
     """Returns a number is a fraction of the training rows; every other value is a path."""
     if value is None:
         return None
@@ -111,7 +135,7 @@ def file_or_share(value: object) -> float | Path | None:
             )
         return float(value)
     if isinstance(value, os.PathLike | list | tuple):
-        return absolute_path(value)
+        return data_paths(value)
     raise ValueError("is neither a share nor a path; write a share such as 0.1, or the path of a file")
 
 

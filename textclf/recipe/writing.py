@@ -28,9 +28,17 @@ def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
             ("dataset", "test"),
             ("encoder", "source"),
         ):
-            values[section][name] = _relative_path(values[section][name], relative_to)
+            value = values[section][name]
+            values[section][name] = (
+                [_relative_path(one, relative_to) for one in value]
+                if isinstance(value, list)
+                else _relative_path(value, relative_to)
+            )
     if len(recipe.dataset.text) == 1:
         values["dataset"]["text"] = recipe.dataset.text[0]
+    for name in ("sheet", "columns"):  # most tables have neither sheets nor a missing header
+        if values["dataset"][name] is None:
+            del values["dataset"][name]
     if not recipe.averages_words:
         for name in AVERAGE_WORDS_ONLY:
             del values["encoder"][name]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textclf.errors import ArgumentError, RecipeError, RunError
+from textclf.files.data_files import named_paths
 from textclf.files.kinds import kind_of, run_path
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.rules import RULES
@@ -188,7 +189,9 @@ def _inputs(items: Sequence[Recipe | Path]) -> list[Path]:
     for item in items:
         if isinstance(item, Recipe):
             settings = item.dataset
-            inputs += [path for path in (settings.train, settings.validation, settings.test) if isinstance(path, Path)]
+            inputs += [
+                path for split in (settings.train, settings.validation, settings.test) for path in named_paths(split)
+            ]
             inputs += [Path(item.encoder.source)] if os.path.isabs(item.encoder.source) else []
         else:
             inputs.append(item)

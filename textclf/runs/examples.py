@@ -12,6 +12,7 @@ from pathlib import Path
 from textclf.data.table_sample import sample_table
 from textclf.data.tables.table import shown_path
 from textclf.errors import ArgumentError, RunError
+from textclf.files.data_files import data_files
 from textclf.files.package_data import example_paths, examples_folder
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
@@ -96,8 +97,8 @@ def _rows_and_labels(recipe: Recipe) -> tuple[int, tuple[str, ...]]:
     if recipe.answers_questions:
         from textclf.data.question_answering.dataset import load_question_file
 
-        return len(load_question_file(data, data.train)[0].rows), ()
-    sample = sample_table(data.train, (*data.text, data.label))
+        return len(load_question_file(data, data_files(data.train)[0])[0].rows), ()
+    sample = sample_table(data_files(data.train)[0], (*data.text, data.label))
     return sample.total, tuple(sorted(set(sample.cells(sample.columns.index(data.label)))))
 
 
@@ -108,4 +109,4 @@ def _beside(folder: Path, name: str) -> list[Path]:
 
 def _tables(recipe: Recipe) -> list[Path]:
     data = recipe.dataset
-    return [path for path in (data.train, data.validation, data.test) if isinstance(path, Path)]
+    return [path for split in (data.train, data.validation, data.test) for path in data_files(split)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,12 +72,16 @@ def new_recipe(
     text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
     force: bool = False,
     choose: Choose | None = None,
 ) -> NewRecipe:
     """Writes a recipe for a table and returns what it contains. Nothing is trained.
 
-    `table` is the path of a CSV or TSV file, plain or compressed. The columns of the texts and of the label are detected
+    `table` is the path of a CSV or TSV file, JSON Lines, a JSON array (plain or compressed), a Parquet file or an Excel workbook,
+    of which `sheet` is read (default: the first that is visible). `columns` names all columns of a table without a header. The
+    columns of the texts and of the label are detected
     from what they contain, unless `text`, `text_pair` (the second text of a sentence pair) and `label` name them. If
     several columns suit, `choose` is called with a question, whose `candidates` have a `name`, and returns one of the
     names; without it this is an error. Files such as test.csv and dev.csv beside train.csv are used if they have the same
@@ -97,30 +102,31 @@ def new_recipe(
     name = _name_for(path)
     target = Path(f"{name}.yaml" if output is None else output)
     _check_target(target, force)
-    sample = sample_table(path, [column for column in (text, text_pair, label) if column is not None])
-    columns = choose_columns(sample, text, text_pair, label, choose)
+    given = tuple(columns)
+    sample = sample_table(path, [column for column in (text, text_pair, label) if column is not None], sheet, given)
+    chosen = choose_columns(sample, text, text_pair, label, choose)
     if sample.left_out:  # perhaps only because cells behind the chosen columns are missing
-        sample = sample_table(path, [column.name for column in (*columns.text, columns.label)])
+        sample = sample_table(path, [column.name for column in (*chosen.text, chosen.label)], sheet, given)
     notes: list[str] = []
-    siblings = find_siblings(sample, [column.name for column in columns.text], columns.label.name)
+    siblings = find_siblings(sample, [column.name for column in chosen.text], chosen.label.name)
     notes += siblings.notes
     if (other := training_file_beside(path)) is not None:
         notes.append(
             f"{sample.shown} seems to be test data. If {shown_path(other)} is the training file, run: textclf new "
             f"{command_line([shown_path(other)])}"
         )
-    if columns.doubts:
-        notes.append(f"the label could also be {'; '.join(columns.doubts)}. To choose it: --label COLUMN")
+    if chosen.doubts:
+        notes.append(f"the label could also be {'; '.join(chosen.doubts)}. To choose it: --label COLUMN")
     tokenizer = builtin_tokenizer()
-    language = language_warning(sample, columns, tokenizer)
+    language = language_warning(sample, chosen, tokenizer)
     if language:
         notes.append(f"the texts do not seem to be English; see encoder.source in {shown_path(target)}")
     sections = {
-        "dataset": dataset_settings(sample, columns, siblings),
-        "encoder": encoder_settings(measure_lengths(sample, columns, tokenizer), language),
-        "training": training_settings(sample, columns),
+        "dataset": dataset_settings(sample, chosen, siblings),
+        "encoder": encoder_settings(measure_lengths(sample, chosen, tokenizer), language),
+        "training": training_settings(sample, chosen),
     }
-    written = recipe_text(name, _about(sample, columns), _hints(target), sections, target.absolute().parent)
+    written = recipe_text(name, _about(sample, chosen), _hints(target), sections, target.absolute().parent)
     try:
         write_text(target, written)
     except OSError as error:
@@ -131,10 +137,10 @@ def new_recipe(
         target,
         path,
         sample.total,
-        tuple(column.name for column in columns.text),
-        columns.label.name,
+        tuple(column.name for column in chosen.text),
+        chosen.label.name,
         {split: file.path for split, file in siblings.files.items()},
-        {column.name or "(no name)": contents(column) for column in columns.others},
+        {column.name or "(no name)": contents(column) for column in chosen.others},
         tuple(notes),
     )
 

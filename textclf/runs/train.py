@@ -127,7 +127,8 @@ def _finished_run(target: Path, metrics: RunMetrics) -> Run:
 def _inputs(recipe: Recipe, tables: Mapping[str, FrameTable]) -> list[Path]:
     """The files and folders that a run of this recipe reads, where `tables` take the place of some files."""
     source = recipe.encoder.source
-    return [*files_of(recipe, tables).values(), *([Path(source)] if os.path.isabs(source) else [])]
+    files = [path for paths in files_of(recipe, tables).values() for path in paths]
+    return [*files, *([Path(source)] if os.path.isabs(source) else [])]
 
 
 def _check_space(folder: RunFolder, checkpoint: AnyEncoder) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from textclf.data.findings.finding import Finding, of_rows, visible
 from textclf.data.findings.missing_values import written_by
-from textclf.data.tables.table import open_table
-from textclf.errors import DataError
+from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.opening import ReadOptions, open_any
+from textclf.errors import TextclfError
 from textclf.recipe.settings import DatasetSettings
 
 _ONE_LABEL = "textclf learns one label per row"
@@ -114,7 +115,10 @@ def flag_columns(path: Path, settings: DatasetSettings) -> list[str]:
     """Returns the columns in which the first rows of a file hold 0 and 1 (or true and false) only, where there are two
     or more."""
     columns: list[str] = []
-    with suppress(DataError, OSError), open_table(path, settings.delimiter, settings.encoding) as table:
+    options = ReadOptions(settings.delimiter, settings.encoding, settings.sheet, settings.columns or ())
+    with suppress(TextclfError, OSError), open_any(str(path), options) as (table, _):
+        if isinstance(table, RecordTable):
+            table.texts_of_others = True
         values: list[set[str]] = [set() for _ in table.columns]
         for row in islice(table, _ROWS_LOOKED_AT):
             if row.fault is None:

@@ -50,6 +50,9 @@ def findings_of_file(examples: Examples, keys: RowKeys, settings: DatasetSetting
     if examples.left_out:
         message = f"{shown}: {counted(len(examples.left_out), 'row')} without text left out"
         findings.append(of_rows("empty_text", message, examples.left_out, "note"))
+    if examples.unlabelled:
+        message = f"{shown}: {counted(len(examples.unlabelled), 'row')} without a label left out"
+        findings.append(of_rows("unlabelled", message, examples.unlabelled, "note"))
     findings += _findings_of_half_empty_pairs(examples, settings)
     findings += missing_texts(shown, examples.texts, examples.rows)
     findings += text_findings(shown, examples.texts, examples.rows)

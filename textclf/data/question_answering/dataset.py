@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from textclf.data.dataset import sha256_of
 from textclf.data.examples import Dataset
 from textclf.data.findings.finding import Finding
 from textclf.data.question_answering.findings import alike, findings_of_leaks, findings_of_questions, findings_of_splits
@@ -24,6 +23,7 @@ from textclf.data.splits import set_aside
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
+from textclf.files.data_files import data_files, sha256_of
 from textclf.files.kinds import is_squad
 from textclf.recipe.settings import DatasetSettings
 
@@ -45,7 +45,11 @@ def load_questions(
     frames = frames or {}
     settings = settings.model_copy(update={name: Path(frame.name) for name, frame in frames.items()})
     named = {"train": settings.train, "validation": settings.validation, "test": settings.test}
-    paths = {name: path for name, path in named.items() if isinstance(path, Path)}
+    paths = {
+        name: path if name in frames else _one_file(name, path, errors)
+        for name, path in named.items()
+        if isinstance(path, Path)
+    }
     readers: list[FileReader] = []
     files = {name: _read(name, path, settings, errors, readers, frames.get(name)) for name, path in paths.items()}
     errors += encoding_errors(readers)
@@ -103,6 +107,21 @@ def _read(
     except DataError as error:
         errors.append(str(error))
     return file
+
+
+def _one_file(name: str, path: Path, errors: list[str]) -> Path:
+    """Returns the file of a split, which may be written as a pattern."""
+    try:
+        files = data_files(path)
+    except DataError as error:
+        errors.append(f"dataset.{name}: {error}")
+        return path
+    if len(files) > 1:
+        errors.append(
+            f"dataset.{name}: {path} matches {len(files)} files, but questions are read from one file for each split; put "
+            "them together"
+        )
+    return files[0]
 
 
 def _nothing_to_use(file: QuestionFile) -> str | None:

@@ -15,11 +15,11 @@ from textclf.data.findings.finding import listed, visible
 from textclf.data.question_answering.answers import find_answer
 from textclf.data.question_answering.questions import Answer, Question, QuestionFile
 from textclf.data.question_answering.squad import not_found_message
-from textclf.data.reading import FileReader
+from textclf.data.reading import FileReader, options_of
 from textclf.data.tables.column_names import matching_columns
-from textclf.data.tables.files import open_input
 from textclf.data.tables.frames import FrameTable
-from textclf.data.tables.table import Row, Table, open_table
+from textclf.data.tables.opening import AnyTable, open_any
+from textclf.data.tables.table import Row
 from textclf.errors import DataError
 from textclf.recipe.settings import ANSWER_START, DatasetSettings
 
@@ -38,11 +38,8 @@ def read_question_table(
     """
     if frame is None and os.path.exists(file.file) and not os.path.isfile(file.file) and not os.path.isdir(file.file):
         raise DataError(f"{file.shown}: not a regular file, but it is read more than once; save it to a file")
-    delimiter, encoding = (settings.delimiter, settings.encoding) if frame is None else (",", "utf-8")
     names = [name for name in (settings.context, settings.question, settings.answer) if name is not None]
-    with open_input(frame or file.shown) as opened:
-        table = open_table(opened.stream, delimiter, encoding, names, file.shown)
-        table.counts_positions = opened.counts_positions
+    with open_any(frame or file.shown, options_of(settings), names, file.shown) as (table, _):
         columns = _columns(table, settings)
         reader = FileReader(table, file.file, f"dataset.{file.name}")
         readers.append(reader)
@@ -65,7 +62,7 @@ class _Columns:
     id: int | None
 
 
-def _columns(table: Table, settings: DatasetSettings) -> _Columns:
+def _columns(table: AnyTable, settings: DatasetSettings) -> _Columns:
     """Raises DataError with every column that is missing. `answer_start` is used where a table has it."""
     found: dict[str, int | None] = {"start": None, "id": None}
     problems = []

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from textclf.data.tables.column_names import plain_name
-from textclf.data.tables.table import Row, Table
+from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.opening import AnyTable
+from textclf.data.tables.table import Row
 
 _ROWS_EXAMINED = 2000
 
@@ -36,7 +38,7 @@ class FaultyRows:
             self._examined.append([cell[:80] for cell in row.fields[:100]])
         self._last = [*self._last[1 - _LAST_ROWS :], row._replace(fields=row.fields[:1], raw="")]
 
-    def remedy(self, table: Table, rows: int, last_row: int) -> str | None:
+    def remedy(self, table: AnyTable, rows: int, last_row: int) -> str | None:
         """Returns the remedy that corrects all these rows, or None if the remedy of the first row is enough.
 
         `rows` is the number of all rows of the table that are not blank, `last_row` the number of its last row.
@@ -44,6 +46,8 @@ class FaultyRows:
         fault = self.first.fault
         assert fault is not None
         if fault.kind != "fields":
+            return None
+        if isinstance(table, RecordTable) or not table.has_header:
             return None
         columns = len(table.columns)
         if headers := self._other_headers(table):
@@ -55,14 +59,14 @@ class FaultyRows:
             return self._remedy_for_long(table, rows)
         return self._remedy_for_short(table, last_row)
 
-    def _other_headers(self, table: Table) -> list[int]:
+    def _other_headers(self, table: AnyTable) -> list[int]:
         names = {plain_name(table.columns[index]) for index in table.columns_asked_for}
         if not names or len(table.columns) < 2:
             return []
         rows = zip(self.numbers, self._examined, strict=False)
         return [number for number, cells in rows if names <= {plain_name(cell) for cell in cells}]
 
-    def _remedy_for_long(self, table: Table, rows: int) -> str:
+    def _remedy_for_long(self, table: AnyTable, rows: int) -> str:
         columns, delimiter = len(table.columns), table.dialect.delimiter
         quotes = [mark for mark in _OTHER_QUOTES if self._share_with_quotes(mark) > 0.5]
         if quotes:
@@ -86,7 +90,7 @@ class FaultyRows:
             "such as a tab (spreadsheets and pandas add the quotation marks when they write CSV)"
         )
 
-    def _remedy_for_short(self, table: Table, last_row: int) -> str | None:
+    def _remedy_for_short(self, table: AnyTable, last_row: int) -> str | None:
         if self.numbers[0] > last_row - _LAST_ROWS:
             return "if this is a summary at the end of the table and no data, delete it; otherwise add what is missing"
         if self._share(lambda cells: len(cells) == 1) > 0.5:

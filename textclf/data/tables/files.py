@@ -29,6 +29,8 @@ STANDARD_STREAM = "-"
 
 _START_BYTES = 6
 
+_BEGINNING = 4096
+
 _GZIP_START = b"\x1f\x8b"
 
 _BZIP2_START = b"BZh"
@@ -62,13 +64,10 @@ _OTHER_FORMS = (
     ".7z",
     ".lz4",
     ".br",
-    ".xlsx",
     ".xls",
     ".ods",
-    ".parquet",
     ".feather",
     ".json",
-    ".jsonl",
 )
 
 
@@ -80,17 +79,21 @@ class InputFile:
     """An open input: `stream` gives plain bytes, `start` the first four of them (fewer in a shorter file).
 
     `is_live`: its rows may arrive over time, as those of a pipe do. `counts_positions`: it is a table in memory, whose
-    rows are numbered by position. Raises DataError if the start cannot be read.
+    rows are numbered by position. `is_packed`: it is compressed. `progress` returns how many of its bytes have been read, if
+    they are not read through `stream`. Raises DataError if the start cannot be read.
     """
 
     def __init__(self, name: str, raw: BinaryIO, *, counts_positions: bool = False) -> None:
         self.name = name
         self.counts_positions = counts_positions
         self.is_live = _is_live(raw)
+        self.progress: Callable[[], int] | None = None
         self._counted = _Counted(raw)
         try:
-            start = self._counted.look_ahead(_START_BYTES)
-            self.stream = _buffered(_unpacked(name, start, self._counted) or self._counted)
+            start = self._counted.look_ahead(_START_BYTES if self.is_live else _BEGINNING)
+            unpacked = _unpacked(name, start, self._counted)
+            self.is_packed = unpacked is not None
+            self.stream = _buffered(unpacked or self._counted)
             self.start = self.stream.peek(4)[:4]
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error}); check the file, or make it again") from error
@@ -98,7 +101,7 @@ class InputFile:
     @property
     def position(self) -> int:
         """Bytes of the file, as it is stored, that have been read."""
-        return self._counted.position
+        return self._counted.position if self.progress is None else self.progress()
 
 
 @contextmanager
@@ -187,8 +190,11 @@ def check_form(output: str | os.PathLike[str]) -> None:
     suffix = Path(output).suffix.lower()
     if suffix in _OTHER_FORMS:
         raise RunError(
-            f"{output}: the output is delimited text, not {suffix}; name it .csv or .tsv, with .gz or .zst to compress it"
+            f"{output}: an output cannot be {suffix}; name it .csv, .tsv or .jsonl, with .gz or .zst to compress it, or .parquet "
+            "or .xlsx"
         )
+    if compression_of(output) and plain_suffix(output) in (".parquet", ".xlsx"):
+        raise RunError(f"{output}: {plain_suffix(output)} is compressed inside already; leave out {suffix}")
 
 
 def compress_file(source: Path, target: Path, compression: str) -> None:

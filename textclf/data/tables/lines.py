@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from textclf.data.tables.arriving import ArrivingLines
 from textclf.errors import DataError
 
-FaultKind = Literal["blank", "fields", "encoding", "quote", "nul", "length", "header", "end_mark"]
+FaultKind = Literal["blank", "fields", "encoding", "quote", "nul", "length", "header", "end_mark", "json", "type"]
 
 _STAND_IN = "\ufdd0"
 """Replaces a delimiter of several characters, which the csv module cannot read. Unicode text never contains it."""

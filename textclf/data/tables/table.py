@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from textclf.data.tables.arriving import ArrivingLines
 from textclf.data.tables.column_names import column_letter, listed, matching_columns, meant_column, visible
@@ -61,7 +61,7 @@ class Row(NamedTuple):
     `line` the physical line on which the row starts, `raw` its text in the file with the line end: encoded with the
     table's encoding and `surrogateescape` it gives the file's bytes. Of a row with a fault, `fields` is only what could
     be made of it. Without a fault there may still be fewer fields than columns, or more: cells that are missing at the
-    end are empty, those beyond the last column are, too.
+    end are empty, those beyond the last column are, too. `record` has the values with their types, if they have any.
     """
 
     number: int
@@ -69,6 +69,16 @@ class Row(NamedTuple):
     fields: list[str]
     raw: str
     fault: Fault | None
+    record: Record | None = None
+
+
+class Record(Protocol):
+    """The values of a row of a table that is not delimited text: `size` bytes in memory beside the row's `raw`."""
+
+    size: int
+
+    def values(self) -> Sequence[Any]:
+        """Returns the value of each column with its type, such as an int, None for an empty cell."""
 
 
 class Note(NamedTuple):
@@ -86,7 +96,15 @@ class Table:
     `separator_line`). `notes` are the differences that were detected when the table was opened.
     """
 
-    def __init__(self, name: str, feed: Feed, layout: Layout, evidence: Evidence, close: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        feed: Feed,
+        layout: Layout,
+        evidence: Evidence,
+        close: Callable[[], object],
+        columns: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.encoding = feed.encoding
         self.dialect = layout.dialect
@@ -103,9 +121,10 @@ class Table:
         self.columns_asked_for: list[int] = []
         self._last_needed = 0
         self._width = 0
+        self.has_header = not columns
         self._feed = feed
         self._rows = self._numbered(feed)
-        self.header = self._read_header(feed)
+        self.header = self._given_header(feed, columns) if columns else self._read_header(feed)
         self.columns = tuple(self.header.fields)
 
     def __iter__(self) -> Iterator[Row]:
@@ -175,6 +194,21 @@ class Table:
             column, difference = meant
             return f"did you mean `{visible(column)}`?" + (f" ({difference})" if difference else "")
         return "name one of these; if they are not names but a first row of data, add a header row to the file"
+
+    def _given_header(self, feed: Feed, columns: Sequence[str]) -> Row:
+        """Returns the header of a table whose first row is already a row."""
+        feed.end_header()
+        self._header_names = [_plain_cell(name) for name in columns]
+        self._longest_header = sum(map(len, columns)) + 4 * len(columns) + 8
+        self._header_is_quoted = False
+        self._width = len(columns)
+        self._last_needed = self._width - 1
+        mark, delimiter = self.dialect.quote, self.dialect.delimiter
+        written = [
+            f"{mark}{name.replace(mark, mark * 2)}{mark}" if mark in name or delimiter in name else name
+            for name in columns
+        ]
+        return Row(0, 0, list(columns), delimiter.join(written) + "\n", None)
 
     def _read_header(self, feed: Feed) -> Row:
         above: list[Row] = []
@@ -266,7 +300,7 @@ class Table:
             return Fault("end_mark", "is the end-of-file mark of DOS (Ctrl-Z); delete it")
         count, expected = len(fields), self._width
         if expected and count != expected and (any(fields[expected:]) or count <= self._last_needed):
-            return Fault("fields", _fields_message(count, expected))
+            return Fault("fields", _fields_message(count, expected, self.has_header))
         return None
 
     def _repeats_header(self, fields: list[str]) -> bool:
@@ -302,6 +336,7 @@ def open_table(
     wanted: Sequence[str] = (),
     name: str | None = None,
     live: bool = False,
+    columns: Sequence[str] = (),
 ) -> Table:
     """Open a table: a path, or a binary stream that is read forwards only (and is left open).
 
@@ -309,7 +344,7 @@ def open_table(
     the rows most evenly; if none does, the text between their names in the header. The header is the first row that is
     not blank, or one with the `wanted` columns below title lines. A byte order mark goes before `encoding`. `name` is
     the name of the table in messages. For a `live` stream, whose rows arrive over time, all this is detected from the
-    first rows that arrive.
+    first rows that arrive. With `columns`, the names of all columns, the table has no header: its first row is row 1.
 
     Raises DataError when the file cannot be opened, is empty, is not text, is in another format or plainly in another
     encoding, or has no readable header.
@@ -319,17 +354,19 @@ def open_table(
     stream = _open_file(path, name) if path else typing.cast("BinaryIO", source)
     close = stream.close if path else lambda: None
     try:
-        feed = _open_feed(stream, encoding, name, live)
+        feed = open_feed(stream, encoding, name, live)
         lines, is_whole = feed.look_ahead(SAMPLE)
         given = re.fullmatch(r'\ufeff*"?sep=(.)"?[\r\n]*', next(iter(lines), ""), re.IGNORECASE)
         if given:  # Excel's own way of naming the delimiter; the line is not a row
             feed.take_separator_line()
             lines, delimiter = lines[1:], delimiter or given[1]
-        layout = find_layout(Sample(lines, is_whole), delimiter, wanted)
+        layout = find_layout(Sample(lines, is_whole), delimiter, () if columns else wanted)
+        if columns:
+            layout = Layout(layout.dialect, is_detected=layout.is_detected)
         evidence = _evidence(lines, feed.encoding)
         _check_encoding(evidence, name)
         _check_format(lines, name, layout, wanted)
-        return Table(name, feed, layout, evidence, close)
+        return Table(name, feed, layout, evidence, close, columns)
     except BaseException:
         close()
         raise
@@ -389,7 +426,11 @@ def _tables_in(folder: Path) -> str:
     return f" (there are {', '.join(tables[:5])})" if tables else ""
 
 
-def _open_feed(stream: BinaryIO, encoding: str, name: str, live: bool) -> Feed:
+def open_text(stream: BinaryIO, encoding: str, name: str) -> tuple[io.TextIOWrapper, str]:
+    """Returns the characters of a stream and their encoding. Raises DataError if it is empty or is not text.
+
+    A byte order mark goes before `encoding`. Bytes that are not in the encoding become surrogates. Line ends are kept.
+    """
     buffered = io.BufferedReader(_Forwards(stream), 1 << 16)
     try:
         start = buffered.peek(_PEEKED)[:_PEEKED]
@@ -400,9 +441,14 @@ def _open_feed(stream: BinaryIO, encoding: str, name: str, live: bool) -> Feed:
     if found := binary_format(start):
         raise DataError(f"{name}: this is {found[0]}, not delimited text; {found[1]}")
     encoding = next((codec for mark, codec in BYTE_ORDER_MARKS if start.startswith(mark)), encoding)
-    csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_ROW))
     # Line ends are kept: inside quotes they belong to the values.
-    text = io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline="")
+    return io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline=""), encoding
+
+
+def open_feed(stream: BinaryIO, encoding: str, name: str, live: bool) -> Feed:
+    """Returns the lines of a stream, as `open_text` reads it."""
+    text, encoding = open_text(stream, encoding, name)
+    csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_ROW))
     readline = ArrivingLines(text.readline, LONGEST_ROW + 1) if live else text.readline
     return Feed(readline, name, encoding, LONGEST_ROW, LONGEST_ROW)
 
@@ -453,9 +499,11 @@ class _Forwards(io.RawIOBase):
 _NUL_MESSAGE = "holds a NUL character; remove it, or set the file's encoding if it is not the right one"
 
 
-def _fields_message(found: int, expected: int) -> str:
+def _fields_message(found: int, expected: int, has_header: bool) -> str:
     fields = "1 field" if found == 1 else f"{found} fields"
     header = "1 column" if expected == 1 else f"{expected} columns"
+    if not has_header:
+        return f"has {fields}, but {header} are named (dataset.columns, --columns); name all columns of the file"
     remedy = "put fields that hold the delimiter in quotation marks" if found > expected else "add what is missing"
     return f"has {fields}, but the header has {header}; {remedy}"
 

@@ -15,13 +15,14 @@ import numpy as np
 
 from textclf.classify.classifier import Classifier
 from textclf.classify.metrics import evaluate
-from textclf.data.dataset import load_examples, sha256_of
+from textclf.data.dataset import load_examples
 from textclf.data.examples import Dataset, Split
 from textclf.data.findings.finding import named
 from textclf.data.tokens.row_keys import Reading
 from textclf.encoders.prepare import load_recipe_data, reading_of
 from textclf.encoders.sources.builtin import is_builtin
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
+from textclf.files.data_files import data_files, sha256_of
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.runs.comparison.result import (
@@ -62,10 +63,8 @@ def require_unchanged(name: str, recipe: Recipe, metrics: RunMetrics) -> None:
     """Raises DataError if a data file of the run `name` is missing or has changed."""
     recorded = {(Path(file).name, digest) for file, digest in metrics.files.items()}
     settings = recipe.dataset
-    for path in (settings.train, settings.validation, settings.test):
-        if not isinstance(path, Path):
-            continue
-        if not path.is_file():
+    for path in (path for split in (settings.train, settings.validation, settings.test) for path in data_files(split)):
+        if not path.exists():
             raise DataError(f"{path}: the data file of the run {name} is missing")
         if (path.name, sha256_of(path)) not in recorded:
             raise DataError(f"{path}: the file has changed since the run {name} was trained on it")

@@ -115,7 +115,9 @@ def file_of(split: str, recipe: Mapping[str, Any] | None) -> str | None:
     if not recipe:
         return None
     own = recipe["dataset"][split]
-    return os.path.basename(own if isinstance(own, str) else recipe["dataset"]["train"])
+    named = own if isinstance(own, str | list) else recipe["dataset"]["train"]
+    first, *more = [named] if isinstance(named, str) else named
+    return os.path.basename(first) + (f" and {len(more)} more" if more else "")
 
 
 def render(name: str, values: Any, *, escape: bool, **more: Any) -> str:

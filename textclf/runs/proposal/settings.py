@@ -90,6 +90,12 @@ def dataset_settings(sample: TableSample, columns: Columns, siblings: Siblings) 
     if sample.encoding != "utf-8":
         reason = f"The file is not UTF-8; all its rows can be read as {sample.encoding}."
         settings.append(Setting("encoding", sample.encoding, reason))
+    if sample.sheet is not None:
+        settings.append(Setting("sheet", sample.sheet, "The sheet of the workbook that is read."))
+    if sample.named_columns:
+        settings.append(
+            Setting("columns", list(sample.named_columns), "The file has no header; these are its columns.")
+        )
     return settings
 
 

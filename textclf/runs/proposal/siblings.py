@@ -10,13 +10,13 @@ from pathlib import Path
 from textclf.data.findings.finding import named, visible
 from textclf.data.table_sample import TableSample, sample_table
 from textclf.data.tables.column_names import matching_columns
-from textclf.errors import DataError
+from textclf.errors import TextclfError
 
 _WORDS = {"validation": ("validation", "valid", "val", "dev"), "test": ("test", "testing", "heldout", "eval")}
 
 _TRAIN = ("train", "training")
 
-_SUFFIX = re.compile(r"\.(?:csv|tsv|tab|txt)(?:\.(?:gz|zst|bz2|xz))?", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(?:(?:csv|tsv|tab|txt|jsonl|ndjson|json)(?:\.(?:gz|zst|bz2|xz))?|parquet|xlsx)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ def find_siblings(sample: TableSample, text: Sequence[str], label: str) -> Sibli
     for split, words in _WORDS.items():
         for path in _files_named(sample.path, words):
             try:
-                other = sample_table(path, (*text, label))
-            except DataError as error:
+                sheet = sample.sheet if path.suffix == sample.path.suffix else None
+                other = sample_table(path, (*text, label), sheet, sample.named_columns)
+            except TextclfError as error:
                 notes.append(f"not used for {split}: {error}")
                 continue
             if problem := _problem(sample, other, [*text, label], seen):

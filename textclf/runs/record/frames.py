@@ -14,6 +14,7 @@ from textclf.data.examples import Split
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.encoders.prepare import PreparedData
 from textclf.errors import ArgumentError
+from textclf.files.data_files import named_paths
 from textclf.files.writing import write_bytes
 from textclf.recipe.settings import Recipe
 from textclf.training.saved.run_folder import DATA, RunFolder
@@ -38,10 +39,10 @@ def tables_of(recipe: Recipe, data: Mapping[str, Rows] | None) -> dict[str, Fram
     return {name: frame_table(rows, f"data[{name}]", texts, label, *others) for name, rows in data.items()}
 
 
-def files_of(recipe: Recipe, tables: Mapping[str, FrameTable]) -> dict[str, Path]:
+def files_of(recipe: Recipe, tables: Mapping[str, FrameTable]) -> dict[str, list[Path]]:
     """Returns the files that a run reads, by split, without those that tables in memory replace."""
-    named = {name: getattr(recipe.dataset, name) for name in SPLITS if name not in tables}
-    return {name: path for name, path in named.items() if isinstance(path, Path)}
+    named = {name: named_paths(getattr(recipe.dataset, name)) for name in SPLITS if name not in tables}
+    return {name: paths for name, paths in named.items() if paths}
 
 
 def check_can_be_kept(recipe: Recipe, tables: Mapping[str, FrameTable]) -> None:
@@ -52,9 +53,10 @@ def check_can_be_kept(recipe: Recipe, tables: Mapping[str, FrameTable]) -> None:
     for key, value, fitting in (
         ("delimiter", settings.delimiter, (None, ",")),
         ("encoding", settings.encoding, ("utf-8", "utf-8-sig")),
+        ("columns", settings.columns, (None,)),
     ):
         if value not in fitting:
-            split, path = next(iter(files.items()))
+            split, (path, *_) = next(iter(files.items()))
             raise ArgumentError(
                 f"dataset.{key} is {value!r} for {path}, but the run keeps data[{next(iter(tables))}] as CSV with commas in "
                 f"UTF-8, and one setting applies to all files of a recipe; pass data[{split}] too, or convert that file"
@@ -77,7 +79,7 @@ def keep_tables(
     kept = {name: folder.place / DATA / f"{name}.csv" for name in tables}
     changes: dict[str, object] = dict(kept)
     if not files_of(recipe, tables):
-        changes |= {"delimiter": ",", "encoding": "utf-8"}
+        changes |= {"delimiter": ",", "encoding": "utf-8", "sheet": None, "columns": None}
     recipe = recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update=changes)})
     dataset = data.dataset
     paths = {Path(table.name): kept[name] for name, table in tables.items()}
