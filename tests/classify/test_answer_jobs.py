@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,14 @@ def test_a_job_of_labels_is_not_continued_with_answers(model, tmp_path, monkeypa
         classify_file(classifier, source, tmp_path / "out.csv", strict=True)
     with pytest.raises(RunError, match=r"the interrupted job was started with other settings"):
         answer_file(model, source, tmp_path / "out.csv", resume=True)
+
+
+def test_json_lines_keep_numbers_and_have_null_where_there_is_no_answer(model, tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({**row, "id": int(row["id"])}) + "\n" for row in ROWS), encoding="utf-8")
+    answer_file(model, source, tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in rows] == [1, 2, 3, 4, 5]
+    first, second = rows[:2]
+    assert first["context"][int(first["start"]) : int(first["end"])] == first["answer"]
+    assert (second["score"], second["start"], second["error"]) == (None, None, "empty: has no question")

@@ -17,6 +17,7 @@ from textclf.classify.question_answering.texts import problem_of_texts
 from textclf.classify.rows import (
     ERROR_COLUMN,
     ClassifiedRows,
+    NumberColumn,
     RowResults,
     TableLayout,
     Tally,
@@ -201,8 +202,9 @@ class _AnsweredRows:
 
     @property
     def added(self) -> list[str]:
-        names = [*COLUMNS, *([ERROR_COLUMN] if self.keeps_errors else [])]
-        return [self.column_prefix + name for name in names]
+        text, *numbers = (self.column_prefix + name for name in COLUMNS)
+        errors = [self.column_prefix + ERROR_COLUMN] if self.keeps_errors else []
+        return [text, *map(NumberColumn, numbers), *errors]
 
     @property
     def settings(self) -> dict[str, Any]:
