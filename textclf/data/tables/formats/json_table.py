@@ -28,6 +28,9 @@ _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 
 _OUTSIDE = re.compile(r'["{}\[\]]')
 
+# An object without lists and objects in it, as most are.
+_FLAT = re.compile(r'\{[^{}\[\]"]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^{}\[\]"]*)*\}')
+
 _INSIDE = re.compile(r'["\\]')
 
 _END_OF_PLAIN = re.compile(r"[,\]\s]")
@@ -164,24 +167,25 @@ class _Array:
             raise DataError(f"{self._name}: cannot be read ({error}); set the file's encoding") from None
         except (OSError, EOFError) as error:
             raise DataError(f"{self._name}: reading stopped ({error}); check the disk") from None
-        self._line += self._buffer.count("\n", 0, self._at)
         self._buffer = self._buffer[self._at :] + piece
         self._at = 0
         return bool(piece)
 
+    def _advance(self, place: int) -> None:
+        self._line += self._buffer.count("\n", self._at, place)
+        self._at = place
+
     def _skip_space(self) -> None:
         while True:
-            self._at = _SPACE.match(self._buffer, self._at).end()  # type: ignore[union-attr]  # matches ""
+            self._advance(_SPACE.match(self._buffer, self._at).end())  # type: ignore[union-attr]  # matches ""
             if self._at < len(self._buffer) or not self._fill():
                 break
-        self._line += self._buffer.count("\n", 0, self._at)
-        self._buffer, self._at = self._buffer[self._at :], 0
 
     def _next_character(self, number: int) -> str:
         self._skip_space()
-        if not self._buffer:
+        if self._at == len(self._buffer):
             raise self._ends(number)
-        return self._buffer[0]
+        return self._buffer[self._at]
 
     def _ends(self, number: int) -> DataError:
         return DataError(
@@ -191,6 +195,10 @@ class _Array:
 
     def _value(self, number: int) -> tuple[str, Fault | None]:
         """Returns the text of the value that begins here, without the part beyond the longest row."""
+        if (flat := _FLAT.match(self._buffer, self._at)) is not None:
+            self._advance(flat.end())
+            return flat[0], None if len(flat[0]) <= LONGEST_ROW else _too_long()
+        self._buffer, self._at = self._buffer[self._at :], 0
         scan, depth, inside = 0, 0, False
         kept, is_long = "", False
         plain = self._buffer[0] not in '"{['
@@ -200,7 +208,8 @@ class _Array:
                 scan = len(self._buffer) if found is None else found.start()
                 if scan > LONGEST_ROW:
                     kept, is_long = kept or self._buffer[:LONGEST_ROW], True
-                    self._at, scan = scan, 0
+                    self._advance(scan)
+                    scan = 0
                 if not self._fill():
                     raise self._ends(number)
                 continue
@@ -218,9 +227,7 @@ class _Array:
             if depth <= 0 and not inside:
                 break
         raw = kept or self._buffer[:scan]
-        self._at = scan
-        self._line += self._buffer.count("\n", 0, self._at)
-        self._buffer, self._at = self._buffer[self._at :], 0
+        self._advance(scan)
         return raw, _too_long() if is_long or len(raw) > LONGEST_ROW else None
 
 
