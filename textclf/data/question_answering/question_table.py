@@ -17,8 +17,8 @@ from textclf.data.question_answering.questions import Answer, Question, Question
 from textclf.data.question_answering.squad import not_found_message
 from textclf.data.reading import FileReader, options_of
 from textclf.data.tables.column_names import matching_columns
-from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.opening import AnyTable, open_any
 from textclf.data.tables.table import Row
 from textclf.errors import DataError
@@ -83,7 +83,9 @@ def _columns(table: AnyTable, settings: DatasetSettings) -> _Columns:
                 problems.append(str(error))
     if problems:
         if "data" in table.columns and isinstance(table, RecordTable):
-            problems.insert(0, f"{table.name}: is JSON, perhaps a SQuAD file; give a SQuAD file a name that ends in .json")
+            problems.insert(
+                0, f"{table.name}: is JSON, perhaps a SQuAD file; give a SQuAD file a name that ends in .json"
+            )
         raise DataError("\n".join(problems))
     return _Columns(**found)  # type: ignore[arg-type]
 
