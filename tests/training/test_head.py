@@ -71,8 +71,10 @@ def test_a_rare_label_is_predicted_more_often_and_no_row_more_is_wrong():
     assert recall > plain_recall + 0.1
 
 
-def test_weights_that_differ_are_used_as_they_are():
-    features, labels, weights = problem(rows=100)
+@pytest.mark.parametrize(("rows", "are_equal"), [(100, False), (600, True)])
+def test_weights_that_differ_and_those_of_many_rows_are_used_as_they_are(rows: int, are_equal: bool):
+    features, labels, weights = problem(rows)
+    weights = np.ones(rows) if are_equal else weights
     head = fit_best_head(features, labels, weights, 4)
     kernel, _ = fit_head(features, labels, weights, 4, head.penalty)
     scale = np.abs(head.kernel).sum() / np.abs(kernel).sum()

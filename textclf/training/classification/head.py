@@ -25,6 +25,10 @@ _MOST_CROSS_VALIDATED_CELLS = 100_000
 
 _STEPS_OF_A_FOLD = 20
 
+# Up to this many rows, a label counts in the fit by the square root of its share, because a head that is fitted to the shares
+# predicts rare labels too seldom. With 2,000 rows this no longer helps (benchmarks/README.md, Imbalanced labels).
+_FEW_ROWS = 500
+
 # The temperatures that are tried for the logits of a penalty. A strong penalty ranks labels well, but makes all of them
 # about equally probable.
 _TEMPERATURES = np.exp(np.linspace(np.log(0.05), np.log(4.0), 45))
@@ -62,14 +66,14 @@ class FittedHead:
 def fit_best_head(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, label_count: int) -> FittedHead:
     """Fits a head with the penalty and the temperature that predict the rows of the other folds best.
 
-    The arguments and the errors are those of `fit_head`. The folds are equal for equal inputs. If all weights are equal,
-    each label counts in the fit by the square root of its share, because a head that is fitted to the shares themselves
-    predicts rare labels too seldom (benchmarks/README.md). Penalty and temperature are judged with the weights as given.
+    The arguments and the errors are those of `fit_head`. The folds are equal for equal inputs. With
+    few rows of equal weight, a label counts in the fit by the square root of its share. Penalty and temperature are
+    judged with the weights as given.
     """
     rows = len(features)
     if rows * label_count > _MOST_CROSS_VALIDATED_CELLS or np.bincount(labels).max() == rows:
         return FittedHead(*fit_head(features, labels, weights, label_count), _PENALTY)
-    fitted_weights = weights / np.sqrt(np.bincount(labels)[labels]) if weights.min() == weights.max() else weights
+    fitted_weights = _fitted_weights(labels, weights)
     folds = stratified_folds(features, labels)
     rotated = _rotated(features)
     best: tuple[float, float, float, np.ndarray] | None = None
@@ -84,6 +88,14 @@ def fit_best_head(features: np.ndarray, labels: np.ndarray, weights: np.ndarray,
     kernel, bias = fit_head(features, labels, fitted_weights, label_count, penalty)
     factor = np.float32(1.0 / temperature)
     return FittedHead(kernel * factor, bias * factor, penalty, logits * factor)
+
+
+def _fitted_weights(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the weights [rows] of the fit. Weights that differ were chosen by the user and stay as they are."""
+    if len(labels) > _FEW_ROWS or weights.min() != weights.max():
+        return weights
+    fitted: np.ndarray = weights / np.sqrt(np.bincount(labels)[labels])
+    return fitted
 
 
 def _rotated(features: np.ndarray) -> np.ndarray:
