@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-EXAMPLES = ("recipes/*.yaml", "datasets/*.csv", "datasets/README.md", "docs/recipe.schema.json")
+EXAMPLES = ("recipes/*.yaml", "datasets/*.csv", "datasets/*.json", "datasets/README.md", "docs/recipe.schema.json")
 
 
 class BuildWithExamples(build_py):

@@ -21,7 +21,12 @@ import textclf
 import textclf.cli.main  # noqa: F401 (adds the commands to the group)
 from textclf.cli.group import cli
 from textclf.recipe.rules import RULES
-from textclf.recipe.settings import AVERAGE_WORDS_DEFAULTS, AVERAGE_WORDS_ONLY
+from textclf.recipe.settings import (
+    AVERAGE_WORDS_DEFAULTS,
+    AVERAGE_WORDS_ONLY,
+    ONLY_FOR_TASK,
+    QUESTION_ANSWERING_DEFAULTS,
+)
 from textclf.recipe.writing import recipe_json_schema
 
 FOLDER = Path(__file__).parent
@@ -119,15 +124,20 @@ def _section_of(value: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
 
 def _key_text(key: str, value: dict[str, Any]) -> str:
     section, _, name = key.rpartition(".")
+    for_questions = QUESTION_ANSWERING_DEFAULTS.get(section, {})
     facts = [f"Values: {_values(value)}"]
     if value["required"]:
         facts.append("required")
     elif name in AVERAGE_WORDS_ONLY:
         facts.append(f"default: {_shown(AVERAGE_WORDS_DEFAULTS['encoder'][name])}")
+    elif key in ONLY_FOR_TASK["question-answering"]:
+        facts.append(f"default: {_shown(for_questions.get(name))}")
     elif value.get("default") is not None or "null" in _values(value):
         facts.append(f"default: {_shown(value.get('default'))}")
     if name in AVERAGE_WORDS_DEFAULTS.get(section, {}) and name not in AVERAGE_WORDS_ONLY:
         facts.append(f"default with `average-words`: {_shown(AVERAGE_WORDS_DEFAULTS[section][name])}")
+    if name in for_questions and key not in ONLY_FOR_TASK["question-answering"]:
+        facts.append(f"default with `question-answering`: {_shown(for_questions[name])}")
     return f"### `{key}`\n\n{_escaped(_one_line(value.get('description', '')))}\n\n*{'; '.join(facts)}.*\n"
 
 

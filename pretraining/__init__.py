@@ -1,1 +1,1 @@
-"""How the built-in encoder was made: a small MobileBERT distilled from a sentence encoder. Needs PyTorch; see README.md."""
+"""How the built-in encoders are made: MobileBERTs distilled from two sentence encoders. Needs PyTorch; see README.md."""

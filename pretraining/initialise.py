@@ -1,21 +1,24 @@
-"""The student before its first step: every weight fitted to the teacher by least squares, from the bottom up.
+"""The student before its first step: every weight fitted to MiniLM by least squares, from the first layer to the last.
 
-In: the teacher and some batches of text. Out: weights under the names of `expected_shapes`. What a layer of the student
-reads is what the fitted layers below it give, so that each fit also makes up for the error of those before it.
+Takes the teacher and batches of text, and returns weights under the names of `expected_shapes`. A layer is fitted to what it
+gets from the fitted layers before it, so each fit also corrects their error. Everything happens on the teacher's device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from pretraining import student
-from pretraining.corpus import Batch
-from pretraining.teacher import Teacher, TeacherOutput
+from pretraining.attention import attend
+from pretraining.rows import Texts
+from pretraining.teacher import Inside, Teacher
 from textclf.encoders.checkpoint import MobileBertConfig, expected_shapes
+from textclf.errors import EncoderError
 
 # The share of a layer's input that goes around the layer. The teacher normalises its residual stream, so that the
 # layer's own path must carry most of it: 0.5 fits worse, and 0.1 hardly better but with weights twice as large.
@@ -24,24 +27,31 @@ AROUND = 0.25
 RIDGE = 1e-3
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Material:
-    """What the fits read: the batches as tensors, the teacher's outputs for them, and which positions are tokens."""
+    """What the fits read: the teacher, the batches, and the teacher's states for each batch."""
 
-    tensors: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-    seen: list[TeacherOutput]
-    present: list[torch.Tensor]
+    teacher: Teacher
+    batches: Sequence[Texts]
+    states: list[Mapping[int, Tensor]]
 
-    def flat(self, parts: Iterable[torch.Tensor]) -> torch.Tensor:
-        """One [batch, length, …] a batch → [tokens, …]."""
-        return torch.cat([part[kept] for part, kept in zip(parts, self.present, strict=True)])
+    def flat(self, parts: Iterable[Tensor]) -> Tensor:
+        """Flat states of every batch → [tokens of all batches, …] without padding."""
+        return torch.cat([part[texts.present] for part, texts in zip(parts, self.batches, strict=True)])
 
-    @property
-    def attend(self) -> list[torch.Tensor]:
-        return [kept[:, None, None, :] for kept in self.present]
+    def wanted(self, number: int) -> Tensor:
+        """The teacher's states `number`, of which 0 is the embeddings' output."""
+        return self.flat(states[number] for states in self.states)
+
+    def inside(self, layer: int) -> Inside:
+        """What the teacher's layer, from 0, computes for all tokens."""
+        pairs = zip(self.states, self.batches, strict=True)
+        insides = [self.teacher.inside(layer, states[layer], texts) for states, texts in pairs]
+        names = ("query", "key", "value", "attended", "intermediate")
+        return Inside(*(self.flat(getattr(inside, name) for inside in insides) for name in names))
 
 
-def fit_linear(inputs: torch.Tensor, targets: torch.Tensor, ridge: float = RIDGE) -> tuple[torch.Tensor, torch.Tensor]:
+def fit_linear(inputs: Tensor, targets: Tensor, ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
     """Ridge regression with an intercept, [n, inputs] and [n, outputs] → kernel [inputs, outputs] and bias [outputs]."""
     input_mean, target_mean = inputs.mean(0), targets.mean(0)
     centred = (inputs - input_mean).double()
@@ -51,49 +61,50 @@ def fit_linear(inputs: torch.Tensor, targets: torch.Tensor, ridge: float = RIDGE
     return kernel, target_mean - input_mean @ kernel
 
 
+@torch.no_grad()
 def initial_weights(
-    config: MobileBertConfig, teacher: Teacher, layer_map: Sequence[int], batches: Sequence[Batch], seed: int
-) -> dict[str, torch.Tensor]:
-    """`layer_map[i]` is the teacher's layer, from 0, that the student's layer i stands for.
+    config: MobileBertConfig, teacher: Teacher, layer_map: Sequence[int], batches: Sequence[Texts], seed: int
+) -> dict[str, Tensor]:
+    """`layer_map[i]` is the teacher's layer, from 0, that the student's layer i replaces.
 
-    Raises ValueError for a configuration whose stream is not as wide as the teacher's, or that is not one feed-forward
-    network a layer with queries and keys read from the wide stream: the fit below is written for that form.
+    Raises EncoderError for a student whose stream is not as wide as the teacher's, or that has more inner units, other heads
+    or other layers than the teacher.
     """
     _check(config, teacher, layer_map)
     generator = torch.Generator().manual_seed(seed)
-    weights = {name: _blank(name, shape, generator) for name, shape in expected_shapes(config).items()}
-    material = _material(teacher, batches, layer_map)
-    _fit_embeddings(weights, config, teacher, material)
-    states = [student.embed(weights, ids, segments) for ids, _, segments in material.tensors]
+    device = batches[0].ids.device
+    shapes = expected_shapes(config)
+    weights = {name: _blank(name, shape, generator).to(device) for name, shape in shapes.items()}
+    material = _Material(teacher, batches, [teacher(texts).states for texts in batches])
+    _fit_embeddings(weights, config, material)
+    states = [student.embed(weights, texts) for texts in batches]
     for index, teacher_layer in enumerate(layer_map):
-        _fit_layer(weights, config, (index, teacher_layer), states, material)
-        pairs = zip(states, material.attend, strict=True)
-        states = [student.layer(weights, config, index, state, attend) for state, attend in pairs]
+        states = _fit_layer(weights, config, (index, teacher_layer), states, material)
     return weights
 
 
-def _material(teacher: Teacher, batches: Sequence[Batch], layer_map: Sequence[int]) -> _Material:
-    tensors = [tuple(torch.from_numpy(part) for part in (batch.ids, batch.mask, batch.segments)) for batch in batches]
-    seen = [teacher(*parts, trace=tuple(layer_map)) for parts in tensors]
-    return _Material(tensors, seen, [mask.bool() for _, mask, _ in tensors])
-
-
 def _check(config: MobileBertConfig, teacher: Teacher, layer_map: Sequence[int]) -> None:
-    width = teacher.config["hidden_size"]
-    fits = (
-        config.hidden_size == config.intra_bottleneck_size == width
-        and config.num_attention_heads == teacher.config["num_attention_heads"]
-        and config.num_feedforward_networks == 1
-        and not config.key_query_shared_bottleneck
-        and not config.use_bottleneck_attention
-        and config.intermediate_size <= teacher.config["intermediate_size"]
-        and config.num_hidden_layers == len(layer_map)
-    )
-    if not fits:
-        raise ValueError(f"a student {config} with layers {list(layer_map)} cannot be fitted to a teacher {width} wide")
+    theirs = teacher.config
+    expected = {
+        "hidden_size": (config.hidden_size, theirs.hidden_size),
+        "intra_bottleneck_size": (config.intra_bottleneck_size, theirs.hidden_size),
+        "num_attention_heads": (config.num_attention_heads, theirs.num_attention_heads),
+    }
+    for key, (found, wanted) in expected.items():
+        if found != wanted:
+            raise EncoderError(f"a student with `{key}` {found} cannot be fitted to this teacher; expected {wanted}")
+    if config.intermediate_size > theirs.intermediate_size:
+        raise EncoderError(
+            f"a student with `intermediate_size` {config.intermediate_size} cannot be fitted to a teacher with"
+            f" {theirs.intermediate_size} inner units; expected at most as many"
+        )
+    if beyond := [layer for layer in layer_map if layer >= theirs.num_hidden_layers]:
+        raise EncoderError(
+            f"`minilm_layers` names the layers {beyond}; the teacher has {theirs.num_hidden_layers}, from 0"
+        )
 
 
-def _blank(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def _blank(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     if name.endswith("/gamma"):
         return torch.ones(shape)
     if name.endswith(("/beta", "/bias")):
@@ -101,22 +112,21 @@ def _blank(name: str, shape: tuple[int, ...], generator: torch.Generator) -> tor
     return 0.02 * torch.randn(shape, generator=generator)
 
 
-def _fit_embeddings(
-    weights: dict[str, torch.Tensor], config: MobileBertConfig, teacher: Teacher, material: _Material
-) -> None:
+def _fit_embeddings(weights: dict[str, Tensor], config: MobileBertConfig, material: _Material) -> None:
     """Word vectors: a truncated SVD of the teacher's, each normalised as the teacher's first norm would.
 
     Rows are weighted by the fourth root of their count, so that common words are kept best and rare ones are not lost.
     """
-    words = teacher.weights["embeddings.word_embeddings.weight"].float()
-    positions = teacher.weights["embeddings.position_embeddings.weight"].float()
-    kinds = teacher.weights["embeddings.token_type_embeddings.weight"].float()
-    gamma = teacher.weights["embeddings.LayerNorm.weight"].float()
+    theirs = material.teacher.weights
+    words = theirs["embeddings.word_embeddings.weight"]
+    positions = theirs["embeddings.position_embeddings.weight"]
+    kinds = theirs["embeddings.token_type_embeddings.weight"]
+    gamma = theirs["embeddings.LayerNorm.weight"]
 
     whole = words + positions[:64].mean(0) + kinds[0]
     spread = whole.std(-1, keepdim=True, unbiased=False)
     normalised = (whole - whole.mean(-1, keepdim=True)) / spread * gamma
-    found = material.flat(ids for ids, _, _ in material.tensors)
+    found = material.flat(texts.ids.flatten() for texts in material.batches)
     counts = torch.bincount(found, minlength=len(words)).float()
     importance = (counts + 1)[:, None] ** 0.25
     _, directions = torch.linalg.eigh((normalised * importance).t() @ (normalised * importance))
@@ -127,49 +137,46 @@ def _fit_embeddings(
     weights["embeddings/position_embeddings"] = around[: config.max_position_embeddings].clone()
     weights["embeddings/token_type_embeddings"] = (kinds - kinds[0]) * gamma / usual
 
-    inputs, targets = [], []
-    for (ids, _, segments), output in zip(material.tensors, material.seen, strict=True):
-        beside = weights["embeddings/position_embeddings"][: ids.shape[1]]
-        beside = beside + weights["embeddings/token_type_embeddings"][segments]
-        inputs.append(student.trigrams(weights["embeddings/word_embeddings"][ids]))
-        targets.append(output.states[0] - beside)
-    fitted = fit_linear(material.flat(inputs), material.flat(targets))
+    inputs, beside = [], []
+    for texts in material.batches:
+        inputs.append(student.trigrams(weights["embeddings/word_embeddings"][texts.ids]).flatten(0, 1))
+        place = weights["embeddings/position_embeddings"][: texts.length]
+        beside.append((place + weights["embeddings/token_type_embeddings"][texts.segments]).flatten(0, 1))
+    fitted = fit_linear(material.flat(inputs), material.wanted(0) - material.flat(beside))
     _put(weights, "embeddings/embedding_transformation", fitted)
 
 
 def _fit_layer(
-    weights: dict[str, torch.Tensor],
+    weights: dict[str, Tensor],
     config: MobileBertConfig,
     layers: tuple[int, int],
-    states: list[torch.Tensor],
+    states: list[Tensor],
     material: _Material,
-) -> None:
-    """`layers`: the student's layer and the teacher's that it stands for; `states`: what the student's layer reads."""
+) -> list[Tensor]:
+    """`layers`: the student's layer and the teacher's that it replaces; `states`: what the student's layer reads.
+
+    Returns the student's next states.
+    """
     index, teacher_layer = layers
     prefix, width = f"encoder/layer_{index}", config.hidden_size
-    traces = [output.traces[teacher_layer] for output in material.seen]
+    inside = material.inside(teacher_layer)
 
     stream = material.flat(states)
     for part in ("query", "key", "value"):
-        wanted = material.flat(getattr(trace, part) for trace in traces)
-        _put(weights, f"{prefix}/attention/self/{part}", fit_linear(stream, wanted))
-    context = material.flat(
-        student.attention(weights, config, prefix, (state, state), attend)
-        for state, attend in zip(states, material.attend, strict=True)
-    )
-    both = torch.cat([stream, context], -1)
-    kernel, bias = fit_linear(both, material.flat(trace.attended for trace in traces))
-    _put(weights, f"{prefix}/bottleneck/input/dense", (kernel[:width].clone(), torch.zeros(width)))
+        _put(weights, f"{prefix}/attention/self/{part}", fit_linear(stream, getattr(inside, part)))
+    contexts = _contexts(student.layer_weights(weights, index), config, states, material.batches)
+    both = torch.cat([stream, material.flat(contexts)], -1)
+    kernel, bias = fit_linear(both, inside.attended)
+    _put(weights, f"{prefix}/bottleneck/input/dense", (kernel[:width].clone(), torch.zeros_like(bias)))
     _put(weights, f"{prefix}/attention/output/dense", (kernel[width:].clone(), bias))
     attended = both @ kernel + bias
 
-    intermediate = material.flat(trace.intermediate for trace in traces)
-    kept_units = _most_important(intermediate, config.intermediate_size)
-    kernel, bias = fit_linear(attended, intermediate[:, kept_units])
+    kept_units = _most_important(inside.intermediate, config.intermediate_size)
+    kernel, bias = fit_linear(attended, inside.intermediate[:, kept_units])
     _put(weights, f"{prefix}/intermediate/dense", (kernel, bias))
     active = torch.relu(attended @ kernel + bias)
 
-    # The layer gives gamma * (D (active W + attended + b) + stream): fitted jointly in `active` and `attended`, then
+    # The layer returns gamma * (D (active W + attended + b) + stream): fitted jointly in `active` and `attended`, then
     # D is the part of `attended` and W what is left of the other after D is taken out of it.
     wanted, rows = _layer_target(material, teacher_layer)
     both = torch.cat([active, attended], -1)
@@ -178,12 +185,27 @@ def _fit_layer(
     damped = back @ back.t()
     damped.diagonal().add_(RIDGE * damped.diagonal().mean())
     unmixed = torch.linalg.solve(damped, back @ ahead.t()).t()
-    _put(weights, f"{prefix}/output/dense", (unmixed.clone(), torch.zeros(width)))
+    _put(weights, f"{prefix}/output/dense", (unmixed.clone(), torch.zeros_like(bias)))
     _put(weights, f"{prefix}/output/bottleneck/dense", (back, bias))
-    weights[f"{prefix}/output/bottleneck/FakeLayerNorm/gamma"] = torch.full((width,), AROUND)
+    weights[f"{prefix}/output/bottleneck/FakeLayerNorm/gamma"] = torch.full_like(bias, AROUND)
+
+    layer = student.layer_weights(weights, index)
+    narrow = [student.before_attention(layer, state)[0] for state in states]
+    triples = zip(states, narrow, contexts, strict=True)
+    return [student.after_attention(layer, *triple) for triple in triples]
 
 
-def _most_important(intermediate: torch.Tensor, count: int) -> torch.Tensor:
+def _contexts(
+    layer: student.Weights, config: MobileBertConfig, states: list[Tensor], batches: Sequence[Texts]
+) -> list[Tensor]:
+    contexts = []
+    for state, texts in zip(states, batches, strict=True):
+        _, *parts = student.before_attention(layer, state)
+        contexts.append(attend(*parts, texts.mask[:, None, None, :], config.num_attention_heads))
+    return contexts
+
+
+def _most_important(intermediate: Tensor, count: int) -> Tensor:
     """The hidden units whose output varies most over tokens, not counting the few tokens where a unit explodes."""
     active = functional.gelu(intermediate)
     # torch.quantile takes 16 million values at most.
@@ -191,13 +213,14 @@ def _most_important(intermediate: torch.Tensor, count: int) -> torch.Tensor:
     return active.clamp(-limit, limit).var(0).topk(count).indices.sort().values
 
 
-def _layer_target(material: _Material, teacher_layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _layer_target(material: _Material, teacher_layer: int) -> tuple[Tensor, Tensor]:
     """The teacher's states, and the rows to fit: of the last layer not the first token, which is to mean something else."""
-    wanted = material.flat(output.states[teacher_layer + 1] for output in material.seen)
-    place = material.flat(torch.arange(kept.shape[1]).expand_as(kept) for kept in material.present)
-    last = len(material.seen[0].states) - 2
+    wanted = material.wanted(teacher_layer + 1)
+    places = (torch.arange(texts.length, device=wanted.device).expand_as(texts.ids) for texts in material.batches)
+    place = material.flat(part.flatten() for part in places)
+    last = material.teacher.config.num_hidden_layers - 1
     return wanted, (place > 0) if teacher_layer == last else (place >= 0)
 
 
-def _put(weights: dict[str, torch.Tensor], name: str, fitted: tuple[torch.Tensor, torch.Tensor]) -> None:
+def _put(weights: dict[str, Tensor], name: str, fitted: tuple[Tensor, Tensor]) -> None:
     weights[f"{name}/kernel"], weights[f"{name}/bias"] = fitted

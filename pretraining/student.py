@@ -1,98 +1,93 @@
-"""The student in PyTorch: the same maths as textclf/encoders/mobilebert.py, as functions of a dictionary of named arrays.
+"""The student in PyTorch: the maths of textclf/encoders/mobilebert.py for the form of MobileBERT that is distilled here.
 
-In: weights under the names of `expected_shapes`, kernels [inputs, outputs]. Out: the states of every layer.
+A layer has one feed-forward network and reads queries, keys and values from the wide stream. Weights have the names of
+`expected_shapes`, kernels are [inputs, outputs]. States are flat: [rows · length, hidden_size].
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
+from pretraining.attention import attend
+from pretraining.rows import Texts
 from textclf.encoders.checkpoint import MobileBertConfig
 
-Weights = Mapping[str, torch.Tensor]
+Weights = Mapping[str, Tensor]
 
 
-def dense(weights: Weights, name: str, inputs: torch.Tensor) -> torch.Tensor:
+def dense(weights: Weights, name: str, inputs: Tensor) -> Tensor:
     return functional.linear(inputs, weights[f"{name}/kernel"].t(), weights[f"{name}/bias"])
 
 
-def no_norm(weights: Weights, name: str, inputs: torch.Tensor) -> torch.Tensor:
+def no_norm(weights: Weights, name: str, inputs: Tensor) -> Tensor:
     return torch.addcmul(weights[f"{name}/FakeLayerNorm/beta"], inputs, weights[f"{name}/FakeLayerNorm/gamma"])
 
 
-def embed(weights: Weights, ids: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
-    """int64 [batch, length] twice → [batch, length, hidden_size], before any layer."""
-    vectors = trigrams(functional.embedding(ids, weights["embeddings/word_embeddings"]))
+def layer_weights(weights: Weights, number: int) -> dict[str, Tensor]:
+    """Returns a layer's arrays under names that are the same for every layer."""
+    prefix = f"encoder/layer_{number}/"
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def embed(weights: Weights, texts: Texts) -> Tensor:
+    """Returns the states before any layer."""
+    vectors = trigrams(functional.embedding(texts.ids, weights["embeddings/word_embeddings"]))
     states = dense(weights, "embeddings/embedding_transformation", vectors)
-    states = states + weights["embeddings/position_embeddings"][: ids.shape[1]]
-    states = states + functional.embedding(segments, weights["embeddings/token_type_embeddings"])
-    return no_norm(weights, "embeddings", states)
+    states = states + weights["embeddings/position_embeddings"][: texts.length]
+    states = states + functional.embedding(texts.segments, weights["embeddings/token_type_embeddings"])
+    return no_norm(weights, "embeddings", states).flatten(0, 1)
 
 
-def trigrams(vectors: torch.Tensor) -> torch.Tensor:
-    """[batch, length, size] → next, current and previous token's vectors side by side, zeros past the ends."""
+def trigrams(vectors: Tensor) -> Tensor:
+    """[rows, length, size] → next, current and previous token's vectors side by side, zeros past the ends."""
     following = functional.pad(vectors[:, 1:], (0, 0, 0, 1))
     previous = functional.pad(vectors[:, :-1], (0, 0, 1, 0))
     return torch.cat([following, vectors, previous], dim=-1)
 
 
-def attention(
-    weights: Weights,
-    config: MobileBertConfig,
-    prefix: str,
-    inputs: tuple[torch.Tensor, torch.Tensor],
-    attend: torch.Tensor,
-) -> torch.Tensor:
-    """`inputs` are what query and key read, and what value reads; → context [batch, length, bottleneck]."""
-    for_query_key, for_value = inputs
-    heads = config.num_attention_heads
-
-    def split(states: torch.Tensor) -> torch.Tensor:
-        return states.view(*states.shape[:2], heads, states.shape[-1] // heads).transpose(1, 2)
-
-    query = split(dense(weights, f"{prefix}/attention/self/query", for_query_key))
-    key = split(dense(weights, f"{prefix}/attention/self/key", for_query_key))
-    value = split(dense(weights, f"{prefix}/attention/self/value", for_value))
-    context = functional.scaled_dot_product_attention(query, key, value, attn_mask=attend)
-    return context.transpose(1, 2).flatten(2)
+def before_attention(layer: Weights, states: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """→ the narrow states, queries, keys and values."""
+    narrow = no_norm(layer, "bottleneck/input", dense(layer, "bottleneck/input/dense", states))
+    query, key, value = (dense(layer, f"attention/self/{part}", states) for part in ("query", "key", "value"))
+    return narrow, query, key, value
 
 
-def layer(
-    weights: Weights, config: MobileBertConfig, index: int, states: torch.Tensor, attend: torch.Tensor
-) -> torch.Tensor:
-    """One layer, [batch, length, hidden_size] → the same; `attend` [batch, 1, 1, length] is true at tokens."""
-    prefix = f"encoder/layer_{index}"
-    narrow = no_norm(weights, f"{prefix}/bottleneck/input", dense(weights, f"{prefix}/bottleneck/input/dense", states))
-    for_query_key, for_value = states, states
-    if config.use_bottleneck_attention:
-        for_query_key, for_value = narrow, narrow
-    elif config.key_query_shared_bottleneck:
-        shared = dense(weights, f"{prefix}/bottleneck/attention/dense", states)
-        for_query_key = no_norm(weights, f"{prefix}/bottleneck/attention", shared)
-    context = attention(weights, config, prefix, (for_query_key, for_value), attend)
-    narrow = no_norm(
-        weights, f"{prefix}/attention/output", dense(weights, f"{prefix}/attention/output/dense", context) + narrow
-    )
-    parts = [f"{prefix}/ffn_layer_{number}" for number in range(config.num_feedforward_networks - 1)]
-    for part in [*parts, prefix]:
-        wide = torch.relu(dense(weights, f"{part}/intermediate/dense", narrow))
-        narrow = no_norm(weights, f"{part}/output", dense(weights, f"{part}/output/dense", wide) + narrow)
-    back = dense(weights, f"{prefix}/output/bottleneck/dense", narrow)
-    return no_norm(weights, f"{prefix}/output/bottleneck", back + states)
+def after_attention(layer: Weights, states: Tensor, narrow: Tensor, context: Tensor) -> Tensor:
+    """→ the next layer's states."""
+    attended = no_norm(layer, "attention/output", dense(layer, "attention/output/dense", context) + narrow)
+    wide = torch.relu(dense(layer, "intermediate/dense", attended))
+    ahead = no_norm(layer, "output", dense(layer, "output/dense", wide) + attended)
+    return no_norm(layer, "output/bottleneck", dense(layer, "output/bottleneck/dense", ahead) + states)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The states of the embeddings and of every layer, and the last layer's query, key and value."""
+
+    states: list[Tensor]
+    relations: tuple[Tensor, ...]
 
 
 def encode(
-    weights: Weights, config: MobileBertConfig, ids: torch.Tensor, mask: torch.Tensor, segments: torch.Tensor
-) -> list[torch.Tensor]:
-    """int64 [batch, length] three times → states of the embeddings and of every layer, [batch, length, hidden_size] each.
+    weights: Weights,
+    config: MobileBertConfig,
+    texts: Texts,
+    before: Callable[..., tuple[Tensor, ...]] = before_attention,
+    after: Callable[..., Tensor] = after_attention,
+) -> Encoded:
+    """`before` and `after` may be compiled versions of the two parts of a layer.
 
-    Padding is kept out by minus infinity where the exported graph subtracts 10,000: the same in float32.
+    Padding is excluded by minus infinity where the exported graph subtracts 10,000: the same in float32.
     """
-    attend = mask[:, None, None, :].bool()
-    states = [embed(weights, ids, segments)]
-    for index in range(config.num_hidden_layers):
-        states.append(layer(weights, config, index, states[-1], attend))
-    return states
+    bias = texts.mask[:, None, None, :]
+    states, relations = [embed(weights, texts)], ()
+    for number in range(config.num_hidden_layers):
+        layer = layer_weights(weights, number)
+        narrow, *relations = before(layer, states[-1])
+        states.append(after(layer, states[-1], narrow, attend(*relations, bias, config.num_attention_heads)))
+    return Encoded(states, tuple(relations))

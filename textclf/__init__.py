@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from textclf.classify.classifier import Classifier, Prediction
     from textclf.classify.job import BatchSummary, FileMetrics, classify_file, evaluate_file
+    from textclf.classify.question_answering.evaluation import AnswerMetrics, evaluate_answers
+    from textclf.classify.question_answering.job import AnswerSummary, answer_file
+    from textclf.classify.question_answering.question_answerer import Answer, QuestionAnswerer
     from textclf.encoders.mobilebert import Encoder
     from textclf.errors import TextclfError
-    from textclf.exporting.verify import VerificationReport
+    from textclf.exporting.report import VerificationReport
     from textclf.recipe.reading import load_recipe
     from textclf.recipe.settings import Recipe
     from textclf.runs.check import CheckReport, check
@@ -30,6 +33,9 @@ logging.getLogger("textclf").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 __all__ = [
+    "Answer",
+    "AnswerMetrics",
+    "AnswerSummary",
     "BatchSummary",
     "CheckReport",
     "Classifier",
@@ -39,14 +45,17 @@ __all__ = [
     "Inspection",
     "NewRecipe",
     "Prediction",
+    "QuestionAnswerer",
     "Recipe",
     "Run",
     "TextclfError",
     "VerificationReport",
+    "answer_file",
     "check",
     "classify_file",
     "compare",
     "copy_example",
+    "evaluate_answers",
     "evaluate_file",
     "export",
     "inspect",
@@ -60,6 +69,9 @@ __all__ = [
 
 # The module of each public name. Importing textclf loads none of them, so a command loads only what it uses.
 _HOMES = {
+    "Answer": "textclf.classify.question_answering.question_answerer",
+    "AnswerMetrics": "textclf.classify.question_answering.evaluation",
+    "AnswerSummary": "textclf.classify.question_answering.job",
     "BatchSummary": "textclf.classify.job",
     "CheckReport": "textclf.runs.check",
     "Classifier": "textclf.classify.classifier",
@@ -69,14 +81,17 @@ _HOMES = {
     "Inspection": "textclf.tflite.inspection",
     "NewRecipe": "textclf.runs.new_recipe",
     "Prediction": "textclf.classify.classifier",
+    "QuestionAnswerer": "textclf.classify.question_answering.question_answerer",
     "Recipe": "textclf.recipe.settings",
     "Run": "textclf.runs.train",
     "TextclfError": "textclf.errors",
-    "VerificationReport": "textclf.exporting.verify",
+    "VerificationReport": "textclf.exporting.report",
+    "answer_file": "textclf.classify.question_answering.job",
     "check": "textclf.runs.check",
     "classify_file": "textclf.classify.job",
     "compare": "textclf.runs.compare",
     "copy_example": "textclf.runs.examples",
+    "evaluate_answers": "textclf.classify.question_answering.evaluation",
     "evaluate_file": "textclf.classify.job",
     "export": "textclf.runs.export",
     "inspect": "textclf.tflite.inspection",

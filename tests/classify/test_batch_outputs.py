@@ -18,7 +18,8 @@ from tests.classify.test_batch import left_over, read, start_job, write, write_r
 from tests.classify.test_classifier import write_tiny_model
 from textclf.classify import journal as batch_journal
 from textclf.classify import windows as batch_windows
-from textclf.classify.job import JobInterruptedError, classify_file
+from textclf.classify.job import classify_file
+from textclf.classify.table_job import JobInterruptedError
 from textclf.errors import RunError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

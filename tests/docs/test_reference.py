@@ -14,6 +14,7 @@ import pytest
 
 import textclf
 from textclf import errors
+from textclf.data.question_answering.findings import ODDITIES
 from textclf.data.tables.lines import FaultKind
 from textclf.recipe.settings import WatcherSettings
 
@@ -25,6 +26,20 @@ SPLITS = ("validation", "test")
 """What stands for `{name}` in the kind of a finding."""
 
 FOLDERS_OF_FINDINGS = ("data", "runs")
+
+
+MAKERS = {
+    "Finding": (0, 3),
+    "of_rows": (0, 3),
+    "Note": (0, 3),
+    "_note": (0, 3),
+    "of_questions": (1, 4),
+    "of_split": (0, 4),
+}
+"""What makes a finding, and at which places it takes the kind and the severity."""
+
+PASSING_ON = ("of_rows", "_note", "findings_of_notes", "of_questions", "of_split", "_findings_of_oddities")
+"""Functions that make findings of a kind that they are given."""
 
 
 def headings(page: str) -> list[str]:
@@ -44,6 +59,8 @@ def kinds_in_code() -> dict[str, set[str]]:
         for file in sorted((PACKAGE / folder).rglob("*.py")):
             for kind, severity in _kinds_of(ast.parse(file.read_text(encoding="utf-8"))):
                 kinds.setdefault(kind, set()).add(severity)
+    for kind, (severity, _) in ODDITIES.items():
+        kinds.setdefault(kind, set()).add(severity.capitalize())
     return kinds
 
 
@@ -52,11 +69,11 @@ def _kinds_of(tree: ast.Module) -> Iterator[tuple[str, str]]:
         if not isinstance(function, ast.FunctionDef):
             continue
         for call in ast.walk(function):
-            if not (isinstance(call, ast.Call) and _name(call.func) in ("Finding", "of_rows", "Note", "_note")):
+            if not (isinstance(call, ast.Call) and _name(call.func) in MAKERS):
                 continue
-            if function.name in ("of_rows", "_note", "findings_of_table"):  # these pass on the kind of another
+            if function.name in PASSING_ON:
                 continue
-            for kind in _values(call.args[0], function):
+            for kind in _values(call.args[MAKERS[_name(call.func)][0]], function):
                 yield kind, _severity(call, kind)
 
 
@@ -101,7 +118,8 @@ def _severity(call: ast.Call, kind: str) -> str:
 
     if _name(call.func) in ("Note", "_note"):
         return "Warning" if kind in _NOTES_THAT_WARN else "Note"
-    given = [word.value for word in call.keywords if word.arg == "severity"] or call.args[3:4]
+    place = MAKERS[_name(call.func)][1]
+    given = [word.value for word in call.keywords if word.arg == "severity"] or call.args[place : place + 1]
     return "Note" if given and isinstance(given[0], ast.Constant) and given[0].value == "note" else "Warning"
 
 

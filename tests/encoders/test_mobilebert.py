@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.tiny import tiny_checkpoint
 from textclf.data.tokens.encoded import Tokens
-from textclf.encoders.mobilebert import Encoder, encode_pooled, stack_weights, unstack_weights
+from textclf.encoders.mobilebert import Encoder, encode, encode_pooled, stack_weights, unstack_weights
 
 
 def token_arrays(rows: int, length: int, padding: int = 0) -> Tokens:
@@ -98,3 +99,18 @@ def test_ids_outside_the_vocabulary_are_refused():
         encoder.encode(ids[:, :4], mask, segments)
     with pytest.raises(ValueError, match="more than the encoder's 64"):
         encoder.encode(*token_arrays(1, 65))
+
+
+@pytest.mark.parametrize("frozen_layers", [None, 0, 1, 2])
+def test_every_tokens_state_is_the_same_with_frozen_layers_and_their_gradients_are_none(frozen_layers):
+    checkpoint, tokens = tiny_checkpoint(), token_arrays(3, 14, padding=3)
+    weights = {name: tf.Variable(array) for name, array in stack_weights(checkpoint.config, checkpoint.weights).items()}
+    with tf.GradientTape() as tape:
+        states = encode(checkpoint.config, weights, tokens, mask_convention="additive", frozen_layers=frozen_layers)
+        loss = tf.reduce_sum(states)
+    np.testing.assert_allclose(states, Encoder(checkpoint).encode(*tokens).sequence_output, atol=1e-5)
+    gradients = tape.gradient(loss, weights)
+    assert (gradients["embeddings/position_embeddings"] is None) == (frozen_layers is not None)
+    moved = gradients["layers/value/kernel"]
+    learned = [moved is not None and bool(np.abs(moved[layer]).max() > 0) for layer in range(2)]
+    assert learned == [layer >= (frozen_layers or 0) for layer in range(2)]

@@ -7,7 +7,7 @@ import pytest
 
 from textclf.errors import VerificationError
 from textclf.exporting.parity import verify_export
-from textclf.exporting.verify import VerificationReport
+from textclf.exporting.report import VerificationReport
 
 
 def decided(labels: list[int]) -> np.ndarray:

@@ -226,7 +226,7 @@ def test_a_state_of_the_first_textclf_is_not_taken_for_changed_data(trained):
     "fails",
     [
         "textclf.encoders.formats.textclf_format.write_encoder",
-        "textclf.runs.classification.exporting.write_bytes",
+        "textclf.runs.tasks.forms.write_bytes",
         "textclf.runs.train.write_pages",
     ],
 )

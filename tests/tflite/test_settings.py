@@ -28,16 +28,19 @@ def test_a_later_version_is_refused_with_what_to_do():
         read(version=2, text=7)
 
 
-@pytest.mark.parametrize("task", ["question-answering", "", None, 1, ["text-classification"]])
+@pytest.mark.parametrize("task", ["translation", "", None, 1, ["text-classification"]])
 def test_a_task_that_is_not_known_is_refused_with_those_that_are(task):
-    with pytest.raises(ModelError, match="this textclf knows text-classification; update textclf") as caught:
+    with pytest.raises(
+        ModelError, match="this textclf knows text-classification, question-answering; update textclf"
+    ) as caught:
         read_settings("m.tflite", json.dumps({"version": 1, "task": task}).encode())
     assert f"m.tflite: `task` of textclf.json in it is {quoted(json.dumps(task))}" in str(caught.value)
 
 
-def test_a_model_that_names_no_task_or_text_classification_is_a_text_classifier():
+def test_a_model_names_its_task_unless_it_is_text_classification():
     assert "task" not in read_settings("m.tflite", b"{}")
-    assert read_settings("m.tflite", b'{"task": "text-classification"}')["task"] == "text-classification"
+    for task in ("text-classification", "question-answering"):
+        assert read_settings("m.tflite", json.dumps({"task": task}).encode())["task"] == task
 
 
 @pytest.mark.parametrize("version", [0, -1, True, 1.0, "1", None, [1], 10**20])
@@ -58,6 +61,12 @@ WRONG = {
     "reject_label": [5, None, ["a"], "\ud83d"],
     "fixed_length": ["yes", 1, None],
     "engine": [5, None],
+    "question": [5, "", None, ["q"]],
+    "context": [5, "", None],
+    "stride": [0, -1, 1.5, True, "128", None, 513],
+    "question_length": [0, 64.0, None, 10**30],
+    "null_bound": ["0", True, float("nan"), float("inf"), [0]],
+    "temperature": [0, -1, None, True, float("inf"), 1001],
 }
 
 

@@ -53,6 +53,32 @@ def test_the_chosen_penalty_predicts_unseen_rows_better_than_the_fixed_one():
     assert loss(head.kernel, head.bias) < loss(*fit_head(features, labels, weights, 2)) - 0.01
 
 
+def test_a_rare_label_is_predicted_more_often_and_no_row_more_is_wrong():
+    found = []
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        labels = (np.arange(2100) % 10 == 0).astype(int)
+        features = random.standard_normal((2100, 40)).astype(np.float32)
+        features[:, :8] += labels[:, None]
+        unseen, truth = features[100:], labels[100:]
+        head = fit_best_head(features[:100], labels[:100], np.ones(100), 2)
+        plain = fit_head(features[:100], labels[:100], np.ones(100), 2, head.penalty)
+        for kernel, bias in ((head.kernel, head.bias), plain):
+            predicted = (unseen @ kernel + bias).argmax(axis=1)
+            found.append([(predicted == truth).mean(), (predicted[truth == 1] == 1).mean()])
+    (accuracy, recall), (plain_accuracy, plain_recall) = np.mean([found[0::2], found[1::2]], axis=1)
+    assert accuracy >= plain_accuracy
+    assert recall > plain_recall + 0.1
+
+
+def test_weights_that_differ_are_used_as_they_are():
+    features, labels, weights = problem(rows=100)
+    head = fit_best_head(features, labels, weights, 4)
+    kernel, _ = fit_head(features, labels, weights, 4, head.penalty)
+    scale = np.abs(head.kernel).sum() / np.abs(kernel).sum()
+    np.testing.assert_allclose(head.kernel, kernel * scale, atol=1e-4)
+
+
 def test_cross_validated_logits_do_not_know_the_row_that_they_predict():
     features, _, weights = noisy(80)
     labels = np.random.default_rng(1).integers(0, 2, 80)

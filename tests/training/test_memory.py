@@ -61,6 +61,9 @@ def test_a_training_that_needs_more_than_there_is_is_a_warning_beforehand(recipe
     assert 0.9e9 < needed < 1.1e9
     # Long texts, measured 64 at once, take more than a step of few tokens.
     assert training_bytes(1_000_000, encoder.activation_bytes(1536, 64 * 512, 512)) > needed + 0.5e9
+    # The attention scores of a step grow with the length, though the number of tokens is the same.
+    long = encoder.activation_bytes(1536, 0, 384) - encoder.activation_bytes(1536, 0, 128)
+    assert long == 2 * 4 * 4 * (384 - 128) * 2 * 1536
     assert "needs about 0.9 GB of memory, but this process can have only 0.5 GB" in shortage(needed, recipe, 5e8)
     assert shortage(needed, recipe, 2e9) is None
     assert shortage(needed, recipe, None) is None

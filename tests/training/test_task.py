@@ -57,7 +57,7 @@ class Flagging:
     def __init__(self, data: PreparedData, checkpoint: AnyEncoder, settings: TrainingSettings, seed: int) -> None:
         self.data = data
         self.model = Flagger(checkpoint, seed)
-        self.summary = f"{len(SIGNS)} signs"
+        self.summary, self.untrained = f"{len(SIGNS)} signs", "no training"
         self.targets = flags_of(data.dataset.train)
         self.row_weights = np.ones(len(self.targets), np.float32)
         self.guessing = float(np.log(2))

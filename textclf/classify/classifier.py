@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
-import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
-from weakref import WeakSet
 
 import numpy as np
 
@@ -33,8 +28,8 @@ from textclf.tflite.metadata import ModelMetadata, load_model, read_metadata
 
 if TYPE_CHECKING:
     import pandas as pd
+
 from textclf.classify.interpreters import (
-    MAKING_AN_INTERPRETER,
     Runner,
     check_model_runs,
     check_understood,
@@ -50,15 +45,7 @@ from textclf.classify.texts import (
     has_text,
     text_cells,
 )
-
-# Of the full-size model with eight-bit weights a resize costs 1.7 ms and a token 0.13 ms (2-core AVX-512 server, one
-# thread). With the time of every length that was measured there, steps of 1, 2, 4 and 8 tokens come to 3.31, 3.35, 3.50
-# and 3.81 ms a text of sms_spam and banking77, resizes included, in calls of 4096 texts, and to 4.00, 3.83, 3.82 and
-# 4.01 ms in calls of 64.
-_LENGTH_STEP = 2
-
-# Small enough that cores with texts of one length finish together, large enough that scheduling costs little.
-_ROWS_A_TASK = 32
+from textclf.classify.workers import Place, Workers, after_fork, padded_lengths, tasks_of
 
 # Texts in progress: enough that no core waits for the tokenizer, few enough that the memory is bounded.
 CALL_TEXTS = 4096
@@ -142,7 +129,7 @@ class Classifier:
         # The first interpreter is made now, so that a model that cannot run raises an error here.
         with self._workers.runner() as runner:
             self.max_length = runner.max_length
-        _CLASSIFIERS.add(self)
+        after_fork(self, Classifier._start_anew)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the classifier with the model's bytes, so that a copy is the same model everywhere."""
@@ -300,7 +287,7 @@ class Classifier:
     @property
     def seconds_in_interpreters(self) -> float:
         """The time spent inside LiteRT so far, summed over the interpreters of this process."""
-        return sum(runner.seconds for runner in self._workers.runners)
+        return self._workers.seconds
 
     def _checked(self, texts: Iterable[str | Sequence[str]]) -> list[tuple[str, ...]]:
         self._open_workers()
@@ -344,7 +331,7 @@ class Classifier:
     def _submit(self, rows: Sequence[tuple[str, ...]]) -> Pending:
         encoded = self.tokenizer.encode(rows, self.max_length, self.overflow)
         keys = _keys(encoded)
-        places: dict[bytes, _Place | None] = {}
+        places: dict[bytes, Place | None] = {}
         fresh: list[int] = []
         workers = self._workers
         with workers.lock:
@@ -354,54 +341,37 @@ class Classifier:
                     places[key] = workers.known.get(key)
                     if places[key] is None:
                         fresh.append(row)
-            for numbers, length in self._tasks(encoded, fresh):
-                future = workers.pool.submit(self._run, workers, encoded, numbers, length)
-                for position, row in enumerate(numbers.tolist()):
+            numbers = np.asarray(fresh, np.int64)
+            for rows_of_task, length in tasks_of(numbers, self._padded(encoded.lengths[numbers])):
+                future = workers.pool.submit(self._run, workers, encoded, rows_of_task, length)
+                for position, row in enumerate(rows_of_task.tolist()):
                     places[keys[row]] = workers.known[keys[row]] = future, position
         own = [keys[row] for row in fresh]
-        return Pending(self, workers, encoded, keys, own, cast("dict[bytes, _Place]", places))
+        return Pending(self, workers, encoded, keys, own, cast("dict[bytes, Place]", places))
 
-    def _open_workers(self) -> _Workers:
+    def _open_workers(self) -> Workers:
         if self._closed:
             raise RuntimeError(f"{self.name}: this Classifier is closed; open the model again with Classifier(…)")
         return self._workers
 
     def _start_anew(self) -> None:
         """Makes new workers in a forked process: the threads do not exist there, and their locks may be held forever."""
-        # Kept and not freed: interpreters that ran at the moment of the fork cannot be destroyed safely.
-        _LEFT_BEHIND.append(self._workers)
+        self._workers.leave_behind()
         self._workers = self._new_workers()
         if isinstance(self.tokenizer, WordTokenizer):  # its regular expressions have locks too
             self.tokenizer = _tokenizer(self.metadata)
 
-    def _new_workers(self) -> _Workers:
+    def _new_workers(self) -> Workers:
         entries = self._cache_bytes // (_BYTES_AN_ENTRY + 4 * len(self.labels))
-        return _Workers(self.num_threads, self._new_runner, entries)
+        return Workers(self.num_threads, self._new_runner, entries)
 
     def _new_runner(self) -> Runner:
         return Runner(self.name, self._content, self.metadata)
 
-    def _tasks(self, encoded: Encoded, rows: Sequence[int]) -> Iterator[tuple[np.ndarray, int]]:
-        """Yields the rows in groups of one padded length, the longest first, so that the cores finish together."""
-        numbers = np.asarray(rows, np.int64)
-        lengths = self._padded(encoded.lengths[numbers])
-        for length in np.unique(lengths)[::-1].tolist():
-            group = numbers[lengths == length]
-            for begin in range(0, len(group), _ROWS_A_TASK):
-                yield group[begin : begin + _ROWS_A_TASK], length
-
     def _padded(self, lengths: np.ndarray) -> np.ndarray:
-        """Returns the lengths to which rows of this many ids are padded. The length, and so the result, depends only on
-        the row.
+        return padded_lengths(lengths, self.max_length, resizable=self._resizable)
 
-        At least one [PAD] follows the last token, as at `max_length`, because its trigram reads it.
-        """
-        if not self._resizable:
-            return np.full_like(lengths, self.max_length)
-        padded: np.ndarray = np.minimum(self.max_length, -(-(lengths + 1) // _LENGTH_STEP) * _LENGTH_STEP)
-        return padded
-
-    def _run(self, workers: _Workers, encoded: Encoded, rows: np.ndarray, length: int) -> np.ndarray:
+    def _run(self, workers: Workers, encoded: Encoded, rows: np.ndarray, length: int) -> np.ndarray:
         """Runs rows of an Encoded at one length and returns probabilities float32 [rows, labels]."""
         tokens = pad(encoded, rows, length)
         results = [np.zeros((0, len(self.labels)), np.float32)]
@@ -418,21 +388,17 @@ def _reopened(
     return classifier
 
 
-# The probabilities of a text: bytes of float32, or row i of the future result of a task.
-_Place = bytes | tuple[Future[np.ndarray], int]
-
-
 class Pending:
     """Texts that are being classified."""
 
     def __init__(
         self,
         classifier: Classifier,
-        workers: _Workers,
+        workers: Workers,
         encoded: Encoded,
         keys: Sequence[bytes],
         own: Sequence[bytes],
-        places: Mapping[bytes, _Place],
+        places: Mapping[bytes, Place],
     ) -> None:
         self._classifier = classifier
         self._workers = workers
@@ -470,7 +436,7 @@ class Pending:
         """False in a process that was forked after this was started: the results will never arrive there."""
         return self._workers is self._classifier._workers
 
-    def _value(self, key: bytes, place: _Place) -> np.ndarray:
+    def _value(self, key: bytes, place: Place) -> np.ndarray:
         if isinstance(place, bytes):
             return np.frombuffer(place, np.float32)
         future, position = place
@@ -488,85 +454,6 @@ class Pending:
         computed: np.ndarray = self._classifier._run(self._classifier._open_workers(), self._encoded, row, length)[0]
         return computed
 
-
-class _Known(OrderedDict[bytes, _Place]):
-    """A cache of results, at most `capacity`. The least recently used result is removed first."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self._capacity = capacity
-
-    def get(self, key: bytes, default: Any = None) -> Any:
-        if key not in self:
-            return default
-        self.move_to_end(key)
-        return self[key]
-
-    def __setitem__(self, key: bytes, place: _Place) -> None:
-        super().__setitem__(key, place)
-        if len(self) > self._capacity:
-            self.popitem(last=False)
-
-
-class _Workers:
-    """The objects of one process: threads, interpreters, a lock, and the cache of results."""
-
-    def __init__(self, num_threads: int, new_runner: Callable[[], Runner], cache_entries: int) -> None:
-        self.lock = threading.Lock()
-        self.pool = ThreadPoolExecutor(num_threads, thread_name_prefix="textclf")
-        self.known = _Known(cache_entries)
-        self.runners: list[Runner] = []
-        self._idle: SimpleQueue[Runner] = SimpleQueue()
-        self._new_runner = new_runner
-
-    @contextmanager
-    def runner(self) -> Iterator[Runner]:
-        """Yields a runner that nobody else uses at the same time."""
-        try:
-            runner = self._idle.get_nowait()
-        except Empty:
-            with MAKING_AN_INTERPRETER:
-                runner = self._new_runner()
-            self.runners.append(runner)
-        try:
-            yield runner
-        finally:
-            self._idle.put(runner)
-
-    def settle(self, values: Mapping[bytes, np.ndarray | None]) -> None:
-        """Replaces tasks in the cache by their results. None removes them."""
-        with self.lock:
-            for key, value in values.items():
-                if value is None:
-                    self.known.pop(key, None)
-                elif key in self.known:
-                    self.known[key] = value.tobytes()
-
-    def close(self) -> None:
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        self.known.clear()
-
-
-# --- Forked processes ------------------------------------------------------------------------------------------------
-_CLASSIFIERS: WeakSet[Classifier] = WeakSet()
-
-_LEFT_BEHIND: list[_Workers] = []
-
-
-def _start_anew_after_fork() -> None:
-    MAKING_AN_INTERPRETER.release()
-    if "re2" in sys.modules:  # all users of the same pattern share the compiled pattern
-        sys.modules["re2"].purge()
-    for classifier in list(_CLASSIFIERS):
-        classifier._start_anew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=MAKING_AN_INTERPRETER.acquire,
-        after_in_parent=MAKING_AN_INTERPRETER.release,
-        after_in_child=_start_anew_after_fork,
-    )
 
 # --- Numbers and keys ------------------------------------------------------------------------------------------------
 NOT_A_NUMBER = "is not a number (NaN or infinity)"

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -23,13 +23,54 @@ from textclf.tflite.trial.probe import check_runnable
 
 _TASK: Task = "text-classification"
 
+# How a model of each task is used, for messages.
+_USE: dict[str, str] = {
+    "text-classification": "classify with it: `textclf classify`, or Classifier in Python",
+    "question-answering": "answer questions with it: `textclf answer`, or QuestionAnswerer and evaluate_answers in Python",
+}
+
 _INPUTS = ("ids", "mask", "segment_ids")
+
+
+class Outputs(Protocol):
+    """Which outputs of a model a task needs. `_Probabilities` are those of text classification."""
+
+    def positions(self, metadata: ModelMetadata) -> list[int]:
+        """Returns where the outputs are among those of the graph."""
+
+    def check(self, name: str, metadata: ModelMetadata, outputs: Sequence[Mapping[str, Any]], length: int) -> None:
+        """Raises ModelError for outputs of another type or shape, as LiteRT describes them; `length` is the inputs'."""
+
+    def joined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the outputs of one row, [1, …] each, as one array [1, …]."""
+
+
+class _Probabilities:
+    """The `Outputs` of text classification: float32 [1, labels]."""
+
+    def positions(self, metadata: ModelMetadata) -> list[int]:
+        names = metadata.output_names
+        return [names.index("probability") if "probability" in names else 0]
+
+    def check(self, name: str, metadata: ModelMetadata, outputs: Sequence[Mapping[str, Any]], length: int) -> None:
+        [output] = outputs
+        if output["dtype"] is not np.float32 or output["shape"].tolist() != [1, len(metadata.labels)]:
+            raise ModelError(
+                f"{name}: has {len(metadata.labels)} labels, but its output is {np.dtype(output['dtype']).name} "
+                f"{output['shape'].tolist()}; expected float32 [1, {len(metadata.labels)}]"
+            )
+
+    def joined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return arrays[0]
+
+
+PROBABILITIES = _Probabilities()
 
 
 class Runner:
     """An interpreter on one core, which is resized to the length of its input."""
 
-    def __init__(self, name: str, content: bytes, metadata: ModelMetadata) -> None:
+    def __init__(self, name: str, content: bytes, metadata: ModelMetadata, outputs: Outputs = PROBABILITIES) -> None:
         start_litert()
         try:
             # The interpreter reads the weights from these bytes, which all interpreters share.
@@ -38,18 +79,21 @@ class Runner:
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{name}: LiteRT cannot run this model: {str(error).strip()}; {EXPORT_AGAIN}") from error
         inputs = self._interpreter.get_input_details()
-        output = self._interpreter.get_output_details()[_output_position(metadata)]
-        _check_tensors(name, metadata, inputs, output)
+        described = self._interpreter.get_output_details()
+        chosen = [described[position] for position in outputs.positions(metadata)]
+        _check_inputs(name, metadata, inputs)
+        outputs.check(name, metadata, chosen, int(inputs[0]["shape"][1]))
         # The only input of a model with a regex tokenizer takes the ids.
         names = metadata.input_names if metadata.tokenizer == "regex" else _INPUTS
         self._inputs = [inputs[metadata.input_names.index(name)]["index"] for name in names]
-        self._output = output["index"]
+        self._outputs = outputs
+        self._output_tensors = [output["index"] for output in chosen]
         self._name = name
         self.max_length = self._length = int(inputs[0]["shape"][1])
         self.seconds = 0.0
 
     def run(self, tokens: Tokens) -> np.ndarray:
-        """Takes one row and returns probabilities float32 [1, labels]."""
+        """Takes one row and returns its outputs: probabilities float32 [1, labels] of a text classifier."""
         begun = time.perf_counter()
         length = tokens.ids.shape[1]
         try:
@@ -61,13 +105,13 @@ class Runner:
             for tensor, values in zip(self._inputs, tokens, strict=False):
                 self._interpreter.set_tensor(tensor, values)
             self._interpreter.invoke()
-            probabilities: np.ndarray = self._interpreter.get_tensor(self._output)
+            results = self._outputs.joined([self._interpreter.get_tensor(tensor) for tensor in self._output_tensors])
         except (ValueError, RuntimeError) as error:
             raise ModelError(
                 f"{self._name}: LiteRT cannot run this model: {str(error).strip()}; {EXPORT_AGAIN}"
             ) from error
         self.seconds += time.perf_counter() - begun
-        return probabilities
+        return results
 
 
 # Held during a fork, because LiteRT holds internal locks while it makes an interpreter.
@@ -81,10 +125,16 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def check_task(name: str, metadata: ModelMetadata, task: Task) -> None:
+    """Raises ModelError for a model of another task."""
+    if metadata.task != task:
+        use = f"; {_USE[metadata.task]}" if metadata.task in _USE else ""
+        raise ModelError(f"{name}: the model's task is {metadata.task}, but this command needs a model of {task}{use}")
+
+
 def check_understood(name: str, metadata: ModelMetadata) -> None:
     """Raises ModelError unless the metadata describe a BERT text classifier, or one of words, and no other task."""
-    if metadata.task != _TASK:
-        raise ModelError(f"{name}: the model's task is {metadata.task}, but this command needs a model of {_TASK}")
+    check_task(name, metadata, _TASK)
     found = [f"the inputs {', '.join(map(repr, metadata.input_names)) or '(none)'}"]
     found.append(f"the tokenizer {metadata.tokenizer}" if metadata.tokenizer else "no tokenizer")
     found.append(f"{len(metadata.labels)} labels" if metadata.labels else "no labels")
@@ -119,15 +169,8 @@ def check_model_runs(name: str, content: bytes, metadata: ModelMetadata) -> None
     check_runnable(TfliteModel(content, name), largest_ids, resizable=metadata.resizable)
 
 
-def _output_position(metadata: ModelMetadata) -> int:
-    names = metadata.output_names
-    return names.index("probability") if "probability" in names else 0
-
-
-def _check_tensors(
-    name: str, metadata: ModelMetadata, inputs: Sequence[Mapping[str, Any]], output: Mapping[str, Any]
-) -> None:
-    """Raises ModelError unless the graph takes one text of a fixed length and returns a float for each label."""
+def _check_inputs(name: str, metadata: ModelMetadata, inputs: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ModelError unless the graph takes one row of a fixed length."""
     shapes = {tuple(tensor["shape"].tolist()) for tensor in inputs}
     [shape, *others] = sorted(shapes)
     fixed = all(tensor["shape_signature"][-1] > 0 for tensor in inputs)
@@ -137,8 +180,3 @@ def _check_tensors(
             for input_name, tensor in zip(metadata.input_names, inputs, strict=True)
         )
         raise ModelError(f"{name}: its inputs are {described}; expected int32 [1, length] with one fixed length")
-    if output["dtype"] is not np.float32 or output["shape"].tolist() != [1, len(metadata.labels)]:
-        raise ModelError(
-            f"{name}: has {len(metadata.labels)} labels, but its output is {np.dtype(output['dtype']).name} "
-            f"{output['shape'].tolist()}; expected float32 [1, {len(metadata.labels)}]"
-        )

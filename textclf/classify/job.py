@@ -1,16 +1,15 @@
-"""Adds labels to tables of any size. Reading, classifying and writing run in parallel, window by window.
+"""Adds labels to tables of any size, and measures a classifier on a table.
 
-The order of rows, every other column and the dialect are kept. Memory does not grow with the input. A killed job can be
-resumed. The module `rows` handles a chunk of rows, `windows` the inputs, and `journal` interruption and resuming.
+The module `table_job` runs the job, `rows` handles a chunk of rows, `windows` the inputs, and `journal` interruption and
+resuming.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,10 @@ from typing import Any
 import numpy as np
 
 from textclf.classify.classifier import NOT_A_NUMBER, Classifier, are_numbers
-from textclf.classify.journal import JobState, Output, open_output
 from textclf.classify.metrics import Metrics, evaluate
 from textclf.classify.rows import (
-    BegunRows,
     ResultOptions,
-    Tally,
+    TableLayout,
     UnknownLabels,
     added_columns,
     begin_rows,
@@ -34,19 +31,24 @@ from textclf.classify.rows import (
     rows_text,
     true_label,
 )
+from textclf.classify.table_job import (
+    Finish,
+    TableJob,
+    check_ways,
+    checked_inputs,
+    run_table_job,
+)
 from textclf.classify.texts import column_names
 from textclf.classify.training_files import is_training_file
-from textclf.classify.windows import TableOptions, Window, encoded, read_windows
-from textclf.data.tables.files import DamagedInputError, expand_inputs, size_of_inputs
-from textclf.data.tables.frames import FrameTable, Rows, frame_table, is_rows
-from textclf.errors import ArgumentError, DataError, ModelError, RunError, TextclfError
+from textclf.classify.windows import TableOptions, Window, read_windows
+from textclf.data.tables.files import size_of_inputs
+from textclf.data.tables.frames import FrameTable, Rows, frame_table
+from textclf.data.tables.table import Row
+from textclf.errors import ArgumentError, DataError, ModelError
 from textclf.recipe.values import all_columns, checked_delimiter, checked_encoding
-from textclf.terminal.progress import Progress, RowsBar
+from textclf.terminal.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-# The number of windows that are read ahead, so that no core waits.
-_WINDOWS_UNDER_WAY = 3
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,6 @@ class BatchSummary:
         return "\n".join(lines)
 
 
-class JobInterruptedError(KeyboardInterrupt):
-    """A job was interrupted, for example by Ctrl-C. The message says what was done and how to continue."""
-
-
 def classify_file(
     model: str | Path,
     inputs: str | Path | Sequence[str | Path],
@@ -159,15 +157,12 @@ def classify_file(
         raise ArgumentError(f"top_k (--top-k) is {top_k}; give 1 or more")
     if reject_below is not None and not 0.0 <= reject_below <= 1.0:
         raise ArgumentError(f"reject_below (--reject-below) is {reject_below}; give a probability from 0 to 1")
-    if force and resume:
-        raise ArgumentError("force (--force) starts again and resume (--resume) continues: give one of the two")
+    check_ways(force=force, resume=resume)
     where_label = where_label or label_column is not None
-    if not isinstance(inputs, str | os.PathLike) and is_rows(inputs) and len(inputs):
-        raise ArgumentError(
-            "inputs is a table in memory, expected files; use Classifier(model).classify_frame(frame), which returns a copy "
-            "of the frame with the labels"
-        )
-    paths = expand_inputs([inputs] if isinstance(inputs, str | os.PathLike) else list(inputs))
+    paths = checked_inputs(
+        inputs,
+        "use Classifier(model).classify_frame(frame), which returns a copy of the frame with the labels",
+    )
     target = os.fspath(output)
     with Classifier(model, num_threads) as classifier:
         label = label_column if where_label else ""
@@ -175,24 +170,9 @@ def classify_file(
         tables = replace(tables, sheet=sheet, columns=_all_columns(columns))
         bound = classifier.reject_below if reject_below is None else reject_below
         results = ResultOptions(scores, top_k, bound, errors=not strict, column_prefix=column_prefix)
-        added = added_columns(classifier.labels, results)
-        settings = _settings(classifier, paths, tables, results)
-        opening = open_output(
-            target, settings=settings, force=force, resume=resume, model=classifier.path, inputs=paths
-        )
-        with opening as opened:
-            windows = read_windows(
-                paths,
-                tables,
-                target=target,
-                added=added,
-                labels=[*classifier.labels, classifier.reject_label],
-                rows_done=opened.committed.rows_read if opened.committed else 0,
-            )
-            job = _Job(classifier, windows, results, opened, compares=where_label)
-            with Progress(quiet=quiet).rows_bar(size_of_inputs(paths), job.rows_before) as bar:
-                job.run(bar)
-            summary = job.summary(target)
+        labelled = _LabelledRows(classifier, results, _settings(classifier, paths, tables, results))
+        job = run_table_job(labelled, paths, tables, target, force=force, resume=resume, quiet=quiet)
+        summary = _summary(job, target, classifier.labels, compares=where_label)
     if summary.unknown_truths and not any(map(any, summary.confusion or ())):
         raise DataError(
             f"{target}: complete, but there is no accuracy: the model knows none of the true labels in column "
@@ -357,147 +337,62 @@ def _checked(name: str, check: Callable[[object], Any], value: object) -> Any:
         raise ArgumentError(f"{name} {error}") from None
 
 
-# --- The job ---------------------------------------------------------------------------------------------------------
-class _Job:
-    """A run of a job, with its settings and its progress."""
+# --- Labels for a job ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _LabelledRows:
+    """The `RowModel` of a text classifier; `settings` are all that affect the output."""
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        windows: Iterator[Window],
-        results: ResultOptions,
-        output: Output,
-        *,
-        compares: bool,
-    ) -> None:
-        self._compares = compares
-        self._classifier = classifier
-        self._windows = windows
-        self._results = results
-        self._output = output
-        self._tally = Tally()
-        self._done: Window | None = None
-        self._seconds_before = 0.0
-        self._started = time.monotonic()
-        if output.committed is not None:
-            self._tally = output.committed.tally.copy()
-            self._seconds_before = output.committed.seconds
-        self.rows_before = self._tally.rows
+    classifier: Classifier
+    results: ResultOptions
+    settings: dict[str, Any]
+    done = "classified"
+    window_size = None
 
-    def run(self, bar: RowsBar) -> None:
-        state = self._output.committed
-        try:
-            if state is None or not self._output.complete:
-                if state is not None:
-                    self._skip(state)
-                self._classify(bar)
-                state = self._state() if self._done else state
-            assert state is not None
-            self._output.finish(state)
-        except KeyboardInterrupt:
-            raise JobInterruptedError(self._interrupted(self._output.keep())) from None
-        except BaseException:
-            self._output.keep()
-            raise
+    @property
+    def path(self) -> Path:
+        return self.classifier.path
 
-    def _interrupted(self, kept: int) -> str:
-        if not self._output.resumable:
-            return f"interrupted after {rows_text(self._tally.rows)}; an output that is not a file cannot be resumed"
-        return f"interrupted after {rows_text(kept)}; run the same command with --resume (resume=True) to continue"
+    @property
+    def num_threads(self) -> int:
+        return self.classifier.num_threads
 
-    def summary(self, target: str) -> BatchSummary:
-        tally, labels = self._tally, self._classifier.labels
-        seconds = time.monotonic() - self._started
-        busy = self._classifier.seconds_in_interpreters / (seconds * self._classifier.num_threads)
-        summary = BatchSummary(
-            output=target,
-            rows=tally.rows,
-            seconds=round(self._seconds_before + seconds, 3),
-            rows_per_second=round((tally.rows - self.rows_before) / seconds, 1),
-            interpreter_share=round(busy, 4),
-            blank_lines=tally.blank_lines,
-            truncated=tally.truncated,
-            rejected=tally.rejected,
-            uneven_rows=tally.uneven_rows,
-            errors=dict(tally.errors.most_common()),
-            labels=dict(tally.labels.most_common()),
-        )
-        if not self._compares:
-            return summary
-        counts = [[tally.confusion.get(i, Counter())[j] for j in range(len(labels))] for i in range(len(labels))]
-        compared = sum(map(sum, counts))
-        accuracy = sum(counts[i][i] for i in range(len(labels))) / compared if compared else None
-        unknown = tally.unknown_truths
-        return replace(
-            summary,
-            accuracy=accuracy,
-            confusion=counts,
-            unknown_truths=unknown.count,
-            unknown_labels=unknown.described(labels) if unknown.count else None,
-        )
+    @property
+    def seconds_in_interpreters(self) -> float:
+        return self.classifier.seconds_in_interpreters
 
-    def _skip(self, state: JobState) -> None:
-        """Skips the rows that an earlier run has classified, and checks that they are unchanged."""
-        read = 0
-        for window in self._windows:
-            read += len(window.rows)
-            if read >= state.rows_read:
-                if read == state.rows_read and window.digest == state.digest:
-                    return
-                break
-        raise RunError(
-            f"the input's first {state.tally.rows:,} rows are not those that the interrupted job has classified; "
-            "restore the input, or start again with force=True (--force)"
-        )
+    @property
+    def added(self) -> list[str]:
+        return added_columns(self.classifier.labels, self.results)
 
-    def _classify(self, bar: RowsBar) -> None:
-        under_way: deque[tuple[Window, BegunRows]] = deque()
-        problem: TextclfError | None = None
-        try:
-            for window in self._windows:
-                if not self._results.errors:
-                    _refuse_problems(window)
-                under_way.append((window, begin_rows(self._classifier, window.layout, window.rows)))
-                while len(under_way) > (0 if window.is_last_for_now else _WINDOWS_UNDER_WAY):
-                    self._write(*under_way.popleft(), bar)
-        except DataError as error:
-            problem = error
-        if problem is None or not isinstance(problem, DamagedInputError):
-            # Rows before a problem are kept: the job can continue from there when it is solved.
-            while under_way:
-                self._write(*under_way.popleft(), bar)
-        if problem is not None:
-            self._output.keep()
-            raise self._with_what_is_kept(problem)
+    @property
+    def values(self) -> list[str]:
+        return [*self.classifier.labels, self.classifier.reject_label]
 
-    def _with_what_is_kept(self, problem: TextclfError) -> TextclfError:
-        if not (self._tally.rows and self._output.resumable):
-            return problem
-        if isinstance(problem, DamagedInputError):
-            return DamagedInputError(f"{problem}, then start this job again with force=True (--force)")
-        kept = f"the {self._tally.rows:,} rows before it are done" if self._tally.rows > 1 else "one row is done"
-        return DataError(
-            f"{problem}; {kept}: correct it and continue with resume=True (--resume), or start again with force=True "
-            "(--force)"
-        )
+    @property
+    def keeps_errors(self) -> bool:
+        return self.results.errors
 
-    def _write(self, window: Window, begun: BegunRows, bar: RowsBar) -> None:
-        classified = finish_rows(self._classifier, self._results, begun)
-        self._output.write(window.header + encoded(classified.text, window.codec))
-        self._tally.add(classified.tally)
-        self._done = window
-        if window.rows:
-            self._output.commit(self._state())
-        bar.update(self._tally.rows, window.position)
+    def problem_of(self, row: Row, layout: TableLayout) -> tuple[str, str] | None:
+        return problem_of(row, layout)
 
-    def _state(self) -> JobState:
-        assert self._done is not None
-        seconds = self._seconds_before + time.monotonic() - self._started
-        return JobState(self._done.digest, round(seconds, 3), self._tally.copy())
+    def begin(self, layout: TableLayout, rows: Sequence[Row]) -> Finish:
+        begun = begin_rows(self.classifier, layout, rows)
+        return lambda: finish_rows(self.classifier, self.results, begun)
 
 
-def _refuse_problems(window: Window) -> None:
-    for row in window.rows:
-        problem = None if is_blank(row) else problem_of(row, window.layout)
-        if problem is not None:
-            raise DataError(f"{window.name}: {place_of(row)} {problem[1]}; correct it, or leave out strict (--strict)")
+def _summary(job: TableJob, target: str, labels: Sequence[str], *, compares: bool) -> BatchSummary:
+    tally = job.tally
+    summary = BatchSummary(**job.results(target), rejected=tally.rejected, labels=dict(tally.labels.most_common()))
+    if not compares:
+        return summary
+    counts = [[tally.confusion.get(i, Counter())[j] for j in range(len(labels))] for i in range(len(labels))]
+    compared = sum(map(sum, counts))
+    accuracy = sum(counts[i][i] for i in range(len(labels))) / compared if compared else None
+    unknown = tally.unknown_truths
+    return replace(
+        summary,
+        accuracy=accuracy,
+        confusion=counts,
+        unknown_truths=unknown.count,
+        unknown_labels=unknown.described(labels) if unknown.count else None,
+    )

@@ -1,15 +1,15 @@
-"""Adds labels to a chunk of a table's rows: returns the rows as text, and counts of what was found in them.
+"""Adds results to a chunk of a table's rows: returns the rows as text, and counts of what was found in them.
 
 Nothing here opens a file or stores anything between chunks: `classify_rows` returns the same result for the same chunk
 everywhere, so it can also be a task of a distributed engine. `begin_rows` and `finish_rows` are its two halves, for
-callers that continue to read while the interpreters work.
+callers that continue to read while the interpreters work. `written_rows` writes the results of any task.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -83,8 +83,9 @@ class NumberColumn(str):
 class Tally:
     """Counts over rows, which can be added.
 
-    `rows` are all rows, `labels` those that got a label, by label; `errors` those that got none, by reason; `truncated`
-    texts of which only the first part was read; `rejected` those below the bound; `blank_lines` are no rows; of
+    `rows` are all rows, `labels` those that got a label, by label (of a model that answers questions: `answer` or `no
+    answer`); `errors` those that got none, by reason; `truncated` texts of which only the first part was read;
+    `rejected` those below the bound; `blank_lines` are no rows; of
     `uneven_rows`, last cells that nobody needs are missing, or empty ones follow. `confusion[i][j]` counts rows of true
     label i with label j; `unknown_truths` rows with a true label not in the model.
     """
@@ -261,26 +262,60 @@ def finish_rows(classifier: Classifier, options: ResultOptions, begun: BegunRows
     """Raises ModelError for an output that is not a number, if there is no column for the reason."""
     probabilities = begun.pending.result()
     tally = Tally(truncated=int(begun.pending.truncated.sum()))
-    results = dict(zip(begun.usable, _results(classifier, options, probabilities), strict=True))
-    no_result = [""] * (len(added_columns(classifier.labels, options)) - options.errors)
+    cells: dict[int, list[str] | None] = {}
+    for position, result in zip(begun.usable, _results(classifier, options, probabilities), strict=True):
+        cells[position] = None if result is None else result.cells
+        if result is not None:
+            _count(tally, classifier, result, begun.rows[position], begun.layout)
+    results = RowResults(
+        cells,
+        len(added_columns(classifier.labels, options)) - options.errors,
+        errors=options.errors,
+        result="label",
+        problem_of=problem_of,
+    )
+    return written_rows(begun.rows, begun.layout, results, tally)
+
+
+@dataclass(frozen=True)
+class RowResults:
+    """What a model has found for a chunk of rows.
+
+    `cells` are the new cells of the rows that were given to the model, by position; None for an output that is not a
+    number. Every other row has a problem, which `problem_of` returns as a word to count by and a message. `width` is the
+    number of cells. With `errors` there is one more, for the problem. `result` names what a row gets, for messages.
+    """
+
+    cells: Mapping[int, Sequence[str] | None]
+    width: int
+    errors: bool
+    result: str
+    problem_of: Callable[[Row, TableLayout], tuple[str, str] | None]
+
+
+def written_rows(rows: Sequence[Row], layout: TableLayout, results: RowResults, tally: Tally) -> ClassifiedRows:
+    """Returns the rows with their new cells at the end; `tally` already counts the results, and here the rows.
+
+    Raises ModelError for an output that is not a number, if there is no column for the reason.
+    """
     lines = []
-    for position, row in enumerate(begun.rows):
+    for position, row in enumerate(rows):
         if is_blank(row):
             tally.blank_lines += 1
-            lines.append(_blank_line(row, begun.layout))
+            lines.append(_blank_line(row, layout))
             continue
         tally.rows += 1
-        result = results.get(position)
-        if result is not None:
-            _count(tally, classifier, result, row, begun.layout)
-            cells = [*result.cells, ""] if options.errors else result.cells
+        found = results.cells.get(position)
+        if found is not None:
+            tally.uneven_rows += len(row.fields) != layout.width
+            cells = [*found, ""] if results.errors else found
         else:
-            reason, message = problem_of(row, begun.layout) or ("model", f"its output {NOT_A_NUMBER}")
-            if not options.errors:
-                raise ModelError(f"{begun.layout.name}: {place_of(row)} gets no label from the model: {message}")
+            reason, message = results.problem_of(row, layout) or ("model", f"its output {NOT_A_NUMBER}")
+            if not results.errors:
+                raise ModelError(f"{layout.name}: {place_of(row)} gets no {results.result} from the model: {message}")
             tally.errors[reason] += 1
-            cells = [*no_result, f"{reason}: {message}"]
-        lines.append(extended(row, cells, begun.layout))
+            cells = [*[""] * results.width, f"{reason}: {message}"]
+        lines.append(extended(row, cells, layout))
     return ClassifiedRows("".join(lines), tally)
 
 
@@ -309,7 +344,7 @@ def is_blank(row: Row) -> bool:
 def problem_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
     """Returns why a row gets no label: a word to count by, and a message."""
     if row.fault is not None or len(row.fields) != layout.width:
-        fault = _fault_of(row, layout)
+        fault = fault_of(row, layout)
         if fault is not None:
             return fault
     for column in layout.text_columns:
@@ -318,7 +353,8 @@ def problem_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
     return "empty", NO_TEXT
 
 
-def _fault_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
+def fault_of(row: Row, layout: TableLayout) -> tuple[str, str] | None:
+    """Returns why a row cannot be read, whatever its texts: a word to count by, and a message."""
     fault = row.fault
     if fault is not None and fault.kind == "length":
         return "length", f"{fault.message}; only its beginning is kept here"
@@ -449,7 +485,6 @@ def _result_cells(
 def _count(tally: Tally, classifier: Classifier, result: _Result, row: Row, layout: TableLayout) -> None:
     tally.labels[result.label] += 1
     tally.rejected += result.rejected
-    tally.uneven_rows += len(row.fields) != layout.width
     if layout.label_column is None:
         return
     truth = true_label(row, layout)

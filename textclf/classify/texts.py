@@ -65,21 +65,27 @@ def _checked_row(given: object, position: int, widths: Set[int], columns: str) -
         where = f"texts[{position}]" if isinstance(given, str) else f"texts[{position}][{cell}]"
         if not isinstance(text, str):
             raise DataError(f"{where} is {described_value(text)}, expected a string")
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                half = ord(text[error.start])
-                raise DataError(
-                    f"{where} holds half of a character (U+{half:04X} at index {error.start}); decode the text again, "
-                    'or replace it with text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
-                ) from None
+        check_whole(text, where)
     if len(row) not in widths:
         count = {1: "one text", 2: "two texts"}.get(len(row), f"{len(row)} texts")
         wanted = {1: "one text", 2: "two texts"}[min(widths)] if len(widths) == 1 else "one text or two"
         trained = f"the model was trained on {columns}" if columns else f"the model reads {wanted}"
         raise DataError(f"texts[{position}] has {count}, but {trained}; give {wanted} for each row")
     return tuple(row)
+
+
+def check_whole(text: str, where: str) -> None:
+    """Raises DataError for a text with half of a character, which UTF-8 cannot encode; `where` is its place."""
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ord(text[error.start])
+        raise DataError(
+            f"{where} holds half of a character (U+{half:04X} at index {error.start}); decode the text again, "
+            'or replace it with text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
+        ) from None
 
 
 def described_value(value: object) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from textclf.classify.forms import OutputForm, form_of, is_delimited
 from textclf.classify.rows import TableLayout, extended
@@ -47,6 +48,15 @@ _BYTE_ORDER_MARKS = (
 
 # Encodings that would put a mark before every window.
 _WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+
+
+class WindowSize(NamedTuple):
+    """The most rows of the first window, which doubles from window to window up to `rows`, and the characters at which a
+    window ends."""
+
+    first_rows: int
+    rows: int
+    characters: int
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ def read_windows(
     added: Sequence[str] = (),
     labels: Sequence[str] = (),
     rows_done: int = 0,
+    size: WindowSize | None = None,
 ) -> Iterator[Window]:
     """The rows of all inputs. `added` are the columns that the output `target` will have besides, `labels` their
     values.
@@ -101,6 +112,7 @@ def read_windows(
     A window ends after `rows_done` rows, the rows of an earlier run. Raises DataError for inputs that cannot
     be read or do not match, and for columns that already exist.
     """
+    size = size or WindowSize(FIRST_WINDOW_ROWS, WINDOW_ROWS, _WINDOW_CHARACTERS)
     columns = _columns_of_all(paths, options, target)
     digest = hashlib.blake2b(digest_size=16)
     number = position = rows_read = 0
@@ -116,7 +128,7 @@ def read_windows(
                 )
                 first = opened
             layout = replace(opened.layout_like(first), form=opened.form(first, added))
-            for rows, is_last_for_now in _grouped(opened.table, number, rows_done - rows_read):
+            for rows, is_last_for_now in _grouped(opened.table, number, rows_done - rows_read, size):
                 number += 1
                 rows_read += len(rows)
                 digest.update(b"".join(map(_digestible, rows)))
@@ -167,7 +179,9 @@ def _digestible(row: Row) -> bytes:
     return row.raw.encode("utf-8", "surrogatepass")
 
 
-def _grouped(table: AnyTable, windows_before: int, rows_done: int) -> Iterator[tuple[list[Row], bool]]:
+def _grouped(
+    table: AnyTable, windows_before: int, rows_done: int, size: WindowSize
+) -> Iterator[tuple[list[Row], bool]]:
     """The rows of windows, and whether the next row has not arrived."""
     number = windows_before
     rows: list[Row] = []
@@ -179,9 +193,7 @@ def _grouped(table: AnyTable, windows_before: int, rows_done: int) -> Iterator[t
         rows.append(row)
         characters += len(row.raw) + (row.record.size if row.record is not None else 0)
         pauses = is_live and (table.waits(_PAUSE) or time.monotonic() - begun > _LONGEST_WAIT)
-        is_full = (
-            len(rows) >= min(FIRST_WINDOW_ROWS << min(number, 16), WINDOW_ROWS) or characters >= _WINDOW_CHARACTERS
-        )
+        is_full = len(rows) >= min(size.first_rows << min(number, 16), size.rows) or characters >= size.characters
         if pauses or is_full or rows_read == rows_done:
             yield rows, pauses
             number += 1

@@ -31,11 +31,11 @@ def examples_group(context: click.Context) -> None:
 
     lines = []
     for example in list_examples():
-        shown = ", ".join(example.labels)
+        labels = f"{example.rows:,} rows, {len(example.labels)} labels: {', '.join(example.labels)}"
         lines += [
             f"{example.name}",
             f"  {example.about}",
-            f"  {example.rows:,} rows, {len(example.labels)} labels: {shown}",
+            f"  {labels if example.labels else f'{example.rows:,} questions'}",
             f"  Training takes {example.time}",
             "",
         ]

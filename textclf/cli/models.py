@@ -108,7 +108,7 @@ def classify_command(
         raise click.UsageError("pass either INPUT with -o OUTPUT, or --text-input")
     announce("Loading the model")
     if text_input:
-        _refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
+        refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
         _classify_text(model, text_input, options, as_json)
         return
     if output is None:
@@ -116,7 +116,7 @@ def classify_command(
     if options["force"] and options["resume"]:
         raise click.UsageError("--force starts again and --resume continues: use one of the two")
     options["num_threads"] = options.pop("threads")
-    with _stopped_by_signals():
+    with stopped_by_signals():
         from textclf.classify.job import classify_file
 
         summary = classify_file(model, inputs, output, quiet=False, **options)
@@ -133,7 +133,7 @@ def classify_command(
         sys.exit(3)
 
 
-def _refuse_others(context: click.Context, option: str, used: Sequence[str]) -> None:
+def refuse_others(context: click.Context, option: str, used: Sequence[str]) -> None:
     """Raises an error for options that were passed and would have no effect."""
     source = click.core.ParameterSource.COMMANDLINE
     for parameter in context.command.params:
@@ -143,7 +143,7 @@ def _refuse_others(context: click.Context, option: str, used: Sequence[str]) -> 
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
+def stopped_by_signals() -> Iterator[None]:
     """Ends a job on Ctrl-C and SIGTERM with one line that says how to continue, and with a shell's exit codes."""
 
     def stop(number: int, frame: object) -> None:
@@ -209,16 +209,27 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
 @columns_option
 @json_option("Print the metrics as JSON.")
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
-    """Measure MODEL on the labelled rows of DATA, a table as for classify."""
+    """Measure MODEL on the labelled rows of DATA, a table as for classify.
+
+    For a model that answers questions, DATA is a SQuAD file (.json) or a table, --text names the columns of the question and
+    of the context, and --label that of the answer. It is measured as textclf answers, and as a phone does.
+    """
     announce("Loading the model")
-    from textclf.classify.job import evaluate_file
+    from textclf.classify.metrics import Metrics
+    from textclf.classify.question_answering.evaluation import AnswerMetrics
+    from textclf.runs.evaluate import evaluate
     from textclf.runs.pages.metrics_text import metrics_text
     from textclf.terminal.summary import show_summary
 
-    metrics = evaluate_file(model, data, quiet=False, **options)
+    metrics = evaluate(model, data, quiet=False, **options)
     if as_json:
         write_result(json_text(metrics.as_dict()))
         return
+    if isinstance(metrics, AnswerMetrics):
+        write_report(metrics.as_text())
+        show_summary(lambda: summaries.of_answer_evaluation(metrics, model))
+        return
+    assert isinstance(metrics, Metrics)
     # A label may be the word before a warning, but no table follows a blank line without its header.
     tables, beginning, warning = metrics_text(metrics).partition("\n\nWarning: ")
     write_report(tables)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textclf.data.findings.finding import counted
+from textclf.recipe.values import QUESTION_ANSWERING
 from textclf.terminal.door import command_line
 from textclf.terminal.screen import Kind
 from textclf.terminal.summary import Summary
@@ -14,66 +15,111 @@ from textclf.terminal.summary import Summary
 if TYPE_CHECKING:
     from textclf.classify.job import BatchSummary
     from textclf.classify.metrics import Metrics
-    from textclf.exporting.verify import VerificationReport
+    from textclf.classify.question_answering.evaluation import AnswerMetrics
+    from textclf.classify.question_answering.job import AnswerSummary
+    from textclf.exporting.report import VerificationReport
     from textclf.runs.check import CheckReport
+    from textclf.runs.comparison.answers import AnswerComparison
     from textclf.runs.comparison.engines import Comparison
-    from textclf.runs.comparison.result import RunComparison
+    from textclf.runs.tasks.interface import ComparedRuns
     from textclf.runs.train import Run
     from textclf.tflite.inspection import Inspection
 
 
 # --- Recipes and runs ------------------------------------------------------------------------------------------------
 def of_training(run: Run) -> Summary:
-    from textclf.classify.metrics import Metrics, interval_text
-    from textclf.runs.classification.record import estimate_of
-
     metrics = run.metrics
     split = "test" if "test" in metrics else "validation"
     export, warnings = metrics["export"], metrics["warnings"]
+    answers = answers_questions(metrics)
     if export.get("refused"):
         outcome = "trained, but not exported in the form that the recipe asks for"
     elif export.get("doubt"):
-        outcome = "trained and exported; there are too few rows to verify it"
+        outcome = f"trained and exported; there are too few {'questions' if answers else 'rows'} to verify it"
     else:
         outcome = "trained, exported and verified"
     facts = [
         ("Model", str(run.model_path)),
         ("Size", f"{_size(run.model_path)}, quantization: {export['quantization']}"),
-        ("Accuracy", _accuracy(Metrics.from_dict(metrics[split]), f"{split} rows")),
+        *(_quality_of_answers(metrics, split) if answers else _quality_of_labels(metrics, split)),
+        *([("Warnings", f"{len(warnings):,}, in the report")] if warnings else []),
         ("Report", str(run.dir / "report.html")),
         ("Time", _duration(metrics["seconds"])),
     ]
-    if warnings:
-        facts.insert(3, ("Warnings", f"{len(warnings):,}, in the report"))
-    estimate = estimate_of(metrics["history"], metrics["best_epoch"], metrics[split]["rows"])
-    if estimate is not None:
-        shown = (
-            f"{_percent(estimate.accuracy)}, estimated by cross-validation on {estimate.rows:,} training rows "
-            f"({interval_text(estimate.interval)})"
-        )
-        facts[2:3] = [("Accuracy", shown), (f"On the {split} rows", facts[2][1])]
     return Summary(
         title=f"{metrics['name']}: {outcome}",
         kind="warning" if warnings or export.get("refused") else "success",
         facts=facts,
-        next_steps=[
-            ("Classify a table", command("classify", run.dir, "INPUT.csv", "-o", "OUTPUT.csv")),
-            ("Classify a text", f'{command("classify", run.dir, "--text-input")} "TEXT"'),
-        ],
+        next_steps=_uses(run.dir, answers=answers),
     )
+
+
+def answers_questions(metrics: Mapping[str, Any]) -> bool:
+    """Returns whether the metrics are those of a run of question answering."""
+    return metrics.get("task") == QUESTION_ANSWERING
+
+
+def use_of(metrics: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns what the model of a run does, `Classify`, and the command for it."""
+    return ("Answer", "answer") if answers_questions(metrics) else ("Classify", "classify")
+
+
+def _uses(model: Path, *, answers: bool) -> list[tuple[str, str]]:
+    """Returns how a model is used: on a table and on one text."""
+    if answers:
+        one = f'{command("answer", model, "--context", "TEXT.txt", "--question")} "QUESTION"'
+        return [
+            ("Answer the questions of a table", command("answer", model, "INPUT.csv", "-o", "OUTPUT.csv")),
+            ("Answer a question about a text", one),
+        ]
+    return [
+        ("Classify a table", command("classify", model, "INPUT.csv", "-o", "OUTPUT.csv")),
+        ("Classify a text", f'{command("classify", model, "--text-input")} "TEXT"'),
+    ]
+
+
+def _quality_of_labels(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
+    from textclf.classify.metrics import Metrics, interval_text
+    from textclf.runs.classification.record import estimate_of
+
+    measured = _accuracy(Metrics.from_dict(metrics[split]), f"{split} rows")
+    estimate = estimate_of(metrics["history"], metrics["best_epoch"], metrics[split]["rows"])
+    if estimate is None:
+        return [("Accuracy", measured)]
+    shown = (
+        f"{_percent(estimate.accuracy)}, estimated by cross-validation on {estimate.rows:,} training rows "
+        f"({interval_text(estimate.interval)})"
+    )
+    return [("Accuracy", shown), (f"On the {split} rows", measured)]
+
+
+def _quality_of_answers(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
+    from textclf.classify.question_answering.evaluation import AnswerMetrics
+
+    return _answer_facts(AnswerMetrics.from_dict(metrics[split]), f"{split} questions")
+
+
+def _answer_facts(metrics: AnswerMetrics, questions: str) -> list[tuple[str, str]]:
+    """Returns F1 and exact match by where the answers are given."""
+    return [
+        (
+            f"On a {place}",
+            f"F1 {_percent(one.f1)}, exact match {_percent(one.exact_match)} on {one.count:,} {questions} (95 % confidence "
+            f"interval of F1: {100 * one.f1_interval[0]:.1f}–{100 * one.f1_interval[1]:.1f} %)",
+        )
+        for place, one in metrics.by_place.items()
+    ]
 
 
 def of_check(report: CheckReport, overrides: Sequence[str]) -> Summary:
     warnings = sum(finding.severity == "warning" for finding in report.findings)
     notes = len(report.findings) - warnings
-    rows = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in report.rows.items())
     findings = ", ".join(counted(count, what) for count, what in ((warnings, "warning"), (notes, "note")) if count)
     return Summary(
         title=f"{report.recipe}: the recipe and its data can be used for training",
         kind="warning" if warnings else "success",
         facts=[
-            ("Rows", rows),
-            ("Labels", f"{len(report.labels):,}"),
+            *report.facts(),
             ("Findings", findings or "no problems found in the data"),
         ],
         next_steps=[("Train the model", command("train", report.recipe, *overrides))],
@@ -84,25 +130,29 @@ def of_export(path: Path, report: VerificationReport, run: Path) -> Summary:
     parity = report.parity
     facts = [("Model", str(path)), ("Size", _size(path))]
     if parity is not None:
-        facts += [
-            ("Compared", f"{parity.changed_labels:,} of {parity.rows:,} predicted labels changed"),
-            ("Accuracy", f"{_percent(parity.accuracy_trained)} → {_percent(parity.accuracy_exported)}"),
-        ]
+        facts.append(("Compared", f"{parity.changed} changed"))
+        facts += [(name, f"{_percent(trained)} → {_percent(exported)}") for name, trained, exported in parity.scores]
     return Summary(
         title=f"{path.name}: exported and verified",
         facts=facts,
         next_steps=[
             ("Test it with the installed runtimes", command("verify", path, "--run", run)),
-            ("Classify a table", command("classify", path, "INPUT.csv", "-o", "OUTPUT.csv")),
+            _uses(path, answers=_is_answerer(path))[0],
         ],
     )
 
 
-def of_comparison(comparison: Comparison | RunComparison, items: Sequence[str], output: Path | None) -> Summary:
+def of_comparison(comparison: Comparison | ComparedRuns, items: Sequence[str], output: Path | None) -> Summary:
+    from textclf.runs.comparison.answers import AnswerComparison
+    from textclf.runs.comparison.engines import Comparison
     from textclf.runs.comparison.result import RunComparison
 
-    if not isinstance(comparison, RunComparison):
+    if isinstance(comparison, Comparison):
         return Summary(title=f"{comparison.name}: the engines are compared")
+    more = [("Write every row on which they disagree", command("compare", *items, "-o", "compared"))]
+    if isinstance(comparison, AnswerComparison):
+        return _of_answer_comparison(comparison, [] if output is not None else more)
+    assert isinstance(comparison, RunComparison)
     facts = [(model.name, _accuracy(model.metrics, "rows")) for model in comparison.models]
     for pair in comparison.pairs:
         low, high = (f"{100 * bound:+.1f}" for bound in pair.interval)
@@ -117,10 +167,22 @@ def of_comparison(comparison: Comparison | RunComparison, items: Sequence[str], 
     return Summary(
         title=f"{counted(len(comparison.models), 'model')} compared on {counted(comparison.rows, 'row')}",
         facts=facts,
-        next_steps=[("Write every row on which they disagree", command("compare", *items, "-o", "compared"))]
-        if output is None
-        else [],
+        next_steps=more if output is None else [],
     )
+
+
+def _of_answer_comparison(comparison: AnswerComparison, next_steps: list[tuple[str, str]]) -> Summary:
+    facts = [fact for model in comparison.models for fact in _named(model.name, model.metrics)]
+    facts += [("Difference", pair.verdict()) for pair in comparison.pairs]
+    return Summary(
+        title=f"{counted(len(comparison.models), 'model')} compared on {counted(comparison.questions, 'question')}",
+        facts=facts,
+        next_steps=next_steps,
+    )
+
+
+def _named(name: str, metrics: AnswerMetrics) -> list[tuple[str, str]]:
+    return [(f"{name}, {place.lower()}", shown) for place, shown in _answer_facts(metrics, "questions")]
 
 
 # --- Models ----------------------------------------------------------------------------------------------------------
@@ -159,6 +221,32 @@ def of_job(summary: BatchSummary, model: Path) -> Summary:
     )
 
 
+def of_answers(summary: AnswerSummary, model: Path) -> Summary:
+    facts = [
+        ("Output", summary.output),
+        ("Answered", f"{summary.answered:,} of {counted(summary.rows, 'row')}"),
+    ]
+    if summary.unanswered:
+        facts.append(("No answer", f"{counted(summary.unanswered, 'row')}: the context does not answer the question"))
+    if summary.truncated:
+        facts.append(("Truncated", f"{counted(summary.truncated, 'question')}; only the beginning was used"))
+    if summary.uneven_rows:
+        facts.append(("Uneven", f"{counted(summary.uneven_rows, 'row')} with fewer or more cells than the header"))
+    failed = sum(summary.errors.values())
+    if failed:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.errors.items())
+        facts.append(("No result", f"{counted(failed, 'row')}, for the reasons in the column of errors: {reasons}"))
+    facts.append(("Time", f"{_duration(summary.seconds)}, {summary.rows_per_second:,.1f} rows per second"))
+    return Summary(
+        title="The questions are answered"
+        if not failed
+        else "The questions are answered, but some rows have no result",
+        kind="warning" if failed else "success",
+        facts=facts,
+        next_steps=[("Measure the model on known answers", command("evaluate", _short(model), "LABELLED.csv"))],
+    )
+
+
 def of_evaluation(metrics: Metrics, model: Path) -> Summary:
     return Summary(
         title=f"{model}: measured",
@@ -173,18 +261,30 @@ def of_evaluation(metrics: Metrics, model: Path) -> Summary:
     )
 
 
+def of_answer_evaluation(metrics: AnswerMetrics, model: Path) -> Summary:
+    return Summary(
+        title=f"{model}: measured",
+        facts=_answer_facts(metrics, "questions"),
+        next_steps=[
+            ("Compare it with another model", command("compare", _short(model), "OTHER_RUN")),
+            _uses(_short(model), answers=True)[0],
+        ],
+    )
+
+
 def of_inspection(inspection: Inspection) -> Summary:
+    answers = not inspection.labels
     return Summary(
         title=inspection.name or inspection.file,
         facts=[
             ("File", inspection.file),
             ("Size", f"{inspection.bytes / 1e6:.2f} MB"),
-            ("Labels", f"{len(inspection.labels):,}"),
+            ("Task", "answers questions") if answers else ("Labels", f"{len(inspection.labels):,}"),
             ("Reads", f"up to {inspection.max_length:,} tokens"),
         ],
         next_steps=[
             ("Check it", command("verify", _short(inspection.file))),
-            ("Classify a text", f'{command("classify", _short(inspection.file), "--text-input")} "TEXT"'),
+            _uses(_short(inspection.file), answers=answers)[1],
         ],
     )
 
@@ -197,17 +297,15 @@ def of_verification(report: VerificationReport, run: Path | None) -> Summary:
     if report.problems:
         facts.append(("Problems", f"{len(report.problems):,}"))
     if report.parity is not None:
-        changed, rows = report.parity.changed_labels, report.parity.rows
-        facts.append(("Trained model", f"{changed:,} of {rows:,} predicted labels differ"))
-    if report.rows is not None and report.rows.accuracy is not None:
-        rows = report.rows.labelled
-        facts.append(("Accuracy", f"{_percent(report.rows.accuracy)} on {counted(rows, 'labelled row')}"))
+        facts.append(("Trained model", f"{report.parity.changed} differ"))
+    if report.rows is not None:
+        facts += [(name, f"{_percent(score)} on {rows}") for name, score, rows in report.rows.scores]
     if report.consumers:
         facts.append(("Runtimes", ", ".join(result.name for result in report.consumers)))
     if report.problems:
         next_steps = [] if run is None else [("Export the model again", command("export", run))]
     else:
-        next_steps = [("Classify a table", command("classify", _short(report.model), "INPUT.csv", "-o", "OUTPUT.csv"))]
+        next_steps = [_uses(_short(report.model), answers=_is_answerer(Path(report.model)))[0]]
     return Summary(title=f"{report.model}: {verdict}", kind=kind, facts=facts, next_steps=next_steps)
 
 
@@ -222,6 +320,17 @@ def _short(model: str | Path) -> Path:
     path = Path(model)
     is_of_run = path.name == "model.tflite" and (path.parent / "metrics.json").is_file()
     return path.parent if is_of_run else path
+
+
+def _is_answerer(model: Path) -> bool:
+    """Returns whether a model answers questions."""
+    from textclf.errors import ModelError
+    from textclf.tflite.metadata import read_metadata
+
+    try:
+        return not read_metadata(model).labels
+    except ModelError:
+        return False
 
 
 def _accuracy(metrics: Metrics, rows: str) -> str:

@@ -63,8 +63,9 @@ def train_command(
 
     if not show_summary(lambda: summaries.of_training(run)):
         write_result(f"Done in {run.metrics['seconds']:.0f} s → {run.dir}", needed=False)
-        classify = command_line(["textclf", "classify", str(run.model_path), "INPUT.csv", "-o", "OUTPUT.csv"])
-        write_result(f"Classify with: {classify}", needed=False)
+        word, verb = summaries.use_of(run.metrics)
+        use = command_line(["textclf", verb, str(run.model_path), "INPUT.csv", "-o", "OUTPUT.csv"])
+        write_result(f"{word} with: {use}", needed=False)
     if run.metrics["export"].get("refused"):
         # The model has another form than the recipe requests.
         sys.exit(3)

@@ -28,6 +28,7 @@ from textclf.data.findings.of_examples import (
 )
 from textclf.data.reading import FileReader, encoding_errors, options_of
 from textclf.data.splits import make_splits
+from textclf.data.tables.formats.records import RecordTable
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.opening import AnyTable, open_any
 from textclf.data.tables.table import shown_path
@@ -35,6 +36,8 @@ from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
 from textclf.files.data_files import data_files, hashes_of, one_name
 from textclf.recipe.settings import DatasetSettings
+
+_SQUAD_KEYS = ({"data"}, {"question", "answers"})
 
 
 def load_dataset(
@@ -156,6 +159,8 @@ def _read_examples(
                 errors += _collect(examples, reader, columns, settings)
             elif flags := flag_columns(path, settings):
                 errors[-1] += f". In this file {flag_columns_message(flags)}"
+            elif isinstance(table, RecordTable) and any(keys <= set(table.columns) for keys in _SQUAD_KEYS):
+                errors[-1] += ". This may be a SQuAD file, which needs task: question-answering"
     except DataError as error:
         errors.append(str(error))
     return examples if len(errors) == before else None

@@ -6,7 +6,8 @@ The names are those of the original checkpoint without its prefix `bert/`; kerne
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.recipe.settings import EncoderSettings
 
 if TYPE_CHECKING:
+    from textclf.encoders.formats.arrays import StoredArray
     from textclf.encoders.trainable import TrainableEncoder
 
 MaskConvention = Literal["additive", "scaled"]
@@ -49,6 +51,7 @@ class EncoderCheckpoint:
     """A MobileBERT, as a format reader returns it; see `AnyEncoder` for its methods.
 
     `weights` are float32 arrays by canonical name (see `expected_shapes`); `path` is the folder or file that was read.
+    `question_head` has the parts of a head for question answering, if the files have one (`formats/question_head.py`).
     """
 
     config: MobileBertConfig
@@ -58,6 +61,7 @@ class EncoderCheckpoint:
     mask_convention: MaskConvention
     format: str
     path: Path
+    question_head: Mapping[str, StoredArray] = field(default_factory=dict)
 
     @property
     def longest(self) -> int:

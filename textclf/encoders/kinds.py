@@ -70,7 +70,7 @@ class _Pretrained:
                 return as_tokens(tokenizer, max_length, encoder.overflow)
             facts = self._facts(encoder.source)
             # A length that the encoder cannot take, or no row can have, is reported when the recipe is prepared.
-            shortest = 1 + 2 * len(recipe.dataset.text)
+            shortest = 1 + 2 * recipe.texts_per_row
             return as_tokens(facts.tokenizer(encoder), min(max_length, max(facts.longest, shortest)), encoder.overflow)
 
         return lambda rows: read_tokens()(rows)

@@ -238,11 +238,16 @@ def encode(
     tokens: Tokens,
     *,
     mask_convention: MaskConvention,
+    dropout: Dropout | None = None,
+    product: Product = tf.matmul,
+    frozen_layers: int | None = None,
 ) -> tf.Tensor:
-    """Tokens [batch, length] → `sequence_output` [batch, length, hidden]."""
-    states = embed(config, weights, tokens)
-    mask = attention_mask(tokens.mask, mask_convention, states.dtype)
-    states = _run_layers(config, _layer_stacks(config, weights), states, mask, range(config.num_hidden_layers))
+    """Tokens [batch, length] → `sequence_output` [batch, length, hidden].
+
+    No gradient reaches the embeddings and the first `frozen_layers` layers. With None, gradients reach everything.
+    """
+    states, mask, stacks = _begin(config, weights, tokens, mask_convention, product)
+    states = _run_to(config, stacks, states, mask, config.num_hidden_layers, dropout, product, frozen_layers)
     return tf.reshape(states, tf.concat([tf.shape(tokens.ids), [config.hidden_size]], axis=0))
 
 
@@ -256,26 +261,10 @@ def encode_pooled(
     product: Product = tf.matmul,
     frozen_layers: int | None = None,
 ) -> tf.Tensor:
-    """As `encode`, but computes and returns only `pooled_output` [batch, hidden].
-
-    No gradient reaches the embeddings and the first `frozen_layers` layers. With None, gradients reach everything.
-    """
-    states = embed(config, weights, tokens, product)
-    mask = attention_mask(tokens.mask, mask_convention, states.dtype)
-    if product is bfloat16_product:
-        # All layers of a kind at once, not one by one in the loop.
-        weights = {
-            name: tf.cast(tensor, tf.bfloat16) if _is_stacked_kernel(name) else tensor
-            for name, tensor in weights.items()
-        }
-    stacks = _layer_stacks(config, weights)
+    """As `encode`, but computes and returns only `pooled_output` [batch, hidden]."""
+    states, mask, stacks = _begin(config, weights, tokens, mask_convention, product)
     last = config.num_hidden_layers - 1
-    begin = 0
-    if frozen_layers is not None:
-        begin = min(frozen_layers, last)
-        states = _run_layers(config, stacks, states, mask, range(begin), dropout, product)
-        states = tf.stop_gradient(states)
-    states = _run_layers(config, stacks, states, mask, range(begin, last), dropout, product)
+    states = _run_to(config, stacks, states, mask, last, dropout, product, frozen_layers)
     states = transformer_layer(
         config,
         {name: stack.read(last) for name, stack in stacks.items()},
@@ -289,6 +278,40 @@ def encode_pooled(
     if frozen_layers is not None and frozen_layers > last:
         states = tf.stop_gradient(states)
     return pool(config, weights, states)
+
+
+def _begin(
+    config: MobileBertConfig, weights: Weights, tokens: Tokens, mask_convention: MaskConvention, product: Product
+) -> tuple[tf.Tensor, AttentionMask, dict[str, tf.TensorArray]]:
+    """Returns the states before the first layer, and the mask and the weights of all layers."""
+    states = embed(config, weights, tokens, product)
+    mask = attention_mask(tokens.mask, mask_convention, states.dtype)
+    if product is bfloat16_product:
+        # All layers of a kind at once, not one by one in the loop.
+        weights = {
+            name: tf.cast(tensor, tf.bfloat16) if _is_stacked_kernel(name) else tensor
+            for name, tensor in weights.items()
+        }
+    return states, mask, _layer_stacks(config, weights)
+
+
+def _run_to(
+    config: MobileBertConfig,
+    stacks: Mapping[str, tf.TensorArray],
+    states: tf.Tensor,
+    mask: AttentionMask,
+    end: int,
+    dropout: Dropout | None,
+    product: Product,
+    frozen_layers: int | None,
+) -> tf.Tensor:
+    """Runs the layers before `end`. No gradient reaches the first `frozen_layers` and what is below them."""
+    begin = 0
+    if frozen_layers is not None:
+        begin = min(frozen_layers, end)
+        states = _run_layers(config, stacks, states, mask, range(begin), dropout, product)
+        states = tf.stop_gradient(states)
+    return _run_layers(config, stacks, states, mask, range(begin, end), dropout, product)
 
 
 def pool(config: MobileBertConfig, weights: Weights, first_states: tf.Tensor) -> tf.Tensor:

@@ -72,12 +72,12 @@ def prepare(
 
 def _check_rows(recipe: Recipe, tokenizer: TextTokenizer, known: KnownEncoder, longest: int) -> None:
     """Raises EncoderError unless the encoder distinguishes the texts of a row and has room for a token of each."""
-    texts = len(recipe.dataset.text)
+    texts = recipe.texts_per_row
     if texts > 1 and known.segments < texts:
-        raise EncoderError(
-            f"{known.path}: has only one segment, but dataset.text is a pair of columns; use another encoder, or one"
-            " column"
-        )
+        pair = "dataset.text is a pair of columns; use another encoder, or one column"
+        if recipe.answers_questions:
+            pair = "a question and its context are two; use another encoder"
+        raise EncoderError(f"{known.path}: has only one segment, but {pair}")
     least = texts + tokenizer.ids_added(texts)
     if longest < least:
         raise EncoderError(

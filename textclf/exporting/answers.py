@@ -45,6 +45,11 @@ class RowsResult:
     unknown: int
     accuracy: float | None
 
+    @property
+    def scores(self) -> list[tuple[str, float, str]]:
+        """The accuracy, if there is one, and the rows that it was measured on."""
+        return [] if self.accuracy is None else [("Accuracy", self.accuracy, counted(self.labelled, "labelled row"))]
+
     def as_text(self) -> str:
         """Returns one line for a terminal."""
         parts = [f"{self.data}: {self.rows - self.without_text:,} of {counted(self.rows, 'row')} classified"]

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -68,6 +68,16 @@ print("\\n" + json.dumps([{c.category_name: c.score for c in categories} for cat
 """,
 }
 
+# Reads [model, pairs of a question and its context] as JSON and prints a list of lists of [answer, logit].
+_ANSWERING_SCRIPT = """
+import json, sys
+from tflite_support.task import text
+model, questions = json.load(sys.stdin)
+answerer = text.BertQuestionAnswerer.create_from_file(model)
+results = [answerer.answer(context, question).answers for question, context in questions]
+print("\\n" + json.dumps([[[answer.text, answer.pos.logit] for answer in answers] for answers in results]))
+"""
+
 _PAGE = """<!doctype html><meta charset="utf-8"><pre id="result"></pre><script type="module">
 const show = (value) => { document.title = "done"; fetch("/result", {method: "POST", body: JSON.stringify(value)}); };
 try {
@@ -114,17 +124,53 @@ def _interpreter(name: str) -> str | None:
     return sys.executable if find_spec(_MODULES[name]) else None
 
 
+class PhoneAnswer(NamedTuple):
+    """An answer as a phone gives it: its text, and the sum of the logits of its first and last token."""
+
+    text: str
+    logit: float
+
+
+def run_question_answerer(
+    model: Path, questions: Sequence[tuple[str, str]], *, limit_seconds: float = LIMIT_SECONDS
+) -> list[list[PhoneAnswer]]:
+    """Returns the answers of the Task Library's BertQuestionAnswerer to questions about contexts, at most five each, the
+    best first.
+
+    Raises VerificationError if the program rejects the model, or does not end within `limit_seconds`.
+    """
+    order = json.dumps([str(model.resolve()), [list(pair) for pair in questions]])
+    line = _output_of_python("task-library", _ANSWERING_SCRIPT, order, limit_seconds)
+    try:
+        answers = [[PhoneAnswer(*answer) for answer in found] for found in json.loads(line)]
+    except (ValueError, TypeError, RecursionError):
+        answers = []
+    strange = any(
+        not isinstance(one.text, str) or not isinstance(one.logit, int | float) for found in answers for one in found
+    )
+    if strange or len(answers) != len(questions):
+        raise VerificationError(
+            f"task-library printed {line[:_SHOWN_ERROR]!r}, expected the answers to {counted(len(questions), 'question')}"
+        )
+    return answers
+
+
 def _run_python(name: str, model: Path, texts: Sequence[str], limit_seconds: float) -> list[Mapping[str, float]]:
+    order = json.dumps([str(model.resolve()), list(texts), read_metadata(model).tokenizer == "regex"])
+    return _checked_answers(name, _output_of_python(name, _SCRIPTS[name], order, limit_seconds), texts)
+
+
+def _output_of_python(name: str, script: str, order: str, limit_seconds: float) -> str:
+    """Returns the last line that a script prints in the Python of a consumer, whose input is `order`."""
     interpreter = _interpreter(name)
     if interpreter is None:
         remedy = install_command("verify") if name == "mediapipe" else f"pip install {_MODULES[name].replace('_', '-')}"
         raise VerificationError(f"{name} is not installed; run: {remedy} (or set {_INTERPRETERS[name]})")
-    order = json.dumps([str(model.resolve()), list(texts), read_metadata(model).tokenizer == "regex"])
     # The output of such a program goes to the disk, and only its end is read.
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
         try:
             process = subprocess.run(
-                [interpreter, "-c", _SCRIPTS[name]],
+                [interpreter, "-c", script],
                 input=order.encode(),
                 stdout=answer,
                 stderr=said,
@@ -142,7 +188,7 @@ def _run_python(name: str, model: Path, texts: Sequence[str], limit_seconds: flo
             raise VerificationError(
                 f"{name} rejects the model: it ended with {ending(process.returncode)}{_quoted(said)}"
             )
-        return _checked_answers(name, last_line(end_of(answer, _LONGEST_ANSWER)), texts)
+        return last_line(end_of(answer, _LONGEST_ANSWER))
 
 
 def _quoted(said: IO[bytes]) -> str:

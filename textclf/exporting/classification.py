@@ -13,10 +13,12 @@ from textclf.tflite.graph.weights import InferenceWeights
 
 
 def model_settings(recipe: Recipe, vocabulary: Sequence[str], reject_below: float | None) -> dict[str, Any]:
-    """Returns how the file is to be used: `common_settings`, the label's column, and when a row gets no label."""
+    """Returns how the file is to be used: `common_settings`, the columns, and when a row gets no label."""
     export = recipe.export
     return {
         **common_settings(recipe, vocabulary),
+        "text": list(recipe.dataset.text),
+        "overflow": recipe.encoder.overflow,
         "label": recipe.dataset.label,
         **({"reject_below": reject_below} if reject_below is not None else {}),
         **({"reject_label": export.reject_label} if export.reject_label else {}),

@@ -21,7 +21,7 @@ MAX_FLOAT_DIFFERENCE = 1e-3
 # If the probabilities of the two best labels are this close, the model is undecided, and either label is acceptable.
 UNDECIDED_MARGIN = 0.05
 
-_NEARER = {"int4": "dynamic, float16 or none", "dynamic": "float16 or none", "float16": "none"}
+NEARER = {"int4": "dynamic, float16 or none", "dynamic": "float16 or none", "float16": "none"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,24 @@ class Verification:
     accuracy_trained: float
     accuracy_exported: float
     doubt: str | None = None
+
+    @property
+    def changed(self) -> str:
+        """How much the export changed, for a terminal."""
+        return f"{self.changed_labels:,} of {self.rows:,} predicted labels"
+
+    @property
+    def scores(self) -> list[tuple[str, float, float]]:
+        """The accuracy of the trained model and of the file."""
+        return [("Accuracy", self.accuracy_trained, self.accuracy_exported)]
+
+    def as_text(self) -> str:
+        """Returns one line for a terminal."""
+        return (
+            f"compared with the trained model: {self.changed_labels:,} of {counted(self.rows, 'prediction')} changed "
+            f"({self.changed_decided_labels:,} clearly), largest probability change {self.largest_difference:.4f}, "
+            f"accuracy {self.accuracy_trained:.1%} → {self.accuracy_exported:.1%}"
+        )
 
 
 def verify_export(
@@ -86,7 +104,7 @@ def verify_export(
             f"{counted(rows, 'row')} (at most {max_lost_accuracy:.1%} may be lost)"
         )
     if broken:
-        nearer = _NEARER.get(quantization)
+        nearer = NEARER.get(quantization)
         remedy = f"; export in a more exact form: set export.quantization to {nearer}" if nearer else ""
         raise VerificationError(f"{', and '.join(broken)}{remedy}")
     if not lost_too_much:

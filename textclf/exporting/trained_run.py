@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,18 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     """
     best = folder / "checkpoints" / "best"
     needed = [folder / "recipe.yaml", folder / "labels.txt", best / "head.safetensors"]
-    try:
+    check_run_files(folder, needed)
+    labels = _labels(folder)
+    recipe = load_recipe(folder / "recipe.yaml", [export_setting(override) for override in overrides])
+    head, _ = load_state(best / "head.safetensors")
+    checkpoint = kind_of(recipe).read(best)
+    _check_head(best / "head.safetensors", head, checkpoint, len(labels))
+    return TrainedRun(folder, recipe, checkpoint, labels, head, _reject_below(folder))
+
+
+def check_run_files(folder: Path, needed: Sequence[Path]) -> None:
+    """Raises RunError if the folder lacks files of a finished run, the last of which is the trained head."""
+    with _run_errors(folder):
         missing = [path.relative_to(folder).as_posix() for path in needed if not path.exists()]
         if missing == [needed[-1].relative_to(folder).as_posix()] and _trained_elsewhere(folder):
             raise RunError(
@@ -90,7 +102,18 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
             raise RunError(
                 f"{folder}: has no {', '.join(missing)}; expected the folder of a finished run, such as runs/NAME"
             )
-        labels = (folder / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+def _labels(folder: Path) -> list[str]:
+    with _run_errors(folder):
+        return (folder / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+@contextmanager
+def _run_errors(folder: Path) -> Iterator[None]:
+    """Turns failures to read the files of a run into messages."""
+    try:
+        yield
     except PermissionError as error:
         raise RunError(
             f"{error.filename or folder}: cannot be read (permission denied); ask its owner for permission"
@@ -99,11 +122,6 @@ def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
         raise RunError(
             f"{folder}: cannot be read ({getattr(error, 'strerror', None) or error}); check the path"
         ) from error
-    recipe = load_recipe(folder / "recipe.yaml", [_export_setting(override) for override in overrides])
-    head, _ = load_state(best / "head.safetensors")
-    checkpoint = kind_of(recipe).read(best)
-    _check_head(best / "head.safetensors", head, checkpoint, len(labels))
-    return TrainedRun(folder, recipe, checkpoint, labels, head, _reject_below(folder))
 
 
 def _reject_below(folder: Path) -> float | None:
@@ -135,7 +153,7 @@ def _trained_elsewhere(folder: Path) -> bool:
     return recipe.training.engine == "model-maker" and recipe.averages_words
 
 
-def _export_setting(override: str) -> str:
+def export_setting(override: str) -> str:
     """Returns `export.quantization=int4` for `quantization=int4`. No other setting can change after training."""
     key = override.partition("=")[0].strip()
     if "." not in key:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,10 +19,11 @@ from textclf.data.dataset import load_dataset
 from textclf.data.findings.finding import counted
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.errors import ModelError, VerificationError
-from textclf.exporting.answers import RowsResult, answer_problems, classify_table
+from textclf.exporting.answers import answer_problems, classify_table
 from textclf.exporting.apps import installed_consumers, run_consumer
 from textclf.exporting.hard_texts import hard_texts
-from textclf.exporting.parity import UNDECIDED_MARGIN, Verification, verify_export
+from textclf.exporting.parity import UNDECIDED_MARGIN, verify_export
+from textclf.exporting.report import VerificationReport
 from textclf.exporting.trained_run import TrainedRun, load_trained_run
 from textclf.files.model_path import model_path_of
 from textclf.terminal.native_log import load_tensorflow
@@ -38,8 +39,6 @@ MAX_ROUNDING_DIFFERENCE = 0.05
 
 MAX_TEXTS_ROUNDED_FURTHER = 0.01
 
-MODEL = "model.tflite"
-
 _Table: TypeAlias = Path | FrameTable
 
 
@@ -54,43 +53,12 @@ class ConsumerResult:
     changed_labels: int
     far_texts: int
 
-
-@dataclass
-class VerificationReport:
-    """The results of the checks. `problems` is empty for a model that passed."""
-
-    model: str
-    problems: list[str] = field(default_factory=list)
-    parity: Verification | None = None
-    rows: RowsResult | None = None
-    consumers: list[ConsumerResult] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     def as_text(self) -> str:
-        """Returns lines for a terminal."""
-        doubt = self.parity.doubt if self.parity is not None else None
-        passed = "verified" if doubt is None else "no verdict, because there are too few rows"
-        lines = [f"{self.model}: {'NOT verified' if self.problems else passed}"]
-        lines += [f"problem: {problem}" for problem in self.problems]
-        if self.parity is not None:
-            parity = self.parity
-            lines.append(
-                f"compared with the trained model: {parity.changed_labels:,} of {counted(parity.rows, 'prediction')} changed "
-                f"({parity.changed_decided_labels:,} clearly), largest probability change {parity.largest_difference:.4f}, "
-                f"accuracy {parity.accuracy_trained:.1%} → {parity.accuracy_exported:.1%}"
-            )
-        if doubt is not None:
-            lines.append(f"warning: {doubt}")
-        if self.rows is not None:
-            lines.append(self.rows.as_text())
-        for result in self.consumers:
-            lines.append(
-                f"compared with {result.name}: {result.changed_labels:,} of {counted(result.texts, 'prediction')} clearly "
-                f"different, largest probability difference {result.largest_difference:.6f}"
-            )
-        return "\n".join(lines)
+        """Returns one line for a terminal."""
+        return (
+            f"compared with {self.name}: {self.changed_labels:,} of {counted(self.texts, 'prediction')} clearly "
+            f"different, largest probability difference {self.largest_difference:.6f}"
+        )
 
 
 def verify_model(

@@ -18,15 +18,13 @@ from textclf.tflite.trial.probe import trust
 
 
 def common_settings(recipe: Recipe, vocabulary: Sequence[str]) -> dict[str, Any]:
-    """Returns how the file is to be used, as far as the schema of the metadata has no field for it; for any task."""
+    """Returns how the file of any task is to be used, as far as the schema of the metadata has no field for it."""
     encoder, export = recipe.encoder, recipe.export
     return {
         "version": SETTINGS_VERSION,
         # Nothing for the default task.
         **recipe.model_dump(include={"task"}),
         "tokenizer": kind_of(recipe).tokenizer_name(encoder),
-        "text": list(recipe.dataset.text),
-        "overflow": encoder.overflow,
         "quantization": export.quantization,
         "compatibility": export.compatibility,
         "vocabulary_sha256": vocabulary_hash(vocabulary),

@@ -15,7 +15,7 @@ from textclf.errors import ModelError, RecipeError, RunError, TextclfError
 from textclf.files.model_path import MODEL_FILE, model_path_of
 from textclf.terminal.door import command_line
 
-Kind = Literal["url", "missing", "folder", "run", "model", "table", "json", "archive", "recipe", "other"]
+Kind = Literal["url", "missing", "folder", "run", "model", "table", "squad", "json", "archive", "recipe", "other"]
 
 # A `Path` made from an address has one slash. One letter before the colon is a drive of Windows.
 _WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -25,6 +25,10 @@ _SAMPLE = 1 << 16
 _TABLE_ENDINGS = tuple(
     ".csv .tsv .tab .csv.gz .tsv.gz .csv.zst .tsv.zst .jsonl .ndjson .jsonl.gz .jsonl.zst .parquet .xlsx".split()
 )
+
+_SQUAD_ENDINGS = tuple(f".json{packed}" for packed in ("", ".gz", ".zst", ".bz2", ".xz"))
+
+_SQUAD_START = re.compile(rb'\s*\{\s*"(version|data)"\s*:')
 
 _DELIMITERS = ",;\t|"
 
@@ -76,9 +80,16 @@ def _kind_of_content(name: str, start: bytes) -> Kind:
         return "archive"
     if start.lstrip()[:1] == b"[":
         return "json"
+    if _SQUAD_START.match(start):
+        return "squad"
     if start.lstrip()[:1] == b"{":  # a recipe may be written as JSON
         return "other"
     return "table" if _columns(start) else "other"
+
+
+def is_squad(file: Path) -> bool:
+    """Returns whether the name is that of a SQuAD file, `.json` or compressed; other data of questions are tables."""
+    return file.name.lower().endswith(_SQUAD_ENDINGS)
 
 
 def columns_of(path: str | os.PathLike[str]) -> list[str]:
@@ -135,6 +146,8 @@ def not_a_recipe(given: str | os.PathLike[str]) -> str | None:
         return f"this is a model, not a recipe{found}. To look at a model: textclf inspect {text}"
     if kind == "table":
         return _table_instead_of_recipe(text)
+    if kind == "squad":
+        return "this is a SQuAD file, not a recipe; write a recipe with `task: question-answering` that names it"
     if kind == "json":
         return f"this is a list of JSON records, not a recipe. To write a recipe for it: textclf new {command_line([text])}"
     if kind == "archive":
@@ -164,6 +177,7 @@ def model_path(given: str | os.PathLike[str]) -> Path:
         "recipe": "this is a recipe, not a model; train it first (textclf train), then name model.tflite in its run",
         "table": "this is a table, not a model; name the model first, then the data",
         "json": "this is JSON, not a model; name a .tflite file",
+        "squad": "this is a SQuAD file, not a model; name the model first, then the data",
     }
     if kind in reasons:
         raise ModelError(f"{text}: {reasons[kind]}")
@@ -183,6 +197,7 @@ def run_path(given: str | os.PathLike[str]) -> Path:
         "model": "this is a model without its run; name the folder that `textclf train` wrote",
         "recipe": "this is a recipe; name the folder of the run that it trained, such as runs/NAME",
         "table": "this is a table; name the folder of a run, such as runs/NAME",
+        "squad": "this is a SQuAD file; name the folder of a run, such as runs/NAME",
     }
     if kind in reasons:
         raise RunError(f"{text}: {reasons[kind]}")

@@ -9,17 +9,22 @@ FEW_TRAINING_ROWS = 300
 
 _EPOCHS = 3
 
+_QUESTION_EPOCHS = 5
+"""As in run_squad.py for MobileBERT: the span is learned in epochs alone."""
+
 
 def settle_epochs(recipe: Recipe, training_rows: int) -> Recipe:
     """Returns the recipe with a number for `auto`.
 
     That is 0, the fitted head on the untouched encoder, for fewer than `FEW_TRAINING_ROWS` rows, and 3 for more. Model
-    Maker, averaged words and a fresh head learn only in epochs, whatever the number of rows.
+    Maker, averaged words, a fresh head and question answering learn only in epochs, whatever the number of rows.
     """
     training = recipe.training
     if training.epochs != "auto":
         return recipe
-    if recipe.averages_words:
+    if recipe.answers_questions:
+        epochs = _QUESTION_EPOCHS
+    elif recipe.averages_words:
         epochs = int(AVERAGE_WORDS_DEFAULTS["training"]["epochs"])
     elif training.engine == "native" and training.head == "fitted" and training_rows < FEW_TRAINING_ROWS:
         epochs = 0

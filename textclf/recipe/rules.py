@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from textclf.files.data_files import named_paths
-from textclf.recipe.settings import AVERAGE_WORDS_DEFAULTS, AVERAGE_WORDS_ONLY, Recipe
+from textclf.files.kinds import is_squad
+from textclf.recipe.settings import (
+    AVERAGE_WORDS_DEFAULTS,
+    AVERAGE_WORDS_ONLY,
+    QUESTION_ANSWERING_DEFAULTS,
+    Recipe,
+)
 from textclf.recipe.values import suggestion
 
 
@@ -52,10 +58,13 @@ def splits_are_different_files(recipe: Recipe) -> Iterator[Breach]:
                 )
 
 
-def named_columns_hold_text_and_label(recipe: Recipe) -> Iterator[Breach]:
-    """Where the recipe names all columns of the files, the text and label columns are among them."""
-    columns = recipe.dataset.columns
-    named = (*(("dataset.text", name) for name in recipe.dataset.text), ("dataset.label", recipe.dataset.label))
+def named_columns_hold_those_that_are_read(recipe: Recipe) -> Iterator[Breach]:
+    """Where the recipe names all columns of the files, the columns that it reads are among them."""
+    dataset, columns = recipe.dataset, recipe.dataset.columns
+    named = [*(("dataset.text", name) for name in dataset.text), ("dataset.label", dataset.label)]
+    if recipe.answers_questions:
+        keys = ("question", "context", "answer", "answer_start", "id")
+        named = [(f"dataset.{key}", name) for key in keys if (name := getattr(dataset, key)) is not None]
     for key, name in named if columns is not None else ():
         if name not in (columns or ()):
             yield Breach(
@@ -107,6 +116,120 @@ def four_bits_need_litert(recipe: Recipe) -> Iterator[Breach]:
             ("export.compatibility", "export.quantization"),
             "export.compatibility is task-library, whose runtime knows no weights of 4 bits (export.quantization is "
             "int4); choose quantization dynamic, or compatibility litert",
+        )
+
+
+_MEANT = {
+    "dataset.text": "the text is in the columns of dataset.question and dataset.context",
+    "dataset.label": "the column of the answers is dataset.answer",
+    "encoder.overflow": "a long context is read in windows",
+    "training.reject_for_precision": "a question without an answer is learned from such questions",
+}
+"""What takes the place of a setting of text classification in question answering."""
+
+
+def settings_belong_to_the_task(recipe: Recipe) -> Iterator[Breach]:
+    """No setting is written that means nothing to the task."""
+    for key, task in recipe.foreign_settings.items():
+        section, name = key.split(".")
+        settings = getattr(recipe, section)
+        filled = recipe.averages_words and name in AVERAGE_WORDS_DEFAULTS.get(section, ())
+        if name in settings.model_fields_set and getattr(settings, name) is not None and not filled:
+            instead = f"; {_MEANT[key]}" if key in _MEANT else ""
+            other = "" if recipe.answers_questions else f", or set task: {task}"
+            yield Breach((key, "task"), f"{key} belongs to the task {task}{instead}; remove the line{other}")
+
+
+def question_columns_differ(recipe: Recipe) -> Iterator[Breach]:
+    """Question, context and answer are three columns."""
+    dataset = recipe.dataset
+    named: dict[str, str] = {}
+    for key in ("question", "context", "answer", "answer_start", "id"):
+        column = getattr(dataset, key)
+        if column is not None and (earlier := named.setdefault(column, key)) != key:
+            yield Breach(
+                (f"dataset.{key}", f"dataset.{earlier}"),
+                f"dataset.{key} and dataset.{earlier} are both the column `{column}`; name two different columns",
+            )
+
+
+def questions_come_from_one_file(recipe: Recipe) -> Iterator[Breach]:
+    """The questions of a split are numbered within one file."""
+    for split in ("train", "validation", "test") if recipe.answers_questions else ():
+        if isinstance(getattr(recipe.dataset, split), tuple):
+            yield Breach(
+                (f"dataset.{split}", "task"),
+                f"dataset.{split} names several files, but questions are read from one file for each split; put them together",
+            )
+
+
+def tables_have_the_columns(recipe: Recipe) -> Iterator[Breach]:
+    """Settings of tables are written only where there is a table: SQuAD files have names of their own."""
+    dataset = recipe.dataset
+    files = [file for value in (dataset.train, dataset.validation, dataset.test) for file in named_paths(value)]
+    if not recipe.answers_questions or not all(map(is_squad, files)):
+        return
+    for key in ("question", "context", "answer", "answer_start", "id", "delimiter", "sheet", "columns"):
+        if getattr(dataset, key) != QUESTION_ANSWERING_DEFAULTS["dataset"].get(key):
+            yield Breach(
+                (f"dataset.{key}", "dataset.train"),
+                f"dataset.{key} is a setting of tables, but the recipe names SQuAD files (.json) only; remove the line",
+            )
+
+
+# [CLS] question [SEP] context [SEP]
+_SEPARATORS = 3
+
+
+def windows_fit(recipe: Recipe) -> Iterator[Breach]:
+    """The windows of a context have a fixed length, with room for a truncated question and without gaps between them."""
+    encoder = recipe.encoder
+    if not recipe.answers_questions or encoder.stride is None or encoder.question_length is None:
+        return
+    if encoder.max_length == "auto":
+        yield Breach(
+            ("encoder.max_length", "task"),
+            "encoder.max_length is auto, but the windows of question-answering have a fixed length; set a number such as 384",
+        )
+        return
+    room = encoder.fixed_length - encoder.question_length - _SEPARATORS
+    if encoder.stride > room:
+        yield Breach(
+            ("encoder.stride", "encoder.max_length", "encoder.question_length"),
+            f"encoder.stride is {encoder.stride}, but a window of {encoder.fixed_length} tokens has room for only "
+            f"{max(room, 0)} of the context beside a question of {encoder.question_length}, so windows would not overlap; "
+            "lower encoder.stride or encoder.question_length, or raise encoder.max_length",
+        )
+
+
+def the_task_library_reads_384_tokens(recipe: Recipe) -> Iterator[Breach]:
+    """The length is a constant of the Task Library's question answerer."""
+    wanted = QUESTION_ANSWERING_DEFAULTS["encoder"]
+    if not recipe.answers_questions or recipe.averages_words or recipe.export.compatibility != "task-library":
+        return
+    if recipe.encoder.max_length not in (wanted["max_length"], "auto"):
+        yield Breach(
+            ("encoder.max_length", "export.compatibility"),
+            f"encoder.max_length is {recipe.encoder.max_length}, but the Task Library's BertQuestionAnswerer demands "
+            f"{wanted['max_length']} (export.compatibility is task-library); remove the line, or set export.compatibility "
+            "to litert",
+        )
+
+
+def questions_need_an_encoder(recipe: Recipe) -> Iterator[Breach]:
+    """Averaged words do not know where a word stands; Model Maker's question answering is not connected."""
+    if not recipe.answers_questions:
+        return
+    if recipe.averages_words:
+        yield Breach(
+            ("encoder.source", "task"),
+            "encoder.source is average-words, which adds up all words of a text and so cannot find an answer in it; use "
+            "another encoder such as builtin",
+        )
+    if recipe.training.engine == "model-maker":
+        yield Breach(
+            ("training.engine", "task"),
+            "training.engine is model-maker, which textclf uses for text-classification only; train with the engine native",
         )
 
 
@@ -221,11 +344,18 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     label_is_not_a_text_column,
     text_columns_differ,
     splits_are_different_files,
-    named_columns_hold_text_and_label,
+    named_columns_hold_those_that_are_read,
     shares_leave_rows_to_train_on,
     weighted_labels_exist,
     parts_of_a_batch_hold_rows,
     four_bits_need_litert,
+    settings_belong_to_the_task,
+    question_columns_differ,
+    questions_come_from_one_file,
+    tables_have_the_columns,
+    windows_fit,
+    the_task_library_reads_384_tokens,
+    questions_need_an_encoder,
     average_words_can_do_it,
     a_last_layer_can_be_fitted,
     model_maker_can_do_it,

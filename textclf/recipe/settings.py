@@ -26,7 +26,9 @@ from pydantic import (
 from textclf.recipe.values import (
     AVERAGE_WORDS,
     DEFAULT_TASK,
+    LARGEST_LENGTH,
     MOST_EPOCHS,
+    QUESTION_ANSWERING,
     Engine,
     Task,
     Written,
@@ -43,6 +45,7 @@ from textclf.recipe.values import (
     label_column,
     label_list,
     length_in_tokens,
+    one_column,
     one_label,
     several_seeds,
     text_columns,
@@ -72,6 +75,13 @@ Columns = Annotated[
     tuple[ColumnName, ...],
     BeforeValidator(text_columns),
     WithJsonSchema({"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA, "minItems": 1, "maxItems": 2}]}),
+]
+
+
+Column = Annotated[
+    ColumnName | None,
+    BeforeValidator(one_column),
+    WithJsonSchema(_NAME_SCHEMA),
 ]
 
 
@@ -112,8 +122,8 @@ class DatasetSettings(Settings):
 
     train: DataPaths = Field(
         description="The table with the training rows: CSV or TSV, JSON Lines, a JSON array, Parquet or Excel; or a folder "
-        "with a sub-folder of .txt files for each label. Several files: a list, or a pattern such as `part-*.csv`. The path is "
-        "relative to the recipe.",
+        "with a sub-folder of .txt files for each label; for question-answering also a SQuAD file (`.json`). Several files: a "
+        "list, or a pattern such as `part-*.csv`. The path is relative to the recipe.",
         examples=["../datasets/support_tickets.csv"],
     )
     validation: Annotated[
@@ -137,6 +147,31 @@ class DatasetSettings(Settings):
     text: Columns = Field(
         default=("text",),
         description="The column with the text, or two columns `[question, answer]` for a sentence pair.",
+    )
+    question: Column = Field(
+        default=None, description="For question-answering: the column of a table with the question (question)."
+    )
+    context: Column = Field(
+        default=None,
+        description="For question-answering: the column of a table with the context, the text that contains the answer "
+        "(context).",
+    )
+    answer: Column = Field(
+        default=None,
+        description="For question-answering: the column of a table with the answer (answer), as it is written in the "
+        "context; empty for a question that the context does not answer. Rows with the same context and question are one "
+        "question with several answers.",
+    )
+    answer_start: Column = Field(
+        default=None,
+        description="For question-answering: the column of a table with the first character of the answer in the context, "
+        "counted from 0. null uses the column `answer_start` if there is one. Where it is empty, the context must contain "
+        "the answer once.",
+    )
+    id: Column = Field(
+        default=None,
+        description="For question-answering: the column of a table that names the question. Rows with the same name are one "
+        "question with several answers.",
     )
     label: Annotated[ColumnName, BeforeValidator(label_column), WithJsonSchema(_NAME_SCHEMA)] = Field(
         default="label", description="The column with the label."
@@ -196,6 +231,44 @@ AVERAGE_WORDS_DEFAULTS: dict[str, dict[str, Any]] = {
 
 AVERAGE_WORDS_ONLY = ("words", "width", "lowercase")
 
+QUESTION_ANSWERING_DEFAULTS: dict[str, dict[str, Any]] = {
+    "dataset": {"question": "question", "context": "context", "answer": "answer"},
+    # Those of BERT's run_squad.py and of Model Maker; the Task Library's runtime demands this length.
+    "encoder": {"max_length": 384, "stride": 128, "question_length": 64},
+    "training": {"learning_rate": 4e-5},
+    "export": {"compatibility": "task-library"},
+}
+"""The defaults that differ from those of text classification, by section."""
+
+ANSWER_START = "answer_start"
+"""The column that is used without `dataset.answer_start`, where a table has it."""
+
+ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
+    "text-classification": (
+        "dataset.text",
+        "dataset.label",
+        "dataset.labels",
+        "dataset.unlabelled",
+        "encoder.overflow",
+        "training.dropout",
+        "training.label_smoothing",
+        "training.class_weights",
+        "training.head",
+        "training.reject_for_precision",
+        "export.reject_label",
+    ),
+    "question-answering": (
+        "dataset.question",
+        "dataset.context",
+        "dataset.answer",
+        "dataset.answer_start",
+        "dataset.id",
+        "encoder.stride",
+        "encoder.question_length",
+    ),
+}
+"""The settings that mean something to one task alone."""
+
 
 def _filled(values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values, with defaults for keys that are missing or have no value."""
@@ -226,7 +299,21 @@ class EncoderSettings(Settings):
     ] = Field(
         default=128,
         description="The largest number of tokens per row, [CLS] and [SEP] included; longer rows are truncated. `auto` "
-        "uses the number that 99.5% of the training rows need. The default for average-words is 256.",
+        "uses the number that 99.5% of the training rows need. The default for average-words is 256. The default for "
+        "question-answering is 384, and a longer context is read in several windows.",
+    )
+    stride: int | None = Field(
+        default=None,
+        ge=1,
+        le=LARGEST_LENGTH,
+        description="For question-answering: in a long context, each window begins this many tokens after the one before "
+        "(128).",
+    )
+    question_length: int | None = Field(
+        default=None,
+        ge=1,
+        le=LARGEST_LENGTH,
+        description="For question-answering: the number of tokens that are kept of a question (64, as on devices).",
     )
     tokenizer: Literal["device", "bert"] = Field(
         default="device",
@@ -316,7 +403,8 @@ class TrainingSettings(Settings):
     ] = Field(
         default="auto",
         description="How often each training row is used. 0 fits only the last layer and leaves the encoder as it is, which "
-        "takes seconds and is better with few rows. `auto` is 0 for fewer than 300 training rows and 3 for more.",
+        "takes seconds and is better with few rows. `auto` is 0 for fewer than 300 training rows and 3 for more; for "
+        "question-answering it is 5.",
     )
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows per step.")
     accumulate: int = Field(
@@ -469,14 +557,14 @@ class ExportSettings(Settings):
         ge=0,
         le=1,
         description="The largest fraction of the compared rows for which the exported model may clearly predict another label "
-        "than the trained model; above it the export fails. Default: 0.01, or 0.03 for int4.",
+        "(or answer) than the trained model; above it the export fails. Default: 0.01, or 0.03 for int4.",
     )
     max_lost_accuracy: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="The largest accuracy that the exported model may lose; above it the export fails. Default: 0.005, or "
-        "0.01 for int4.",
+        description="The largest accuracy (exact match of answers) that the exported model may lose; above it the export "
+        "fails. Default: 0.005, or 0.01 for int4.",
     )
     reject_label: str = Field(
         default="",
@@ -494,7 +582,8 @@ class Recipe(Settings):
     )
     task: Task = Field(
         default=DEFAULT_TASK,
-        description="What the model learns: `text-classification` predicts one label for each text.",
+        description="What the model learns: `text-classification` predicts one label for each text; `question-answering` "
+        "finds the answer to a question in a text, its context.",
     )
     dataset: DatasetSettings
     encoder: EncoderSettings = EncoderSettings()
@@ -506,6 +595,31 @@ class Recipe(Settings):
         """Whether the encoder is `average-words`."""
         return self.encoder.source == AVERAGE_WORDS
 
+    @property
+    def answers_questions(self) -> bool:
+        """Whether the task is question answering."""
+        return self.task == QUESTION_ANSWERING
+
+    @property
+    def foreign_settings(self) -> dict[str, Task]:
+        """The settings that mean something to another task only, such as `dataset.label`, and that task."""
+        return {key: task for task, keys in ONLY_FOR_TASK.items() for key in keys if task != self.task}
+
+    @property
+    def columns(self) -> tuple[tuple[str, ...], str | None, tuple[str, ...]]:
+        """The columns of a table: those with text, the one with the label, and others with values such as numbers."""
+        dataset = self.dataset
+        if not self.answers_questions:
+            return dataset.text, dataset.label, ()
+        texts = (dataset.question, dataset.context, dataset.answer)
+        others = (dataset.answer_start or ANSWER_START, dataset.id)
+        return tuple(filter(None, texts)), None, tuple(filter(None, others))
+
+    @property
+    def texts_per_row(self) -> int:
+        """How many texts the model reads at a time: one, or two segments (a sentence pair, a question and its context)."""
+        return 2 if self.answers_questions else len(self.dataset.text)
+
     @model_serializer(mode="wrap")
     def _without_the_default_task(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leaves the default task out, so that recipes are written as before there were tasks."""
@@ -516,21 +630,31 @@ class Recipe(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_the_encoder(cls, values: object) -> object:
-        """Averaged words know nothing before training, so they need other settings than a pretrained encoder."""
+    def _defaults_of_encoder_and_task(cls, values: object) -> object:
+        """Averaged words know nothing before training, so they need other settings than a pretrained encoder. Questions
+        need longer inputs than texts to classify."""
         if not isinstance(values, dict):
             return values
         encoder = values.get("encoder")
         source = encoder.get("source") if isinstance(encoder, dict) else getattr(encoder, "source", encoder)
-        if source != AVERAGE_WORDS:
-            return values
-        filled = dict(values)
-        for name in ("training", "export"):
-            section = values.get(name)
-            if isinstance(section, Settings):
-                section = section.model_dump(exclude_unset=True)
-            if section is None or _is_null(section):
-                section = {}
-            if isinstance(section, dict):
-                filled[name] = _filled(section, AVERAGE_WORDS_DEFAULTS[name])
-        return filled
+        if source == AVERAGE_WORDS:
+            values = _with_defaults(values, {name: AVERAGE_WORDS_DEFAULTS[name] for name in ("training", "export")})
+        if values.get("task") == QUESTION_ANSWERING:
+            values = _with_defaults(values, QUESTION_ANSWERING_DEFAULTS)
+        return values
+
+
+def _with_defaults(values: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns a recipe's values, with defaults for the keys of each section that are missing or have no value."""
+    filled = dict(values)
+    for name, own in defaults.items():
+        section = values.get(name)
+        if isinstance(section, Settings):
+            section = section.model_dump(exclude_unset=True)
+        elif isinstance(section, str) and not _is_null(section) and name == "encoder":  # the short form
+            section = {"source": section}
+        elif section is None or _is_null(section):
+            section = {}
+        if isinstance(section, dict):
+            filled[name] = _filled(section, own)
+    return filled

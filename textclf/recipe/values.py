@@ -24,10 +24,12 @@ Engine = Literal["native", "model-maker"]
 
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-Task = Literal["text-classification"]
+Task = Literal["text-classification", "question-answering"]
 
 DEFAULT_TASK: Task = "text-classification"
 """The task of recipes and models that name none."""
+
+QUESTION_ANSWERING: Task = "question-answering"
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -157,6 +159,12 @@ def label_column(value: object) -> object:
             "is a list of columns, but textclf learns one label per row, from one column; name that column, or train one "
             "model for each of these columns"
         )
+    return value
+
+
+def one_column(value: object) -> object:
+    if isinstance(value, list | tuple):
+        raise ValueError("is a list of columns, but must be one column; name that column")
     return value
 
 

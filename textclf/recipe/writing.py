@@ -42,6 +42,9 @@ def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
     if not recipe.averages_words:
         for name in AVERAGE_WORDS_ONLY:
             del values["encoder"][name]
+    for key in recipe.foreign_settings:
+        section, name = key.split(".")
+        values[section].pop(name, None)
     header = "# A recipe with every default written out. Train it again: textclf train THIS_FILE\n"
     return header + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from textclf.errors import ArgumentError, RecipeError
+from textclf.errors import ArgumentError, RecipeError, RunError
 from textclf.files.data_files import named_paths
 from textclf.files.kinds import kind_of, run_path
 from textclf.recipe.reading import load_recipe
@@ -19,8 +19,8 @@ from textclf.recipe.settings import Recipe
 from textclf.recipe.values import ENGINES
 from textclf.runs.comparison.engines import Comparison, compare_engines
 from textclf.runs.comparison.folder import FORMAT, VERSION, open_comparison_folder, writing
-from textclf.runs.comparison.result import RunComparison
-from textclf.runs.comparison.runs import check_runs, compare_runs
+from textclf.runs.tasks.interface import ComparedRuns, Task
+from textclf.runs.tasks.table import task_of, task_of_run
 from textclf.terminal.progress import Progress
 
 Item = str | os.PathLike[str] | Recipe
@@ -37,7 +37,7 @@ def compare(
     seeds: int = 1,
     force: bool = False,
     quiet: bool = False,
-) -> RunComparison | Comparison:
+) -> ComparedRuns | Comparison:
     """Compares any number of runs and recipes. Recipes are trained first.
 
     All models are run on the same rows: the test split of the first run (or its validation split, if it has no test
@@ -95,6 +95,11 @@ def _compare_engines(
         raise ArgumentError(f"engines: {unknown[0]!r} is not an engine; choose from {', '.join(ENGINES)}")
     recipes = {engine: _recipe_for(item, engine, overrides) for engine in dict.fromkeys(engines)}
     first = next(iter(recipes.values()))
+    task = task_of(first)
+    if unknown := [engine for engine in recipes if engine not in task.engines]:
+        raise ArgumentError(
+            f"{first.name}: the engine {unknown[0]} cannot train {task.name}; compare finished runs, or several recipes"
+        )
     chosen = [first.training.seed + number for number in range(seeds)]
     folder = output or _default_output(first)
     comparison = compare_engines(recipes, chosen, folder, force=force, quiet=quiet)
@@ -121,7 +126,7 @@ def _compare_runs(
     *,
     force: bool,
     quiet: bool,
-) -> RunComparison:
+) -> ComparedRuns:
     progress = Progress(quiet=quiet)
     # Problems in recipes and runs are found before hours are spent on training.
     loaded = [_loaded(item, overrides) for item in items]
@@ -129,11 +134,12 @@ def _compare_runs(
     runs = [item for item in loaded if isinstance(item, Path)]
     if output is None and recipes:
         output = _default_output(recipes[0])
+    task = _task_of_all(loaded)
     if output is None:
-        comparison = compare_runs(runs, data)
+        comparison = task.compare_runs(runs, data)
         _say_warnings(comparison, progress)
         return comparison
-    check_runs(runs)
+    task.check_runs(runs)
     with open_comparison_folder(output, force=force, say=progress.say) as folder:
         folder.check_apart_from([*_inputs(loaded), *([data] if data is not None else [])])
         with writing(folder, progress.say) as path:
@@ -143,7 +149,7 @@ def _compare_runs(
                 else item
                 for number, item in enumerate(loaded, 1)
             ]
-            comparison = compare_runs(all_runs, data)
+            comparison = task.compare_runs(all_runs, data)
             _say_warnings(comparison, progress)
             values = {"format": FORMAT, "version": VERSION, **comparison.as_dict()}
             comparison.write(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
@@ -192,6 +198,23 @@ def _inputs(items: Sequence[Recipe | Path]) -> list[Path]:
     return inputs
 
 
-def _say_warnings(comparison: RunComparison, progress: Progress) -> None:
+def _task_of_all(items: Sequence[Recipe | Path]) -> Task:
+    """Returns the task of all runs and recipes. Raises RunError if they have different ones."""
+    tasks = [task_of(item) if isinstance(item, Recipe) else task_of_run(item) for item in items]
+    for item, task in zip(items, tasks, strict=True):
+        if task is not tasks[0]:
+            first, other = (_shown(one) for one in (items[0], item))
+            raise RunError(
+                f"{other}: its task differs from that of {first} ({task.name} and {tasks[0].name}), so no row can measure "
+                "both; compare models of one task"
+            )
+    return tasks[0]
+
+
+def _shown(item: Recipe | Path) -> str:
+    return item.name if isinstance(item, Recipe) else str(item)
+
+
+def _say_warnings(comparison: ComparedRuns, progress: Progress) -> None:
     for warning in comparison.warnings:
         progress.warn(warning)

@@ -24,8 +24,9 @@ _TIME = re.compile(r"^# Time: (.+?)\.?$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Example:
-    """An example recipe. `about` is its first line, `rows` the number of training rows, `labels` all labels, `text` the
-    columns that the model reads, `time` how long the training takes and on what machine."""
+    """An example recipe. `about` is its first line, `rows` the number of training rows or questions, `labels` all labels
+    (none for question answering), `text` the columns that the model reads, `time` how long the training takes and on what
+    machine."""
 
     name: str
     path: Path
@@ -59,7 +60,7 @@ def copy_example(name: str, folder: str | os.PathLike[str] = ".") -> Path:
         near = nearest(wanted, paths)
         remedy = f"did you mean {near}?" if near else f"the examples are {', '.join(paths)}"
         raise ArgumentError(f"{name}: there is no such example; {remedy}")
-    tables = [*_tables(load_recipe(paths[wanted])), *sorted((root / "datasets").glob(f"{wanted}*.csv"))]
+    tables = [*_tables(load_recipe(paths[wanted])), *_beside(root / "datasets", wanted)]
     sources = [paths[wanted], *tables, root / "datasets" / "README.md"]
     targets = {source: Path(folder) / source.relative_to(root) for source in sources}
     different = [
@@ -83,14 +84,27 @@ def copy_example(name: str, folder: str | os.PathLike[str] = ".") -> Path:
 
 def _read(path: Path) -> Example:
     recipe = load_recipe(path)
-    sample = sample_table(data_files(recipe.dataset.train)[0], (*recipe.dataset.text, recipe.dataset.label))
-    labels = sorted(set(sample.cells(sample.columns.index(recipe.dataset.label))))
+    rows, labels = _rows_and_labels(recipe)
     text = path.read_text(encoding="utf-8")
     time = _TIME.search(text)
     about = text.splitlines()[0].removeprefix("# ")
-    return Example(
-        path.stem, path, about, sample.total, tuple(labels), recipe.dataset.text, time[1] if time else "unknown"
-    )
+    columns = ("question", "context") if recipe.answers_questions else recipe.dataset.text
+    return Example(path.stem, path, about, rows, labels, columns, time[1] if time else "unknown")
+
+
+def _rows_and_labels(recipe: Recipe) -> tuple[int, tuple[str, ...]]:
+    data = recipe.dataset
+    if recipe.answers_questions:
+        from textclf.data.question_answering.dataset import load_question_file
+
+        return len(load_question_file(data, data_files(data.train)[0])[0].rows), ()
+    sample = sample_table(data_files(data.train)[0], (*data.text, data.label))
+    return sample.total, tuple(sorted(set(sample.cells(sample.columns.index(data.label)))))
+
+
+def _beside(folder: Path, name: str) -> list[Path]:
+    """Returns the data files whose names begin with that of the example."""
+    return sorted(path for ending in ("csv", "json") for path in folder.glob(f"{name}*.{ending}"))
 
 
 def _tables(recipe: Recipe) -> list[Path]:

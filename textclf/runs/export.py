@@ -10,7 +10,7 @@ from pathlib import Path
 
 from textclf.encoders.sources.builtin import builtin_change
 from textclf.errors import ModelError, RunError, VerificationError
-from textclf.exporting.verify import MODEL, VerificationReport
+from textclf.exporting.report import MODEL, VerificationReport
 from textclf.files.kinds import run_path
 from textclf.files.writing import link_target, replace_file
 from textclf.runs.tasks.table import task_of_run

@@ -13,7 +13,7 @@ from typing import Any
 from textclf.data.tables.frames import FrameTable, Rows
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.kinds import kind_of
-from textclf.encoders.prepare import load_recipe_data, prepare, prepare_data
+from textclf.encoders.prepare import load_recipe_data, prepare
 from textclf.errors import RunError, VerificationError
 from textclf.model_maker.environment import require_environment
 from textclf.recipe.automatic import reason_for_epochs
@@ -96,7 +96,7 @@ def train(
         _check_space(folder, checkpoint)
         tokenizer = prepare(recipe, dataset, checkpoint).tokenizer
         with progress.during("Splitting the texts into tokens"):
-            prepared = prepare_data(recipe, dataset, tokenizer)
+            prepared = task.prepare_data(recipe, dataset, tokenizer)
         for finding in prepared.dataset.findings:
             (progress.warn if finding.severity == "warning" else progress.note)(finding.message)
         if (reason := reason_for_epochs(asked, recipe, len(dataset.train.rows))) is not None:

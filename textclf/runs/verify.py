@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textclf.data.tables.frames import Rows
-from textclf.exporting.verify import VerificationReport
+from textclf.exporting.report import VerificationReport
 from textclf.files.model_path import model_path_of
 from textclf.runs.tasks.table import task_of_model
 

@@ -48,6 +48,11 @@ class Inspection:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def task(self) -> str:
+        """What the model does, as a recipe names it."""
+        return "question-answering" if not self.labels else "text-classification"
+
     def as_text(self) -> str:
         """Returns aligned lines for a terminal."""
         labels = ", ".join(self.labels[:_SHOWN_LABELS])
@@ -56,7 +61,7 @@ class Inspection:
         lines = [
             ("file", f"{self.file}, {self.bytes / 1e6:.2f} MB"),
             ("name", self.name or "none"),
-            ("labels", f"{len(self.labels)}: {labels}"),
+            *([("labels", f"{len(self.labels)}: {labels}")] if self.labels else [("task", str(self.task))]),
             ("max_length", f"{self.max_length} tokens"),
             ("tokenizer", f"{self.tokenizer}, {self.vocabulary_size} entries"),
             *[("input", _tensor_text(tensor)) for tensor in self.inputs],
@@ -74,7 +79,7 @@ class Inspection:
 def inspect_model(model: str | Path) -> Inspection:
     """Reads the structure and the metadata of a `.tflite` file, or of the one in the folder of a run.
 
-    Raises ModelError for a file that is not a TFLite text classifier.
+    Raises ModelError for a file that is not a TFLite model for texts.
     """
     path = model_path_of(model)
     source, content = load_model(path)

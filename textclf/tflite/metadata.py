@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from textclf.errors import ModelError
-from textclf.recipe.values import DEFAULT_TASK, quoted
+from textclf.recipe.values import DEFAULT_TASK, QUESTION_ANSWERING, quoted
+from textclf.tflite import question_answering
 from textclf.tflite.classification import ClassifierMetadata
 from textclf.tflite.format import metadata_schema as schema
 from textclf.tflite.format.flatbuffer import (
@@ -96,8 +97,10 @@ class ModelMetadata:
 
     @property
     def task(self) -> str:
-        """What the model does: the task of its recipe. Files that name none are text classifiers."""
-        task: str = (self.settings or {}).get("task", DEFAULT_TASK)
+        """What the model does: the task of its recipe. Files that name none are text classifiers, unless their outputs are
+        those of Model Maker's question answering models."""
+        answers = sorted(self.output_names) == sorted(question_answering.OUTPUTS)
+        task: str = (self.settings or {}).get("task", QUESTION_ANSWERING if answers else DEFAULT_TASK)
         return task
 
     @property

@@ -1,4 +1,4 @@
-"""The highest version of each operation of a text classifier that each runtime supports.
+"""The highest version of each operation of a model that each runtime supports.
 
 The versions were found by raising the version of one operation at a time in a small model until the runtime refused it.
 """
@@ -14,6 +14,7 @@ _TASK_LIBRARY_0_4_4 = {
     "ADD": 5,
     "BATCH_MATMUL": 4,
     "CAST": 5,
+    "CONCATENATION": 4,
     "CUMSUM": 1,
     "DEQUANTIZE": 5,
     "FULLY_CONNECTED": 10,
@@ -35,6 +36,7 @@ _LITERT_2_3 = {
     "ADD": 6,
     "BATCH_MATMUL": 4,
     "CAST": 9,
+    "CONCATENATION": 7,
     "CUMSUM": 1,
     "DEQUANTIZE": 9,
     "EMBEDDING_LOOKUP": 5,

@@ -7,11 +7,12 @@ change that older versions would misunderstand raises the version number.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 from textclf.errors import ModelError
-from textclf.recipe.values import DEFAULT_TASK, TASKS, quoted
+from textclf.recipe.values import DEFAULT_TASK, LARGEST_LENGTH, TASKS, quoted
 from textclf.tflite.format.packed_files import EXPORT_AGAIN
 
 SETTINGS_FILE = "textclf.json"
@@ -20,6 +21,7 @@ SETTINGS_VERSION = 1
 
 _LARGEST = 1 << 20
 _LONGEST_TEXT = 10_000
+_LARGEST_TEMPERATURE = 1000
 
 
 def read_settings(source: str, content: bytes) -> dict[str, Any]:
@@ -91,6 +93,18 @@ def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_temperature(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST_TEMPERATURE
+
+
+def _is_count(most: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
 def _one_of(*choices: str) -> tuple[Callable[[object], bool], str]:
     return lambda value: isinstance(value, str) and value in choices, f"one of {', '.join(choices)}"
 
@@ -111,6 +125,13 @@ _EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     ),
     "reject_below": (_is_share, "a number from 0 to 1"),
     "reject_label": (_is_text, "a text"),
+    "question": (_is_name, "the name of a column"),
+    "context": (_is_name, "the name of a column"),
+    "answer": (_is_name, "the name of a column"),
+    "stride": (_is_count(LARGEST_LENGTH), f"a whole number from 1 to {LARGEST_LENGTH}"),
+    "question_length": (_is_count(LARGEST_LENGTH), f"a whole number from 1 to {LARGEST_LENGTH}"),
+    "null_bound": (lambda value: value is None or _is_number(value), "a number, or null"),
+    "temperature": (_is_temperature, f"a number above 0, at most {_LARGEST_TEMPERATURE}"),
     "engine": (_is_text, "a text"),
     "fixed_length": (lambda value: isinstance(value, bool), "true or false"),
 }

@@ -131,7 +131,7 @@ class _Training:
         epochs = f"{counted(self.settings.epoch_count, 'epoch')} × {counted(self.steps_an_epoch, 'step')}"
         progress.say(
             f"Training: {counted(len(self.rows), 'row')}, {self.task.summary}, "
-            f"{epochs if self.total_steps else 'only the last layer'}; {checkpoint.summary}; {self.device}, {self.precision}"
+            f"{epochs if self.total_steps else self.task.untrained}; {checkpoint.summary}; {self.device}, {self.precision}"
         )
         if (warning := expected_shortage(recipe, data, self.model, self.rows, self.seeds[0])) is not None:
             progress.warn(warning)

@@ -34,6 +34,9 @@ class TaskModel:
     and change only between trainings. `width` and `layers` are those of the encoder.
     """
 
+    evaluation_batch = 64
+    """Rows that are computed at once if no gradients are needed."""
+
     targets_signature: tf.TensorSpec
     """The targets of a part, for `tf.function`."""
 

@@ -15,9 +15,6 @@ from textclf.terminal.progress import Progress
 from textclf.training.model import TaskModel
 from textclf.training.watching.watchers import Trouble
 
-EVALUATION_BATCH = 64
-"""Rows that are computed at once if no gradients are needed."""
-
 
 class TrainingTask(Protocol):
     """One training of one task. `Classification` is that of text classification."""
@@ -29,6 +26,10 @@ class TrainingTask(Protocol):
     @property
     def summary(self) -> str:
         """What is predicted, for the line that announces the training: `3 labels`."""
+
+    @property
+    def untrained(self) -> str:
+        """What a training without epochs does, in the same line: `only the last layer`."""
 
     @property
     def targets(self) -> np.ndarray:

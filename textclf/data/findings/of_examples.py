@@ -16,6 +16,7 @@ from textclf.data.findings.label_spellings import (
 )
 from textclf.data.findings.missing_values import missing_labels, missing_texts
 from textclf.data.findings.text_faults import text_findings
+from textclf.data.tables.table import Note
 from textclf.data.tokens.row_keys import RowKeys
 from textclf.recipe.settings import DatasetSettings
 
@@ -28,8 +29,13 @@ _NOTES_THAT_WARN = ("encoding_doubt", "first_row", "last_row")
 
 def findings_of_table(examples: Examples) -> list[Finding]:
     """Returns notes about what was not read exactly as it is written in one file."""
+    return findings_of_notes(examples.notes)
+
+
+def findings_of_notes(notes: Sequence[Note]) -> list[Finding]:
+    """Returns the notes on a table as findings."""
     findings = []
-    for note in examples.notes:
+    for note in notes:
         severity: Severity = "warning" if note.kind in _NOTES_THAT_WARN else "note"
         if note.rows:
             findings.append(of_rows(note.kind, note.message, note.rows, severity))

@@ -135,7 +135,7 @@ def _remedy_for_control(example: str) -> str:
 _MESSAGES: dict[str, Callable[[str, str], str]] = {
     "markup": lambda texts, example: (
         f"{texts} with HTML tags or entities, for example {example}; the model reads them as text. Remove them from the "
-        "training data unless the texts to classify contain them too"
+        "training data unless the texts that the model will read contain them too"
     ),
     "mojibake": lambda texts, example: (
         f"{texts} with what looks like mojibake, for example {example}: text that was decoded with the wrong encoding. "

@@ -72,11 +72,13 @@ def _is_frame(data: object) -> bool:
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
-def frame_table(data: Rows, name: str, text_columns: Sequence[str], label_column: str | None) -> FrameTable:
+def frame_table(
+    data: Rows, name: str, text_columns: Sequence[str], label_column: str | None, *other_columns: str
+) -> FrameTable:
     """Returns the table of `data`. Texts are strings or missing (None, NaN, pd.NA); labels are strings, or values such as
-    numbers that are written as `str` writes them.
+    numbers that are written as `str` writes them, and so are the values of `other_columns`.
 
-    The other columns are left empty, because they are not used. Raises DataError for an object that is not a table, for
+    All other columns are left empty, because they are not used. Raises DataError for an object that is not a table, for
     a table without rows, for a column that is needed and occurs twice, and, with the row's position, for a text or label
     of another type.
     """
@@ -92,10 +94,11 @@ def frame_table(data: Rows, name: str, text_columns: Sequence[str], label_column
         keys = list(data.columns)
         values = {place: data.iloc[:, place].tolist() for place in range(len(keys))}
     columns = [str(key) for key in keys]
-    _check_columns(columns, [*text_columns, *([label_column] if label_column is not None else [])], name)
+    values_columns = [column for column in (label_column, *other_columns) if column is not None]
+    _check_columns(columns, [*text_columns, *values_columns], name)
     cells: list[list[str]] = []
     for place, column in enumerate(columns):
-        read = _text if column in text_columns else _label if column == label_column else None
+        read = _text if column in text_columns else _label if column in values_columns else None
         numbered = enumerate(values[place])
         cells.append(
             [""] * len(data)

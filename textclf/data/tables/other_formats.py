@@ -122,6 +122,12 @@ _TEXTS = tuple(
         (r"\[\s*\{\s*\"", "JSON (a list of objects)", _READ_JSON.replace("{lines}", "")),
         (r"\[\s*\[|\[\s*\"[^\"\n]*\"\s*,\s*\n", "JSON (a list)", "write it as CSV, with a header row"),
         (r"\{\"[^\n]*\}\s*\n\s*\{\"", "JSON Lines", _READ_JSON.replace("{lines}", ", lines=True")),
+        (
+            r"\{\s*\"(version|data)\"\s*:",
+            "JSON, perhaps a SQuAD file",
+            "for questions about contexts, set task: question-answering and name a file that ends in .json; else write its "
+            "rows as CSV, with a header row",
+        ),
         (r"\{\s*\"[^\"\n]*\"\s*:", "JSON", "write its rows as CSV, with a header row"),
         (r"\{\s*\}|\[\s*\]", "JSON without content", "write the rows as CSV, with a header row"),
         (r"<\?xml[^>]*>\s*(<\?mso|<!--.*?-->|<Workbook)", "an Excel workbook in XML", _SAVE_SHEET),

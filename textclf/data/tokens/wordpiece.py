@@ -29,9 +29,10 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -78,6 +79,8 @@ FE63 FE68 FE6A-FE6B FF01-FF03 FF05-FF0A FF0C-FF0F FF1A-FF1B FF1F-FF20 FF3B-FF3D 
 16A6E-16A6F 16AF5 16B37-16B3B 16B44 16D6D-16D6F 16E97-16E9A 16FE2 1BC9F 1DA87-1DA8B 1E5FF 1E95E-1E95F
 """
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 _IDEOGRAPHS = "3400-4DBF 4E00-9FFF F900-FAFF 20000-2A6DF 2A700-2B73F 2B740-2B81F 2B820-2CEAF 2F800-2FA1F"
 
 _ASCII_SYMBOLS = "21-2F 3A-40 5B-60 7B-7E"
@@ -91,6 +94,14 @@ def _word_pattern() -> re.Pattern[str]:
         first, _, last = item.partition("-")
         delimiters += rf"\U{int(first, 16):08x}-\U{int(last or first, 16):08x}"
     return re.compile(f"[{delimiters}]|[^{delimiters}]+")
+
+
+class Spans(NamedTuple):
+    """The tokens of one text: their ids, and the first character and the one after the last of each."""
+
+    ids: np.ndarray  # int32 [tokens]
+    starts: np.ndarray  # int32 [tokens]
+    ends: np.ndarray  # int32 [tokens]
 
 
 class Tokenizer:
@@ -160,6 +171,37 @@ class Tokenizer:
             offsets[row + 1] = len(flat)
         return Encoded(np.array(flat, dtype=np.int32), offsets, first_lengths, truncated, self.pad_id)
 
+    def spans(self, text: str) -> Spans:
+        """Returns the tokens of a text, as `pieces` does, and the characters (code points) of each in the text.
+
+        A word that the encoder does not know is one token. Without accents (`kind="bert"`), a letter's token has the
+        combining marks that follow it.
+        """
+        clean, places = _without_surrogates(text)
+        spans = self._device_spans(clean) if self._bert is None else self._bert_spans(clean)
+        return spans if places is None else Spans(spans.ids, places[spans.starts], places[spans.ends])
+
+    def _device_spans(self, text: str) -> Spans:
+        assert self._ids_of_chunk is not None
+        chunks = text.partition("\0")[0].encode().translate(_FOLD).decode().split(" ")
+        spans = list(map(self._ids_of_chunk.spans, chunks))
+        places = np.cumsum([0, *(len(chunk) + 1 for chunk in chunks[:-1])])
+        ids, starts, ends = (np.fromiter(chain.from_iterable(column), np.int32) for column in zip(*spans, strict=True))
+        shift = np.repeat(places, [len(own[0]) for own in spans]).astype(np.int32)
+        return Spans(ids, starts + shift, ends + shift)
+
+    def _bert_spans(self, text: str) -> Spans:
+        assert self._bert is not None
+        encoding = self._bert.encode(text, add_special_tokens=False)
+        starts, ends = np.array(encoding.offsets, np.int32).reshape(-1, 2).T
+        if not text.isascii():
+            for place, end in enumerate(ends.tolist()):
+                until = starts[place + 1] if place + 1 < len(starts) else len(text)
+                while end < until and not text[end].isascii() and unicodedata.category(text[end]).startswith("M"):
+                    end += 1
+                ends[place] = end
+        return Spans(np.array(encoding.ids, np.int32), starts, ends)
+
     def _iterate_pieces(self, texts: Sequence[str]) -> Iterator[list[int]]:
         if self._ids_of_chunk is not None:
             look_up = self._ids_of_chunk.__getitem__
@@ -181,6 +223,18 @@ def share_of_different_rows(vocabulary: Sequence[str], texts: Sequence[str]) -> 
     device = Tokenizer(vocabulary, "device").pieces(texts)
     bert = Tokenizer(vocabulary, "bert").pieces(texts)
     return sum(a != b for a, b in zip(device, bert, strict=True)) / len(texts)
+
+
+def _without_surrogates(text: str) -> tuple[str, np.ndarray | None]:
+    """Returns the text as `utf8` reads it and, where it has surrogates, the places of its characters in the original."""
+    if not _SURROGATE.search(text):
+        return text, None
+    clean = utf8(text).decode()
+    places, place = [], 0
+    for character in clean:
+        places.append(place)
+        place += 2 if character > "\uffff" and text[place] != character else 1
+    return clean, np.array([*places, len(text)], np.int32)
 
 
 def _special_ids(ids: dict[str, int]) -> list[int]:
@@ -214,6 +268,9 @@ def _lengths_of_pair(first: int, second: int, room: int) -> tuple[int, int]:
     return min(first, room - kept_second), kept_second
 
 
+_ChunkSpans: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
 class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
     """Maps the text between two spaces (normalised UTF-8) to its token ids. Filled at first use while there is room."""
 
@@ -221,6 +278,8 @@ class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
         super().__init__({b"": ()})
         self._vocabulary = ids
         self._longest_piece = max(map(len, ids))
+        self._spans: dict[str, _ChunkSpans] = {}
+        self._lengths = {index: len(piece) for piece, index in ids.items()}
         self._unknown = (unknown_id,)
 
     def __missing__(self, chunk: bytes) -> tuple[int, ...]:
@@ -232,6 +291,32 @@ class _PiecesOfChunk(dict[bytes, tuple[int, ...]]):
                 self[b""] = ()
             self[chunk] = pieces
         return pieces
+
+    def spans(self, chunk: str) -> _ChunkSpans:
+        """Returns the tokens of the text between two spaces with their characters in it."""
+        known = self._spans.get(chunk)
+        if known is not None:
+            return known
+        ids: list[int] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        place = 0
+        for word in _word_pattern().findall(chunk):
+            pieces = self._pieces_of_word(word)
+            end = place
+            for number, piece in enumerate(pieces):
+                starts.append(end)
+                is_last = number == len(pieces) - 1
+                end = place + len(word) if is_last else end + self._lengths[piece] - len(SUFFIX_MARK) * (number > 0)
+                ends.append(end)
+            ids.extend(pieces)
+            place += len(word)
+        spans = tuple(ids), tuple(starts), tuple(ends)
+        if len(chunk) <= CACHED_CHUNK_BYTES:
+            if len(self._spans) >= CACHE_ENTRIES:
+                self._spans.clear()
+            self._spans[chunk] = spans
+        return spans
 
     def _pieces_of_word(self, word: str) -> tuple[int, ...]:
         # Before the look-up in the vocabulary: it might contain a longer entry, which devices never find.

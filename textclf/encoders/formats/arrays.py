@@ -84,7 +84,7 @@ def read_weights(
             f"{file}: claims {parameters:,} parameters in {file_bytes:,} bytes; the file is damaged or made to fill this"
             " machine's memory, get the encoder again"
         )
-    return {name: _read_float32(stored[name], file) for name in shapes}
+    return {name: read_float32(stored[name], file) for name in shapes}
 
 
 def count_layers(names: Mapping[str, StoredArray]) -> int:
@@ -126,7 +126,8 @@ def _check_presence(shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, 
     )
 
 
-def _read_float32(stored: StoredArray, file: Path) -> np.ndarray:
+def read_float32(stored: StoredArray, file: Path) -> np.ndarray:
+    """Returns an array as float32. Raises EncoderError for other kinds of numbers, and for NaN and infinity."""
     array = stored.read()
     if not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
         raise EncoderError(

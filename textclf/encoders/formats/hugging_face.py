@@ -19,6 +19,7 @@ from textclf.encoders.formats.configuration import make_config, read_json, shown
 from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.hdf5_file import index_hdf5
 from textclf.encoders.formats.pytorch_file import index_pytorch
+from textclf.encoders.formats.question_head import stored_question_head
 from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary, is_lower_cased
 from textclf.errors import EncoderError
@@ -84,7 +85,8 @@ def read(folder: Path) -> EncoderCheckpoint:
     file, shards, index = weights
     for shard in shards:
         _refuse_pointer(shard)
-    stored = _stored_arrays(index(shards))
+    raw = index(shards)
+    stored = _stored_arrays(raw)
     # Only for a file without a head and without this setting the contents decide: transformers' default is true.
     settings = {"classifier_activation": "pooler/dense/kernel" in stored, **settings}
     config = make_config(settings, config_file)
@@ -92,7 +94,10 @@ def read(folder: Path) -> EncoderCheckpoint:
     vocabulary = find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
     # transformers masks with the smallest number of the type. After softmax this is the same as -10000.
-    return EncoderCheckpoint(config, arrays, vocabulary.pieces, vocabulary.do_lower_case, "additive", NAME, folder)
+    head = stored_question_head(raw)
+    return EncoderCheckpoint(
+        config, arrays, vocabulary.pieces, vocabulary.do_lower_case, "additive", NAME, folder, head
+    )
 
 
 def read_facts(folder: Path) -> EncoderFacts:

@@ -21,6 +21,7 @@ from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, Mobil
 from textclf.encoders.formats.arrays import RawArray, StoredArray, dominant_diagonal, read_weights
 from textclf.encoders.formats.configuration import make_config, read_json, shown
 from textclf.encoders.formats.facts import EncoderFacts
+from textclf.encoders.formats.question_head import own_question_head
 from textclf.encoders.formats.safetensors_file import index_safetensors
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary
 from textclf.errors import EncoderError
@@ -35,6 +36,7 @@ StoredType = Literal["float32", "float16", "int8"]
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "encoder.safetensors"
 VOCABULARY_FILE = "vocab.txt"
+HEAD_FILE = "head.safetensors"
 BEST_CHECKPOINT = Path("checkpoints/best")
 
 _FORMAT = "textclf-encoder"
@@ -61,7 +63,11 @@ def read(folder: Path) -> EncoderCheckpoint:
     weights = read_weights(config, stored, weights_file, weights_file.stat().st_size)
     vocabulary = find_vocabulary(place)
     check_vocabulary(vocabulary, config)
-    return EncoderCheckpoint(config, weights, vocabulary.pieces, vocabulary.do_lower_case, mask_convention, NAME, place)
+    head_file = place / HEAD_FILE
+    head = own_question_head(index_safetensors([head_file])) if head_file.is_file() else {}
+    return EncoderCheckpoint(
+        config, weights, vocabulary.pieces, vocabulary.do_lower_case, mask_convention, NAME, place, head
+    )
 
 
 def read_facts(folder: Path) -> EncoderFacts:

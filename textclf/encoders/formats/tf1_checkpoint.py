@@ -12,6 +12,7 @@ from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig
 from textclf.encoders.formats.arrays import read_weights
 from textclf.encoders.formats.configuration import make_config, read_json
 from textclf.encoders.formats.facts import EncoderFacts
+from textclf.encoders.formats.question_head import stored_question_head
 from textclf.encoders.formats.tensorflow_checkpoint import data_bytes, index_checkpoint
 from textclf.encoders.formats.tensorflow_names import original_arrays
 from textclf.encoders.formats.vocabulary import Vocabulary, check_vocabulary, is_lower_cased
@@ -57,11 +58,15 @@ def read(folder: Path) -> EncoderCheckpoint:
             raise EncoderError(f"{file}: is missing beside the checkpoint; expected {HOLDS}")
     config = _config(folder)
     prefix = _choose_prefix(folder)
-    weights = read_weights(config, original_arrays(index_checkpoint(prefix)), prefix, data_bytes(prefix))
+    raw = index_checkpoint(prefix)
+    weights = read_weights(config, original_arrays(raw), prefix, data_bytes(prefix))
     vocabulary = find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
     # The released checkpoint was trained with the additive mask; a bare checkpoint has no graph that could say otherwise.
-    return EncoderCheckpoint(config, weights, vocabulary.pieces, vocabulary.do_lower_case, "additive", NAME, folder)
+    head = stored_question_head(raw)
+    return EncoderCheckpoint(
+        config, weights, vocabulary.pieces, vocabulary.do_lower_case, "additive", NAME, folder, head
+    )
 
 
 def read_facts(folder: Path) -> EncoderFacts:

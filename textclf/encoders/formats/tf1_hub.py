@@ -13,6 +13,7 @@ from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig
 from textclf.encoders.formats.arrays import StoredArray, read_weights
 from textclf.encoders.formats.configuration import make_config
 from textclf.encoders.formats.facts import EncoderFacts
+from textclf.encoders.formats.question_head import stored_question_head
 from textclf.encoders.formats.saved_model_file import (
     FILE,
     MetaGraph,
@@ -43,7 +44,8 @@ def read(folder: Path) -> EncoderCheckpoint:
     """Returns the encoder in a folder for which `recognise` is true."""
     file, prefix = folder / FILE, folder / "variables" / "variables"
     graph = _inference_graph(read_meta_graphs(folder))
-    stored = original_arrays(index_checkpoint(prefix))
+    raw = index_checkpoint(prefix)
+    stored = original_arrays(raw)
     if not stored:
         raise EncoderError(f"{prefix}: has no variable under `bert/`; this SavedModel is no MobileBERT")
     config = make_config(_settings(graph, stored, file), file)
@@ -53,7 +55,8 @@ def read(folder: Path) -> EncoderCheckpoint:
     said = _do_lower_case(graph)
     do_lower_case = vocabulary.do_lower_case if said is None else said
     mask_convention = read_mask_convention(graph, file)
-    return EncoderCheckpoint(config, weights, vocabulary.pieces, do_lower_case, mask_convention, NAME, folder)
+    head = stored_question_head(raw)
+    return EncoderCheckpoint(config, weights, vocabulary.pieces, do_lower_case, mask_convention, NAME, folder, head)
 
 
 def read_facts(folder: Path) -> EncoderFacts:

@@ -14,15 +14,13 @@ from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.exporting.classification import export_classifier
 from textclf.recipe.settings import Recipe
+from textclf.runs.tasks.forms import forms_from
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import Quantization
 from textclf.tflite.graph.weights import inference_weights
 from textclf.training.classification.task import Classification
 from textclf.training.loop import Fitted, SeedResult, fit
 from textclf.training.saved.run_folder import RunFolder, save_state
-
-# From the smallest form of a model to the most exact one.
-_FORMS: tuple[Quantization, ...] = ("int4", "dynamic", "float16", "none")
 
 
 # --- Training, by one engine or the other ----------------------------------------------------------------------------
@@ -69,7 +67,7 @@ class _NativeTraining:
         self.precision = self.fitted.precision
         self.vocabulary: Sequence[str] = self.checkpoint.vocabulary
         self.facts: dict[str, Any] = {"name": "native"}
-        self.forms = _FORMS[_FORMS.index(self.recipe.export.quantization) :]
+        self.forms = forms_from(self.recipe.export.quantization)
 
     def logits(self, split: str) -> np.ndarray:
         return self.fitted.task.logits(split)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,21 +11,18 @@ import numpy as np
 
 from textclf.classify.classifier import Classifier
 from textclf.data.examples import Dataset
-from textclf.errors import TextclfError
 from textclf.exporting.parity import Verification, verify_export
 from textclf.files.writing import write_bytes
 from textclf.recipe.settings import Recipe
 from textclf.runs.classification.record import ClassificationExport
-from textclf.runs.record.metrics_file import WITHHELD, RefusedForm
+from textclf.runs.record.metrics_file import RefusedForm
+from textclf.runs.tasks.forms import first_passing_form, warnings_about
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import Quantization
 from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from textclf.runs.classification.engines import Training
-
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,17 +66,9 @@ class ExportResult:
     @property
     def warnings(self) -> list[str]:
         """What a person must know about the file before using it."""
-        reasons = "; ".join(f"{form.quantization}: {form.reason}" for form in self.refused)
         if self.file is None:
-            return [f"{WITHHELD}, because no form of it passed the checks ({reasons})"]
-        doubt = self.file.verification.doubt
-        warnings = [doubt] if doubt is not None else []
-        if self.refused:
-            warnings.append(
-                f"model.tflite is written as {self.file.quantization}, not as {self.refused[0].quantization}, which the "
-                f"recipe asks for ({reasons})"
-            )
-        return warnings
+            return warnings_about(None, None, self.refused)
+        return warnings_about(self.file.quantization, self.file.verification.doubt, self.refused)
 
 
 def export_passing_form(
@@ -98,32 +86,21 @@ def export_passing_form(
     `trained` are the trained model's probabilities by split, float32 [rows, labels].
     """
     path = folder.path / "model.tflite"
-    refused: list[RefusedForm] = []
-    for form in training.forms:
-        content = b""
-        try:
-            content = training.export(temperature, threshold, form)
-            write_bytes(path, content)
-            file = _checked(recipe, dataset, training, trained, path, form, progress)
-            return ExportResult(recipe.export.quantization, file, refused)
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:
-            # Also errors of the runtime: the failure of one form must not cost the training.
-            path.unlink(missing_ok=True)
-            refused.append(RefusedForm(quantization=form, reason=_reason(error, path)))
-            _LOG.debug("the export as %s failed", form, exc_info=error)
-            progress.warn(f"export.quantization {form}: {refused[-1].reason}")
-            if content and len(training.forms) == 1 and not (folder.path / "checkpoints" / "best").exists():
-                # If Model Maker averages words, this file is all that it returns.
-                write_bytes(folder.path / "checkpoints" / "withheld.tflite", content)
-    return ExportResult(recipe.export.quantization, None, refused)
 
+    def keep(content: bytes) -> None:
+        if len(training.forms) == 1 and not (folder.path / "checkpoints" / "best").exists():
+            # If Model Maker averages words, this file is all that it returns.
+            write_bytes(folder.path / "checkpoints" / "withheld.tflite", content)
 
-def _reason(error: Exception, path: Path) -> str:
-    """The message of the error without the folder of the file."""
-    message = str(error).replace(str(path), "model.tflite")
-    return message if isinstance(error, TextclfError) else f"{type(error).__name__}: {message}"
+    file, refused = first_passing_form(
+        training.forms,
+        path,
+        progress,
+        export=lambda form: training.export(temperature, threshold, form),
+        check=lambda form: _checked(recipe, dataset, training, trained, path, form, progress),
+        keep=keep,
+    )
+    return ExportResult(recipe.export.quantization, file, refused)
 
 
 def _checked(

@@ -16,7 +16,8 @@ from textclf.data.examples import Split
 from textclf.data.findings.finding import counted
 from textclf.recipe.settings import Recipe
 from textclf.runs.classification.record import Calibration, CalibrationErrors, Estimate
-from textclf.runs.record.metrics_file import Seeds, SeedTraining, Spread
+from textclf.runs.record.facts import seeds_of
+from textclf.runs.record.metrics_file import Seeds
 from textclf.terminal.progress import Progress
 from textclf.training.classification.calibration import (
     ChosenTemperature,
@@ -96,25 +97,16 @@ def choose_threshold(recipe: Recipe, probabilities: np.ndarray, validation: Spli
 
 def over_seeds(results: Sequence[SeedResult], progress: Progress) -> Seeds | None:
     """The scores of every training, and the mean and the standard deviation of each score; None for a single seed."""
-    if len(results) == 1:
+    seeds = seeds_of(results)
+    if seeds is None:
         return None
-    spreads = {}
     for split in results[0].scores:
-        spreads[split] = {
-            score: _spread([result.scores[split][score] for result in results]) for score in results[0].scores[split]
-        }
-        accuracy, macro_f1 = spreads[split]["accuracy"], spreads[split]["macro_f1"]
+        accuracy, macro_f1 = seeds[split]["accuracy"], seeds[split]["macro_f1"]
         progress.say(
             f"{len(results)} seeds, {split} split: accuracy {accuracy.mean:.1%} ± {accuracy.deviation:.1%}, "
             f"macro-F1 {macro_f1.mean:.1%} ± {macro_f1.deviation:.1%}"
         )
-    trainings = [SeedTraining.model_validate(result, from_attributes=True) for result in results]
-    return Seeds.model_validate({"trainings": trainings, **spreads})
-
-
-def _spread(scores: Sequence[float]) -> Spread:
-    values = np.array(scores)
-    return Spread(mean=float(values.mean()), deviation=float(values.std(ddof=1)))
+    return seeds
 
 
 # --- The model that is reported --------------------------------------------------------------------------------------

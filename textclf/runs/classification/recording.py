@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from textclf import __version__
 from textclf.data.examples import Dataset
 from textclf.encoders.interface import AnyEncoder
 from textclf.recipe.settings import Recipe
 from textclf.runs.classification.exporting import ExportResult
 from textclf.runs.classification.measuring import Measured, over_seeds
 from textclf.runs.classification.record import ClassificationMetrics
-from textclf.runs.record.private_paths import short_names, with_short_names, without_folders
+from textclf.runs.record.facts import facts_of_run
 from textclf.terminal.progress import Progress
 
 if TYPE_CHECKING:
     from textclf.runs.classification.engines import Training
-
-_RECORDED_PACKAGES = ("tensorflow", "ai-edge-litert", "numpy")
 
 
 def record_of(
@@ -37,7 +31,15 @@ def record_of(
     """The record of a text classifier's run. `warnings` are those about its results; names of folders are left out."""
     return ClassificationMetrics.model_validate(
         {
-            **_facts(recipe, dataset, checkpoint, training, [*training.winner.warnings, *result.warnings, *warnings]),
+            **facts_of_run(
+                recipe,
+                dataset,
+                checkpoint,
+                engine=training.facts,
+                winner=training.winner,
+                precision=training.precision,
+                warnings=[*training.winner.warnings, *result.warnings, *warnings],
+            ),
             "labels": list(dataset.labels),
             "seeds": over_seeds(training.results, progress),
             "calibration": measured.calibration,
@@ -46,43 +48,3 @@ def record_of(
             **measured.splits,
         }
     )
-
-
-def _facts(
-    recipe: Recipe, dataset: Dataset, checkpoint: AnyEncoder, training: Training, warnings: list[str]
-) -> dict[str, Any]:
-    """What is recorded whatever the task."""
-    names = short_names(dataset.files)
-    winner = training.winner
-    return {
-        "name": recipe.name,
-        "versions": {
-            "python": platform.python_version(),
-            "textclf": __version__,
-            **{package: _version(package) for package in _RECORDED_PACKAGES},
-        },
-        "engine": training.facts,
-        "seed": winner.seed,
-        "files": {names[path]: digest for path, digest in dataset.files.items()},
-        "encoder": {
-            "source": without_folders(recipe.encoder.source),
-            "format": checkpoint.format,
-            "sha256": checkpoint.fingerprint(),
-            **asdict(checkpoint.config),
-        },
-        "rows": {split.name: len(split.rows) for split in dataset.splits},
-        "findings": [*(with_short_names(str(finding), names) for finding in dataset.findings), *warnings],
-        "warnings": warnings,
-        "stopped": winner.stopped,
-        "precision": training.precision,
-        "history": winner.history,
-        "best_epoch": winner.best_epoch,
-        "recipe": without_folders(recipe.model_dump(mode="json")),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,30 +11,48 @@ import numpy as np
 
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
+from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tables.frames import Rows
+from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.interface import AnyEncoder
-from textclf.encoders.prepare import PreparedData
+from textclf.encoders.prepare import PreparedData, prepare_data
 from textclf.recipe.settings import Recipe
+from textclf.recipe.values import ENGINES
 from textclf.runs.classification.record import ClassificationMetrics
+from textclf.runs.tasks.check_report import CheckReport
 from textclf.terminal.progress import Progress
 from textclf.training.classification.class_weights import label_weights
 from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from textclf.exporting.verify import VerificationReport
+    from textclf.classify.job import FileMetrics
+    from textclf.exporting.report import VerificationReport
     from textclf.runs.classification.trained import FinishedClassifier, TrainedClassifier
+    from textclf.runs.comparison.result import RunComparison
 
 
 class TextClassification:
     """The `Task` of that name."""
 
+    name = "text-classification"
     metrics = ClassificationMetrics
     read_dataset = staticmethod(load_dataset)
+    engines = ENGINES
 
-    def check(self, recipe: Recipe, dataset: Dataset) -> None:
+    def check(self, recipe: Recipe, shown: str, dataset: Dataset, tokenizer: TextTokenizer) -> CheckReport:
         """Raises RecipeError for class weights that do not fit the labels."""
         row_counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
         label_weights(recipe.training.class_weights, dataset.labels, row_counts)
+        encoder = recipe.encoder
+        findings = [*dataset.findings, *token_findings(dataset, tokenizer, encoder.fixed_length, encoder.source)]
+        rows = {}
+        for split in dataset.splits:
+            counts = Counter(split.labels.tolist())
+            rows[split.name] = {label: counts[index] for index, label in enumerate(dataset.labels)}
+        return CheckReport(recipe.name, shown, list(dataset.labels), rows, findings)
+
+    def prepare_data(self, recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
+        return prepare_data(recipe, dataset, tokenizer)
 
     def train(
         self,
@@ -55,6 +74,39 @@ class TextClassification:
         from textclf.runs.classification.trained import FinishedClassifier
 
         return FinishedClassifier(load_trained_run(folder, overrides))
+
+    def check_runs(self, folders: Sequence[Path]) -> None:
+        from textclf.runs.comparison.runs import check_runs
+
+        check_runs(folders)
+
+    def compare_runs(self, folders: Sequence[Path], data: Path | None) -> RunComparison:
+        from textclf.runs.comparison.runs import compare_runs
+
+        return compare_runs(folders, data)
+
+    def evaluate(
+        self,
+        model: Path,
+        data: str | Path | Rows,
+        *,
+        text_columns: Sequence[str],
+        label_column: str | None,
+        delimiter: str | None,
+        encoding: str,
+        quiet: bool,
+    ) -> FileMetrics:
+        from textclf.classify.job import evaluate_file
+
+        return evaluate_file(
+            model,
+            data,
+            text_columns=text_columns,
+            label_column=label_column,
+            delimiter=delimiter,
+            encoding=encoding,
+            quiet=quiet,
+        )
 
     def verify(
         self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None

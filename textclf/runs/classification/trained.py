@@ -14,8 +14,10 @@ from textclf.data.examples import Dataset
 from textclf.encoders.interface import AnyEncoder
 from textclf.errors import RunError
 from textclf.exporting.classification import export_classifier
+from textclf.exporting.parity import Verification
+from textclf.exporting.report import VerificationReport
 from textclf.exporting.trained_run import TrainedRun
-from textclf.exporting.verify import VerificationReport, compare_with_run
+from textclf.exporting.verify import compare_with_run
 from textclf.files.writing import write_text
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
@@ -108,7 +110,7 @@ class FinishedClassifier:
 
     def record(self, model: Path, report: VerificationReport) -> None:
         run, verification = self.trained, report.parity
-        if verification is None:
+        if not isinstance(verification, Verification):
             return
         metrics = ClassificationMetrics.read(run.folder)
         if metrics.calibration is None:

@@ -145,7 +145,7 @@ class RunComparison:
         names = [model.name for model in self.models]
         table = text_table(
             ["row", "text", "true label", *names],
-            [[f"{one.row}", _shortened(one.text, _SHOWN_CHARACTERS), one.label, *one.given] for one in shown],
+            [[f"{one.row}", shortened(one.text, _SHOWN_CHARACTERS), one.label, *one.given] for one in shown],
             left_columns=3 + len(names),
         )
         count = len(self.disagreements)
@@ -159,13 +159,13 @@ class RunComparison:
             f"# {' and '.join(map(markdown_text, names))}",
             f"Measured on {markdown_text(self.measured_on)}.",
             *(f"**Warning:** {markdown_text(warning)}" for warning in self.warnings),
-            _markdown_table([header[0] or "measured", *header[1:]], lines),
+            markdown_table([header[0] or "measured", *header[1:]], lines),
         ]
         for pair in self.pairs:
             parts += [
                 f"## {markdown_text(pair.second)} against {markdown_text(pair.first)}",
                 markdown_text(_verdict(pair, self.rows)),
-                _markdown_table(_LABEL_HEADER, [_label_line(label) for label in pair.labels]),
+                markdown_table(_LABEL_HEADER, [_label_line(label) for label in pair.labels]),
             ]
         if len(self.models) > 1:
             parts.append(
@@ -248,16 +248,16 @@ def _points(difference: float) -> str:
     return f"{rounded:+.1f}" if rounded else "0.0"
 
 
-def _shortened(text: str, limit: int) -> str:
+def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def one_line(texts: Sequence[str], limit: int = 200) -> str:
     """The texts of a row on one line, at most `limit` characters."""
-    return _shortened(" | ".join(" ".join(text.split()) for text in texts), limit)
+    return shortened(" | ".join(" ".join(text.split()) for text in texts), limit)
 
 
-def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [[_markdown_cell(cell) for cell in line] for line in (header, *lines)]
     rows.insert(1, ["---", *["---:"] * (len(header) - 1)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

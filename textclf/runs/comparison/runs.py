@@ -49,24 +49,25 @@ class _FinishedRun:
         """The way its model reads rows; it cannot distinguish rows that it reads as equal."""
         return reading_of(self.recipe, self.classifier.tokenizer)
 
-    @property
-    def data_files(self) -> list[Path]:
-        settings = self.recipe.dataset
-        return [path for split in (settings.train, settings.validation, settings.test) for path in data_files(split)]
-
     def dataset(self) -> Dataset:
         """The rows that it was trained and measured on, with the same split.
 
         Raises DataError if a data file is missing or has changed.
         """
-        recorded = {(Path(name).name, digest) for name, digest in self.metrics.files.items()}
-        for path in self.data_files:
-            if not path.exists():
-                raise DataError(f"{path}: the data file of the run {self.name} is missing")
-            if (path.name, sha256_of(path)) not in recorded:
-                raise DataError(f"{path}: the file has changed since the run {self.name} was trained on it")
+        require_unchanged(self.name, self.recipe, self.metrics)
         _, dataset = load_recipe_data(self.recipe, self.classifier.tokenizer)
         return dataset
+
+
+def require_unchanged(name: str, recipe: Recipe, metrics: RunMetrics) -> None:
+    """Raises DataError if a data file of the run `name` is missing or has changed."""
+    recorded = {(Path(file).name, digest) for file, digest in metrics.files.items()}
+    settings = recipe.dataset
+    for path in (path for split in (settings.train, settings.validation, settings.test) for path in data_files(split)):
+        if not path.exists():
+            raise DataError(f"{path}: the data file of the run {name} is missing")
+        if (path.name, sha256_of(path)) not in recorded:
+            raise DataError(f"{path}: the file has changed since the run {name} was trained on it")
 
 
 def compare_runs(folders: Sequence[Path], data: Path | None = None) -> RunComparison:
@@ -105,13 +106,13 @@ def _open_runs(folders: Sequence[Path], stack: ExitStack) -> list[_FinishedRun]:
             classifier=stack.enter_context(Classifier(folder)),
             recipe=load_recipe(folder / "recipe.yaml"),
         )
-        for folder, name in zip(folders, _unique_names(folders), strict=True)
+        for folder, name in zip(folders, unique_names(folders), strict=True)
     ]
     _check_comparable(runs)
     return runs
 
 
-def _unique_names(folders: Sequence[Path]) -> list[str]:
+def unique_names(folders: Sequence[Path]) -> list[str]:
     """The names of the folders, with as many parent folders as make them different. Raises ArgumentError for a folder
     that is given twice."""
     places = [folder.resolve() for folder in folders]

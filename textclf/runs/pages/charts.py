@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from textclf.runs.classification.record import ClassificationEpoch
+from textclf.runs.record.metrics_file import Epoch
 from textclf.runs.record.training_log import Step
 
 if TYPE_CHECKING:
@@ -28,9 +28,20 @@ _PAGE_COLOURS = {_INK: "var(--ink)", _MUTED: "var(--muted)", _RULE: "var(--rule)
 _CHART_FONT = "DejaVu Sans"  # part of matplotlib, so texts have the same size on every machine
 
 
+class Quality(NamedTuple):
+    """The scores of an epoch in the chart of quality: the names of two keys, and what they are."""
+
+    main: str
+    other: str
+    title: str
+
+
+ACCURACY_AND_F1 = Quality("validation_accuracy", "validation_macro_f1", "Accuracy and macro-F1")
+
+
 # --- Charts ----------------------------------------------------------------------------------------------------------
 def draw_charts(
-    steps: Sequence[Step], history: Sequence[ClassificationEpoch], best_epoch: int
+    steps: Sequence[Step], history: Sequence[Epoch], best_epoch: int, quality: Quality = ACCURACY_AND_F1
 ) -> dict[str, str | None]:
     """Returns inline SVG by name, each over the epochs. Without steps there is no `learning_rate`."""
     import matplotlib.style
@@ -65,16 +76,14 @@ def draw_charts(
     with matplotlib.style.context(["default", style]):
         return {
             "loss": _svg(_loss_chart(Figure(), steps, history, best_epoch), "Loss over the epochs"),
-            "quality": _svg(_quality_chart(Figure(), history, best_epoch), "Accuracy and macro-F1 over the epochs"),
+            "quality": _svg(_quality_chart(Figure(), history, best_epoch, quality), f"{quality.title} over the epochs"),
             "learning_rate": _svg(_rate_chart(Figure(), steps, history), "Learning rate over the epochs")
             if steps
             else None,
         }
 
 
-def _loss_chart(
-    figure: Figure, steps: Sequence[Step], history: Sequence[ClassificationEpoch], best_epoch: int
-) -> Figure:
+def _loss_chart(figure: Figure, steps: Sequence[Step], history: Sequence[Epoch], best_epoch: int) -> Figure:
     axes = _axes(figure, history, steps)
     top = max(entry.validation_loss for entry in history)
     if steps:
@@ -89,13 +98,13 @@ def _loss_chart(
     return figure
 
 
-def _quality_chart(figure: Figure, history: Sequence[ClassificationEpoch], best_epoch: int) -> Figure:
+def _quality_chart(figure: Figure, history: Sequence[Epoch], best_epoch: int, quality: Quality) -> Figure:
     from matplotlib.ticker import FuncFormatter
 
     axes = _axes(figure, history, [])
-    _epoch_line(axes, history, "validation_macro_f1", color=_INK, linestyle="--", linewidth=1.1)
-    _epoch_line(axes, history, "validation_accuracy", color=_ACCENT)
-    low = min(min(entry.validation_macro_f1, entry.validation_accuracy) for entry in history)
+    _epoch_line(axes, history, quality.other, color=_INK, linestyle="--", linewidth=1.1)
+    _epoch_line(axes, history, quality.main, color=_ACCENT)
+    low = min(min(getattr(entry, quality.other), getattr(entry, quality.main)) for entry in history)
     # At least 5 points high, even if the line is flat, and never above 100 %.
     axes.set_ylim(max(0, low - max(0.05, (1 - low) * 0.1)), 1.0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
@@ -103,7 +112,7 @@ def _quality_chart(figure: Figure, history: Sequence[ClassificationEpoch], best_
     return figure
 
 
-def _rate_chart(figure: Figure, steps: Sequence[Step], history: Sequence[ClassificationEpoch]) -> Figure:
+def _rate_chart(figure: Figure, steps: Sequence[Step], history: Sequence[Epoch]) -> Figure:
     from matplotlib.ticker import FuncFormatter
 
     axes = _axes(figure, history, steps)
@@ -113,7 +122,7 @@ def _rate_chart(figure: Figure, steps: Sequence[Step], history: Sequence[Classif
     return figure
 
 
-def _axes(figure: Figure, history: Sequence[ClassificationEpoch], steps: Sequence[Step]) -> Axes:
+def _axes(figure: Figure, history: Sequence[Epoch], steps: Sequence[Step]) -> Axes:
     """Axes over all epochs, also an incomplete last one. They are small, so that the page hardly shrinks their text."""
     from matplotlib.ticker import MaxNLocator
 
@@ -131,7 +140,7 @@ def _axes(figure: Figure, history: Sequence[ClassificationEpoch], steps: Sequenc
     return axes
 
 
-def _epoch_line(axes: Axes, history: Sequence[ClassificationEpoch], key: str, **style: Any) -> None:
+def _epoch_line(axes: Axes, history: Sequence[Epoch], key: str, **style: Any) -> None:
     marker = "o" if len(history) <= 30 else None
     axes.plot([entry.epoch for entry in history], [getattr(entry, key) for entry in history], marker=marker, **style)
 

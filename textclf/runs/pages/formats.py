@@ -19,6 +19,12 @@ def points(share: float) -> str:
     return f"{100 * share:.1f} points"
 
 
+def signed_points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    rounded = round(100 * share, 1)
+    return f"{rounded:+.1f} points" if rounded else "0.0 points"
+
+
 def size(count: int) -> str:
     """A number of bytes."""
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -26,7 +26,7 @@ def write_model_card(folder: Path, metrics: ClassificationMetrics) -> None:
         values,
         escape=False,
         front_matter=yaml.safe_dump(_front_matter(values), sort_keys=False),
-        training=_flat(recipe["training"]),
+        training=flat(recipe["training"]),
         encoder_settings=recipe["encoder"],
         export_settings=recipe["export"],
     )
@@ -54,12 +54,12 @@ def _front_matter(values: PageValues) -> dict[str, Any]:
     }
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings under the dotted names that overrides use."""
-    flat: dict[str, Any] = {}
+    settings_by_name: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            settings_by_name |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            settings_by_name[prefix + name] = value
+    return settings_by_name

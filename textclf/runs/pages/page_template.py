@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from textclf.classify.metrics import LabelMetrics, Metrics, accuracy_interval
 from textclf.data.findings.finding import counted
 from textclf.runs.classification.record import Calibration, ClassificationMetrics, Estimate
-from textclf.runs.pages.formats import duration, markdown_text, percent, points, size
+from textclf.runs.pages.formats import duration, markdown_text, percent, points, signed_points, size
 from textclf.runs.record.metrics_file import Engine, Seeds
 from textclf.runs.record.private_paths import short_names, without_folders
 from textclf.terminal.door import printable_lines
@@ -29,7 +29,7 @@ _FEW_ROWS = 10
 
 _WEAK_F1 = 0.5
 
-_WEIGHTS = {
+WEIGHTS = {
     "none": "32-bit floating point, not quantised",
     "float16": "16-bit floating point",
     "dynamic": "8-bit integers",
@@ -89,7 +89,7 @@ class PageValues:
             calibration=metrics.calibration,
             rejection=metrics.rejection,
             seeds=metrics.seeds,
-            weights=_WEIGHTS.get(metrics.export.quantization or ""),
+            weights=WEIGHTS.get(metrics.export.quantization or ""),
             withheld=metrics.export.withheld,
             measured=measured,
             split=split,
@@ -102,7 +102,7 @@ class PageValues:
             source=without_folders(metrics.encoder.source),
             is_builtin=metrics.encoder.source.split(":")[0] == "builtin",
             recipe=recipe,
-            rows_file=_file_of(split, recipe),
+            rows_file=file_of(split, recipe),
             is_pair=recipe is not None and len(recipe["dataset"]["text"]) == 2,
             rare=[label.label for label in headline.per_label if label.support < _FEW_ROWS],
             weak=[label for label in headline.per_label if label.support >= _FEW_ROWS and label.f1 < _WEAK_F1],
@@ -110,7 +110,7 @@ class PageValues:
         )
 
 
-def _file_of(split: str, recipe: Mapping[str, Any] | None) -> str | None:
+def file_of(split: str, recipe: Mapping[str, Any] | None) -> str | None:
     """The name of the file with the rows of a split: its own, or the training file if the split is a fraction of it."""
     if not recipe:
         return None
@@ -120,15 +120,16 @@ def _file_of(split: str, recipe: Mapping[str, Any] | None) -> str | None:
     return os.path.basename(first) + (f" and {len(more)} more" if more else "")
 
 
-def render(name: str, values: PageValues, *, escape: bool, **more: Any) -> str:
-    """The page that the template `name` makes of the values; `escape` for HTML."""
+def render(name: str, values: Any, *, escape: bool, **more: Any) -> str:
+    """The page that the template `name` makes of the attributes of `values`; `escape` for HTML."""
     return _template(name, escape=escape).render(vars(values), **more)
 
 
 def _template(name: str, *, escape: bool) -> Template:
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
+        loader=FunctionLoader(_source),
         autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -139,6 +140,7 @@ def _template(name: str, *, escape: bool) -> Template:
     environment.filters.update(
         percent=percent,
         points=points,
+        signed_points=signed_points,
         size=size,
         duration=duration,
         number=lambda count: f"{count:,}",
@@ -146,9 +148,11 @@ def _template(name: str, *, escape: bool) -> Template:
         interval=accuracy_interval,
         markdown=markdown_text,
     )
-    return environment.from_string(
-        resources.files("textclf.runs.pages").joinpath("templates").joinpath(name).read_text("utf-8")
-    )
+    return environment.get_template(name)
+
+
+def _source(name: str) -> str:
+    return resources.files("textclf.runs.pages").joinpath("templates").joinpath(name).read_text("utf-8")
 
 
 def _visible(value: object) -> object:

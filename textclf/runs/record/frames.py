@@ -35,8 +35,8 @@ def tables_of(recipe: Recipe, data: Mapping[str, Rows] | None) -> dict[str, Fram
         raise ArgumentError(f'data is a {type(data).__name__}; pass a dict by split such as {{"train": frame}}')
     if unknown := sorted(map(str, data.keys() - set(SPLITS))):
         raise ArgumentError(f"data has the key `{unknown[0]}`; the keys are train, validation and test")
-    settings = recipe.dataset
-    return {name: frame_table(rows, f"data[{name}]", settings.text, settings.label) for name, rows in data.items()}
+    texts, label, others = recipe.columns
+    return {name: frame_table(rows, f"data[{name}]", texts, label, *others) for name, rows in data.items()}
 
 
 def files_of(recipe: Recipe, tables: Mapping[str, FrameTable]) -> dict[str, list[Path]]:

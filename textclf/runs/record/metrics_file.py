@@ -23,7 +23,7 @@ WITHHELD = "model.tflite was not written"
 """The beginning of the warning in the record of a run without a model."""
 
 _ORDER = (
-    "format", "version", "name", "versions", "engine", "seed", "files", "encoder", "rows", "labels", "findings",
+    "format", "version", "task", "name", "versions", "engine", "seed", "files", "encoder", "rows", "labels", "findings",
     "warnings", "stopped", "precision", "history", "best_epoch", "seeds", "calibration", "rejection", "export",
     "validation", "test", "recipe", "seconds",
 )  # fmt: skip

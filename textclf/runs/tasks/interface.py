@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from textclf.data.examples import Dataset
 from textclf.data.tables.frames import Rows
+from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData, ReadDataset
 from textclf.recipe.settings import Recipe
 from textclf.runs.pages.writing import Pages
 from textclf.runs.record.metrics_file import RunMetrics
+from textclf.runs.tasks.check_report import CheckReport
 from textclf.terminal.progress import Progress
 from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from textclf.exporting.verify import VerificationReport
+    from textclf.exporting.report import VerificationReport
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,35 @@ class FinishedRun(Protocol):
         """Measures the run's new `model` and writes the run's metrics and pages again."""
 
 
+class Evaluation(Protocol):
+    """The quality of a model on the rows of a file. `FileMetrics` is that of text classification."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all numbers."""
+
+
+class ComparedRuns(Protocol):
+    """The models of finished runs, measured on the same rows. `RunComparison` is that of text classification."""
+
+    @property
+    def warnings(self) -> Sequence[str]: ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all numbers."""
+
+    def as_text(self) -> str:
+        """Returns lines for a terminal."""
+
+    def write(self, folder: Path, json: str) -> None:
+        """Writes comparison.md, comparison.json with the text `json`, and disagreements.csv."""
+
+
 class Task(Protocol):
     """The pieces of a task. What needs TensorFlow is imported when it is called."""
+
+    @property
+    def name(self) -> str:
+        """Its name in recipes and models."""
 
     @property
     def metrics(self) -> type[RunMetrics]:
@@ -69,8 +98,14 @@ class Task(Protocol):
     @property
     def read_dataset(self) -> ReadDataset: ...
 
-    def check(self, recipe: Recipe, dataset: Dataset) -> None:
-        """Raises the errors that training would raise about settings that do not fit the rows."""
+    def check(self, recipe: Recipe, shown: str, dataset: Dataset, tokenizer: TextTokenizer) -> CheckReport:
+        """Describes the data, with findings about their tokens; `shown` is the recipe's name for people.
+
+        Raises the errors that training would raise about settings that do not fit the rows.
+        """
+
+    def prepare_data(self, recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
+        """Returns the dataset with every split as token ids; the recipe has a number as its length."""
 
     def train(
         self,
@@ -85,6 +120,30 @@ class Task(Protocol):
 
     def finished_run(self, folder: Path, overrides: Sequence[str]) -> FinishedRun:
         """Reads a finished run; `overrides` change the section export of its recipe. Raises RunError and RecipeError."""
+
+    @property
+    def engines(self) -> Sequence[str]:
+        """The engines that can train this task."""
+
+    def check_runs(self, folders: Sequence[Path]) -> None:
+        """Raises the errors of `compare_runs` that do not depend on the rows."""
+
+    def compare_runs(self, folders: Sequence[Path], data: Path | None) -> ComparedRuns:
+        """Measures the models of finished runs on the same rows: those of the file `data`, or of the first run's test
+        split (of its validation split, if it has no test split)."""
+
+    def evaluate(
+        self,
+        model: Path,
+        data: str | Path | Rows,
+        *,
+        text_columns: Sequence[str],
+        label_column: str | None,
+        delimiter: str | None,
+        encoding: str,
+        quiet: bool,
+    ) -> Evaluation:
+        """Does what `textclf.runs.evaluate.evaluate` does."""
 
     def verify(
         self, model: Path, data: str | Path | Rows | None, *, run: str | Path | None, consumers: Sequence[str] | None

@@ -220,6 +220,16 @@ class GraphBuilder:
         inputs = [tensor, self.small_constant([0, 0]), self.small_constant([1, columns])]
         return self.op(name, "SLICE", inputs, [1, columns], like=tensor, options={})
 
+    def join_rows(self, name: str, first: int, rest: int) -> int:
+        """[1, columns] and [rows, columns] → the same as `rest`, with its first row replaced by `first`; also after
+        resizing."""
+        rows, columns = self.shape(rest)
+        bounds = [self.small_constant(values) for values in ([1, 0], [0, 0], [1, 1])]
+        options = {"beginMask": 0b10, "endMask": 0b11}
+        inputs = [rest, *bounds]
+        others = self.op(f"{name}/others", "STRIDED_SLICE", inputs, [rows - 1, columns], like=rest, options=options)
+        return self.op(name, "CONCATENATION", [first, others], [rows, columns], like=rest, options={"axis": 0})
+
     def between(self, name: str, tensor: int, begin: int, end: int) -> int:
         """Returns a vector without its first `begin` and its last `end` elements, also after resizing."""
         bounds = [self.small_constant([value]) for value in (begin, -end, 1)]
@@ -283,6 +293,7 @@ _OPTIONS = {
     "MUL": "MulOptions",
     "BATCH_MATMUL": "BatchMatMulOptions",
     "CAST": "CastOptions",
+    "CONCATENATION": "ConcatenationOptions",
     "CUMSUM": "CumsumOptions",
     "DEQUANTIZE": "DequantizeOptions",
     "DIV": "DivOptions",

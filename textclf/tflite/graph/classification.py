@@ -9,6 +9,7 @@ class Probabilities:
     """The `GraphOutputs` of text classification: the softmax of the logits."""
 
     kind = "text classifier"
+    every_token = False
 
     def add(self, graph: GraphBuilder, logits: int) -> dict[int, str]:
         probability = graph.op("probability", "SOFTMAX", [logits], graph.shape(logits), options={"beta": 1.0})

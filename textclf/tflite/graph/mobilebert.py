@@ -57,7 +57,11 @@ _VERSION_ONE_SCALE = 9
 @dataclass(frozen=True)
 class ClassifierWeights:
     """A trained model: the encoder's arrays by checkpoint name, the head, and what is made of its logits,
-    pooled_output @ head_kernel + head_bias; float32 [hidden, columns] and [columns]."""
+    pooled_output @ head_kernel + head_bias; float32 [hidden, columns] and [columns].
+
+    Outputs for every token have the logits sequence_output @ head_kernel + head_bias. `first_token_head` is the kernel and
+    the bias for the first token, if they differ.
+    """
 
     config: MobileBertConfig
     encoder: Mapping[str, np.ndarray]
@@ -65,6 +69,7 @@ class ClassifierWeights:
     head_kernel: np.ndarray
     head_bias: np.ndarray
     outputs: GraphOutputs = PROBABILITIES
+    first_token_head: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of(
@@ -100,7 +105,7 @@ def build_inference_graph(
     refine the vectors of the most frequent tokens. The other forms do not need them. Raises ModelError for what
     cannot be written: int4 for the Task Library, weights beyond the range of float16, weights that are NaN or infinite.
     """
-    require_finite_weights({**weights.encoder, "head/kernel": weights.head_kernel, "head/bias": weights.head_bias})
+    require_finite_weights({**weights.encoder, **_head_arrays(weights)})
     if quantization == "int4" and compatibility == "task-library":
         raise ModelError(
             "the Task Library 0.4.4 does not support 4-bit weights; export with quantization dynamic or float16"
@@ -113,6 +118,13 @@ def build_inference_graph(
             graph.moments = measure_moments(observed.build(), observed.inputs, rows, max_length)
             graph.refined_pieces = _frequent_pieces(rows, weights.config.vocab_size)
         return graph.build()
+
+
+def _head_arrays(weights: ClassifierWeights) -> dict[str, np.ndarray]:
+    arrays = {"head/kernel": weights.head_kernel, "head/bias": weights.head_bias}
+    if weights.first_token_head is not None:
+        arrays["head/first/kernel"], arrays["head/first/bias"] = weights.first_token_head
+    return arrays
 
 
 def _frequent_pieces(rows: Encoded, vocab_size: int) -> np.ndarray:
@@ -150,14 +162,24 @@ class _InferenceGraph:
         scores_offset, scores_factor = self._mask(mask)
         states = _Scaled(self._embed(ids, segments))
         last = self.config.num_hidden_layers - 1
+        every_token = self.weights.outputs.every_token
         for layer in range(self.config.num_hidden_layers):
-            states = self._layer(layer, states, scores_offset, scores_factor, first_token_only=layer == last)
-        if self.config.classifier_activation:
+            first_token_only = layer == last and not every_token
+            states = self._layer(layer, states, scores_offset, scores_factor, first_token_only=first_token_only)
+        if self.config.classifier_activation and not every_token:
             pooled = self._fully_connected("pooler", states, *self._dense("pooler/dense"))
             states = _Scaled(graph.op("pooler/tanh", "TANH", [pooled], graph.shape(pooled)))
-        # The head has a few thousand numbers and decides every prediction, so it stays float32.
-        logits = self._fully_connected("head", states, self.weights.head_kernel, self.weights.head_bias, quantize=False)
-        return self._finish(self.weights.outputs.add(graph, logits))
+        return self._finish(self.weights.outputs.add(graph, self._logits(states)))
+
+    def _logits(self, states: _Scaled) -> int:
+        """Adds the head. It has a few thousand numbers and decides every prediction, so it stays float32."""
+        weights = self.weights
+        logits = self._fully_connected("head", states, weights.head_kernel, weights.head_bias, quantize=False)
+        if weights.first_token_head is None:
+            return logits
+        first = _Scaled(self.graph.first_row("head/first_state", states.tensor), states.scale)
+        first_logits = self._fully_connected("head/first", first, *weights.first_token_head, quantize=False)
+        return self.graph.join_rows("head/all", first_logits, logits)
 
     def _finish(self, outputs: dict[int, str]) -> bytes:
         return self.graph.finish(outputs, f"MobileBERT {self.weights.outputs.kind}")

@@ -14,5 +14,12 @@ class GraphOutputs(Protocol):
     def kind(self) -> str:
         """What a model with these outputs is, for the description of the graph: `text classifier`."""
 
+    @property
+    def every_token(self) -> bool:
+        """Whether the head reads the state of every token, or only the pooled output."""
+
     def add(self, graph: GraphBuilder, logits: int) -> dict[int, str]:
-        """Adds operations after `logits`, float32 [rows, columns of the head], and returns the outputs' names by tensor."""
+        """Adds operations after `logits`, float32 [rows, columns of the head], and returns the outputs' names by tensor.
+
+        There is a row for each token, or one row for the text.
+        """

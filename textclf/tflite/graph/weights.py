@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,9 +48,30 @@ def inference_weights(
     `head` holds head/kernel [width, columns], head/bias [columns], features/mean and features/scale [width]. `outputs`
     are those of the task, by default a probability for each label.
     """
+    return _WEIGHTS_OF[type(trained)].of(
+        trained, *_folded(head, head["features/mean"], head["features/scale"]), outputs
+    )
+
+
+def token_weights(
+    trained: EncoderCheckpoint, head: Mapping[str, np.ndarray], outputs: GraphOutputs
+) -> ClassifierWeights:
+    """Does the same for a head that reads every token.
+
+    features/mean and features/scale are [2, width]: for the first token, and for all others.
+    """
+    first, rest = (
+        _folded(head, mean, scale) for mean, scale in zip(head["features/mean"], head["features/scale"], strict=True)
+    )
+    weights = ClassifierWeights.of(trained, *rest, outputs)
+    same = all(np.array_equal(ours, theirs) for ours, theirs in zip(first, rest, strict=True))
+    return weights if same else replace(weights, first_token_head=first)
+
+
+def _folded(head: Mapping[str, np.ndarray], mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the kernel and the bias of the head for features that are not standardised."""
     # The graph writer reports values that overflow in float32.
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = head["head/kernel"].astype(np.float64) * head["features/scale"].astype(np.float64)[:, None]
-        shifted = head["head/bias"] - head["features/mean"].astype(np.float64) @ scaled
-        kernel, bias = scaled.astype(np.float32), shifted.astype(np.float32)
-    return _WEIGHTS_OF[type(trained)].of(trained, kernel, bias, outputs)
+        scaled = head["head/kernel"].astype(np.float64) * scale.astype(np.float64)[:, None]
+        shifted = head["head/bias"] - mean.astype(np.float64) @ scaled
+        return scaled.astype(np.float32), shifted.astype(np.float32)

@@ -62,23 +62,26 @@ class FittedHead:
 def fit_best_head(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, label_count: int) -> FittedHead:
     """Fits a head with the penalty and the temperature that predict the rows of the other folds best.
 
-    The arguments and the errors are those of `fit_head`. The folds are equal for equal inputs.
+    The arguments and the errors are those of `fit_head`. The folds are equal for equal inputs. If all weights are equal,
+    each label counts in the fit by the square root of its share, because a head that is fitted to the shares themselves
+    predicts rare labels too seldom (benchmarks/README.md). Penalty and temperature are judged with the weights as given.
     """
     rows = len(features)
     if rows * label_count > _MOST_CROSS_VALIDATED_CELLS or np.bincount(labels).max() == rows:
         return FittedHead(*fit_head(features, labels, weights, label_count), _PENALTY)
+    fitted_weights = weights / np.sqrt(np.bincount(labels)[labels]) if weights.min() == weights.max() else weights
     folds = stratified_folds(features, labels)
     rotated = _rotated(features)
     best: tuple[float, float, float, np.ndarray] | None = None
     for penalty in _PENALTIES:
-        logits = _cross_validated(rotated, labels, weights, label_count, penalty, folds)
+        logits = _cross_validated(rotated, labels, fitted_weights, label_count, penalty, folds)
         loss, temperature = _best_temperature(logits, labels, weights)
         # Among equals the strongest penalty, which comes first.
         if best is None or loss < best[0]:
             best = loss, penalty, temperature, logits
     assert best is not None
     _, penalty, temperature, logits = best
-    kernel, bias = fit_head(features, labels, weights, label_count, penalty)
+    kernel, bias = fit_head(features, labels, fitted_weights, label_count, penalty)
     factor = np.float32(1.0 / temperature)
     return FittedHead(kernel * factor, bias * factor, penalty, logits * factor)
 

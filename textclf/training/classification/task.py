@@ -26,12 +26,9 @@ from textclf.terminal.progress import Progress
 from textclf.training.classification.class_weights import label_weights
 from textclf.training.classification.head import FittedHead, fit_best_head
 from textclf.training.classification.measured_rows import measured_rows
+from textclf.training.features import fresh_kernel, standardisation
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
-from textclf.training.task import EVALUATION_BATCH
 from textclf.training.watching.watchers import Trouble, after_epoch, guessing_loss
-
-# Standard deviation of a fresh dense layer's weights (bert_config.json, initializer_range).
-_INITIALIZER_RANGE = 0.02
 
 
 class PooledClassifier(TaskModel):
@@ -54,12 +51,10 @@ class PooledClassifier(TaskModel):
         self._logits = tf.function(self.logits, input_signature=[TOKENS_SIGNATURE])
 
     def fresh_head(self, seed: int) -> dict[str, np.ndarray]:
-        random = np.random.default_rng([seed, 1])
-        # Truncated at two deviations, as the original's initialiser.
-        kernel = random.standard_normal((self.width, self._label_count))
-        while (outside := np.abs(kernel) > 2).any():
-            kernel[outside] = random.standard_normal(outside.sum())
-        return {"head/kernel": kernel * _INITIALIZER_RANGE, "head/bias": np.zeros(self._label_count)}
+        return {
+            "head/kernel": fresh_kernel(seed, self.width, self._label_count),
+            "head/bias": np.zeros(self._label_count),
+        }
 
     def logits(
         self,
@@ -101,15 +96,10 @@ class PooledClassifier(TaskModel):
         return logits
 
     def standardize(self, pooled_outputs: np.ndarray) -> None:
-        """Sets the feature standardisation from the pooled outputs of some rows.
-
-        A feature that does not vary is left unscaled, because its scale would be enormous.
-        """
-        pooled = pooled_outputs.astype(np.float64)
-        deviation = pooled.std(axis=0)
-        varies = deviation > 1e-6 * np.abs(pooled).max(initial=1e-6)
-        self.feature_mean.assign(pooled.mean(axis=0))
-        self.feature_scale.assign(np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 1.0))
+        """Sets the feature standardisation from the pooled outputs of some rows."""
+        mean, scale = standardisation(pooled_outputs)
+        self.feature_mean.assign(mean)
+        self.feature_scale.assign(scale)
 
     def fit_head(self, pooled_outputs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> FittedHead:
         """Replaces the head by one that fits the untrained encoder; label indices and weights are by row."""
@@ -169,7 +159,7 @@ class Classification:
             lengths = self._data.encoded["train"].lengths[rows]
             pooled = np.zeros((len(rows), self.model.width), np.float32)
             with progress.during(f"Computing the encoder's outputs for {len(rows):,} training rows"):
-                for batch in evaluation_batches(lengths, EVALUATION_BATCH, self._data.max_length):
+                for batch in evaluation_batches(lengths, self.model.evaluation_batch, self._data.max_length):
                     tokens = self._data.batch("train", Batch(rows[batch.rows], batch.length))
                     pooled[batch.rows] = self.model.pooled_outputs(tokens)
             bad = np.flatnonzero(~np.isfinite(pooled).all(axis=1))
@@ -185,11 +175,13 @@ class Classification:
 
     # --- After an epoch ----------------------------------------------------------------------------------------------
 
+    untrained = "only the last layer"
+
     def logits(self, split: str) -> np.ndarray:
         """Returns logits float32 [rows, labels] of the model as it is now, in the order of the split."""
         lengths = self._data.encoded[split].lengths
         logits = np.zeros((len(lengths), len(self._labels)), np.float32)
-        for batch in evaluation_batches(lengths, EVALUATION_BATCH, self._data.max_length):
+        for batch in evaluation_batches(lengths, self.model.evaluation_batch, self._data.max_length):
             logits[batch.rows] = self.model.predict_logits(self._data.batch(split, batch))
         return logits
 

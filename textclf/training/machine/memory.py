@@ -21,7 +21,6 @@ from textclf.recipe.settings import Recipe
 from textclf.training.model import TaskModel
 from textclf.training.rows import TrainingRows
 from textclf.training.saved.run_folder import RunFolder
-from textclf.training.task import EVALUATION_BATCH
 
 # What Python, TensorFlow and its thread pools need before anything is trained.
 _BYTES_OF_THE_PROGRAM = 900e6
@@ -102,7 +101,7 @@ def expected_shortage(
     largest = max(rows.batches(seed, 0), key=lambda batch: len(batch.rows) * batch.length)
     tokens = max(part.tokens.ids.size for part in rows.parts(largest))
     weights = sum(array.size for array in model.encoder.checkpoint.weights.values())
-    measured = min(EVALUATION_BATCH, max(len(encoded.lengths) for encoded in data.encoded.values()))
+    measured = min(model.evaluation_batch, max(len(encoded.lengths) for encoded in data.encoded.values()))
     length = max(int(encoded.lengths.max(initial=0)) for encoded in data.encoded.values())
     activations = model.encoder.activation_bytes(tokens, measured * length, length)
     return None if activations is None else shortage(training_bytes(weights, activations), recipe, available_bytes())

@@ -69,17 +69,22 @@ def after_step(
 def diverged(
     training_loss: float, validation_logits: np.ndarray, bad_array: str | None, learning_rate: float
 ) -> Trouble | None:
-    """Returns a trouble if an epoch's model is unusable: if its mean training loss, its logits [rows, labels] on the
+    """Returns a trouble if an epoch's model is unusable: if its mean training loss, its logits [rows, …] on the
     validation rows, or an array of its weights (its name is `bad_array`) are NaN or infinite."""
     if not math.isfinite(training_loss):
         return _divergence(f"the mean training loss of the epoch is {training_loss}", learning_rate)
     if bad_array is not None:
         return _divergence(f"the weights `{bad_array}` contain NaN or infinity", learning_rate)
-    bad = int(np.count_nonzero(~np.isfinite(validation_logits).all(axis=1)))
+    bad = len(_not_finite(validation_logits))
     if bad:
         rows = f"{bad:,} of {len(validation_logits):,} validation rows"
         return _divergence(f"the model returns NaN or infinity for {rows}", learning_rate)
     return None
+
+
+def _not_finite(logits: np.ndarray) -> np.ndarray:
+    """Returns the numbers of the rows of logits, [rows, …], with NaN or infinity."""
+    return np.flatnonzero(~np.isfinite(logits).reshape(len(logits), -1).all(axis=1))
 
 
 def _divergence(found: str, learning_rate: float) -> Trouble:
@@ -114,12 +119,14 @@ def after_epoch(
                 "dataset.label name the right columns, raise training.learning_rate, or train for more epochs",
             )
         )
-    if (overfitting := _overfitting(history)) is not None:
-        troubles.append(overfitting)
+    if (found := overfitting(history)) is not None:
+        troubles.append(found)
     return troubles
 
 
-def _overfitting(history: Sequence[Mapping[str, Any]]) -> Trouble | None:
+def overfitting(history: Sequence[Mapping[str, Any]]) -> Trouble | None:
+    """Returns a trouble if the validation loss of the last epochs rises while the training loss falls; `history` is as in
+    `after_epoch`."""
     if len(history) < 3:
         return None
     validation = [entry["validation_loss"] for entry in history[-3:]]
@@ -137,8 +144,8 @@ def _overfitting(history: Sequence[Mapping[str, Any]]) -> Trouble | None:
 
 
 def require_finite(logits: np.ndarray, split: str) -> None:
-    """Raises TrainingError if the logits of a split, [rows, labels], contain NaN or infinity."""
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    """Raises TrainingError if the logits of a split, [rows, …], contain NaN or infinity."""
+    bad = _not_finite(logits)
     if len(bad):
         raise TrainingError(
             f"the trained model returns NaN or infinity for {len(bad)} of {len(logits)} {split} rows, so it cannot be used; "

@@ -1,0 +1,179 @@
+"""A run of question answering: its record, its pages, its exports, and comparisons with other runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.answering import easy_questions, write_question_recipe, write_squad
+from textclf import QuestionAnswerer, compare, evaluate_answers, export, train, verify
+from textclf.classify.question_answering.evaluation import read_questions
+from textclf.errors import ArgumentError, RunError, TextclfError, VerificationError
+from textclf.runs.question_answering.examples import MarkedText, marked
+from textclf.runs.question_answering.record import AnsweringMetrics
+from textclf.runs.question_answering.trained import compare_answers
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A recipe with its finished run."""
+    folder = tmp_path_factory.mktemp("questions")
+    train(write_question_recipe(folder, epochs=3, learning_rate=1e-3), folder / "run", quiet=True)
+    return folder
+
+
+@pytest.fixture
+def run(folder, tmp_path) -> Path:
+    """A copy of the finished run, beside its data."""
+    for name in ("train.json", "test.json"):
+        shutil.copy(folder / name, tmp_path)
+    shutil.copytree(folder / "run", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_the_record_has_both_ways_to_answer_the_calibration_and_the_check_of_the_export(folder):
+    values = json.loads((folder / "run" / "metrics.json").read_text())
+    assert list(values)[:4] == ["format", "version", "task", "name"]
+    assert values["task"] == "question-answering"
+    assert values["rows"] == {"train": 96, "validation": 24, "test": 40}
+    assert set(values["history"][0]) >= {"validation_exact_match", "validation_f1", "validation_loss"}
+    assert values["test"]["server"]["count"] == 40
+    assert values["test"]["phone"] is None  # the tiny model reads 64 tokens, and phones need 384
+    assert set(values["calibration"]) == {"null_bound", "temperature", "reason", "expected_calibration_error"}
+    assert values["export"]["questions"] == 64
+    assert json.loads(json.dumps(AnsweringMetrics.read(folder / "run").as_dict())) == values
+
+
+def test_the_recorded_results_are_those_of_the_file(folder):
+    recorded = AnsweringMetrics.read(folder / "run").test
+    assert recorded is not None
+    assert evaluate_answers(folder / "run", folder / "test.json") == recorded
+
+
+def test_a_damaged_record_is_an_error_that_names_the_key(run):
+    values = json.loads((run / "metrics.json").read_text())
+    values["test"] = {"server": 1}
+    (run / "metrics.json").write_text(json.dumps(values))
+    with pytest.raises(RunError, match=r"metrics\.json: the metrics are damaged: `test`"):
+        AnsweringMetrics.read(run)
+
+
+def test_the_report_marks_both_answers_and_escapes_the_data(folder):
+    page = (folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "F1 on a server (test)" in page
+    assert "Phones cannot use this file" in page
+    assert '<mark class="gold given">' in page
+    card = (folder / "run" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: question-answering" in card
+    assert "textclf answer model.tflite questions.csv -o answers.csv" in card
+
+
+def test_a_context_is_marked_where_both_answers_are():
+    context = "x" * 1000 + "the red box" + "y" * 1000
+    parts = marked(context, [(1004, 1011)], (1000, 1007))
+    assert [part for part in parts if part.is_gold or part.is_given] == [
+        MarkedText("the ", False, True),
+        MarkedText("red", True, True),
+        MarkedText(" box", True, False),
+    ]
+    assert parts[0].text == parts[-1].text == " … "
+    assert max(len(part.text) for part in parts) <= 220
+    assert "".join(part.text for part in marked("no answer here", [], None)) == "no answer here"
+
+
+def test_a_run_is_exported_again_and_compared_with_the_trained_model(run):
+    path, report = export(run, ["quantization=none"])
+    assert path.name == "model-none.tflite"
+    assert report.problems == []
+    assert report.parity is not None
+    assert "0 of 64 answers changed" in report.as_text()
+    assert report.as_dict()["parity"]["largest_difference"] < 0.01
+    again = verify(path, run=run)
+    assert again.problems == []
+    assert any("process units" in line for line in again.checked)
+
+
+def test_verify_with_other_weights_and_with_questions(run, tmp_path):
+    questions = write_squad(tmp_path / "more.json", easy_questions(30, seed=5))
+    measured = verify(run / "model.tflite", questions)
+    assert measured.rows is not None
+    assert measured.rows.scores[1][0::2] == ("F1", "30 questions")
+    head = run / "checkpoints" / "best" / "head.safetensors"
+    from textclf.training.saved.run_folder import load_state, save_state
+
+    arrays, facts = load_state(head)
+    save_state(head, {**arrays, "head/kernel": -arrays["head/kernel"]}, facts)
+    [problem] = verify(run / "model.tflite", run=run).problems
+    assert "clearly another answer than the trained model" in problem
+    save_state(head, arrays, {**facts, "temperature": 0})
+    with pytest.raises(RunError, match=r"its temperature 0"):
+        verify(run / "model.tflite", run=run)
+
+
+def test_outputs_of_other_names_are_a_problem_that_says_what_a_phone_would_do(run, tmp_path):
+    content = (run / "model.tflite").read_bytes()
+    # The metadata lie before the graph, whose tensors have the same names.
+    (tmp_path / "named.tflite").write_bytes(content.replace(b"start_logits", b"stort_logits", 1))
+    [problem, *_] = verify(tmp_path / "named.tflite").problems
+    assert "without ones named end_logits and start_logits the Task Library ends with a segmentation fault" in problem
+
+
+def test_without_a_passing_form_the_weights_are_kept_and_exported_later(tmp_path, monkeypatch):
+    def refuses(*arguments, **options):
+        raise VerificationError("too different")
+
+    recipe = write_question_recipe(tmp_path, questions=60, epochs=1)
+    monkeypatch.setattr("textclf.runs.question_answering.trained.compare_answers", refuses)
+    with pytest.raises(VerificationError, match=r"model\.tflite was not written: too different"):
+        train(recipe, tmp_path / "run", quiet=True)
+    metrics = AnsweringMetrics.read(tmp_path / "run")
+    assert (metrics.export.withheld, metrics.export.quantization) == ("too different", None)
+    assert "The export was withheld" in (tmp_path / "run" / "report.html").read_text()
+    monkeypatch.setattr("textclf.runs.question_answering.trained.compare_answers", compare_answers)
+    path, _ = export(tmp_path / "run", ["quantization=none"])
+    assert path == tmp_path / "run" / "model.tflite"
+    metrics = AnsweringMetrics.read(tmp_path / "run")
+    assert (metrics.export.withheld, metrics.export.quantization) == (None, "none")
+    assert not any("was not written" in warning for warning in metrics.warnings)
+
+
+def test_runs_are_compared_on_the_same_questions(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    same = compare([run, other], quiet=True)
+    assert same.measured_on == "40 questions of test.json, the test split of run"
+    assert same.pairs[0].difference.f1 == 0
+    assert same.disagreements == []
+    compared = compare([run, other], tmp_path / "compared", data=tmp_path / "train.json", quiet=True)
+    assert any("training contexts of every run" in warning for warning in compared.warnings)
+    assert "F1 on a server" in (tmp_path / "compared" / "comparison.md").read_text()
+    assert json.loads((tmp_path / "compared" / "comparison.json").read_text())["task"] == "question-answering"
+    with (tmp_path / "compared" / "disagreements.csv").open(newline="") as file:
+        assert next(csv.reader(file)) == ["place", "question", "correct answers", "run", "other"]
+
+
+def test_runs_of_two_tasks_and_other_engines_are_not_compared(run, tmp_path):
+    first = Path(__file__).parent.parent / "fixtures" / "first_version" / "runs" / "reviews"
+    with pytest.raises(RunError, match=r"its task differs from that of .*compare models of one task"):
+        compare([run, first], quiet=True)
+    with pytest.raises(TextclfError, match="model-maker"):
+        compare(write_question_recipe(tmp_path), tmp_path / "out", engines=["native", "model-maker"], quiet=True)
+
+
+def test_questions_that_cannot_be_measured_are_left_out_with_a_warning(run, tmp_path, caplog):
+    table = tmp_path / "questions.csv"
+    table.write_text(
+        "question,context,answer\nwhat?,the red box,blue box\nwhat?,the red box,red box\n,the red box,red\n"
+    )
+    metrics = evaluate_answers(run, [{"question": "what?", "context": "the red box", "answer": "red box"}])
+    assert metrics.server.count == 1
+    with pytest.raises(TextclfError, match=r"questions\.csv: row 2"):
+        evaluate_answers(run, table)
+    table.write_text(table.read_text().replace("what?,the red box,blue box\n", ""))
+    assert evaluate_answers(run, table).server.count == 1
+    assert "without the text of a question left out" in caplog.text
+    with pytest.raises(ArgumentError, match="name three columns"):
+        read_questions(QuestionAnswerer(run), table, answer_column="context")

@@ -1,0 +1,252 @@
+"""Adds answers to tables of any size: each row has a question and its context.
+
+The job runs as one of labels does: the order of rows, every other column and the dialect are kept, and a killed job can
+be resumed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textclf.classify.question_answering.question_answerer import Answer, PendingAnswers, QuestionAnswerer
+from textclf.classify.question_answering.texts import problem_of_texts
+from textclf.classify.rows import (
+    ERROR_COLUMN,
+    ClassifiedRows,
+    NumberColumn,
+    RowResults,
+    TableLayout,
+    Tally,
+    fault_of,
+    is_blank,
+    rows_text,
+    written_rows,
+)
+from textclf.classify.table_job import Finish, TableJob, check_ways, checked_inputs, run_table_job
+from textclf.classify.windows import TableOptions, WindowSize
+from textclf.data.tables.table import Row
+from textclf.errors import ArgumentError
+from textclf.recipe.values import checked_delimiter, checked_encoding
+
+COLUMNS = ("answer", "score", "start", "end")
+"""The added columns, before that of errors."""
+
+# An answer takes about as long as labels for 30 texts, and a killed job should lose little.
+_WINDOW_SIZE = WindowSize(first_rows=8, rows=128, characters=1 << 18)
+
+_ANSWERED, _UNANSWERED = "answer", "no answer"
+
+
+@dataclass(frozen=True)
+class AnswerSummary:
+    """The summary of a job.
+
+    `rows` is the number of written rows: `answered` ones, `unanswered` ones, whose context does not answer the question,
+    and those without a result, which `errors` counts by reason. `truncated` questions were longer than the model reads.
+    `blank_lines` were written unchanged. `uneven_rows` lacked cells at the end that are not needed, or had additional
+    empty cells. `seconds` is the time of all runs of the job; `rows_per_second` and `interpreter_share` (0 to 1, of the
+    threads' time) are those of the last run.
+    """
+
+    output: str
+    rows: int
+    seconds: float
+    rows_per_second: float
+    interpreter_share: float
+    blank_lines: int
+    truncated: int
+    uneven_rows: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    answered: int = 0
+    unanswered: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the results as a dictionary."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """Returns the summary for a person."""
+        lines = [
+            f"{self.output}: {self.answered:,} of {rows_text(self.rows)} answered in {self.seconds:.1f} s, "
+            f"{self.rows_per_second:,.1f} rows per second"
+        ]
+        if self.unanswered:
+            lines.append(f"{rows_text(self.unanswered)} with a context that does not answer the question")
+        if self.truncated:
+            lines.append(
+                f"{rows_text(self.truncated)} with a longer question than the model reads; only its beginning was used"
+            )
+        if self.uneven_rows:
+            lines.append(f"{rows_text(self.uneven_rows)} with fewer or more cells than the header; no text was missing")
+        if self.errors:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.errors.items())
+            lines.append(
+                f"{rows_text(sum(self.errors.values()))} without a result, for the reasons in the column of errors: {reasons}"
+            )
+        return "\n".join(lines)
+
+
+def answer_file(
+    model: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    question_column: str | None = None,
+    context_column: str | None = None,
+    phone: bool = False,
+    strict: bool = False,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    column_prefix: str = "",
+    num_threads: int | None = None,
+    force: bool = False,
+    resume: bool = False,
+    quiet: bool = True,
+) -> AnswerSummary:
+    """Writes the rows of all inputs, one input after the other, with answers to their questions to `output`.
+
+    Inputs and outputs are those of `classify_file`. `question_column` and `context_column` are by default the columns
+    that the model was trained on. The job adds the columns `answer`, `score`, `start`, `end` and `error`; `column_prefix`
+    is put before these names. `score` is the probability of the answer (0 to 1); `start` and `end` (exclusive) are its
+    characters in the context. If the context does not answer the question, `answer`, `start` and `end` are empty, and
+    `score` is the probability of this. A row without a result keeps its place, with the reason in `error`. With
+    `strict` there is no column `error`, and the first such row stops the job. `phone` answers as BertQuestionAnswerer
+    does on a phone. `resume` continues an interrupted job, or starts a new one.
+
+    Raises DataError for inputs that cannot be read, RunError for an output that cannot be written, and
+    JobInterruptedError, a KeyboardInterrupt.
+    """
+    check_ways(force=force, resume=resume)
+    paths = checked_inputs(
+        inputs, "use QuestionAnswerer(model).answers([(question, context), …]), which returns the answers"
+    )
+    target = os.fspath(output)
+    with QuestionAnswerer(model, num_threads) as answerer:
+        tables = _table_options(answerer, question_column, context_column, delimiter, encoding)
+        answered = _AnsweredRows(answerer, paths, tables, phone, not strict, column_prefix)
+        job = run_table_job(answered, paths, tables, target, force=force, resume=resume, quiet=quiet)
+        return _summary(job, target)
+
+
+def _summary(job: TableJob, target: str) -> AnswerSummary:
+    counts = job.tally.labels
+    return AnswerSummary(**job.results(target), answered=counts[_ANSWERED], unanswered=counts[_UNANSWERED])
+
+
+def _table_options(
+    answerer: QuestionAnswerer, question: str | None, context: str | None, delimiter: str | None, encoding: str
+) -> TableOptions:
+    columns = (question or answerer.question_column, context or answerer.context_column)
+    if columns[0] == columns[1]:
+        raise ArgumentError(
+            f"the question and the context are both the column `{columns[0]}`; name two columns in question_column "
+            "(--question-column) and context_column (--context-column)"
+        )
+    wanted_by = (
+        "the question and its context; name other columns in question_column (--question-column) and context_column "
+        "(--context-column)"
+    )
+    separator = _checked("delimiter (--delimiter)", checked_delimiter, delimiter)
+    return TableOptions(
+        columns, wanted_by, None, separator, _checked("encoding (--encoding)", checked_encoding, encoding)
+    )
+
+
+def _checked(name: str, check: Callable[[object], Any], value: object) -> Any:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise ArgumentError(f"{name} {error}") from None
+
+
+def problem_of_row(row: Row, layout: TableLayout) -> tuple[str, str] | None:
+    """Returns why a row gets no answer: a word to count by, and a message."""
+    if row.fault is not None or len(row.fields) != layout.width:
+        fault = fault_of(row, layout)
+        if fault is not None:
+            return fault
+    question, context = (row.fields[column] for column in layout.text_columns)
+    problem = problem_of_texts(question, context)
+    return None if problem is None else ("empty", problem)
+
+
+@dataclass(frozen=True)
+class _AnsweredRows:
+    """The `RowModel` of question answering."""
+
+    answerer: QuestionAnswerer
+    inputs: list[str]
+    tables: TableOptions
+    phone: bool
+    keeps_errors: bool
+    column_prefix: str
+    done = "answered"
+    window_size = _WINDOW_SIZE
+    values: Sequence[str] = ()
+
+    @property
+    def path(self) -> Path:
+        return self.answerer.path
+
+    @property
+    def num_threads(self) -> int:
+        return self.answerer.num_threads
+
+    @property
+    def seconds_in_interpreters(self) -> float:
+        return self.answerer.seconds_in_interpreters
+
+    @property
+    def added(self) -> list[str]:
+        text, *numbers = (self.column_prefix + name for name in COLUMNS)
+        errors = [self.column_prefix + ERROR_COLUMN] if self.keeps_errors else []
+        return [text, *map(NumberColumn, numbers), *errors]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        tables = self.tables
+        return {
+            "inputs": self.inputs,
+            "model": self.answerer.sha256,
+            "task": "question-answering",
+            "columns": list(tables.text_columns),
+            "delimiter": tables.delimiter,
+            "encoding": tables.encoding,
+            "phone": self.phone,
+            "errors": self.keeps_errors,
+            "column_prefix": self.column_prefix,
+        }
+
+    def problem_of(self, row: Row, layout: TableLayout) -> tuple[str, str] | None:
+        return problem_of_row(row, layout)
+
+    def begin(self, layout: TableLayout, rows: Sequence[Row]) -> Finish:
+        usable = [
+            position for position, row in enumerate(rows) if not is_blank(row) and self.problem_of(row, layout) is None
+        ]
+        question, context = layout.text_columns
+        asked = [(rows[position].fields[question], rows[position].fields[context]) for position in usable]
+        pending = self.answerer.submit(asked, phone=self.phone)
+        return lambda: self._finish(layout, rows, usable, pending)
+
+    def _finish(
+        self, layout: TableLayout, rows: Sequence[Row], usable: Sequence[int], pending: PendingAnswers
+    ) -> ClassifiedRows:
+        answers = dict(zip(usable, pending.result(), strict=True))
+        tally = Tally(truncated=sum(pending.question_truncated))
+        for answer in answers.values():
+            if answer is not None:
+                tally.labels[_ANSWERED if answer.is_answer else _UNANSWERED] += 1
+        cells = {position: None if answer is None else _cells(answer) for position, answer in answers.items()}
+        results = RowResults(cells, len(COLUMNS), self.keeps_errors, "answer", self.problem_of)
+        return written_rows(rows, layout, results, tally)
+
+
+def _cells(answer: Answer) -> list[str]:
+    if not answer.is_answer:
+        return ["", f"{answer.score:.6f}", "", ""]
+    return [answer.text, f"{answer.score:.6f}", f"{answer.start}", f"{answer.end}"]

@@ -1,0 +1,1 @@
+"""Questions about a context: read from SQuAD files and tables, checked, and split by context."""

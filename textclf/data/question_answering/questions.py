@@ -1,0 +1,105 @@
+"""The parts of a dataset of questions: answers, the questions of one file, and splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from textclf.data.examples import Split
+from textclf.data.findings.finding import ROWS_LISTED, enumerated
+from textclf.data.tables.table import Note, shown_path
+from textclf.files.kinds import is_squad
+
+
+class Answer(NamedTuple):
+    """A span of the context: its text, and its first character (code points, from 0)."""
+
+    text: str
+    start: int
+
+    @property
+    def end(self) -> int:
+        """The character after the last."""
+        return self.start + len(self.text)
+
+
+@dataclass(frozen=True)
+class QuestionSplit(Split):
+    """The questions of one split, in the order of their file.
+
+    `texts` has (question, context) for each. `labels` is int32 [questions, 2]: the characters [start, end) of the first
+    answer in the context, (-1, -1) for a question without an answer. `rows` are the spreadsheet row numbers of a table (of
+    several rows, the first), or the numbers of the questions in a SQuAD file, from 1.
+    """
+
+    ids: list[str]
+    answers: list[tuple[Answer, ...]]
+    """All answers of each question, the first one first. Empty: the context does not answer it."""
+
+    @property
+    def questions(self) -> list[str]:
+        return [question for question, _ in self.texts]
+
+    @property
+    def contexts(self) -> list[str]:
+        return [context for _, context in self.texts]
+
+
+def place_of(split: QuestionSplit, index: int) -> str:
+    """Returns where a question is, for messages: `row 17`, or `question 5733be28 (the 12th)` of a SQuAD file."""
+    number = split.rows[index]
+    return f"question {split.ids[index]} (the {_ordinal(number)})" if is_squad(split.file) else f"row {number}"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"
+
+
+class Question(NamedTuple):
+    """One question of a file. `number` is what `QuestionSplit.rows` has."""
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[Answer, ...]
+    number: int
+
+
+@dataclass(frozen=True)
+class QuestionFile:
+    """The questions of one file that can be used.
+
+    `odd` has the numbers of questions that were left out or changed, by what is odd about them (`ODDITIES`). `notes` say
+    what of a table was not read exactly as it is written.
+    """
+
+    name: str
+    file: Path
+    questions: list[Question] = field(default_factory=list)
+    odd: dict[str, list[int]] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def shown(self) -> str:
+        return shown_path(self.file)
+
+    @property
+    def unit(self) -> str:
+        """What the numbers count: rows or questions."""
+        return "question" if is_squad(self.file) else "row"
+
+    def note(self, kind: str, number: int) -> None:
+        """Notes something odd about a question, once."""
+        numbers = self.odd.setdefault(kind, [])
+        if not numbers or numbers[-1] != number:
+            numbers.append(number)
+
+    def listed(self, numbers: Sequence[int]) -> str:
+        """`row 5`, `questions 2, 3, 5, 8, 13 and 4 more`."""
+        shown = [f"{number}" for number in numbers[:ROWS_LISTED]]
+        if len(numbers) > ROWS_LISTED:
+            shown.append(f"{len(numbers) - ROWS_LISTED:,} more")
+        return f"{self.unit}{'s' if len(numbers) > 1 else ''} {enumerated(shown)}"

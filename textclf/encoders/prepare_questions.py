@@ -1,0 +1,56 @@
+"""Prepares questions about contexts: a dataset and a tokenizer become the windows that a model reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+from textclf.data.examples import Dataset
+from textclf.data.question_answering.questions import QuestionSplit
+from textclf.data.question_answering.window_findings import window_findings
+from textclf.data.tokens.encoded import TextTokenizer
+from textclf.data.tokens.spans import Windows, make_windows
+from textclf.encoders.prepare import PreparedData
+from textclf.recipe.settings import Recipe
+
+
+@dataclass(frozen=True)
+class PreparedQuestions(PreparedData):
+    """`encoded[split]` has one row per window, and `windows[split]` says what of which question each window shows."""
+
+    windows: dict[str, Windows]
+
+    def split(self, name: str) -> QuestionSplit:
+        """Returns the questions of a split."""
+        return cast("QuestionSplit", next(split for split in self.dataset.splits if split.name == name))
+
+
+def prepare_questions(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedQuestions:
+    """Returns the dataset of `load_questions` with every split as windows."""
+    windows = windows_of(recipe, dataset, tokenizer)
+    findings = [*dataset.findings, *window_findings(dataset, windows, tokenizer, recipe.encoder.source)]
+    return PreparedQuestions(
+        replace(dataset, findings=findings),
+        tokenizer,
+        recipe.encoder.fixed_length,
+        {name: own.encoded for name, own in windows.items()},
+        windows,
+    )
+
+
+def windows_of(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> dict[str, Windows]:
+    """Returns the windows of each split, with the recipe's lengths."""
+    encoder = recipe.encoder
+    assert encoder.stride is not None
+    assert encoder.question_length is not None
+    return {
+        split.name: make_windows(
+            tokenizer,
+            [question for question, _ in split.texts],
+            [context for _, context in split.texts],
+            max_length=encoder.fixed_length,
+            stride=encoder.stride,
+            question_length=encoder.question_length,
+        )
+        for split in dataset.splits
+    }

@@ -1,0 +1,1 @@
+"""Question answering as a run asks for it."""
