@@ -19,6 +19,8 @@ def evaluate(
     label_column: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
     quiet: bool = True,
 ) -> Evaluation:
     """Does what `evaluate_file` does for a text classifier, and `evaluate_answers` for a question answering model.
@@ -33,5 +35,7 @@ def evaluate(
         label_column=label_column,
         delimiter=delimiter,
         encoding=encoding,
+        sheet=sheet,
+        columns=columns,
         quiet=quiet,
     )

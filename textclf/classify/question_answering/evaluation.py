@@ -197,6 +197,8 @@ def evaluate_answers(
     answer_column: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
     quiet: bool = True,
 ) -> AnswerMetrics:
     """Returns the quality of a model's answers to the questions of a SQuAD file (`.json`) or a table.
@@ -215,6 +217,8 @@ def evaluate_answers(
             answer_column=answer_column,
             delimiter=delimiter,
             encoding=encoding,
+            sheet=sheet,
+            columns=columns,
         )
         with Progress(quiet=quiet).during(f"Answering {counted(len(split.rows), 'question')}"):
             measured = measure_answers(answerer, split).metrics
@@ -236,34 +240,38 @@ def read_questions(
     answer_column: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
 ) -> QuestionSplit:
     """Returns the questions of a file or table as a split; the columns are by default those of the training.
 
     What of a file cannot be used is logged as a warning. Raises DataError for data that cannot be read or used.
     """
     settings = answerer.metadata.settings or {}
-    columns = {
+    named = {
         "question": question_column or answerer.question_column,
         "context": context_column or answerer.context_column,
         "answer": answer_column or settings.get("answer", "answer"),
     }
-    if len(set(columns.values())) < len(columns):
+    if len(set(named.values())) < len(named):
         raise ArgumentError(
-            f"the question, the context and the answer are the columns {', '.join(columns.values())}; name three columns"
+            f"the question, the context and the answer are the columns {', '.join(named.values())}; name three columns"
         )
     is_file = isinstance(data, str | os.PathLike)
     path = Path(os.fspath(data)) if is_file else Path("data")  # type: ignore[arg-type]
     given = DatasetSettings.model_validate(
         {
             "train": path.absolute() if is_file else path,
-            **columns,
+            **named,
             "delimiter": _checked("delimiter (--delimiter)", checked_delimiter, delimiter) if is_file else ",",
             "encoding": _checked("encoding (--encoding)", checked_encoding, encoding) if is_file else "utf-8",
+            "sheet": sheet if is_file else None,
+            "columns": (list(columns) or None) if is_file else None,
         }
     )
     frame = None
     if not is_file:
-        texts = (columns["question"], columns["context"], columns["answer"])
+        texts = (named["question"], named["context"], named["answer"])
         frame = frame_table(data, "data", texts, None, "answer_start", "id")  # type: ignore[arg-type]
     try:
         split, findings = load_question_file(given, path, frame)

@@ -94,6 +94,8 @@ class TextClassification:
         label_column: str | None,
         delimiter: str | None,
         encoding: str,
+        sheet: str | None,
+        columns: Sequence[str],
         quiet: bool,
     ) -> FileMetrics:
         from textclf.classify.job import evaluate_file
@@ -105,6 +107,8 @@ class TextClassification:
             label_column=label_column,
             delimiter=delimiter,
             encoding=encoding,
+            sheet=sheet,
+            columns=columns,
             quiet=quiet,
         )
 

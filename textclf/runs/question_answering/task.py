@@ -84,6 +84,8 @@ class QuestionAnswering:
         label_column: str | None,
         delimiter: str | None,
         encoding: str,
+        sheet: str | None,
+        columns: Sequence[str],
         quiet: bool,
     ) -> AnswerMetrics:
         from textclf.classify.question_answering.evaluation import evaluate_answers
@@ -101,6 +103,8 @@ class QuestionAnswering:
             answer_column=label_column,
             delimiter=delimiter,
             encoding=encoding,
+            sheet=sheet,
+            columns=columns,
             quiet=quiet,
         )
 

@@ -141,6 +141,8 @@ class Task(Protocol):
         label_column: str | None,
         delimiter: str | None,
         encoding: str,
+        sheet: str | None,
+        columns: Sequence[str],
         quiet: bool,
     ) -> Evaluation:
         """Does what `textclf.runs.evaluate.evaluate` does."""
