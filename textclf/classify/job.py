@@ -38,14 +38,14 @@ from textclf.classify.table_job import (
     checked_inputs,
     run_table_job,
 )
-from textclf.classify.texts import column_names
+from textclf.classify.texts import column_names, named_columns
 from textclf.classify.training_files import is_training_file
 from textclf.classify.windows import TableOptions, Window, read_windows
 from textclf.data.tables.files import size_of_inputs
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.data.tables.table import Row
 from textclf.errors import ArgumentError, DataError, ModelError
-from textclf.recipe.values import all_columns, checked_delimiter, checked_encoding
+from textclf.recipe.values import checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ def classify_file(
     with Classifier(model, num_threads) as classifier:
         label = label_column if where_label else ""
         tables = _table_options(classifier, column_names(text_columns), label, delimiter, encoding)
-        tables = replace(tables, sheet=sheet, columns=_all_columns(columns))
+        tables = replace(tables, sheet=sheet, columns=named_columns(columns))
         bound = classifier.reject_below if reject_below is None else reject_below
         results = ResultOptions(scores, top_k, bound, errors=not strict, column_prefix=column_prefix)
         labelled = _LabelledRows(classifier, results, _settings(classifier, paths, tables, results))
@@ -222,7 +222,7 @@ def evaluate_file(
     """
     with Classifier(model) as classifier:
         options = _table_options(classifier, column_names(text_columns), label_column, delimiter, encoding)
-        options = replace(options, sheet=sheet, columns=_all_columns(columns))
+        options = replace(options, sheet=sheet, columns=named_columns(columns))
         source: str | FrameTable
         if isinstance(data, str | os.PathLike):
             source = path = os.fspath(data)
@@ -323,11 +323,6 @@ def _table_options(
         else "the column that the model was trained on; name another in text_columns (--text)"
     )
     return TableOptions(given or trained, wanted_by, label, separator, codec)
-
-
-def _all_columns(columns: Sequence[str]) -> tuple[str, ...]:
-    given = [columns] if isinstance(columns, str) else list(columns)
-    return _checked("columns (--columns)", all_columns, given or None) or ()
 
 
 def _checked(name: str, check: Callable[[object], Any], value: object) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, cast
 
 from textclf.data.tables.frames import is_list_of_rows, is_missing
-from textclf.errors import DataError
-from textclf.recipe.values import quoted
+from textclf.errors import ArgumentError, DataError
+from textclf.recipe.values import all_columns, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,3 +152,15 @@ def check_frame(existing: Sequence[object], columns: Sequence[str], added: Seque
         raise DataError(
             f"the frame has a column `{taken[0]}` already; rename or drop it, or give the new columns a column_prefix"
         )
+
+
+def named_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of all columns of tables without a header; one name may be passed as a string.
+
+    Raises ArgumentError for names that no table can have.
+    """
+    given = [columns] if isinstance(columns, str) else list(columns)
+    try:
+        return tuple(all_columns(given)) if given else ()  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ArgumentError(f"columns (--columns) {error}") from None

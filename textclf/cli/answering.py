@@ -12,7 +12,16 @@ import click
 from textclf.cli import summaries
 from textclf.cli.group import cli, help_end
 from textclf.cli.models import refuse_others, stopped_by_signals
-from textclf.cli.options import COLUMN, DATA, MODEL, delimiter_option, encoding_option, json_option
+from textclf.cli.options import (
+    COLUMN,
+    DATA,
+    MODEL,
+    columns_option,
+    delimiter_option,
+    encoding_option,
+    json_option,
+    sheet_option,
+)
 from textclf.errors import DataError
 from textclf.terminal.door import (
     announce,
@@ -47,6 +56,8 @@ if TYPE_CHECKING:
 @click.option("--phone", is_flag=True, help="Answer as the Task Library's BertQuestionAnswerer does on a phone.")
 @delimiter_option
 @encoding_option
+@sheet_option
+@columns_option
 @click.option("--prefix", "column_prefix", default="", help="Put this before the names of the added columns.")
 @click.option("--strict", is_flag=True, help="Stop at the first row that cannot be answered.")
 @click.option(

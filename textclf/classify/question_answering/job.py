@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from textclf.classify.rows import (
     written_rows,
 )
 from textclf.classify.table_job import Finish, TableJob, check_ways, checked_inputs, run_table_job
+from textclf.classify.texts import named_columns
 from textclf.classify.windows import TableOptions, WindowSize
 from textclf.data.tables.table import Row
 from textclf.errors import ArgumentError
@@ -101,6 +102,8 @@ def answer_file(
     strict: bool = False,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
     column_prefix: str = "",
     num_threads: int | None = None,
     force: bool = False,
@@ -127,6 +130,7 @@ def answer_file(
     target = os.fspath(output)
     with QuestionAnswerer(model, num_threads) as answerer:
         tables = _table_options(answerer, question_column, context_column, delimiter, encoding)
+        tables = replace(tables, sheet=sheet, columns=named_columns(columns))
         answered = _AnsweredRows(answerer, paths, tables, phone, not strict, column_prefix)
         job = run_table_job(answered, paths, tables, target, force=force, resume=resume, quiet=quiet)
         return _summary(job, target)
@@ -209,6 +213,8 @@ class _AnsweredRows:
     @property
     def settings(self) -> dict[str, Any]:
         tables = self.tables
+        # Left out where they are not given: jobs of earlier versions do not know them.
+        further = {"sheet": tables.sheet, "all_columns": list(tables.columns)}
         return {
             "inputs": self.inputs,
             "model": self.answerer.sha256,
@@ -219,6 +225,7 @@ class _AnsweredRows:
             "phone": self.phone,
             "errors": self.keeps_errors,
             "column_prefix": self.column_prefix,
+            **{name: value for name, value in further.items() if value},
         }
 
     def problem_of(self, row: Row, layout: TableLayout) -> tuple[str, str] | None:
