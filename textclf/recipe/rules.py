@@ -216,14 +216,6 @@ def the_task_library_reads_384_tokens(recipe: Recipe) -> Iterator[Breach]:
         )
 
 
-def questions_are_in_one_file(recipe: Recipe) -> Iterator[Breach]:
-    """Each split of questions is one file."""
-    for split in ("train", "validation", "test") if recipe.answers_questions else ():
-        if isinstance(getattr(recipe.dataset, split), tuple):
-            message = f"dataset.{split} is a list, but question-answering reads one file; join the files"
-            yield Breach((f"dataset.{split}", "task"), message)
-
-
 def questions_need_an_encoder(recipe: Recipe) -> Iterator[Breach]:
     """Averaged words do not know where a word stands; Model Maker's question answering is not connected."""
     if not recipe.answers_questions:
@@ -363,7 +355,6 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     tables_have_the_columns,
     windows_fit,
     the_task_library_reads_384_tokens,
-    questions_are_in_one_file,
     questions_need_an_encoder,
     average_words_can_do_it,
     a_last_layer_can_be_fitted,
