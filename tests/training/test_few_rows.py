@@ -86,7 +86,7 @@ def test_recipes_that_set_epochs_train_as_before_and_the_fitted_head_competes(tm
 
 
 def test_a_training_that_only_harms_leaves_the_fitted_head_as_the_best_epoch(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, rows=160, epochs=1, learning_rate=0.05, warmup=0)
+    recipe = write_recipe(tmp_path, rows=160, epochs=1, learning_rate=0.02, warmup=0)
     fitted = fit_into(tmp_path / "run", textclf.load_recipe(recipe))
     assert fitted.winner.best_epoch == 0
     assert fitted.winner.scores["validation"]["accuracy"] == fitted.winner.history[0]["validation_accuracy"]
