@@ -31,7 +31,7 @@ def test_the_file_says_how_questions_are_read_and_answered(questions):
     assert len(settings.pop("vocabulary_sha256")) == 64
     assert settings == {
         "version": 1, "task": "question-answering", "tokenizer": "device", "question": "question", "context": "context",
-        "stride": 12, "question_length": 8, "null_bound": 1.5, "temperature": 2.0, "quantization": "dynamic",
+        "answer": "answer", "stride": 12, "question_length": 8, "null_bound": 1.5, "temperature": 2.0, "quantization": "dynamic",
         "compatibility": "litert",
     }  # fmt: skip
     assert metadata.vocabulary == tuple(VOCABULARY)

@@ -154,7 +154,11 @@ def test_missing_values_have_no_text_or_no_label(recipe, frame, missing):
             "row 0 of column `mood` is array([1., 1.]) (ndarray), expected one",
         ),
         (lambda f: f.assign(mood=b"good"), "row 0 of column `mood` is b'good' (bytes), expected one label"),
-        (lambda f: f.assign(mood="\udc80"), "data[train]: row 0 of column `mood` holds half of a character (U+DC80)"),
+        (
+            # pandas with pyarrow keeps such a text only as an object.
+            lambda f: f.assign(mood=pd.Series(["\udc80"] * 80, dtype=object)),
+            "data[train]: row 0 of column `mood` holds half of a character (U+DC80)",
+        ),
         (
             lambda f: pd.concat([f, f[["review"]]], axis=1),
             "data[train]: has 2 columns `review`; rename or drop all but",

@@ -103,8 +103,7 @@ def load_trained_answerer(folder: Path, overrides: Sequence[str] = ()) -> Traine
     check_run_files(folder, [folder / "recipe.yaml", best / "head.safetensors"])
     recipe = load_recipe(folder / "recipe.yaml", [export_setting(override) for override in overrides])
     head, facts = load_state(best / "head.safetensors")
-    checkpoint = kind_of(recipe).read(best)
-    assert isinstance(checkpoint, EncoderCheckpoint)
+    checkpoint = cast(EncoderCheckpoint, kind_of(recipe).read(best))  # the rules refuse other encoders
     _check_head(best / "head.safetensors", head, checkpoint.width)
     null_bound, temperature = _calibration(best / "head.safetensors", facts)
     return TrainedAnswerer(folder, recipe, checkpoint, head, null_bound, temperature)
