@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from textclf.classify.table_job import (
     checked_inputs,
     run_table_job,
 )
-from textclf.classify.texts import column_names, named_columns
+from textclf.classify.texts import checked_argument, column_names, named_columns
 from textclf.classify.training_files import is_training_file
 from textclf.classify.windows import TableOptions, Window, read_windows
 from textclf.data.tables.files import size_of_inputs
@@ -307,8 +307,8 @@ def _table_options(
         raise DataError(
             f"{classifier.name}: the model does not know the column of the true label; name it in label_column (--label)"
         )
-    separator = _checked("delimiter (--delimiter)", checked_delimiter, delimiter)
-    codec = _checked("encoding (--encoding)", checked_encoding, encoding)
+    separator = checked_argument("delimiter (--delimiter)", checked_delimiter, delimiter)
+    codec = checked_argument("encoding (--encoding)", checked_encoding, encoding)
     trained, given = classifier.text_columns, tuple(text_columns)
     if given and trained and len(given) != len(trained):
         raise DataError(
@@ -323,13 +323,6 @@ def _table_options(
         else "the column that the model was trained on; name another in text_columns (--text)"
     )
     return TableOptions(given or trained, wanted_by, label, separator, codec)
-
-
-def _checked(name: str, check: Callable[[object], Any], value: object) -> Any:
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ArgumentError(f"{name} {error}") from None
 
 
 # --- Labels for a job ------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, cast
 
 from textclf.data.tables.frames import is_list_of_rows, is_missing
@@ -154,13 +154,18 @@ def check_frame(existing: Sequence[object], columns: Sequence[str], added: Seque
         )
 
 
+def checked_argument(name: str, check: Callable[[object], Any], value: object) -> Any:
+    """Returns what `check`, a check of a recipe's setting, makes of an argument; its ValueError becomes an ArgumentError."""
+    try:
+        return check(value)
+    except ValueError as error:
+        raise ArgumentError(f"{name} {error}") from None
+
+
 def named_columns(columns: Sequence[str]) -> tuple[str, ...]:
     """Returns the names of all columns of tables without a header; one name may be passed as a string.
 
     Raises ArgumentError for names that no table can have.
     """
     given = [columns] if isinstance(columns, str) else list(columns)
-    try:
-        return tuple(all_columns(given)) if given else ()  # type: ignore[arg-type]
-    except ValueError as error:
-        raise ArgumentError(f"columns (--columns) {error}") from None
+    return checked_argument("columns (--columns)", all_columns, given or None) or ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from textclf.cli import summaries
 from textclf.cli.group import cli, help_end
-from textclf.cli.models import refuse_others, stopped_by_signals
+from textclf.cli.models import end_of_job, refuse_others, stopped_by_signals
 from textclf.cli.options import (
     COLUMN,
     DATA,
@@ -29,7 +28,6 @@ from textclf.terminal.door import (
     printable,
     result_screen,
     write_message,
-    write_report,
     write_result,
 )
 
@@ -111,17 +109,7 @@ def answer_command(
         from textclf.classify.question_answering.job import answer_file
 
         summary = answer_file(model, inputs, output, quiet=False, **options)
-    from textclf.terminal.summary import show_summary
-
-    text = json_text(summary.as_dict()) if as_json else summary.as_text()
-    if output == "-":  # standard output has the rows
-        write_message(text)
-    elif as_json:
-        write_result(text)
-    elif not show_summary(lambda: summaries.of_answers(summary, model)):
-        write_report(text, needed=False)
-    if summary.errors:
-        sys.exit(3)
+    end_of_job(summary, lambda: summaries.of_answers(summary, model), output, as_json=as_json)
 
 
 def _names(context: click.Context) -> list[str]:

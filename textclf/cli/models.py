@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,6 +39,11 @@ from textclf.terminal.door import (
     write_result,
 )
 from textclf.terminal.native_log import load_tensorflow
+
+if TYPE_CHECKING:
+    from textclf.classify.job import BatchSummary
+    from textclf.classify.question_answering.job import AnswerSummary
+    from textclf.terminal.summary import Summary
 
 
 @cli.command(
@@ -120,6 +125,13 @@ def classify_command(
         from textclf.classify.job import classify_file
 
         summary = classify_file(model, inputs, output, quiet=False, **options)
+    end_of_job(summary, lambda: summaries.of_job(summary, model), output, as_json=as_json)
+
+
+def end_of_job(
+    summary: BatchSummary | AnswerSummary, box: Callable[[], Summary], output: str, *, as_json: bool
+) -> None:
+    """Shows the summary of a job over tables, as a box on a terminal. Exits with code 3 if rows have no result."""
     from textclf.terminal.summary import show_summary
 
     text = json_text(summary.as_dict()) if as_json else summary.as_text()
@@ -127,7 +139,7 @@ def classify_command(
         write_message(text)
     elif as_json:
         write_result(text)
-    elif not show_summary(lambda: summaries.of_job(summary, model)):
+    elif not show_summary(box):
         write_report(text, needed=False)
     if summary.errors:
         sys.exit(3)

@@ -26,6 +26,7 @@ from textclf.classify.question_answering.metrics import (
     token_f1,
 )
 from textclf.classify.question_answering.question_answerer import Answer, QuestionAnswerer
+from textclf.classify.texts import checked_argument
 from textclf.classify.training_files import is_training_file
 from textclf.data.findings.finding import counted
 from textclf.data.question_answering.dataset import load_question_file
@@ -263,8 +264,8 @@ def read_questions(
         {
             "train": path.absolute() if is_file else path,
             **named,
-            "delimiter": _checked("delimiter (--delimiter)", checked_delimiter, delimiter) if is_file else ",",
-            "encoding": _checked("encoding (--encoding)", checked_encoding, encoding) if is_file else "utf-8",
+            "delimiter": checked_argument("delimiter (--delimiter)", checked_delimiter, delimiter) if is_file else ",",
+            "encoding": checked_argument("encoding (--encoding)", checked_encoding, encoding) if is_file else "utf-8",
             "sheet": sheet if is_file else None,
             "columns": (list(columns) or None) if is_file else None,
         }
@@ -294,10 +295,3 @@ _ARGUMENTS = {
     "delimiter": "delimiter (--delimiter)",
 }
 """What the settings of a recipe are called where there is none."""
-
-
-def _checked(name: str, check: Any, value: object) -> Any:
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ArgumentError(f"{name} {error}") from None

@@ -7,7 +7,7 @@ be resumed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from textclf.classify.rows import (
     written_rows,
 )
 from textclf.classify.table_job import Finish, TableJob, check_ways, checked_inputs, run_table_job
-from textclf.classify.texts import named_columns
+from textclf.classify.texts import checked_argument, named_columns
 from textclf.classify.windows import TableOptions, WindowSize
 from textclf.data.tables.table import Row
 from textclf.errors import ArgumentError
@@ -154,17 +154,10 @@ def _table_options(
         "the question and its context; name other columns in question_column (--question-column) and context_column "
         "(--context-column)"
     )
-    separator = _checked("delimiter (--delimiter)", checked_delimiter, delimiter)
+    separator = checked_argument("delimiter (--delimiter)", checked_delimiter, delimiter)
     return TableOptions(
-        columns, wanted_by, None, separator, _checked("encoding (--encoding)", checked_encoding, encoding)
+        columns, wanted_by, None, separator, checked_argument("encoding (--encoding)", checked_encoding, encoding)
     )
-
-
-def _checked(name: str, check: Callable[[object], Any], value: object) -> Any:
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ArgumentError(f"{name} {error}") from None
 
 
 def problem_of_row(row: Row, layout: TableLayout) -> tuple[str, str] | None:
