@@ -36,6 +36,7 @@ from textclf.errors import DataError, RunError, TextclfError
 from textclf.files.writing import write_text
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
+from textclf.runs.comparison.fairness import overlap_of
 from textclf.runs.comparison.result import markdown_table, one_line, shortened
 from textclf.runs.comparison.runs import require_unchanged, unique_names
 from textclf.runs.pages.formats import markdown_text, signed_points
@@ -312,16 +313,9 @@ def _fair_questions(
         if dataset is not None:
             training = {alike(context) for context in cast("QuestionSplit", dataset.train).contexts}
             trained_on[run.name] = np.array([key in training for key in keys], bool)
-    by_any = np.zeros(len(keys), bool)
-    by_all = np.full(len(keys), bool(trained_on))
-    for its_questions in trained_on.values():
-        by_any |= its_questions
-        by_all &= its_questions
-    unfair = by_any & ~by_all
+    unfair, by_all, whose = overlap_of(trained_on, len(keys))
     warnings = []
     if unfair.any():
-        counts = {name: int((own & unfair).sum()) for name, own in trained_on.items()}
-        whose = " and ".join(f"{name} ({count:,})" for name, count in counts.items() if count)
         what = f"{int(unfair.sum()):,} of {len(keys):,} questions are about training contexts of {whose}, but not of every run"
         if unfair.all():
             raise RunError(

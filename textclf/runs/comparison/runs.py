@@ -25,6 +25,7 @@ from textclf.errors import ArgumentError, DataError, RunError, TextclfError
 from textclf.files.data_files import data_files, sha256_of
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
+from textclf.runs.comparison.fairness import overlap_of
 from textclf.runs.comparison.result import (
     ComparedModel,
     Disagreement,
@@ -233,15 +234,9 @@ def _fair_rows(
         for run, dataset in zip(runs, datasets, strict=True)
         if dataset is not None
     }
-    by_any, by_all = np.zeros(rows, bool), np.full(rows, bool(trained_on))
-    for its_rows in trained_on.values():
-        by_any |= its_rows
-        by_all &= its_rows
-    unfair = by_any & ~by_all
+    unfair, by_all, whose = overlap_of(trained_on, rows)
     warnings = []
     if unfair.any():
-        counts = {name: int((its_rows & unfair).sum()) for name, its_rows in trained_on.items()}
-        whose = " and ".join(f"{name} ({count:,})" for name, count in counts.items() if count)
         what = f"{int(unfair.sum()):,} of {rows:,} rows are training rows of {whose}, but not of every run"
         if unfair.all():
             raise RunError(
