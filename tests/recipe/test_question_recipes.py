@@ -111,7 +111,6 @@ SETTINGS_OF_QUESTIONS = (
     "dataset.answer=a",
     "dataset.answer_start=s",
     "dataset.id=i",
-    "encoder.stride=64",
     "encoder.question_length=32",
 )
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from textclf.data.tables.frames import as_frame
 from textclf.data.tokens.encoded import Encoded, Overflow, TextTokenizer, pad
+from textclf.data.tokens.text_windows import EncodedTexts, LongTexts, WindowPlan, encode_texts
 from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.data.tokens.words import WordTokenizer
 from textclf.errors import ArgumentError, DataError, EncoderError, ModelError
@@ -29,12 +30,14 @@ from textclf.tflite.metadata import ModelMetadata, load_model, read_metadata
 if TYPE_CHECKING:
     import pandas as pd
 
+from textclf.classify.combining import combine_probabilities
 from textclf.classify.interpreters import (
     Runner,
     check_model_runs,
     check_understood,
     usable_cores,
 )
+from textclf.classify.long_texts import calls_of, long_texts_of
 from textclf.classify.texts import (
     NO_TEXT,
     check_frame,
@@ -114,7 +117,6 @@ class Classifier:
         settings = self.metadata.settings or {}
         self.text_columns = tuple(settings.get("text", ()))
         self.label_column: str | None = settings.get("label")
-        self.overflow: Overflow = settings.get("overflow", "head")
         self.reject_below: float = settings.get("reject_below", 0.0)
         self.reject_label: str = settings.get("reject_label", "")
         try:
@@ -129,6 +131,8 @@ class Classifier:
         # The first interpreter is made now, so that a model that cannot run raises an error here.
         with self._workers.runner() as runner:
             self.max_length = runner.max_length
+        self.long_texts = long_texts_of(name, self.metadata, self.max_length)
+        """How a text of more than `max_length` tokens is read."""
         after_fork(self, Classifier._start_anew)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -247,11 +251,19 @@ class Classifier:
         rows = self._checked(texts)
         return self._all_probabilities(rows, range(len(rows)))
 
-    def probabilities_at_full_length(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Does the same as `probabilities` with each text padded to `max_length`, as in other runtimes; 8-bit rounding
-        differs."""
+    def first_window_probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Does the same as `probabilities` with only the first window of each text, which is what other runtimes read.
+
+        For models that do not read windows, the result is that of `probabilities`.
+        """
         rows = self._checked(texts)
-        encoded = self.tokenizer.encode(rows, self.max_length, self.overflow)
+        return self._all_probabilities(rows, range(len(rows)), self._part_of_other_runtimes)
+
+    def probabilities_at_full_length(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Does the same as `first_window_probabilities` with each text padded to `max_length`, as in other runtimes; 8-bit
+        rounding differs."""
+        rows = self._checked(texts)
+        encoded = self.tokenizer.encode(rows, self.max_length, self._part_of_other_runtimes)
         result = self._run(self._open_workers(), encoded, np.arange(len(rows)), self.max_length)
         return self._checked_numbers(result, range(len(rows)))
 
@@ -291,7 +303,8 @@ class Classifier:
 
     def _checked(self, texts: Iterable[str | Sequence[str]]) -> list[tuple[str, ...]]:
         self._open_workers()
-        widths = {len(self.text_columns)} if self.text_columns else {1} if self.tokenizer.kind == "regex" else {1, 2}
+        only_single = self.tokenizer.kind == "regex" or isinstance(self.long_texts, WindowPlan)
+        widths = {len(self.text_columns)} if self.text_columns else {1} if only_single else {1, 2}
         return checked_rows(texts, widths, " and ".join(self.text_columns))
 
     def _bound(self, reject_below: float | None) -> float:
@@ -301,13 +314,19 @@ class Classifier:
             raise ArgumentError(f"reject_below is {reject_below!r}; give a probability from 0 to 1")
         return reject_below
 
-    def _all_probabilities(self, rows: Sequence[tuple[str, ...]], positions: Sequence[int]) -> np.ndarray:
-        """`positions` are the positions of the rows in the caller's texts, for messages."""
+    @property
+    def _part_of_other_runtimes(self) -> Overflow:
+        return "head" if isinstance(self.long_texts, WindowPlan) else self.long_texts
+
+    def _all_probabilities(
+        self, rows: Sequence[tuple[str, ...]], positions: Sequence[int], long_texts: LongTexts | None = None
+    ) -> np.ndarray:
+        """`positions` are the positions of the rows in the caller's texts, for messages; `long_texts` as in `_submit`."""
         results: list[np.ndarray] = [np.zeros((0, len(self.labels)), np.float32)]
         under_way: deque[Pending] = deque()
         try:
-            for start in range(0, len(rows), CALL_TEXTS):
-                under_way.append(self._submit(rows[start : start + CALL_TEXTS]))
+            for call in calls_of(rows, CALL_TEXTS):
+                under_way.append(self._submit(call, long_texts))
                 if len(under_way) == _CALLS_UNDER_WAY:
                     results.append(under_way.popleft().result())
             while under_way:
@@ -328,8 +347,10 @@ class Classifier:
             )
         return probabilities
 
-    def _submit(self, rows: Sequence[tuple[str, ...]]) -> Pending:
-        encoded = self.tokenizer.encode(rows, self.max_length, self.overflow)
+    def _submit(self, rows: Sequence[tuple[str, ...]], long_texts: LongTexts | None = None) -> Pending:
+        """`long_texts` is how a long text is read (default: as the model's settings say)."""
+        read = encode_texts(self.tokenizer, rows, self.max_length, long_texts or self.long_texts)
+        encoded = read.encoded
         keys = _keys(encoded)
         places: dict[bytes, Place | None] = {}
         fresh: list[int] = []
@@ -347,7 +368,7 @@ class Classifier:
                 for position, row in enumerate(rows_of_task.tolist()):
                     places[keys[row]] = workers.known[keys[row]] = future, position
         own = [keys[row] for row in fresh]
-        return Pending(self, workers, encoded, keys, own, cast("dict[bytes, Place]", places))
+        return Pending(self, workers, read, keys, own, cast("dict[bytes, Place]", places))
 
     def _open_workers(self) -> Workers:
         if self._closed:
@@ -395,18 +416,19 @@ class Pending:
         self,
         classifier: Classifier,
         workers: Workers,
-        encoded: Encoded,
+        read: EncodedTexts,
         keys: Sequence[bytes],
         own: Sequence[bytes],
         places: Mapping[bytes, Place],
     ) -> None:
         self._classifier = classifier
         self._workers = workers
-        self._encoded = encoded
+        self._encoded = read.encoded
+        self._texts = read.texts
         self._keys = keys
         self._own = own
         self._places = places
-        self.truncated: np.ndarray = encoded.truncated
+        self.truncated: np.ndarray = read.truncated
         """bool [texts]: which texts were truncated."""
 
     def result(self) -> np.ndarray:
@@ -420,7 +442,7 @@ class Pending:
         result = np.empty((len(self._keys), len(self._classifier.labels)), np.float32)
         for row, key in enumerate(self._keys):
             result[row] = values[key]
-        return result
+        return combine_probabilities(result, self._texts)
 
     def cancel(self) -> None:
         """Cancels tasks that have not started."""

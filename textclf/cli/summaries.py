@@ -85,12 +85,20 @@ def _quality_of_labels(metrics: Mapping[str, Any], split: str) -> list[tuple[str
     measured = _accuracy(Metrics.from_dict(metrics[split]), f"{split} rows")
     estimate = estimate_of(metrics["history"], metrics["best_epoch"], metrics[split]["rows"])
     if estimate is None:
-        return [("Accuracy", measured)]
+        return [("Accuracy", measured), *_first_window(metrics, split)]
     shown = (
         f"{_percent(estimate.accuracy)}, estimated by cross-validation on {estimate.rows:,} training rows "
         f"({interval_text(estimate.interval)})"
     )
-    return [("Accuracy", shown), (f"On the {split} rows", measured)]
+    return [("Accuracy", shown), (f"On the {split} rows", measured), *_first_window(metrics, split)]
+
+
+def _first_window(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
+    """Returns what an app sees of texts that textclf reads in windows."""
+    if "long_texts" not in metrics:
+        return []
+    accuracy = metrics["long_texts"]["splits"][split]["first_window_accuracy"]
+    return [("In an app", f"{_percent(accuracy)} on the same rows, because an app reads only the first window of a text")]
 
 
 def _quality_of_answers(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
@@ -280,7 +288,10 @@ def of_inspection(inspection: Inspection) -> Summary:
             ("File", inspection.file),
             ("Size", f"{inspection.bytes / 1e6:.2f} MB"),
             ("Task", "answers questions") if answers else ("Labels", f"{len(inspection.labels):,}"),
-            ("Reads", f"up to {inspection.max_length:,} tokens"),
+            (
+                "Reads",
+                f"up to {inspection.max_length:,} tokens{' in a window' if inspection.windows is not None else ''}",
+            ),
         ],
         next_steps=[
             ("Check it", command("verify", _short(inspection.file))),

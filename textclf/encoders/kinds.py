@@ -17,6 +17,7 @@ from textclf.data.tokens.words import DELIMITER_PATTERN, WordTokenizer
 from textclf.encoders.average_words import find_words, read_word_vectors
 from textclf.encoders.formats import textclf_format
 from textclf.encoders.interface import AnyEncoder, KnownEncoder
+from textclf.encoders.long_texts import long_texts_of
 from textclf.encoders.sources.locate import load_checkpoint, load_facts
 from textclf.recipe.settings import EncoderSettings, Recipe
 
@@ -67,11 +68,12 @@ class _Pretrained:
         @functools.cache
         def read_tokens() -> Reading:
             if tokenizer is not None:
-                return as_tokens(tokenizer, max_length, encoder.overflow)
+                return as_tokens(tokenizer, max_length, long_texts_of(encoder, max_length))
             facts = self._facts(encoder.source)
             # A length that the encoder cannot take, or no row can have, is reported when the recipe is prepared.
             shortest = 1 + 2 * recipe.texts_per_row
-            return as_tokens(facts.tokenizer(encoder), min(max_length, max(facts.longest, shortest)), encoder.overflow)
+            length = min(max_length, max(facts.longest, shortest))
+            return as_tokens(facts.tokenizer(encoder), length, long_texts_of(encoder, length))
 
         return lambda rows: read_tokens()(rows)
 

@@ -6,34 +6,42 @@ Training, `check` and `compare` all prepare recipes here, so all three accept th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
+from textclf.data.findings.finding import Finding
 from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tokens.batching import Batch
 from textclf.data.tokens.encoded import Encoded, TextTokenizer, Tokens, pad
 from textclf.data.tokens.row_keys import Reading
+from textclf.data.tokens.text_windows import WindowPlan, encode_texts
 from textclf.encoders.interface import AnyEncoder, KnownEncoder
 from textclf.encoders.kinds import EncoderKind, kind_of
+from textclf.encoders.long_texts import can_read_windows, long_texts_of
 from textclf.errors import EncoderError
-from textclf.recipe.automatic import settle_epochs
+from textclf.recipe.automatic import settle_epochs, settle_windows
 from textclf.recipe.settings import DatasetSettings, Recipe
 from textclf.recipe.values import LARGEST_LENGTH
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The dataset and its splits as token ids, for one tokenizer and length."""
+    """The dataset and its splits as token ids, for one tokenizer and length.
+
+    If a classifier reads texts in windows, the rows of `encoded` are windows, and `texts` has for each split the index of
+    each window's text, int64 [windows].
+    """
 
     dataset: Dataset
     tokenizer: TextTokenizer
     max_length: int
     encoded: dict[str, Encoded]
+    texts: dict[str, np.ndarray] = field(default_factory=dict, kw_only=True)
 
     def batch(self, split: str, batch: Batch) -> Tokens:
         return pad(self.encoded[split], batch.rows, batch.length)
@@ -98,11 +106,27 @@ def reading_of(recipe: Recipe, tokenizer: TextTokenizer | None = None, *, kind: 
 def prepare_data(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> PreparedData:
     """Returns the dataset with every split as token ids."""
     max_length = recipe.encoder.fixed_length
-    encoded = {
-        split.name: tokenizer.encode(split.texts, max_length, recipe.encoder.overflow) for split in dataset.splits
-    }
-    findings = [*dataset.findings, *token_findings(dataset, tokenizer, max_length, recipe.encoder.source)]
-    return PreparedData(replace(dataset, findings=findings), tokenizer, max_length, encoded)
+    long_texts = long_texts_of(recipe.encoder, max_length)
+    read = {split.name: encode_texts(tokenizer, split.texts, max_length, long_texts) for split in dataset.splits}
+    dataset = replace(dataset, findings=[*dataset.findings, *findings_of_tokens(recipe, dataset, tokenizer)])
+    return PreparedData(
+        dataset,
+        tokenizer,
+        max_length,
+        {name: own.encoded for name, own in read.items()},
+        texts={name: own.texts for name, own in read.items()} if isinstance(long_texts, WindowPlan) else {},
+    )
+
+
+def findings_of_tokens(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> list[Finding]:
+    """Returns what is odd about the tokens of the training rows, as the recipe's model reads them."""
+    encoder = recipe.encoder
+    long_texts = long_texts_of(encoder, encoder.fixed_length)
+    # What could take the place of the part that is kept.
+    proposed = can_read_windows(recipe) and not isinstance(long_texts, WindowPlan)
+    return token_findings(
+        dataset, tokenizer, encoder.fixed_length, encoder.source, long_texts, propose_windows=proposed
+    )
 
 
 ReadDataset: TypeAlias = Callable[[DatasetSettings, int, Reading, Mapping[str, FrameTable] | None], Dataset]
@@ -133,7 +157,7 @@ def load_recipe_data(
     if recipe.encoder.max_length == "auto":
         recipe = prepare(recipe, dataset, kind=kind).recipe
         dataset = read(recipe.dataset, seed, reading_of(recipe, tokenizer, kind=kind), frames)
-    return settle_epochs(recipe, len(dataset.train.rows)), dataset
+    return settle_windows(settle_epochs(recipe, len(dataset.train.rows))), dataset
 
 
 # The share of the training rows that must fit.

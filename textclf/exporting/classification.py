@@ -7,6 +7,7 @@ from typing import Any
 
 from textclf.data.tokens.encoded import Encoded
 from textclf.exporting.writing import common_settings, export_model
+from textclf.recipe.automatic import settle_windows
 from textclf.recipe.settings import Recipe
 from textclf.tflite.classification import ClassifierMetadata, output_problems
 from textclf.tflite.graph.weights import InferenceWeights
@@ -14,11 +15,13 @@ from textclf.tflite.graph.weights import InferenceWeights
 
 def model_settings(recipe: Recipe, vocabulary: Sequence[str], reject_below: float | None) -> dict[str, Any]:
     """Returns how the file is to be used: `common_settings`, the columns, and when a row gets no label."""
-    export = recipe.export
+    encoder, export = settle_windows(recipe).encoder, recipe.export
+    windows = {"stride": encoder.stride, "max_windows": encoder.max_windows} if recipe.classifies_windows else {}
     return {
         **common_settings(recipe, vocabulary),
         "text": list(recipe.dataset.text),
-        "overflow": recipe.encoder.overflow,
+        "overflow": encoder.overflow,
+        **windows,
         "label": recipe.dataset.label,
         **({"reject_below": reject_below} if reject_below is not None else {}),
         **({"reject_label": export.reject_label} if export.reject_label else {}),

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from textclf.classify.combining import combine_windows
 from textclf.classify.metrics import softmax
 from textclf.data.examples import Dataset
 from textclf.data.tokens.encoded import Encoded, pad
+from textclf.data.tokens.text_windows import EncodedTexts, encode_texts
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.kinds import kind_of
+from textclf.encoders.long_texts import long_texts_of
 from textclf.encoders.prepare import load_recipe_data
 from textclf.errors import RecipeError, RunError
 from textclf.recipe.reading import load_recipe
@@ -50,12 +53,24 @@ class TrainedRun:
         return dataset
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
-        """Returns texts as token ids, as the model reads them."""
+        """Returns texts as token ids, as the model reads them: if it reads windows, one row for each window."""
+        return self._read(texts).encoded
+
+    def _read(self, texts: Sequence[tuple[str, ...]]) -> EncodedTexts:
         encoder = self.recipe.encoder
-        return self.checkpoint.tokenizer(self.recipe.encoder).encode(texts, encoder.fixed_length, encoder.overflow)
+        long_texts = long_texts_of(encoder, encoder.fixed_length)
+        return encode_texts(self.checkpoint.tokenizer(encoder), texts, encoder.fixed_length, long_texts)
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Returns the trained model's probabilities float32 [texts, labels], computed by TensorFlow from the unfolded weights."""
+        logits, windows = self.window_logits(texts)
+        return softmax(combine_windows(logits, windows))
+
+    def window_logits(self, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the trained model's logits float32 [windows, labels], and the index of each window's text, int64 [windows].
+
+        A model that does not read windows has one for each text.
+        """
         load_tensorflow()
         from textclf.data.tokens.batching import evaluation_batches
         from textclf.training.classification.task import PooledClassifier
@@ -65,12 +80,12 @@ class TrainedRun:
         classifier = PooledClassifier(self.checkpoint, len(self.labels), seed=0)
         classifier.load_state({**classifier.state(), **self.head})
         length = self.recipe.encoder.fixed_length
-        encoded = self.encode(texts)
-        probabilities = np.zeros((len(texts), len(self.labels)), np.float32)
-        for batch in evaluation_batches(encoded.lengths, _BATCH, length):
-            tokens = pad(encoded, batch.rows, batch.length)
-            probabilities[batch.rows] = softmax(classifier.predict_logits(tokens))
-        return probabilities
+        read = self._read(texts)
+        logits = np.zeros((len(read.encoded), len(self.labels)), np.float32)
+        for batch in evaluation_batches(read.encoded.lengths, _BATCH, length):
+            tokens = pad(read.encoded, batch.rows, batch.length)
+            logits[batch.rows] = classifier.predict_logits(tokens)
+        return logits, read.texts
 
 
 def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:

@@ -1,8 +1,9 @@
-"""Chooses the number of epochs where a recipe leaves it to textclf (`training.epochs: auto`)."""
+"""Chooses what a recipe leaves to textclf: the number of epochs (`training.epochs: auto`), and the windows of long texts."""
 
 from __future__ import annotations
 
 from textclf.recipe.settings import AVERAGE_WORDS_DEFAULTS, Recipe
+from textclf.recipe.values import MOST_WINDOWS, default_stride
 
 FEW_TRAINING_ROWS = 300
 """With fewer training rows, only the last layer is fitted by default."""
@@ -31,6 +32,18 @@ def settle_epochs(recipe: Recipe, training_rows: int) -> Recipe:
     else:
         epochs = _EPOCHS
     return recipe.model_copy(update={"training": training.model_copy(update={"epochs": epochs})})
+
+
+def settle_windows(recipe: Recipe) -> Recipe:
+    """Returns the recipe with numbers for the windows of long texts, if it reads texts in windows; its length is a number."""
+    encoder = recipe.encoder
+    if not recipe.classifies_windows or (encoder.stride is not None and encoder.max_windows is not None):
+        return recipe
+    numbers = {
+        "stride": encoder.stride or default_stride(encoder.fixed_length),
+        "max_windows": encoder.max_windows or MOST_WINDOWS,
+    }
+    return recipe.model_copy(update={"encoder": encoder.model_copy(update=numbers)})
 
 
 def reason_for_epochs(asked: Recipe, settled: Recipe, training_rows: int) -> str | None:

@@ -11,9 +11,10 @@ from textclf.recipe.settings import (
     AVERAGE_WORDS_DEFAULTS,
     AVERAGE_WORDS_ONLY,
     QUESTION_ANSWERING_DEFAULTS,
+    WINDOWS_ONLY,
     Recipe,
 )
-from textclf.recipe.values import suggestion
+from textclf.recipe.values import suggestion, window_room
 
 
 # --- The rules between values ----------------------------------------------------------------------------------------
@@ -202,6 +203,44 @@ def windows_fit(recipe: Recipe) -> Iterator[Breach]:
         )
 
 
+def texts_fit_into_windows(recipe: Recipe) -> Iterator[Breach]:
+    """Windows over a long text overlap, or touch, and are over single texts of an encoder with a length. Settings of windows
+    are written only where there are windows."""
+    encoder = recipe.encoder
+    if recipe.answers_questions:
+        return
+    if not recipe.classifies_windows:
+        for name in WINDOWS_ONLY:
+            if getattr(encoder, name) is not None:
+                task = " (or task: question-answering)" if name == "stride" else ""
+                yield Breach(
+                    (f"encoder.{name}", "encoder.overflow"),
+                    f"encoder.{name} is a setting of windows, but encoder.overflow is {encoder.overflow}; remove the line, or set "
+                    f"encoder.overflow to windows{task}",
+                )
+        return
+    if len(recipe.dataset.text) == 2:
+        yield Breach(
+            ("encoder.overflow", "dataset.text"),
+            "encoder.overflow is windows, but dataset.text is a pair of columns, and windows are over single texts; name one "
+            "column, or choose head, tail or head_tail",
+        )
+    if encoder.stride is None:
+        return
+    if encoder.max_length == "auto":
+        yield Breach(
+            ("encoder.stride", "encoder.max_length"),
+            "encoder.stride is a number of tokens, but encoder.max_length is auto; set a number for both, or remove encoder.stride",
+        )
+    elif encoder.stride > window_room(encoder.fixed_length):
+        yield Breach(
+            ("encoder.stride", "encoder.max_length"),
+            f"encoder.stride is {encoder.stride}, but a window of {encoder.fixed_length} tokens has room for only "
+            f"{window_room(encoder.fixed_length)} of the text, so tokens between two windows would not be read; lower "
+            "encoder.stride, or raise encoder.max_length",
+        )
+
+
 def the_task_library_reads_384_tokens(recipe: Recipe) -> Iterator[Breach]:
     """The length is a constant of the Task Library's question answerer."""
     wanted = QUESTION_ANSWERING_DEFAULTS["encoder"]
@@ -244,6 +283,11 @@ def average_words_can_do_it(recipe: Recipe) -> Iterator[Breach]:
         return
     refused = {
         "encoder.tokenizer": (recipe.encoder.tokenizer == "bert", "bert", "the words of devices' regex tokenizer only"),
+        "encoder.overflow": (
+            recipe.classifies_windows,
+            "windows",
+            "no order of words that a window would keep; raise encoder.max_length (at most 512 words), or use another encoder",
+        ),
         "dataset.text": (len(recipe.dataset.text) == 2, "two columns", "single texts only; name one column"),
         "training.freeze": (
             recipe.training.freeze != "none",
@@ -354,6 +398,7 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     questions_come_from_one_file,
     tables_have_the_columns,
     windows_fit,
+    texts_fit_into_windows,
     the_task_library_reads_384_tokens,
     questions_need_an_encoder,
     average_words_can_do_it,

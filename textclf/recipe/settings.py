@@ -27,7 +27,9 @@ from textclf.recipe.values import (
     AVERAGE_WORDS,
     DEFAULT_TASK,
     LARGEST_LENGTH,
+    LARGEST_MOST_WINDOWS,
     MOST_EPOCHS,
+    MOST_WINDOWS,
     QUESTION_ANSWERING,
     Engine,
     Task,
@@ -231,6 +233,8 @@ AVERAGE_WORDS_DEFAULTS: dict[str, dict[str, Any]] = {
 
 AVERAGE_WORDS_ONLY = ("words", "width", "lowercase")
 
+WINDOWS_ONLY = ("stride", "max_windows")
+
 QUESTION_ANSWERING_DEFAULTS: dict[str, dict[str, Any]] = {
     "dataset": {"question": "question", "context": "context", "answer": "answer"},
     # Those of BERT's run_squad.py and of Model Maker; the Task Library's runtime demands this length.
@@ -250,6 +254,7 @@ ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
         "dataset.labels",
         "dataset.unlabelled",
         "encoder.overflow",
+        "encoder.max_windows",
         "training.dropout",
         "training.label_smoothing",
         "training.class_weights",
@@ -263,7 +268,6 @@ ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
         "dataset.answer",
         "dataset.answer_start",
         "dataset.id",
-        "encoder.stride",
         "encoder.question_length",
     ),
 }
@@ -298,7 +302,7 @@ class EncoderSettings(Settings):
         WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 8, "maximum": 512}, {"const": "auto"}]}),
     ] = Field(
         default=128,
-        description="The largest number of tokens per row, [CLS] and [SEP] included; longer rows are truncated. `auto` "
+        description="The largest number of tokens per row, [CLS] and [SEP] included; for longer rows see `overflow`. `auto` "
         "uses the number that 99.5% of the training rows need. The default for average-words is 256. The default for "
         "question-answering is 384, and a longer context is read in several windows.",
     )
@@ -306,8 +310,9 @@ class EncoderSettings(Settings):
         default=None,
         ge=1,
         le=LARGEST_LENGTH,
-        description="For question-answering: in a long context, each window begins this many tokens after the one before "
-        "(128).",
+        description="Each window over a long text begins this many tokens after the one before. For question-answering, "
+        "windows are over the context (128). For text-classification, it needs `overflow: windows` (three quarters of the "
+        "tokens that fit into a window).",
     )
     question_length: int | None = Field(
         default=None,
@@ -326,10 +331,19 @@ class EncoderSettings(Settings):
         """`max_length` as a number. Raises ValueError before it is chosen from the data."""
         return int(self.max_length)
 
-    overflow: Literal["head", "tail", "head_tail"] = Field(
+    overflow: Literal["head", "tail", "head_tail", "windows"] = Field(
         default="head",
-        description="Which part of a text longer than max_length is kept: its `head`, its `tail`, or `head_tail` (a quarter "
-        "of the tokens from the start, the rest from the end). Device runtimes always keep the head.",
+        description="How a text longer than max_length is read. Either a part is kept: its `head`, its `tail`, or `head_tail` "
+        "(a quarter of the tokens from the start, the rest from the end). Or `windows`: the whole text is read in "
+        "overlapping windows of max_length tokens, and the mean of their logits decides. Device runtimes always keep the "
+        "head, which is the first window.",
+    )
+    max_windows: int | None = Field(
+        default=None,
+        ge=1,
+        le=LARGEST_MOST_WINDOWS,
+        description=f"For `overflow: windows`: the largest number of windows per text ({MOST_WINDOWS}). What follows them is "
+        "not read, and such texts are counted as truncated.",
     )
 
     words: int | None = Field(
@@ -599,6 +613,16 @@ class Recipe(Settings):
     def answers_questions(self) -> bool:
         """Whether the task is question answering."""
         return self.task == QUESTION_ANSWERING
+
+    @property
+    def classifies_windows(self) -> bool:
+        """Whether the model classifies a long text in windows."""
+        return self.encoder.overflow == "windows" and not self.answers_questions
+
+    @property
+    def reads_windows(self) -> bool:
+        """Whether the model reads a long text, or a long context, in windows."""
+        return self.answers_questions or self.classifies_windows
 
     @property
     def foreign_settings(self) -> dict[str, Task]:

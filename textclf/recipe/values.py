@@ -42,6 +42,22 @@ MOST_EPOCHS = 10_000
 LARGEST_LENGTH = 512
 """The largest number of tokens per row, for every encoder."""
 
+MOST_WINDOWS = 64
+"""The windows in which a text is read at most, unless a recipe says otherwise."""
+
+LARGEST_MOST_WINDOWS = 1024
+"""The largest limit that a recipe or a model may set: it bounds the time that one text takes."""
+
+
+def window_room(max_length: int) -> int:
+    """Returns how many tokens of a text fit into a window beside [CLS] and [SEP]."""
+    return max_length - 2
+
+
+def default_stride(max_length: int) -> int:
+    """Returns the distance between windows in tokens: a window shares a quarter of its text with the one before."""
+    return max(1, window_room(max_length) * 3 // 4)
+
 
 class Written(str):
     """A value exactly as it is written in a recipe or an override, before it has a type.

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from textclf.recipe.settings import AVERAGE_WORDS_ONLY, Recipe
+from textclf.recipe.settings import AVERAGE_WORDS_ONLY, WINDOWS_ONLY, Recipe
 from textclf.recipe.yaml_text import OTHER_SPACES, TYPOGRAPHIC_QUOTES
 
 
@@ -41,6 +41,9 @@ def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
             del values["dataset"][name]
     if not recipe.averages_words:
         for name in AVERAGE_WORDS_ONLY:
+            del values["encoder"][name]
+    if not recipe.reads_windows:
+        for name in WINDOWS_ONLY:
             del values["encoder"][name]
     for key in recipe.foreign_settings:
         section, name = key.split(".")

@@ -9,6 +9,7 @@ from typing import Any
 
 from textclf.errors import ModelError
 from textclf.files.model_path import model_path_of
+from textclf.recipe.values import MOST_WINDOWS, default_stride
 from textclf.tflite.metadata import load_model, metadata_of
 from textclf.tflite.model_file import Operator, Tensor, TfliteModel
 
@@ -53,6 +54,18 @@ class Inspection:
         """What the model does, as a recipe names it."""
         return "question-answering" if not self.labels else "text-classification"
 
+    @property
+    def windows(self) -> str | None:
+        """How textclf reads a text of more than `max_length` tokens with a text classifier, if it reads windows."""
+        settings = self.settings or {}
+        if settings.get("overflow") != "windows" or not self.labels:
+            return None
+        stride, most = settings.get("stride", default_stride(self.max_length)), settings.get("max_windows", MOST_WINDOWS)
+        return (
+            f"windows, each {stride:,} tokens after the one before, at most {most:,}; the mean of their logits decides. Apps read "
+            "the first window only"
+        )
+
     def as_text(self) -> str:
         """Returns aligned lines for a terminal."""
         labels = ", ".join(self.labels[:_SHOWN_LABELS])
@@ -63,6 +76,7 @@ class Inspection:
             ("name", self.name or "none"),
             *([("labels", f"{len(self.labels)}: {labels}")] if self.labels else [("task", str(self.task))]),
             ("max_length", f"{self.max_length} tokens"),
+            *([("long texts", windows)] if (windows := self.windows) is not None else []),
             ("tokenizer", f"{self.tokenizer}, {self.vocabulary_size} entries"),
             *[("input", _tensor_text(tensor)) for tensor in self.inputs],
             *[("output", _tensor_text(tensor)) for tensor in self.outputs],

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from textclf.errors import ModelError
-from textclf.recipe.values import DEFAULT_TASK, LARGEST_LENGTH, TASKS, quoted
+from textclf.recipe.values import DEFAULT_TASK, LARGEST_LENGTH, LARGEST_MOST_WINDOWS, TASKS, quoted
 from textclf.tflite.format.packed_files import EXPORT_AGAIN
 
 SETTINGS_FILE = "textclf.json"
@@ -116,7 +116,8 @@ _EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
         "a list of one or two column names",
     ),
     "label": (lambda value: value is None or _is_name(value), "the name of a column, or null"),
-    "overflow": _one_of("head", "tail", "head_tail"),
+    "overflow": _one_of("head", "tail", "head_tail", "windows"),
+    "max_windows": (_is_count(LARGEST_MOST_WINDOWS), f"a whole number from 1 to {LARGEST_MOST_WINDOWS}"),
     "quantization": _one_of("none", "float16", "dynamic", "int4"),
     "compatibility": _one_of("litert", "task-library"),
     "vocabulary_sha256": (

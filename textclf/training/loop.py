@@ -84,6 +84,13 @@ def fit(
         return training.run(interruption)
 
 
+def _rows_text(data: PreparedData, examples: int) -> str:
+    """`200 rows`, or `200 rows in 640 windows` if the examples are windows of texts."""
+    if "train" not in data.texts:
+        return counted(examples, "row")
+    return f"{counted(len(data.dataset.train.rows), 'row')} in {counted(examples, 'window')}"
+
+
 def seeds_of(recipe: Recipe) -> tuple[int, ...]:
     """Returns the seeds to train with, one or more."""
     return recipe.training.seeds or (recipe.training.seed,)
@@ -130,7 +137,7 @@ class _Training:
         self.device = device_name(strategy)
         epochs = f"{counted(self.settings.epoch_count, 'epoch')} × {counted(self.steps_an_epoch, 'step')}"
         progress.say(
-            f"Training: {counted(len(self.rows), 'row')}, {self.task.summary}, "
+            f"Training: {_rows_text(data, len(self.rows))}, {self.task.summary}, "
             f"{epochs if self.total_steps else self.task.untrained}; {checkpoint.summary}; {self.device}, {self.precision}"
         )
         if (warning := expected_shortage(recipe, data, self.model, self.rows, self.seeds[0])) is not None:

@@ -11,10 +11,12 @@ import numpy as np
 
 from textclf.data.examples import Dataset, Split
 from textclf.data.findings.finding import Finding, counted, named, of_rows, percent
+from textclf.data.findings.of_lengths import length_findings
 from textclf.data.findings.script_fit import fit_findings
 from textclf.data.tables.table import shown_path
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.data.tokens.row_keys import as_tokens
+from textclf.data.tokens.text_windows import LongTexts
 from textclf.data.tokens.wordpiece import share_of_different_rows
 from textclf.errors import EncoderError
 
@@ -23,43 +25,30 @@ _TEXTS_COMPARED, _CHARACTERS_COMPARED = 10_000, 2_000
 
 
 # --- Tokens ----------------------------------------------------------------------------------------------------------
-def token_findings(dataset: Dataset, tokenizer: TextTokenizer, max_length: int, source: str = "") -> list[Finding]:
-    """Reports on the tokens of the training rows: how many rows are truncated at `max_length` tokens, how many tokens
+def token_findings(
+    dataset: Dataset,
+    tokenizer: TextTokenizer,
+    max_length: int,
+    source: str = "",
+    long_texts: LongTexts = "head",
+    *,
+    propose_windows: bool = False,
+) -> list[Finding]:
+    """Reports on the tokens of the training rows: how many rows are longer than `max_length` tokens, how many tokens
     are [UNK] and of which words, whether the encoder knows the language, and whether devices and BERT's own programs
-    would split the texts differently. `source` is what the recipe calls the encoder."""
+    would split the texts differently. `source` is what the recipe calls the encoder. `long_texts` and `propose_windows` as
+    in `length_findings`."""
     train = dataset.train
     texts = [text for row in train.texts for text in row]
     pieces = tokenizer.pieces(texts)
     added = tokenizer.ids_added(len(train.texts[0]))
-    findings = _findings_of_length(train, [len(own) for own in pieces], added, max_length)
+    lengths = added + np.array([len(own) for own in pieces], np.int64).reshape(len(train.texts), -1).sum(axis=1)
+    findings = length_findings(train, lengths, added, max_length, long_texts, propose_windows=propose_windows)
     findings += fit_findings(shown_path(train.file), train.texts, train.rows, tokenizer, source)
     findings += _findings_of_unknown(train, texts, pieces, tokenizer)
     if tokenizer.kind == "regex":
         return findings + _findings_of_unknown_twins(dataset, tokenizer, max_length)
     return findings + _findings_of_tokenizers(train, texts, tokenizer)
-
-
-def _findings_of_length(train: Split, piece_counts: Sequence[int], added: int, max_length: int) -> list[Finding]:
-    width, shown = len(train.texts[0]), shown_path(train.file)
-    lengths = [added + sum(piece_counts[start : start + width]) for start in range(0, len(piece_counts), width)]
-    findings = []
-    empty = [row for row, length in zip(train.rows, lengths, strict=True) if length == added]
-    if empty:
-        message = (
-            f"{shown}: {counted(len(empty), 'text')} in which the encoder reads no token at all; correct or delete them"
-        )
-        findings.append(of_rows("no_tokens", message, empty))
-    rows = [row for row, length in zip(train.rows, lengths, strict=True) if length > max_length]
-    if rows:
-        nearly_all = int(np.quantile(lengths, 0.99, method="inverted_cdf"))
-        are = "is" if len(rows) == 1 else "are"
-        message = (
-            f"{shown}: {len(rows):,} of {counted(len(lengths), 'text')} ({percent(len(rows) / len(lengths))}) {are} longer "
-            f"than {max_length} tokens (encoder.max_length) and will be truncated; 99% need {nearly_all} or fewer, the "
-            f"longest needs {max(lengths):,}"
-        )
-        findings.append(of_rows("truncated", message, rows, "note"))
-    return findings
 
 
 def _findings_of_unknown(

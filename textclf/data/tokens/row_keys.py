@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from textclf.data.tokens.encoded import Overflow, TextTokenizer
+from textclf.data.tokens.encoded import TextTokenizer
+from textclf.data.tokens.text_windows import LongTexts, encode_texts
 from textclf.data.tokens.words import DELIMITER_PATTERN, device_splitter
 
 Texts = tuple[str, ...]
@@ -37,18 +38,19 @@ def as_written(rows: Sequence[Texts]) -> RowKeys:
     return RowKeys([_digest("\0".join(row).encode("utf-8", "surrogatepass")) for row in rows], [False] * len(rows))
 
 
-def as_tokens(tokenizer: TextTokenizer, max_length: int, overflow: Overflow = "head") -> Reading:
-    """Returns keys of the token ids and segments, truncated as the model's input is."""
+def as_tokens(tokenizer: TextTokenizer, max_length: int, long_texts: LongTexts = "head") -> Reading:
+    """Returns keys of the token ids and segments, of a long text those that the model reads."""
 
     def read(rows: Sequence[Texts]) -> RowKeys:
         keys: list[bytes] = []
         unknown: list[bool] = []
         for begin in range(0, len(rows), _BATCH):
-            encoded = tokenizer.encode(rows[begin : begin + _BATCH], max_length, overflow)
+            found = encode_texts(tokenizer, rows[begin : begin + _BATCH], max_length, long_texts)
+            encoded, windows = found.encoded, found.first_windows
             is_unknown = encoded.flat_ids == tokenizer.unknown_id
-            for row in range(len(encoded)):
-                place = slice(int(encoded.offsets[row]), int(encoded.offsets[row + 1]))
-                first_length = int(encoded.first_lengths[row]).to_bytes(4, "little")
+            for row in range(len(found)):
+                place = slice(int(encoded.offsets[windows[row]]), int(encoded.offsets[windows[row + 1]]))
+                first_length = int(encoded.first_lengths[windows[row]]).to_bytes(4, "little")
                 keys.append(_digest(first_length + encoded.flat_ids[place].tobytes()))
                 unknown.append(bool(is_unknown[place].any()))
         return RowKeys(keys, unknown)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from textclf.data.tokens.encoded import Encoded, TextTokenizer
+from textclf.data.tokens.text_windows import window_parts
 from textclf.data.tokens.wordpiece import Tokenizer
 
 MAX_LENGTH, STRIDE, QUESTION_LENGTH = 384, 128, 64
@@ -164,7 +165,7 @@ def make_windows(
     plan = [
         (row, begin, count)
         for row, (ids, pieces) in enumerate(zip(question_ids, by_question, strict=True))
-        for begin, count in _parts(len(pieces), max_length - SEPARATORS - min(len(ids), question_length), stride)
+        for begin, count in window_parts(len(pieces), max_length - SEPARATORS - min(len(ids), question_length), stride)
     ]
     rows, first_piece, counts = (
         np.array(column, np.int32) for column in (zip(*plan, strict=True) if plan else ((),) * 3)
@@ -183,15 +184,6 @@ def make_windows(
     is_cut = np.array([len(ids) > question_length for ids in question_ids], bool)[rows]
     encoded = Encoded(flat, offsets, (lengths + 2).astype(np.int32), is_cut, tokenizer.pad_id)
     return Windows(encoded, rows, first_piece, lengths, by_question)
-
-
-def _parts(pieces: int, room: int, stride: int) -> list[tuple[int, int]]:
-    """Returns the first token and the number of tokens of each part of a context. No token is in none."""
-    parts, begin = [(0, min(pieces, room))], 0
-    while sum(parts[-1]) < pieces:
-        begin += min(room, stride)
-        parts.append((begin, min(pieces - begin, room)))
-    return parts
 
 
 def piece_spans(windows: Windows, labels: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from textclf.data.examples import Dataset
 from textclf.exporting.parity import Verification, verify_export
 from textclf.files.writing import write_bytes
 from textclf.recipe.settings import Recipe
+from textclf.runs.classification.long_texts import LongTexts, measure_long_texts
 from textclf.runs.classification.record import ClassificationExport
 from textclf.runs.record.metrics_file import RefusedForm
 from textclf.runs.tasks.forms import first_passing_form, warnings_about
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that passed its checks: its form, its bytes, how it compares with the trained model, and its probabilities
-    by split, float32 [rows, labels]."""
+    """A file that passed its checks: its form, its bytes, how it compares with the trained model, its probabilities
+    by split, float32 [rows, labels], and what an app sees of long texts, if the model reads windows."""
 
     quantization: Quantization
     size: int
     verification: Verification
     probabilities: dict[str, np.ndarray]
+    long_texts: LongTexts | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class ExportResult:
             bytes=self.file.size,
             **asdict(self.file.verification),
         )
+
+    @property
+    def long_texts(self) -> LongTexts | None:
+        """What an app sees of long texts; None without a file, and for a model that does not read windows."""
+        return None if self.file is None else self.file.long_texts
 
     @property
     def warnings(self) -> list[str]:
@@ -136,4 +143,4 @@ def _checked(
     )
     if verification.doubt is not None:
         progress.warn(verification.doubt)
-    return ExportedFile(form, size, verification, exported)
+    return ExportedFile(form, size, verification, exported, measure_long_texts(predictor, splits, exported))

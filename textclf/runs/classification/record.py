@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from textclf.classify.metrics import FEW_MEASURED_ROWS, Metrics, share_interval
+from textclf.runs.classification.long_texts import LongTexts
 from textclf.runs.record.metrics_file import Epoch, Export, Record, RunMetrics
 from textclf.training.classification.calibration import Rejection
 
@@ -100,13 +101,17 @@ class ClassificationExport(Export):
 
 
 class ClassificationMetrics(RunMetrics):
-    """The record of a run that trained a text classifier; `labels` in the order of the model's outputs."""
+    """The record of a run that trained a text classifier; `labels` in the order of the model's outputs.
+
+    `long_texts` compares a file that reads windows with an app that reads the first one.
+    """
 
     labels: Sequence[str]
     history: Sequence[ClassificationEpoch]
     calibration: Calibration | None = None
     rejection: Mapping[str, Rejection] | None = None
     export: ClassificationExport
+    long_texts: LongTexts | None = None
     validation: SplitMetrics
     test: SplitMetrics | None = None
 

@@ -45,6 +45,7 @@ def record_of(
             "calibration": measured.calibration,
             "rejection": measured.rejection,
             "export": result.record(),
+            **({"long_texts": long_texts} if (long_texts := result.long_texts) is not None else {}),
             **measured.splits,
         }
     )

@@ -11,11 +11,10 @@ import numpy as np
 
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
-from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tables.frames import Rows
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.interface import AnyEncoder
-from textclf.encoders.prepare import PreparedData, prepare_data
+from textclf.encoders.prepare import PreparedData, findings_of_tokens, prepare_data
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import ENGINES
 from textclf.runs.classification.record import ClassificationMetrics
@@ -43,8 +42,7 @@ class TextClassification:
         """Raises RecipeError for class weights that do not fit the labels."""
         row_counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
         label_weights(recipe.training.class_weights, dataset.labels, row_counts)
-        encoder = recipe.encoder
-        findings = [*dataset.findings, *token_findings(dataset, tokenizer, encoder.fixed_length, encoder.source)]
+        findings = [*dataset.findings, *findings_of_tokens(recipe, dataset, tokenizer)]
         rows = {}
         for split in dataset.splits:
             counts = Counter(split.labels.tolist())

@@ -22,6 +22,7 @@ from textclf.files.writing import write_text
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.classification.exporting import export_passing_form
+from textclf.runs.classification.long_texts import measure_long_texts, say_long_texts
 from textclf.runs.classification.measuring import calibrate, choose_threshold, held_out_logits, measure, say_results
 from textclf.runs.classification.record import ClassificationMetrics, estimate_of
 from textclf.runs.classification.recording import record_of
@@ -65,6 +66,7 @@ class TrainedClassifier:
         model = "model.tflite" if is_exported else "trained model (not exported)"
         estimate = estimate_of(winner.history, winner.best_epoch, len(reported.rows))
         say_results(measured.splits, model, progress, estimate)
+        say_long_texts(result.long_texts, reported.name, progress)
         doubts = result_warnings(measured.splits, reported.name)
         for doubt in doubts:
             progress.warn(doubt)
@@ -118,6 +120,7 @@ class FinishedClassifier:
         splits = run.dataset().held_out
         with Classifier(model) as classifier:
             probabilities = {split.name: classifier.probabilities(split.texts) for split in splits}
+            long_texts = measure_long_texts(classifier, splits, probabilities)
         measured = measure(probabilities, splits, run.labels, metrics.calibration, run.reject_below, is_exported=True)
         export = {
             "withheld": None,
@@ -128,6 +131,7 @@ class FinishedClassifier:
         doubts = [verification.doubt] if verification.doubt is not None else []
         metrics = metrics.with_changes(
             **measured.splits,
+            **({"long_texts": long_texts} if long_texts is not None else {}),
             calibration=measured.calibration,
             rejection=measured.rejection,
             export=metrics.export.model_copy(update=export),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from textclf.classify.metrics import LabelMetrics, Metrics, accuracy_interval
 from textclf.data.findings.finding import counted
+from textclf.runs.classification.long_texts import LongTexts, SplitWindows
 from textclf.runs.classification.record import Calibration, ClassificationMetrics, Estimate
 from textclf.runs.pages.formats import duration, markdown_text, percent, points, signed_points, size
 from textclf.runs.record.metrics_file import Engine, Seeds
@@ -68,6 +69,10 @@ class PageValues:
     is_builtin: bool
     recipe: Mapping[str, Any] | None
     rows_file: str | None
+    long_texts: LongTexts | None
+    first_window: SplitWindows | None
+    """What an app sees of the reported split; None unless the model reads windows."""
+
     is_pair: bool
     rare: list[str]
     weak: list[LabelMetrics]
@@ -103,6 +108,8 @@ class PageValues:
             is_builtin=metrics.encoder.source.split(":")[0] == "builtin",
             recipe=recipe,
             rows_file=file_of(split, recipe),
+            long_texts=metrics.long_texts,
+            first_window=metrics.long_texts.splits.get(split) if metrics.long_texts is not None else None,
             is_pair=recipe is not None and len(recipe["dataset"]["text"]) == 2,
             rare=[label.label for label in headline.per_label if label.support < _FEW_ROWS],
             weak=[label for label in headline.per_label if label.support >= _FEW_ROWS and label.f1 < _WEAK_F1],

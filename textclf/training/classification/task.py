@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from textclf.classify.combining import combine_windows
 from textclf.classify.metrics import Metrics, evaluate, softmax
 from textclf.data.examples import Split
 from textclf.data.findings.finding import counted
@@ -26,6 +27,7 @@ from textclf.terminal.progress import Progress
 from textclf.training.classification.class_weights import label_weights
 from textclf.training.classification.head import FittedHead, fit_best_head
 from textclf.training.classification.measured_rows import measured_rows
+from textclf.training.classification.window_rows import windows_of
 from textclf.training.features import fresh_kernel, standardisation
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
 from textclf.training.watching.watchers import Trouble, after_epoch, guessing_loss
@@ -122,7 +124,10 @@ class Classification:
         train, self._labels = data.dataset.train, data.dataset.labels
         row_counts = np.bincount(train.labels, minlength=len(self._labels))
         weights = label_weights(settings.class_weights, self._labels, row_counts)
-        self.targets, self.row_weights = train.labels, weights[train.labels]
+        self._text_weights = weights[train.labels]
+        self._windows = windows_of(data, "train")
+        self.targets = train.labels[self._windows.texts]
+        self.row_weights = self._windows.weights(self._text_weights)
         self.guessing = guessing_loss(row_counts, weights, settings.label_smoothing)
         self.model = PooledClassifier(checkpoint, len(self._labels), seed)
         self.summary = counted(len(self._labels), "label")
@@ -144,25 +149,28 @@ class Classification:
         whether it did."""
         if self._settings.head != "fitted" or not self.model.layers:
             return False
-        rows = self._measured_rows
-        pooled = self._pooled_outputs(progress)
+        rows, labels = self._measured_rows, self._data.dataset.train.labels
+        # The logits of a text are the mean of its windows' logits, which are those of the mean of their vectors.
+        pooled = combine_windows(self._pooled_outputs(progress), self._windows.chosen(rows)[1])
         with progress.during(f"Fitting the first head: {len(rows):,} rows, {len(self._labels):,} labels"):
-            head = self.model.fit_head(pooled, self.targets[rows], self.row_weights[rows])
+            head = self.model.fit_head(pooled, labels[rows], self._text_weights[rows])
         if head.cross_validated is not None:
-            self._cross_validated = evaluate(softmax(head.cross_validated), self.targets[rows], self._labels)
+            self._cross_validated = evaluate(softmax(head.cross_validated), labels[rows], self._labels)
         return True
 
     def _pooled_outputs(self, progress: Progress) -> np.ndarray:
-        """The untrained encoder's vectors of the measured rows: float32 [rows, width]."""
+        """The untrained encoder's vectors of the measured rows, float32 [rows, width]; of texts in windows, those of the
+        windows."""
         if self._pooled is None:
             rows = self._measured_rows
-            lengths = self._data.encoded["train"].lengths[rows]
-            pooled = np.zeros((len(rows), self.model.width), np.float32)
+            windows, texts = self._windows.chosen(rows)
+            lengths = self._data.encoded["train"].lengths[windows]
+            pooled = np.zeros((len(windows), self.model.width), np.float32)
             with progress.during(f"Computing the encoder's outputs for {len(rows):,} training rows"):
                 for batch in evaluation_batches(lengths, self.model.evaluation_batch, self._data.max_length):
-                    tokens = self._data.batch("train", Batch(rows[batch.rows], batch.length))
+                    tokens = self._data.batch("train", Batch(windows[batch.rows], batch.length))
                     pooled[batch.rows] = self.model.pooled_outputs(tokens)
-            bad = np.flatnonzero(~np.isfinite(pooled).all(axis=1))
+            bad = np.unique(texts[~np.isfinite(pooled).all(axis=1)])
             if len(bad):
                 raise EncoderError(
                     f"{self.model.encoder.checkpoint.path}: the encoder returns NaN or infinity for {len(bad):,} of "
@@ -178,12 +186,15 @@ class Classification:
     untrained = "only the last layer"
 
     def logits(self, split: str) -> np.ndarray:
-        """Returns logits float32 [rows, labels] of the model as it is now, in the order of the split."""
+        """Returns logits float32 [rows, labels] of the model as it is now, in the order of the split.
+
+        Of a text in windows they are the mean of their logits.
+        """
         lengths = self._data.encoded[split].lengths
         logits = np.zeros((len(lengths), len(self._labels)), np.float32)
         for batch in evaluation_batches(lengths, self.model.evaluation_batch, self._data.max_length):
             logits[batch.rows] = self.model.predict_logits(self._data.batch(split, batch))
-        return logits
+        return windows_of(self._data, split).combined(logits)
 
     def epoch_entry(self, epoch: int, training_loss: float | None, logits: np.ndarray) -> dict[str, Any]:
         """Returns what the history keeps of an epoch; `logits` are those of the validation rows."""

@@ -38,7 +38,8 @@ def training_fingerprint(recipe: Recipe, data: PreparedData, encoder: str) -> st
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for split in splits:
         encoded = data.encoded[split.name]
-        for array in (encoded.flat_ids, encoded.offsets, encoded.first_lengths, split.labels):
+        windows = [data.texts[split.name]] if split.name in data.texts else []
+        for array in (encoded.flat_ids, encoded.offsets, encoded.first_lengths, split.labels, *windows):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
