@@ -29,9 +29,7 @@ def long_texts_of(name: str, metadata: ModelMetadata, max_length: int) -> LongTe
             f"{name}: its settings say that long texts are read in windows, which needs BERT's tokenizer and single texts; "
             f"{EXPORT_AGAIN}"
         )
-    return WindowPlan(
-        settings.get("stride", default_stride(max_length)), settings.get("max_windows", MOST_WINDOWS)
-    )
+    return WindowPlan(settings.get("stride", default_stride(max_length)), settings.get("max_windows", MOST_WINDOWS))
 
 
 def calls_of(rows: Sequence[tuple[str, ...]], most: int) -> Iterator[Sequence[tuple[str, ...]]]:

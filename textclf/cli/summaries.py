@@ -98,7 +98,9 @@ def _first_window(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str
     if "long_texts" not in metrics:
         return []
     accuracy = metrics["long_texts"]["splits"][split]["first_window_accuracy"]
-    return [("In an app", f"{_percent(accuracy)} on the same rows, because an app reads only the first window of a text")]
+    return [
+        ("In an app", f"{_percent(accuracy)} on the same rows, because an app reads only the first window of a text")
+    ]
 
 
 def _quality_of_answers(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:

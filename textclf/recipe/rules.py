@@ -215,8 +215,8 @@ def texts_fit_into_windows(recipe: Recipe) -> Iterator[Breach]:
                 task = " (or task: question-answering)" if name == "stride" else ""
                 yield Breach(
                     (f"encoder.{name}", "encoder.overflow"),
-                    f"encoder.{name} is a setting of windows, but encoder.overflow is {encoder.overflow}; remove the line, or set "
-                    f"encoder.overflow to windows{task}",
+                    f"encoder.{name} is a setting of windows, but encoder.overflow is {encoder.overflow}; remove the line, "
+                    f"or set encoder.overflow to windows{task}",
                 )
         return
     if len(recipe.dataset.text) == 2:
@@ -230,7 +230,8 @@ def texts_fit_into_windows(recipe: Recipe) -> Iterator[Breach]:
     if encoder.max_length == "auto":
         yield Breach(
             ("encoder.stride", "encoder.max_length"),
-            "encoder.stride is a number of tokens, but encoder.max_length is auto; set a number for both, or remove encoder.stride",
+            "encoder.stride is a number of tokens, but encoder.max_length is auto; set a number for both, or remove "
+            "encoder.stride",
         )
     elif encoder.stride > window_room(encoder.fixed_length):
         yield Breach(

@@ -24,6 +24,7 @@ from textclf.runs.proposal.settings import (
     language_warning,
     measure_lengths,
     training_settings,
+    window_settings,
 )
 from textclf.runs.proposal.siblings import find_siblings, stem_of, training_file_beside
 from textclf.terminal.door import command_line
@@ -121,9 +122,10 @@ def new_recipe(
     language = language_warning(sample, chosen, tokenizer)
     if language:
         notes.append(f"the texts do not seem to be English; see encoder.source in {shown_path(target)}")
+    lengths = measure_lengths(sample, chosen, tokenizer)
     sections = {
         "dataset": dataset_settings(sample, chosen, siblings),
-        "encoder": encoder_settings(measure_lengths(sample, chosen, tokenizer), language),
+        "encoder": [*encoder_settings(lengths, language), *window_settings(lengths, chosen)],
         "training": training_settings(sample, chosen),
     }
     written = recipe_text(name, _about(sample, chosen), _hints(target), sections, target.absolute().parent)

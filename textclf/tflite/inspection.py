@@ -60,10 +60,11 @@ class Inspection:
         settings = self.settings or {}
         if settings.get("overflow") != "windows" or not self.labels:
             return None
-        stride, most = settings.get("stride", default_stride(self.max_length)), settings.get("max_windows", MOST_WINDOWS)
+        stride = settings.get("stride", default_stride(self.max_length))
+        most = settings.get("max_windows", MOST_WINDOWS)
         return (
-            f"windows, each {stride:,} tokens after the one before, at most {most:,}; the mean of their logits decides. Apps read "
-            "the first window only"
+            f"windows, each {stride:,} tokens after the one before, at most {most:,}; the mean of their logits decides. "
+            "Apps read the first window only"
         )
 
     def as_text(self) -> str:

@@ -69,7 +69,7 @@ def _findings_of_limit(train: Split, windows: np.ndarray, plan: WindowPlan) -> l
         return []
     verb = "needs" if len(rows) == 1 else "need"
     message = (
-        f"{shown_path(train.file)}: {counted(len(rows), 'text')} {verb} more than {plan.most:,} windows (encoder.max_windows), so the "
-        "end is not read; raise encoder.max_windows or encoder.stride"
+        f"{shown_path(train.file)}: {counted(len(rows), 'text')} {verb} more than {plan.most:,} windows "
+        "(encoder.max_windows), so the end is not read; raise encoder.max_windows or encoder.stride"
     )
     return [of_rows("truncated", message, rows, "note")]

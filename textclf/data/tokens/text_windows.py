@@ -99,9 +99,7 @@ def _encode_windows(tokenizer: Tokenizer, texts: Sequence[str], max_length: int,
             owners.append(number)
     places = np.array(offsets, np.int64)
     is_cut = truncated[np.array(owners, np.int64)]
-    encoded = Encoded(
-        np.array(flat, np.int32), places, np.diff(places).astype(np.int32), is_cut, tokenizer.pad_id
-    )
+    encoded = Encoded(np.array(flat, np.int32), places, np.diff(places).astype(np.int32), is_cut, tokenizer.pad_id)
     return EncodedTexts(encoded, np.array(owners, np.int64), truncated)
 
 

@@ -16,6 +16,7 @@ from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.sources.locate import load_facts
 from textclf.recipe.automatic import FEW_TRAINING_ROWS
 from textclf.recipe.settings import EncoderSettings
+from textclf.recipe.values import LARGEST_LENGTH
 from textclf.runs.proposal.columns import Columns
 from textclf.runs.proposal.siblings import Siblings
 
@@ -26,6 +27,9 @@ _TEXTS_MEASURED = 10_000
 
 # The fraction of the rows that is not truncated, the unit of the length and its bounds.
 _COVERED, _UNIT, _SHORTEST, _LONGEST = 0.995, 8, 16, 256
+
+# If this fraction of the rows is longer than any row that a model reads, windows are proposed.
+_MANY_LONG_TEXTS = 0.1
 
 # Labels are imbalanced as in the findings of `check`: the ratio of most to fewest rows, or the share of the largest.
 _IMBALANCED_RATIO, _IMBALANCED_SHARE = 10, 0.8
@@ -112,6 +116,19 @@ def encoder_settings(lengths: Lengths, language: str | None) -> list[Setting]:
         + " A larger value makes training and the model slower."
     )
     return [Setting("source", ENCODER, source), Setting("max_length", length, reason)]
+
+
+def window_settings(lengths: Lengths, columns: Columns) -> list[Setting]:
+    """Windows over long texts, as a comment where many texts are longer than the longest row: they cost time."""
+    share = lengths.longer_than(LARGEST_LENGTH)
+    if share < _MANY_LONG_TEXTS or len(columns.text) > 1:
+        return []
+    reason = (
+        f"{percent(share)} of the rows need more than {LARGEST_LENGTH} tokens, the most that a model reads at once. `windows` reads "
+        "the whole text in overlapping windows instead of its beginning; training and classifying take longer, and an app still "
+        "reads the beginning only. To read whole texts, remove the # below."
+    )
+    return [Setting("overflow", "windows", reason, active=False)]
 
 
 _REMEDY_FOR_LANGUAGE = (
