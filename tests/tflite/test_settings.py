@@ -54,6 +54,7 @@ WRONG = {
     "text": [5, "review", [1], [""], ["a", "b", "c"], {"a": 1}, [["a"]], ["x" * 10_001], ["\ud800"], None],
     "label": [5, "", ["a"], True, "\udfff"],
     "overflow": ["middle", 1, None, ["head"]],
+    "max_windows": [0, -1, 2.0, True, "64", None, 1025],
     "quantization": [[1], "int2", None, {}],
     "compatibility": ["zzz", 1, None, ["litert"]],
     "vocabulary_sha256": [1, "abc", "é" * 64, "-" * 64, None],

@@ -124,9 +124,9 @@ def window_settings(lengths: Lengths, columns: Columns) -> list[Setting]:
     if share < _MANY_LONG_TEXTS or len(columns.text) > 1:
         return []
     reason = (
-        f"{percent(share)} of the rows need more than {LARGEST_LENGTH} tokens, the most that a model reads at once. `windows` reads "
-        "the whole text in overlapping windows instead of its beginning; training and classifying take longer, and an app still "
-        "reads the beginning only. To read whole texts, remove the # below."
+        f"{percent(share)} of the rows need more than {LARGEST_LENGTH} tokens, the most that a model reads at once. `windows` "
+        "reads the whole text in overlapping windows instead of its beginning; training and classifying take longer, and an "
+        "app still reads the beginning only. To read whole texts, remove the # below."
     )
     return [Setting("overflow", "windows", reason, active=False)]
 
