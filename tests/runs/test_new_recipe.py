@@ -328,6 +328,18 @@ def test_the_length_covers_nearly_all_rows():
     )
 
 
+@pytest.mark.parametrize(("long_rows", "proposed"), [(20, True), (5, False)])
+def test_windows_are_proposed_where_many_texts_are_longer_than_any_row(long_rows, proposed):
+    rows = [("word " * (600 if n < long_rows else 300) + str(n), QUEUES[n % 4]) for n in range(100)]
+    made = textclf.new_recipe(write("letters.csv", ["message", "queue"], rows))
+    text = made.path.read_text(encoding="utf-8")
+    assert ("# overflow: windows" in text) == proposed
+    assert ("20.0% of the rows need more than 512 tokens" in text) == proposed
+    active = text.replace("# overflow:", "overflow:")
+    made.path.write_text(active, encoding="utf-8")
+    assert textclf.load_recipe(made.path).encoder.overflow == ("windows" if proposed else "head")
+
+
 @pytest.mark.parametrize(
     ("rows", "fraction", "epochs", "batch_size"), [(100, 0.2, "auto", 32), (900, 0.2, 5, 32), (3000, 0.1, 3, 32)]
 )
