@@ -204,8 +204,8 @@ def windows_fit(recipe: Recipe) -> Iterator[Breach]:
 
 
 def texts_fit_into_windows(recipe: Recipe) -> Iterator[Breach]:
-    """Windows over a long text overlap, or touch, and are over single texts of an encoder with a length. Settings of windows
-    are written only where there are windows."""
+    """Windows are over single texts, and no token lies between two of them. Their settings are written only with
+    encoder.overflow windows."""
     encoder = recipe.encoder
     if recipe.answers_questions:
         return
