@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from textclf.classify.metrics import softmax
+from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
 from textclf.data.tokens.encoded import Encoded, pad
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.kinds import kind_of
-from textclf.encoders.prepare import load_recipe_data
+from textclf.encoders.prepare import ReadDataset, load_recipe_data
 from textclf.errors import RecipeError, RunError
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
@@ -44,9 +45,9 @@ class TrainedRun:
         """Returns the weights from which a graph is written."""
         return inference_weights(self.checkpoint, self.head)
 
-    def dataset(self) -> Dataset:
-        """Returns the rows that it was trained and measured on, in the same splits."""
-        _, dataset = load_recipe_data(self.recipe, self.checkpoint.tokenizer(self.recipe.encoder))
+    def dataset(self, read: ReadDataset = load_dataset) -> Dataset:
+        """Returns the rows that it was trained and measured on, in the same splits; `read` is the reader of its task."""
+        _, dataset = load_recipe_data(self.recipe, self.checkpoint.tokenizer(self.recipe.encoder), read=read)
         return dataset
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
@@ -56,6 +57,10 @@ class TrainedRun:
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Returns the trained model's probabilities float32 [texts, labels], computed by TensorFlow from the unfolded weights."""
+        return softmax(self.logits(texts))
+
+    def logits(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Returns the logits of these probabilities."""
         load_tensorflow()
         from textclf.data.tokens.batching import evaluation_batches
         from textclf.training.classification.task import PooledClassifier
@@ -66,11 +71,11 @@ class TrainedRun:
         classifier.load_state({**classifier.state(), **self.head})
         length = self.recipe.encoder.fixed_length
         encoded = self.encode(texts)
-        probabilities = np.zeros((len(texts), len(self.labels)), np.float32)
+        logits = np.zeros((len(texts), len(self.labels)), np.float32)
         for batch in evaluation_batches(encoded.lengths, _BATCH, length):
             tokens = pad(encoded, batch.rows, batch.length)
-            probabilities[batch.rows] = softmax(classifier.predict_logits(tokens))
-        return probabilities
+            logits[batch.rows] = classifier.predict_logits(tokens)
+        return logits
 
 
 def load_trained_run(folder: Path, overrides: Sequence[str] = ()) -> TrainedRun:
