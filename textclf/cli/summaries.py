@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from textclf.runs.check import CheckReport
     from textclf.runs.comparison.answers import AnswerComparison
     from textclf.runs.comparison.engines import Comparison
+    from textclf.runs.comparison.label_sets import LabelSetComparison
     from textclf.runs.tasks.interface import ComparedRuns
     from textclf.runs.train import Run
     from textclf.tflite.inspection import Inspection
@@ -168,6 +169,7 @@ def of_export(path: Path, report: VerificationReport, run: Path) -> Summary:
 def of_comparison(comparison: Comparison | ComparedRuns, items: Sequence[str], output: Path | None) -> Summary:
     from textclf.runs.comparison.answers import AnswerComparison
     from textclf.runs.comparison.engines import Comparison
+    from textclf.runs.comparison.label_sets import LabelSetComparison
     from textclf.runs.comparison.result import RunComparison
 
     if isinstance(comparison, Comparison):
@@ -175,6 +177,8 @@ def of_comparison(comparison: Comparison | ComparedRuns, items: Sequence[str], o
     more = [("Write every row on which they disagree", command("compare", *items, "-o", "compared"))]
     if isinstance(comparison, AnswerComparison):
         return _of_answer_comparison(comparison, [] if output is not None else more)
+    if isinstance(comparison, LabelSetComparison):
+        return _of_label_set_comparison(comparison, [] if output is not None else more)
     assert isinstance(comparison, RunComparison)
     facts = [(model.name, _accuracy(model.metrics, "rows")) for model in comparison.models]
     for pair in comparison.pairs:
@@ -199,6 +203,16 @@ def _of_answer_comparison(comparison: AnswerComparison, next_steps: list[tuple[s
     facts += [("Difference", pair.verdict()) for pair in comparison.pairs]
     return Summary(
         title=f"{counted(len(comparison.models), 'model')} compared on {counted(comparison.questions, 'question')}",
+        facts=facts,
+        next_steps=next_steps,
+    )
+
+
+def _of_label_set_comparison(comparison: LabelSetComparison, next_steps: list[tuple[str, str]]) -> Summary:
+    facts = [(model.name, _label_set_facts(model.metrics, "rows")[0][1]) for model in comparison.models]
+    facts += [("Difference of micro-F1", pair.verdict()) for pair in comparison.pairs]
+    return Summary(
+        title=f"{counted(len(comparison.models), 'model')} compared on {counted(comparison.rows, 'row')}",
         facts=facts,
         next_steps=next_steps,
     )
