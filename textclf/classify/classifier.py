@@ -165,8 +165,8 @@ class Classifier:
 
         `texts` is any iterable of texts. An empty text, or one of white space only, gets no label, as in
         `classify_file`. `reject_below` (0 to 1) is the threshold below which a label is withheld (default: the
-        model's; of a model of several labels, each has its own). Raises DataError, with the position, for a value that is not a text, and ModelError if the model's
-        output is not a number.
+        model's; of a model of several labels, each has its own). Raises DataError, with the position, for a value that is not
+        a text, and ModelError if the model's output is not a number.
         """
         bound = self._bound(reject_below)
         rows = self._checked(texts)

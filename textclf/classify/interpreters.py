@@ -130,7 +130,9 @@ def check_task(name: str, metadata: ModelMetadata, *tasks: Task) -> None:
     """Raises ModelError for a model of another task than these."""
     if metadata.task not in tasks:
         use = f"; {_USE[metadata.task]}" if metadata.task in _USE else ""
-        raise ModelError(f"{name}: the model's task is {metadata.task}, but this command needs a model of {tasks[0]}{use}")
+        raise ModelError(
+            f"{name}: the model's task is {metadata.task}, but this command needs a model of {tasks[0]}{use}"
+        )
 
 
 def check_understood(name: str, metadata: ModelMetadata) -> None:

@@ -154,15 +154,19 @@ def classify_file(
     gzip, zstd, bzip2 or xz, Parquet files and Excel workbooks (of which `sheet` is read, default: the first that is visible).
     `columns` names all columns of tables without a header; the output gets a header with them. An output is
     compressed if its name ends in .gz or .zst, and `-` is standard output. The job adds the columns `predicted_label`,
-    `predicted_score` and `error` (of a model of several labels `predicted_labels` and `error`), with `top_k` > 1 also `predicted_label_2` and so on, and with `scores` one column
+    `predicted_score` and `error`, with `top_k` > 1 also `predicted_label_2` and so on, and with `scores` one column
     `score:<label>` for each label. `column_prefix` is put before these names. A row that cannot be classified keeps its
     place, with an empty label and the reason in `error`. With `strict` there is no column `error`, and the first such
     row stops the job. A label with a probability below `reject_below` (default: the model's threshold) is replaced by
-    the model's label for "none of these", or left empty; of a model of several labels it takes the place of each label's
-    threshold, and `top_k` and `where_label` are refused. `where_label` compares with the true labels in `label_column`
-    (default: the label column of the training). `resume` continues an interrupted job, or starts a new one. Raises
-    DataError for inputs that cannot be read, RunError for an output that cannot be written, and JobInterruptedError, a
-    KeyboardInterrupt.
+    the model's label for "none of these", or left empty. `where_label` compares with the true labels in `label_column`
+    (default: the label column of the training). `resume` continues an interrupted job, or starts a new one.
+
+    A model of several labels adds `predicted_labels` in place of `predicted_label` and `predicted_score`: all labels of a row
+    with the model's separator between them, empty where none applies. `reject_below` then takes the place of the threshold
+    of each label, and `top_k` and `where_label` are refused.
+
+    Raises DataError for inputs that cannot be read, RunError for an output that cannot be written, and
+    JobInterruptedError, a KeyboardInterrupt.
     """
     if not top_k >= 1:
         raise ArgumentError(f"top_k (--top-k) is {top_k}; give 1 or more")

@@ -35,7 +35,8 @@ _UNKNOWN_CHARACTERS = 100
 class ResultOptions:
     """The columns to add. Labels with a probability (0 to 1) below `reject_below` are replaced by the reject label.
 
-    For a model of several labels it is None or takes the place of their thresholds. `column_prefix` is put before the names of the added columns.
+    For a model of several labels it is None or takes the place of their thresholds. `column_prefix` is put before the names
+    of the added columns.
     """
 
     scores: bool = False

@@ -261,7 +261,9 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
     """Measure MODEL on the labelled rows of DATA, a table as for classify.
 
     A model of several labels per row reads them as in training: from one column, which --label may name, or from a column of 0
-    and 1 for each label. For a model that answers questions, DATA is a SQuAD file (.json) or a table, --text names the columns of the question and
+    and 1 for each label.
+
+    For a model that answers questions, DATA is a SQuAD file (.json) or a table, --text names the columns of the question and
     of the context, and --label that of the answer. It is measured as textclf answers, and as a phone does.
     """
     announce("Loading the model")

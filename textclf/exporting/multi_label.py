@@ -137,8 +137,8 @@ def verify_label_sets(
     broken = []
     if not found.changed_decided_sets <= max(1, max_changed * found.rows):
         broken.append(
-            f"the exported model gives {found.changed_decided_sets} of {counted(found.rows, 'row')} clearly other labels than the "
-            f"trained model (at most {max_changed:.1%} may change)"
+            f"the exported model gives {found.changed_decided_sets} of {counted(found.rows, 'row')} clearly other labels than "
+            f"the trained model (at most {max_changed:.1%} may change)"
         )
     values = f"the micro-F1 is {found.micro_f1_exported:.1%} after the export and {found.micro_f1_trained:.1%} before"
     lost_too_much = not found.micro_f1_trained - found.micro_f1_exported <= max_lost
@@ -163,7 +163,8 @@ def clearly_changed_sets(ours: np.ndarray, theirs: np.ndarray, thresholds: np.nd
     `ours` is not undecided about it: bool [rows]."""
     changed = predicted_sets(ours, thresholds) != predicted_sets(theirs, thresholds)
     decided: np.ndarray = changed & (np.abs(_logits(ours) - _logits(thresholds)) > UNDECIDED_LOGITS)
-    return decided.any(axis=1)
+    rows: np.ndarray = decided.any(axis=1)
+    return rows
 
 
 def _micro_f1(predicted: np.ndarray, truth: np.ndarray) -> float:

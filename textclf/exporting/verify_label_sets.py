@@ -62,7 +62,9 @@ class LabelSetRows:
     def as_text(self) -> str:
         """Returns one line for a terminal."""
         scores = [f"{name[0].lower()}{name[1:]} {score:.1%}" for name, score, _ in self.scores]
-        return ", ".join([f"{self.data}: {counted(self.rows, 'row')} classified", *(scores or ["no labels to compare with"])])
+        return ", ".join(
+            [f"{self.data}: {counted(self.rows, 'row')} classified", *(scores or ["no labels to compare with"])]
+        )
 
 
 def verify_label_set_model(
@@ -171,7 +173,10 @@ def _rows_of(classifier: Classifier, data: _Table) -> tuple[LabelSetRows, list[t
 def _has_labels(classifier: Classifier, data: _Table) -> bool:
     wanted = classifier.labels if classifier.label_column is None else [classifier.label_column]
     source = data if isinstance(data, FrameTable) else str(data)
-    with open_any(source, ReadOptions("," if isinstance(data, FrameTable) else None), classifier.text_columns) as (table, _):
+    with open_any(source, ReadOptions("," if isinstance(data, FrameTable) else None), classifier.text_columns) as (
+        table,
+        _,
+    ):
         return all(len(matching_columns(name, table.columns)) == 1 for name in wanted)
 
 

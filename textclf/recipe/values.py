@@ -178,7 +178,9 @@ def columns_of_labels(value: object) -> object:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"names the column `{twice}` twice; name it once")
     if len(names) < 2:
-        raise ValueError(f"names {len(names)} column, but must name two or more; {example}, or name the column in dataset.label")
+        raise ValueError(
+            f"names {len(names)} column, but must name two or more; {example}, or name the column in dataset.label"
+        )
     for name in names:
         one_label(name)
     return tuple(names)
@@ -190,7 +192,7 @@ def separator_of_labels(value: object) -> object:
         return checked_delimiter(value)
     except ValueError:
         raise ValueError(
-            f"is {quoted(value)}, which cannot separate labels; write one character in quotes, such as \"|\" or \";\" (or a few "
+            f'is {quoted(value)}, which cannot separate labels; write one character in quotes, such as "|" or ";" (or a few '
             "without letters and digits), or one of the words tab, comma, semicolon, pipe"
         ) from None
 

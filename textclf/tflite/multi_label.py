@@ -27,8 +27,8 @@ def output_problems(metadata: ModelMetadata, graph: TfliteModel) -> Iterator[str
     kinds = {made_by.get(index, "nothing") for index in graph.output_indices}
     if kinds != {"LOGISTIC"}:
         yield (
-            f"the output is made by {' and '.join(sorted(kinds))}; a model of several labels per text needs LOGISTIC, a probability "
-            "for each label that does not depend on the others"
+            f"the output is made by {' and '.join(sorted(kinds))}; a model of several labels per text needs LOGISTIC, a "
+            "probability for each label that does not depend on the others"
         )
 
 

@@ -86,8 +86,8 @@ def read_label_sets(
     texts = tuple(text_columns) or classifier.text_columns
     if len(texts) != len(classifier.text_columns):
         raise DataError(
-            f"{classifier.name}: the model was trained on {' and '.join(classifier.text_columns)}, but text_columns (--text) names "
-            f"{' and '.join(texts)}; name {'one column' if len(classifier.text_columns) == 1 else 'two columns'}"
+            f"{classifier.name}: the model was trained on {' and '.join(classifier.text_columns)}, but text_columns (--text) "
+            f"names {' and '.join(texts)}; name {'one column' if len(classifier.text_columns) == 1 else 'two columns'}"
         )
     settings = classifier.metadata.settings or {}
     labels: dict[str, object] = {"label_separator": classifier.label_separator}

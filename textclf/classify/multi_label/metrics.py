@@ -214,7 +214,9 @@ def result_warnings(measured: Mapping[str, LabelSetMetrics], reported: str) -> l
         )
     never = [label.label for label in headline.per_label if label.support and not label.predicted]
     if never and len(never) < len(headline.per_label):
-        shown = ", ".join(f"`{label}`" for label in never[:5]) + (f" and {len(never) - 5:,} more" if len(never) > 5 else "")
+        shown = ", ".join(f"`{label}`" for label in never[:5]) + (
+            f" and {len(never) - 5:,} more" if len(never) > 5 else ""
+        )
         warnings.append(
             f"{shown}: predicted for no {reported} row, although some have the label; add rows with it, or set "
             "training.class_weights=balanced"

@@ -56,9 +56,7 @@ def load_label_sets(
     arrays = as_arrays(texts, labels)
     splits = {
         name: replace(split, labels=arrays[split.labels])
-        for name, split in make_splits(
-            settings, seed, texts, examples, keys["train"], strata_of(train.labels)
-        ).items()
+        for name, split in make_splits(settings, seed, texts, examples, keys["train"], strata_of(train.labels)).items()
     }
     if not splits["validation"].rows:
         raise DataError(

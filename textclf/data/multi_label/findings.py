@@ -51,7 +51,7 @@ def _of_rarity(train: Examples, arrays: np.ndarray, labels: Sequence[str], count
     shown, total, findings = train.shown, len(arrays), []
 
     def names(chosen: np.ndarray) -> str:
-        return named([labels[index] for index in np.flatnonzero(chosen)])
+        return named([labels[index] for index in np.flatnonzero(chosen).tolist()])
 
     never, always, few = counts == 0, counts == total, (counts > 0) & (counts < _FEW_ROWS_OF_LABEL)
     if never.any():
@@ -88,8 +88,8 @@ def _of_rows_without_labels(train: Examples, arrays: np.ndarray) -> list[Finding
     if not len(without):
         return []
     message = (
-        f"{train.shown}: {len(without):,} of {counted(len(arrays), 'row')} ({percent(len(without) / len(arrays))}) have no label, "
-        "so the model learns that none applies to them; if their labels are only missing, fill them in or delete the rows"
+        f"{train.shown}: {len(without):,} of {counted(len(arrays), 'row')} ({percent(len(without) / len(arrays))}) have no "
+        "label, so the model learns that none applies to them; if their labels are only missing, fill them in or delete the rows"
     )
     return [of_rows("no_labels", message, [train.rows[row] for row in without], "note")]
 
@@ -123,8 +123,8 @@ def _of_header(train: Examples, flat: Sequence[str], rows: Sequence[int], settin
     if not concerned:
         return []
     message = (
-        f"{train.shown}: {counted(len(concerned), 'row')} with the name of the label column, {visible(settings.label)}, as label; "
-        "delete the rows if they are repeated header rows"
+        f"{train.shown}: {counted(len(concerned), 'row')} with the name of the label column, {visible(settings.label)}, as "
+        "label; delete the rows if they are repeated header rows"
     )
     return [of_rows("header_as_label", message, concerned)]
 
@@ -144,7 +144,7 @@ def _of_pairs(train: Examples, arrays: np.ndarray, labels: Sequence[str]) -> lis
     )
     more = f" and {len(pairs) - _SHOWN_PAIRS:,} more pairs" if len(pairs) > _SHOWN_PAIRS else ""
     message = (
-        f"{train.shown}: labels that occur only together: {shown}{more}. The model cannot tell them apart; join them, or add rows "
-        "with one of them"
+        f"{train.shown}: labels that occur only together: {shown}{more}. The model cannot tell them apart; join them, or add "
+        "rows with one of them"
     )
     return [Finding("labels_together", message, len(pairs))]

@@ -53,7 +53,7 @@ def worst_mistakes(
     doubts = np.where(truth, 1 - probabilities, probabilities)[wrong].max(axis=1)
 
     def named(row: int, chosen: np.ndarray) -> list[tuple[str, float]]:
-        return [(labels[index], float(probabilities[row, index])) for index in np.flatnonzero(chosen[row])]
+        return [(labels[index], float(probabilities[row, index])) for index in np.flatnonzero(chosen[row]).tolist()]
 
     return [
         LabelSetMistake(

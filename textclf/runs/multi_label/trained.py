@@ -118,9 +118,7 @@ class JustTrained:
                 **measured,
             }
         )
-        mistakes = worst_mistakes(
-            reported, probabilities[reported.name], chosen.thresholds.values, dataset.labels
-        )
+        mistakes = worst_mistakes(reported, probabilities[reported.name], chosen.thresholds.values, dataset.labels)
         return Results(record, pages_of(mistakes))
 
     def leave(self) -> None:

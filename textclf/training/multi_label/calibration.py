@@ -58,8 +58,8 @@ def calibrate_labels(logits: np.ndarray, truth: np.ndarray) -> LabelCalibration:
     require_finite(logits, "validation")
     rows, labels = truth.shape
     if rows < LEAST_ROWS:
-        reason = f"{rows} validation rows are too few to calibrate labels; {LEAST_ROWS} are needed"
-        return LabelCalibration.none(labels, reason)
+        too_few = f"{rows} validation rows are too few to calibrate labels; {LEAST_ROWS} are needed"
+        return LabelCalibration.none(labels, too_few)
     positives = truth.sum(axis=0)
     enough = np.minimum(positives, rows - positives) >= LEAST_POSITIVES
     scores = logits.astype(np.float64)

@@ -57,7 +57,9 @@ def _cross_validated(
 ) -> dict[float, tuple[np.ndarray, np.ndarray]]:
     """Returns, by penalty, the logits of each row of heads that were fitted to the other folds, and the logits of heads that
     do not read the text, float32 [rows, labels] each."""
-    found = {penalty: (np.zeros(targets.shape, np.float32), np.zeros(targets.shape, np.float32)) for penalty in PENALTIES}
+    found = {
+        penalty: (np.zeros(targets.shape, np.float32), np.zeros(targets.shape, np.float32)) for penalty in PENALTIES
+    }
     for fold in range(folds.max() + 1):
         inside = folds == fold
         fit = _Fit(features[~inside], targets[~inside], weights)
@@ -100,11 +102,10 @@ class _Fit:
         self._largest = 0.25 * np.maximum(weights.with_label, weights.without_label)
         with np.errstate(over="ignore", invalid="ignore"):
             curvature = (self._inputs.T @ self._inputs).astype(np.float64) / rows
-        self._values, self._vectors = (
-            np.linalg.eigh(curvature)
-            if np.isfinite(curvature).all()
-            else (np.full(len(curvature), np.nan), np.full_like(curvature, np.nan))
-        )
+        self._values: np.ndarray = np.full(len(curvature), np.nan)
+        self._vectors: np.ndarray = np.full_like(curvature, np.nan)
+        if np.isfinite(curvature).all():
+            self._values, self._vectors = np.linalg.eigh(curvature)
 
     def solution(self, penalty: float, steps: int) -> np.ndarray:
         """Returns kernel and bias as one array, float32 [width + 1, labels].
