@@ -13,7 +13,7 @@ from textclf.recipe.settings import (
     QUESTION_ANSWERING_DEFAULTS,
     Recipe,
 )
-from textclf.recipe.values import MULTI_LABEL, QUESTION_ANSWERING, USUAL_SEPARATOR, suggestion
+from textclf.recipe.values import MULTI_LABEL, USUAL_SEPARATOR, suggestion
 
 
 # --- The rules between values ----------------------------------------------------------------------------------------
@@ -127,32 +127,34 @@ def four_bits_need_litert(recipe: Recipe) -> Iterator[Breach]:
         )
 
 
-_MEANT: dict[str, dict[str, str]] = {
-    QUESTION_ANSWERING: {
-        "dataset.text": "the text is in the columns of dataset.question and dataset.context",
-        "dataset.label": "the column of the answers is dataset.answer",
-        "encoder.overflow": "a long context is read in windows",
-        "training.reject_for_precision": "a question without an answer is learned from such questions",
-    },
-    MULTI_LABEL: {
-        "dataset.unlabelled": "a row without a label is one to which no label applies",
-        "training.label_smoothing": "the probability of each label is calibrated separately",
-        "export.reject_label": "a row whose labels are all too improbable gets none",
-    },
+_MEANT_FOR_QUESTIONS = {
+    "dataset.text": "the text is in the columns of dataset.question and dataset.context",
+    "dataset.label": "the column of the answers is dataset.answer",
+    "encoder.overflow": "a long context is read in windows",
+    "training.reject_for_precision": "a question without an answer is learned from such questions",
 }
-"""By task, what takes the place of a setting of text classification."""
+"""What takes the place of a setting of text classification in question answering."""
+
+_MEANT_FOR_SEVERAL_LABELS = {
+    "dataset.unlabelled": "a row without a label is one to which no label applies",
+    "training.label_smoothing": "the probability of each label is calibrated separately",
+    "export.reject_label": "a row whose labels are all too improbable gets none",
+}
+"""The same for several labels per row."""
 
 
 def settings_belong_to_the_task(recipe: Recipe) -> Iterator[Breach]:
     """No setting is written that means nothing to the task."""
+    meant = {}
+    if recipe.answers_questions or recipe.has_several_labels:
+        meant = _MEANT_FOR_QUESTIONS if recipe.answers_questions else _MEANT_FOR_SEVERAL_LABELS
     for key, task in recipe.foreign_settings.items():
         section, name = key.split(".")
         settings = getattr(recipe, section)
         filled = recipe.averages_words and name in AVERAGE_WORDS_DEFAULTS.get(section, ())
         if name in settings.model_fields_set and getattr(settings, name) is not None and not filled:
-            meant = _MEANT.get(recipe.task, {}).get(key)
-            instead = "" if meant is None else f"; {meant}"
-            other = "" if recipe.answers_questions or recipe.has_several_labels else f", or set task: {task}"
+            instead = f"; {meant[key]}" if key in meant else ""
+            other = "" if meant else f", or set task: {task}"
             yield Breach((key, "task"), f"{key} belongs to the task {task}{instead}; remove the line{other}")
 
 

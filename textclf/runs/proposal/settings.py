@@ -17,7 +17,7 @@ from textclf.encoders.sources.locate import load_facts
 from textclf.recipe.automatic import FEW_TRAINING_ROWS
 from textclf.recipe.settings import EncoderSettings
 from textclf.runs.proposal.columns import Columns
-from textclf.runs.proposal.several_labels import counts_of
+from textclf.runs.proposal.several_labels import counts_of, has_one_each
 from textclf.runs.proposal.siblings import Siblings
 
 ENCODER = "builtin"
@@ -224,6 +224,11 @@ def _label_settings(sample: TableSample, columns: Columns) -> list[Setting]:
     shown = f"{counted(len(counts), 'label')}{of_sample}: {_most_common(counts)}."
     if columns.flags:
         reason = f"Several labels per row: each of these columns holds 0 or 1 for the label of its name. {shown}"
+        if has_one_each(sample, columns.flags):
+            reason += (
+                " In each row exactly one of them is 1. If that is always so, a column with the name of this label and "
+                "`label: COLUMN` train a model that chooses one."
+            )
         return [Setting("labels_from", columns.label_names, reason)]
     reason = f"The column with the labels. A row may have several of {shown}"
     if columns.doubts:

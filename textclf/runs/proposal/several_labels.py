@@ -73,3 +73,8 @@ def counts_of(sample: TableSample, label: Column, separator: str | None, flags: 
             {column.name: sum(flag_of(cell) is True for cell in sample.cells(column.index)) for column in flags}
         )
     return Counter(part for cell in sample.cells(label.index) for part in set(parts_of(cell, separator or "")))
+
+
+def has_one_each(sample: TableSample, flags: Sequence[Column]) -> bool:
+    """Returns whether exactly one of the columns is 1 in each row."""
+    return all(sum(flag_of(row[column.index]) is True for column in flags) == 1 for row in sample.rows)
