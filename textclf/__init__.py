@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from textclf.classify.classifier import Classifier, Prediction
     from textclf.classify.job import BatchSummary, FileMetrics, classify_file, evaluate_file
+    from textclf.classify.multi_label.evaluation import evaluate_label_sets
+    from textclf.classify.multi_label.metrics import LabelSetMetrics
     from textclf.classify.question_answering.evaluation import AnswerMetrics, evaluate_answers
     from textclf.classify.question_answering.job import AnswerSummary, answer_file
     from textclf.classify.question_answering.question_answerer import Answer, QuestionAnswerer
@@ -43,6 +45,7 @@ __all__ = [
     "Example",
     "FileMetrics",
     "Inspection",
+    "LabelSetMetrics",
     "NewRecipe",
     "Prediction",
     "QuestionAnswerer",
@@ -57,6 +60,7 @@ __all__ = [
     "copy_example",
     "evaluate_answers",
     "evaluate_file",
+    "evaluate_label_sets",
     "export",
     "inspect",
     "list_examples",
@@ -79,6 +83,7 @@ _HOMES = {
     "Example": "textclf.runs.examples",
     "FileMetrics": "textclf.classify.job",
     "Inspection": "textclf.tflite.inspection",
+    "LabelSetMetrics": "textclf.classify.multi_label.metrics",
     "NewRecipe": "textclf.runs.new_recipe",
     "Prediction": "textclf.classify.classifier",
     "QuestionAnswerer": "textclf.classify.question_answering.question_answerer",
@@ -93,6 +98,7 @@ _HOMES = {
     "copy_example": "textclf.runs.examples",
     "evaluate_answers": "textclf.classify.question_answering.evaluation",
     "evaluate_file": "textclf.classify.job",
+    "evaluate_label_sets": "textclf.classify.multi_label.evaluation",
     "export": "textclf.runs.export",
     "inspect": "textclf.tflite.inspection",
     "list_examples": "textclf.runs.examples",

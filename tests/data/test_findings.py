@@ -209,7 +209,7 @@ def test_a_line_break_at_the_end_of_a_label_of_the_recipe_is_refused(tmp_path):
 def test_several_label_columns_in_a_recipe_are_refused_with_a_way_out(tmp_path):
     recipe = write_recipe(tmp_path)
     recipe.write_text(recipe.read_text().replace("label: mood", "label: [mood, tone]"))
-    with pytest.raises(RecipeError, match=r"dataset.label is a list of columns, but textclf learns one label per row"):
+    with pytest.raises(RecipeError, match=r"dataset.label is a list of columns, .* name them in dataset.labels_from"):
         load_recipe(recipe)
 
 
@@ -263,15 +263,16 @@ def test_lists_of_labels_are_reported_with_their_rows(load):  # noqa: F811
     finding = found(dataset, "list_of_labels")
     assert (finding.count, finding.rows[:2]) == (30, (4, 7))
     assert finding.message.startswith(
-        "train.csv: 1 label looks like a list of labels, for example `billing; vip`; textclf learns one label per row, so it "
-        "is learned as one label."
+        "train.csv: 1 label looks like a list of labels, for example `billing; vip`; it is learned as one label. If a row may "
+        "have several labels, set dataset.label_separator to `;`; if not, keep one label in each row"
     )
 
 
 def test_columns_of_zeros_and_ones_are_recognised(load):  # noqa: F811
     rows = "text,billing,returns\n" + "".join(f"note {number},{number % 2},{1 - number % 2}\n" for number in range(60))
     assert (
-        "columns `billing`, `returns` hold only 0 and 1" in found(load(rows, label="billing"), "label_columns").message
+        "columns `billing`, `returns` hold only 0 and 1; if each of them is a label, name them in dataset.labels_from: [billing, "
+        "returns]" in found(load(rows, label="billing"), "label_columns").message
     )
     with pytest.raises(
         DataError, match=r"there is no column `label` .* the columns `billing`, `returns` hold only 0 and 1"

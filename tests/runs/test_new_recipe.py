@@ -189,10 +189,10 @@ def test_texts_of_one_word_are_found_by_the_name_of_their_column():
     assert textclf.new_recipe(write("words.csv", ["text", "label"], rows)).text == ("text",)
 
 
-def test_one_column_for_each_label_is_explained():
-    rows = [(text(n), *(int(n % 3 == place) for place in range(3))) for n in range(60)]
-    message = refused(write("flags.csv", ["text", "billing", "shipping", "returns"], rows))
-    assert "But the columns `billing`, `shipping`, `returns` hold only 0 and 1, one column for each label" in message
+def test_two_columns_of_zeros_and_ones_are_a_question():
+    rows = [(text(n), n % 2, n // 2 % 2) for n in range(60)]
+    message = refused(write("flags.csv", ["text", "billing", "shipping"], rows))
+    assert "if each of them is a label, name them in dataset.labels_from: [billing, shipping]" in message
 
 
 @pytest.mark.parametrize("line", ["text^label\n", "Report of March\n\ntext,label\n"])

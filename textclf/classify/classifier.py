@@ -25,6 +25,7 @@ from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.data.tokens.words import WordTokenizer
 from textclf.errors import ArgumentError, DataError, EncoderError, ModelError
 from textclf.files.model_path import model_path_of
+from textclf.recipe.values import USUAL_SEPARATOR
 from textclf.tflite.metadata import ModelMetadata, load_model, read_metadata
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ from textclf.classify.interpreters import (
     usable_cores,
 )
 from textclf.classify.long_texts import calls_of, long_texts_of
+from textclf.classify.multi_label.metrics import predicted_sets
+from textclf.classify.multi_label.thresholds import thresholds_of
 from textclf.classify.texts import (
     NO_TEXT,
     check_frame,
@@ -67,6 +70,10 @@ class Prediction:
 
     If that probability is below the threshold, the text is `rejected` and `label` is the model's label for "none of
     these", or "". If a text gets no label at all, `error` is the reason, the score is 0 and `scores` is empty.
+
+    `labels` are the labels of the text: the one label, or, of a model of several labels, any number of them, in the order
+    of the model's outputs. Then `label` is all of them as one text, with the model's separator, and `score` the highest
+    probability.
     """
 
     label: str
@@ -74,15 +81,17 @@ class Prediction:
     scores: Mapping[str, float]
     rejected: bool = False
     error: str = ""
+    labels: tuple[str, ...] = ()
 
 
 class Choice(NamedTuple):
     """The result of a row of probabilities: the returned label, the index of the most probable label, and whether its
-    probability was too low."""
+    probability was too low. `labels` are all labels of the row; then `label` is their text."""
 
     label: str
     best: int
     rejected: bool
+    labels: tuple[str, ...]
 
 
 class Classifier:
@@ -119,6 +128,9 @@ class Classifier:
         self.label_column: str | None = settings.get("label")
         self.reject_below: float = settings.get("reject_below", 0.0)
         self.reject_label: str = settings.get("reject_label", "")
+        self.thresholds = thresholds_of(name, self.metadata)
+        """For a model of several labels per text, the probability from which each is predicted, [labels]; else None."""
+        self.label_separator: str = settings.get("label_separator", USUAL_SEPARATOR)
         try:
             self.tokenizer = _tokenizer(self.metadata)
         except EncoderError as error:
@@ -157,8 +169,8 @@ class Classifier:
 
         `texts` is any iterable of texts. An empty text, or one of white space only, gets no label, as in
         `classify_file`. `reject_below` (0 to 1) is the threshold below which a label is withheld (default: the
-        model's). Raises DataError, with the position, for a value that is not a text, and ModelError if the model's
-        output is not a number.
+        model's; of a model of several labels, each has its own). Raises DataError, with the position, for a value that is not
+        a text, and ModelError if the model's output is not a number.
         """
         bound = self._bound(reject_below)
         rows = self._checked(texts)
@@ -167,7 +179,9 @@ class Classifier:
         predictions = [Prediction("", 0.0, {}, error=f"empty: {NO_TEXT}")] * len(rows)
         for position, choice, row in zip(filled, self.choose(probabilities, bound), probabilities, strict=True):
             scores = dict(zip(self.labels, row.tolist(), strict=True))
-            predictions[position] = Prediction(choice.label, float(row[choice.best]), scores, choice.rejected)
+            predictions[position] = Prediction(
+                choice.label, float(row[choice.best]), scores, choice.rejected, labels=choice.labels
+            )
         return predictions
 
     @overload
@@ -202,7 +216,8 @@ class Classifier:
         column_prefix: str = "",
     ) -> pd.DataFrame | list[dict[str, Any]]:
         """Returns a copy of a frame with the columns predicted_label and predicted_score, with `scores` also
-        `score:<label>`.
+        `score:<label>`. A model of several labels adds predicted_labels in their place, all labels of a row with the model's
+        separator between them; it is "" where none applies.
 
         For a list of dicts, returns a list of copies of the dicts with these keys; missing values are None, and pandas
         is not needed. An object with `to_pandas`, such as a pyarrow Table, is converted to a DataFrame first.
@@ -221,7 +236,8 @@ class Classifier:
                 f"text_columns names {' and '.join(columns)}, but the model was trained on "
                 f"{' and '.join(self.text_columns)}; name {'one column' if len(self.text_columns) == 1 else 'two'}"
             )
-        added = ["predicted_label", "predicted_score", *(f"score:{label}" for label in self.labels if scores)]
+        results = ["predicted_label", "predicted_score"] if self.thresholds is None else ["predicted_labels"]
+        added = [*results, *(f"score:{label}" for label in self.labels if scores)]
         if not isinstance(frame, Sequence) or frame:  # an empty list has no columns that could be missing
             check_frame(frame_columns(frame), columns, [column_prefix + name for name in added])
         rows = self._checked(zip(*(text_cells(frame, column) for column in columns), strict=True))
@@ -230,8 +246,8 @@ class Classifier:
         probabilities[filled] = self._all_probabilities([rows[position] for position in filled], filled)
         labels: list[str | None] = [None] * len(rows)
         for position, choice in zip(filled, self.choose(probabilities[filled], bound), strict=True):
-            labels[position] = choice.label or None
-        values: dict[str, Any] = {"predicted_label": labels, "predicted_score": probabilities.max(axis=1)}
+            labels[position] = choice.label or (None if self.thresholds is None else "")
+        values: dict[str, Any] = dict(zip(results, (labels, probabilities.max(axis=1)), strict=False))
         if scores:
             values.update({f"score:{label}": probabilities[:, index] for index, label in enumerate(self.labels)})
         named = {column_prefix + name: value for name, value in values.items()}
@@ -268,15 +284,32 @@ class Classifier:
         return self._checked_numbers(result, range(len(rows)))
 
     def choose(self, probabilities: np.ndarray, reject_below: float | None = None) -> list[Choice]:
-        """Returns the result of each row of probabilities. Only this function applies the threshold."""
+        """Returns the result of each row of probabilities. Only this function applies the threshold.
+
+        Of a model of several labels, `reject_below` takes the place of the threshold of each label.
+        """
+        if self.thresholds is not None:
+            return self._choose_several(probabilities, reject_below)
         bound = self.reject_below if reject_below is None else reject_below
         best = probabilities.argmax(axis=1)
         # This form also rejects labels whose probability is not a number.
         rejected = ~(probabilities[np.arange(len(best)), best] >= bound)
-        return [
-            Choice(self.reject_label if is_rejected else self.labels[index], index, is_rejected)
+        chosen = [
+            (self.reject_label if is_rejected else self.labels[index], index, is_rejected)
             for index, is_rejected in zip(best.tolist(), rejected.tolist(), strict=True)
         ]
+        return [Choice(label, index, is_rejected, (label,) if label else ()) for label, index, is_rejected in chosen]
+
+    def _choose_several(self, probabilities: np.ndarray, bound: float | None) -> list[Choice]:
+        thresholds = self.thresholds if bound is None else np.full(len(self.labels), bound)
+        assert thresholds is not None
+        choices = []
+        for row, best in zip(
+            predicted_sets(probabilities, thresholds), probabilities.argmax(axis=1).tolist(), strict=True
+        ):
+            labels = tuple(self.labels[index] for index in np.flatnonzero(row).tolist())
+            choices.append(Choice(self.label_separator.join(labels), best, False, labels))
+        return choices
 
     def submit(self, texts: Sequence[tuple[str, ...]]) -> Pending:
         """Starts to classify texts and returns at once an object that will have their probabilities.
@@ -307,9 +340,9 @@ class Classifier:
         widths = {len(self.text_columns)} if self.text_columns else {1} if only_single else {1, 2}
         return checked_rows(texts, widths, " and ".join(self.text_columns))
 
-    def _bound(self, reject_below: float | None) -> float:
+    def _bound(self, reject_below: float | None) -> float | None:
         if reject_below is None:
-            return self.reject_below
+            return None
         if not isinstance(reject_below, int | float | np.number) or not 0.0 <= reject_below <= 1.0:
             raise ArgumentError(f"reject_below is {reject_below!r}; give a probability from 0 to 1")
         return reject_below

@@ -21,11 +21,12 @@ from textclf.tflite.metadata import ModelMetadata
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.trial.probe import check_runnable
 
-_TASK: Task = "text-classification"
+_TASKS: tuple[Task, ...] = ("text-classification", "multi-label-classification")
 
 # How a model of each task is used, for messages.
 _USE: dict[str, str] = {
     "text-classification": "classify with it: `textclf classify`, or Classifier in Python",
+    "multi-label-classification": "classify with it: `textclf classify`, or Classifier in Python",
     "question-answering": "answer questions with it: `textclf answer`, or QuestionAnswerer and evaluate_answers in Python",
 }
 
@@ -125,16 +126,18 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def check_task(name: str, metadata: ModelMetadata, task: Task) -> None:
-    """Raises ModelError for a model of another task."""
-    if metadata.task != task:
+def check_task(name: str, metadata: ModelMetadata, *tasks: Task) -> None:
+    """Raises ModelError for a model of another task than these."""
+    if metadata.task not in tasks:
         use = f"; {_USE[metadata.task]}" if metadata.task in _USE else ""
-        raise ModelError(f"{name}: the model's task is {metadata.task}, but this command needs a model of {task}{use}")
+        raise ModelError(
+            f"{name}: the model's task is {metadata.task}, but this command needs a model of {tasks[0]}{use}"
+        )
 
 
 def check_understood(name: str, metadata: ModelMetadata) -> None:
     """Raises ModelError unless the metadata describe a BERT text classifier, or one of words, and no other task."""
-    check_task(name, metadata, _TASK)
+    check_task(name, metadata, *_TASKS)
     found = [f"the inputs {', '.join(map(repr, metadata.input_names)) or '(none)'}"]
     found.append(f"the tokenizer {metadata.tokenizer}" if metadata.tokenizer else "no tokenizer")
     found.append(f"{len(metadata.labels)} labels" if metadata.labels else "no labels")

@@ -18,6 +18,7 @@ import numpy as np
 
 from textclf.classify.classifier import NOT_A_NUMBER, Classifier, are_numbers
 from textclf.classify.metrics import Metrics, evaluate
+from textclf.classify.multi_label.rows import check_options, finish_label_sets, label_set_columns
 from textclf.classify.rows import (
     ResultOptions,
     TableLayout,
@@ -61,7 +62,8 @@ class BatchSummary:
     empty cells. `seconds` is the time of all runs of the job; `rows_per_second` and `interpreter_share` (0 to 1, of the
     threads' time) are those of the last run. With true labels there are `accuracy` (0 to 1) and `confusion[i][j]`, the
     rows of true label i with label j. `unknown_truths` rows had a true label that the model does not know;
-    `unknown_labels` describes these labels.
+    `unknown_labels` describes these labels. Of a model of several labels, a row counts for each of its `labels`, and
+    `without_label` rows have none.
     """
 
     output: str
@@ -79,6 +81,12 @@ class BatchSummary:
     confusion: list[list[int]] | None = None
     unknown_truths: int | None = None
     unknown_labels: str | None = None
+    without_label: int | None = None
+
+    @property
+    def classified(self) -> int:
+        """The number of rows with a result."""
+        return self.rows - sum(self.errors.values())
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the results as a dictionary, without those that were not requested."""
@@ -87,7 +95,7 @@ class BatchSummary:
     def as_text(self) -> str:
         """Returns the summary for a person."""
         lines = [
-            f"{self.output}: {sum(self.labels.values()):,} of {rows_text(self.rows)} classified in {self.seconds:.1f} s, "
+            f"{self.output}: {self.classified:,} of {rows_text(self.rows)} classified in {self.seconds:.1f} s, "
             f"{self.rows_per_second:,.0f} rows per second"
         ]
         if self.truncated:
@@ -98,6 +106,8 @@ class BatchSummary:
             lines.append(f"{rows_text(self.uneven_rows)} with fewer or more cells than the header; no text was missing")
         if self.rejected:
             lines.append(f"{rows_text(self.rejected)} too uncertain for a label")
+        if self.without_label:
+            lines.append(f"{rows_text(self.without_label)} to which no label applies")
         if self.confusion is not None:
             accuracy = "none" if self.accuracy is None else f"{self.accuracy:.1%}"
             lines.append(f"accuracy {accuracy} on {rows_text(sum(map(sum, self.confusion)))}")
@@ -149,9 +159,14 @@ def classify_file(
     place, with an empty label and the reason in `error`. With `strict` there is no column `error`, and the first such
     row stops the job. A label with a probability below `reject_below` (default: the model's threshold) is replaced by
     the model's label for "none of these", or left empty. `where_label` compares with the true labels in `label_column`
-    (default: the label column of the training). `resume` continues an interrupted job, or starts a new one. Raises
-    DataError for inputs that cannot be read, RunError for an output that cannot be written, and JobInterruptedError, a
-    KeyboardInterrupt.
+    (default: the label column of the training). `resume` continues an interrupted job, or starts a new one.
+
+    A model of several labels adds `predicted_labels` in place of `predicted_label` and `predicted_score`: all labels of a row
+    with the model's separator between them, empty where none applies. `reject_below` then takes the place of the threshold
+    of each label, and `top_k` and `where_label` are refused.
+
+    Raises DataError for inputs that cannot be read, RunError for an output that cannot be written, and
+    JobInterruptedError, a KeyboardInterrupt.
     """
     if not top_k >= 1:
         raise ArgumentError(f"top_k (--top-k) is {top_k}; give 1 or more")
@@ -165,14 +180,18 @@ def classify_file(
     )
     target = os.fspath(output)
     with Classifier(model, num_threads) as classifier:
+        if classifier.thresholds is not None:
+            check_options(classifier.name, top_k=top_k, where_label=where_label)
         label = label_column if where_label else ""
         tables = _table_options(classifier, column_names(text_columns), label, delimiter, encoding)
         tables = replace(tables, sheet=sheet, columns=named_columns(columns))
-        bound = classifier.reject_below if reject_below is None else reject_below
+        bound = classifier.reject_below if reject_below is None and classifier.thresholds is None else reject_below
         results = ResultOptions(scores, top_k, bound, errors=not strict, column_prefix=column_prefix)
         labelled = _LabelledRows(classifier, results, _settings(classifier, paths, tables, results))
         job = run_table_job(labelled, paths, tables, target, force=force, resume=resume, quiet=quiet)
         summary = _summary(job, target, classifier.labels, compares=where_label)
+        if classifier.thresholds is not None:
+            summary = replace(summary, rejected=0, without_label=job.tally.rejected)
     if summary.unknown_truths and not any(map(any, summary.confusion or ())):
         raise DataError(
             f"{target}: complete, but there is no accuracy: the model knows none of the true labels in column "
@@ -221,6 +240,11 @@ def evaluate_file(
     for a table without rows or without a known label.
     """
     with Classifier(model) as classifier:
+        if classifier.thresholds is not None:
+            raise ModelError(
+                f"{classifier.name}: the model gives a text any number of labels; measure it with evaluate_label_sets "
+                "(textclf evaluate)"
+            )
         options = _table_options(classifier, column_names(text_columns), label_column, delimiter, encoding)
         options = replace(options, sheet=sheet, columns=named_columns(columns))
         source: str | FrameTable
@@ -350,6 +374,8 @@ class _LabelledRows:
 
     @property
     def added(self) -> list[str]:
+        if self.classifier.thresholds is not None:
+            return label_set_columns(self.classifier.labels, self.results)
         return added_columns(self.classifier.labels, self.results)
 
     @property
@@ -365,7 +391,8 @@ class _LabelledRows:
 
     def begin(self, layout: TableLayout, rows: Sequence[Row]) -> Finish:
         begun = begin_rows(self.classifier, layout, rows)
-        return lambda: finish_rows(self.classifier, self.results, begun)
+        finish = finish_rows if self.classifier.thresholds is None else finish_label_sets
+        return lambda: finish(self.classifier, self.results, begun)
 
 
 def _summary(job: TableJob, target: str, labels: Sequence[str], *, compares: bool) -> BatchSummary:

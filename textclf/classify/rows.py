@@ -35,12 +35,13 @@ _UNKNOWN_CHARACTERS = 100
 class ResultOptions:
     """The columns to add. Labels with a probability (0 to 1) below `reject_below` are replaced by the reject label.
 
-    `column_prefix` is put before the names of the added columns.
+    For a model of several labels it is None or takes the place of their thresholds. `column_prefix` is put before the names
+    of the added columns.
     """
 
     scores: bool = False
     top_k: int = 1
-    reject_below: float = 0.0
+    reject_below: float | None = 0.0
     errors: bool = True
     column_prefix: str = ""
 

@@ -41,6 +41,7 @@ from textclf.terminal.door import (
 from textclf.terminal.native_log import load_tensorflow
 
 if TYPE_CHECKING:
+    from textclf.classify.classifier import Prediction
     from textclf.classify.job import BatchSummary
     from textclf.classify.question_answering.job import AnswerSummary
     from textclf.terminal.summary import Summary
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     type=PROBABILITY,
     metavar="P",
     help="Write no label, or the model's reject label, where the most probable label has a probability below P "
-    "(default: the threshold that training chose, if it chose one).",
+    "(default: the threshold that training chose, if it chose one). A model of several labels writes those of P or more.",
 )
 @click.option("--where-label", is_flag=True, help="Compare with the true labels in the input.")
 @label_option("Column with the true label, for --where-label.")
@@ -105,7 +106,8 @@ def classify_command(
     MODEL is a .tflite file or the folder of a run. INPUT is a table (CSV, TSV, JSON Lines, a JSON array, Parquet or an Excel
     workbook; text also compressed with gzip, zstd, bzip2 or xz), a pattern such as 'logs/*.csv.gz', or - for standard input.
     The output has all columns and rows of the
-    input in the same order, and the new columns predicted_label, predicted_score and error.
+    input in the same order, and the new columns predicted_label, predicted_score and error; of a model of several labels per
+    row, predicted_labels and error.
 
     Exit code 3: the job is complete, but some rows have no label; their column error says why.
     """
@@ -180,9 +182,17 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
     from textclf.classify.classifier import Classifier
 
     with Classifier(model, num_threads=1) as classifier:
+        several = classifier.thresholds is not None
+        if several:
+            from textclf.classify.multi_label.rows import check_options
+
+            check_options(classifier.name, top_k=options["top_k"], where_label=False)
         [prediction] = classifier.classify([text_input], reject_below=options["reject_below"])
     if prediction.error:
         raise DataError(f"--text-input: {prediction.error.partition(': ')[2]}; pass a text to classify")
+    if several:
+        _write_several(prediction, scores=options["scores"], as_json=as_json)
+        return
     ranked = sorted(prediction.scores.items(), key=lambda item: -item[1])
     most_probable = ranked[0][0]
     ranked[0] = (prediction.label, prediction.score)
@@ -200,6 +210,33 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
         write_result(text_table(lines[0], lines[1:]))
     if prediction.rejected:
         write_message(f"The probability of the label {most_probable} is below the threshold.")
+
+
+def _write_several(prediction: Prediction, *, scores: bool, as_json: bool) -> None:
+    """Writes the labels of a text, or with `scores` every label, the most probable first."""
+    ranked = sorted(prediction.scores.items(), key=lambda item: -item[1])
+    shown = ranked if scores else [item for item in ranked if item[0] in prediction.labels]
+    if as_json:
+        labels = [
+            {"label": label, "score": score, **({"predicted": label in prediction.labels} if scores else {})}
+            for label, score in shown
+        ]
+        write_result(json_text({"labels": labels}))
+        return
+    predicted = {True: "predicted", False: ""}
+    lines = [
+        (printable(label), f"{score:.4f}", *([predicted[label in prediction.labels]] if scores else []))
+        for label, score in shown
+    ]
+    lines = lines or [("(no label)", f"{prediction.score:.4f}")]
+    if result_screen().width is None:
+        write_result("\n".join("\t".join(line).rstrip("\t") for line in lines))
+    else:
+        from textclf.terminal.tables import text_table
+
+        write_result(text_table(lines[0], lines[1:]))
+    if not prediction.labels:
+        write_message("No label applies: the probability of each is below its threshold.")
 
 
 @cli.command(
@@ -223,13 +260,18 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Measure MODEL on the labelled rows of DATA, a table as for classify.
 
+    A model of several labels per row reads them as in training: from one column, which --label may name, or from a column of 0
+    and 1 for each label.
+
     For a model that answers questions, DATA is a SQuAD file (.json) or a table, --text names the columns of the question and
     of the context, and --label that of the answer. It is measured as textclf answers, and as a phone does.
     """
     announce("Loading the model")
     from textclf.classify.metrics import Metrics
+    from textclf.classify.multi_label.metrics import LabelSetMetrics
     from textclf.classify.question_answering.evaluation import AnswerMetrics
     from textclf.runs.evaluate import evaluate
+    from textclf.runs.multi_label.metrics_text import label_set_text
     from textclf.runs.pages.metrics_text import metrics_text
     from textclf.terminal.summary import show_summary
 
@@ -241,9 +283,10 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
         write_report(metrics.as_text())
         show_summary(lambda: summaries.of_answer_evaluation(metrics, model))
         return
-    assert isinstance(metrics, Metrics)
+    assert isinstance(metrics, Metrics | LabelSetMetrics)
+    text = label_set_text(metrics) if isinstance(metrics, LabelSetMetrics) else metrics_text(metrics)
     # A label may be the word before a warning, but no table follows a blank line without its header.
-    tables, beginning, warning = metrics_text(metrics).partition("\n\nWarning: ")
+    tables, beginning, warning = text.partition("\n\nWarning: ")
     write_report(tables)
     if beginning:
         write_report(beginning[1:] + warning, marked=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textclf.data.findings.finding import counted
-from textclf.recipe.values import QUESTION_ANSWERING
+from textclf.recipe.values import MULTI_LABEL, QUESTION_ANSWERING
 from textclf.terminal.door import command_line
 from textclf.terminal.screen import Kind
 from textclf.terminal.summary import Summary
@@ -15,12 +15,14 @@ from textclf.terminal.summary import Summary
 if TYPE_CHECKING:
     from textclf.classify.job import BatchSummary
     from textclf.classify.metrics import Metrics
+    from textclf.classify.multi_label.metrics import LabelSetMetrics
     from textclf.classify.question_answering.evaluation import AnswerMetrics
     from textclf.classify.question_answering.job import AnswerSummary
     from textclf.exporting.report import VerificationReport
     from textclf.runs.check import CheckReport
     from textclf.runs.comparison.answers import AnswerComparison
     from textclf.runs.comparison.engines import Comparison
+    from textclf.runs.comparison.label_sets import LabelSetComparison
     from textclf.runs.tasks.interface import ComparedRuns
     from textclf.runs.train import Run
     from textclf.tflite.inspection import Inspection
@@ -41,7 +43,7 @@ def of_training(run: Run) -> Summary:
     facts = [
         ("Model", str(run.model_path)),
         ("Size", f"{_size(run.model_path)}, quantization: {export['quantization']}"),
-        *(_quality_of_answers(metrics, split) if answers else _quality_of_labels(metrics, split)),
+        *_quality(metrics, split),
         *([("Warnings", f"{len(warnings):,}, in the report")] if warnings else []),
         ("Report", str(run.dir / "report.html")),
         ("Time", _duration(metrics["seconds"])),
@@ -52,6 +54,28 @@ def of_training(run: Run) -> Summary:
         facts=facts,
         next_steps=_uses(run.dir, answers=answers),
     )
+
+
+def _quality(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
+    if answers_questions(metrics):
+        return _quality_of_answers(metrics, split)
+    if metrics.get("task") == MULTI_LABEL:
+        from textclf.classify.multi_label.metrics import LabelSetMetrics
+
+        return _label_set_facts(LabelSetMetrics.from_dict(metrics[split]), f"{split} rows")
+    return _quality_of_labels(metrics, split)
+
+
+def _label_set_facts(metrics: LabelSetMetrics, rows: str) -> list[tuple[str, str]]:
+    """Returns micro-F1, macro-F1 and the share of rows with exactly the right labels."""
+    from textclf.classify.metrics import interval_text
+
+    interval = interval_text(metrics.micro_f1_interval)
+    return [
+        ("Micro-F1", f"{_percent(metrics.micro_f1)} on {metrics.rows:,} {rows} ({interval})"),
+        ("Macro-F1", _percent(metrics.macro_f1)),
+        ("Exact match", f"{_percent(metrics.exact_match)} of the rows have exactly the right labels"),
+    ]
 
 
 def answers_questions(metrics: Mapping[str, Any]) -> bool:
@@ -155,6 +179,7 @@ def of_export(path: Path, report: VerificationReport, run: Path) -> Summary:
 def of_comparison(comparison: Comparison | ComparedRuns, items: Sequence[str], output: Path | None) -> Summary:
     from textclf.runs.comparison.answers import AnswerComparison
     from textclf.runs.comparison.engines import Comparison
+    from textclf.runs.comparison.label_sets import LabelSetComparison
     from textclf.runs.comparison.result import RunComparison
 
     if isinstance(comparison, Comparison):
@@ -162,6 +187,8 @@ def of_comparison(comparison: Comparison | ComparedRuns, items: Sequence[str], o
     more = [("Write every row on which they disagree", command("compare", *items, "-o", "compared"))]
     if isinstance(comparison, AnswerComparison):
         return _of_answer_comparison(comparison, [] if output is not None else more)
+    if isinstance(comparison, LabelSetComparison):
+        return _of_label_set_comparison(comparison, [] if output is not None else more)
     assert isinstance(comparison, RunComparison)
     facts = [(model.name, _accuracy(model.metrics, "rows")) for model in comparison.models]
     for pair in comparison.pairs:
@@ -191,6 +218,16 @@ def _of_answer_comparison(comparison: AnswerComparison, next_steps: list[tuple[s
     )
 
 
+def _of_label_set_comparison(comparison: LabelSetComparison, next_steps: list[tuple[str, str]]) -> Summary:
+    facts = [(model.name, _label_set_facts(model.metrics, "rows")[0][1]) for model in comparison.models]
+    facts += [("Difference of micro-F1", pair.verdict()) for pair in comparison.pairs]
+    return Summary(
+        title=f"{counted(len(comparison.models), 'model')} compared on {counted(comparison.rows, 'row')}",
+        facts=facts,
+        next_steps=next_steps,
+    )
+
+
 def _named(name: str, metrics: AnswerMetrics) -> list[tuple[str, str]]:
     return [(f"{name}, {place.lower()}", shown) for place, shown in _answer_facts(metrics, "questions")]
 
@@ -199,8 +236,10 @@ def _named(name: str, metrics: AnswerMetrics) -> list[tuple[str, str]]:
 def of_job(summary: BatchSummary, model: Path) -> Summary:
     facts = [
         ("Output", summary.output),
-        ("Classified", f"{sum(summary.labels.values()):,} of {counted(summary.rows, 'row')}"),
+        ("Classified", f"{summary.classified:,} of {counted(summary.rows, 'row')}"),
     ]
+    if summary.without_label:
+        facts.append(("Without a label", f"{counted(summary.without_label, 'row')} to which no label applies"))
     if summary.accuracy is not None and summary.confusion is not None:
         rows = sum(map(sum, summary.confusion))
         facts.append(("Accuracy", f"{_percent(summary.accuracy)} on {counted(rows, 'row')} with a true label"))
@@ -257,13 +296,17 @@ def of_answers(summary: AnswerSummary, model: Path) -> Summary:
     )
 
 
-def of_evaluation(metrics: Metrics, model: Path) -> Summary:
+def of_evaluation(metrics: Metrics | LabelSetMetrics, model: Path) -> Summary:
+    from textclf.classify.metrics import Metrics
+
+    facts = (
+        [("Accuracy", _accuracy(metrics, "rows")), ("Macro-F1", _percent(metrics.macro_f1))]
+        if isinstance(metrics, Metrics)
+        else _label_set_facts(metrics, "rows")
+    )
     return Summary(
         title=f"{model}: measured",
-        facts=[
-            ("Accuracy", _accuracy(metrics, "rows")),
-            ("Macro-F1", _percent(metrics.macro_f1)),
-        ],
+        facts=facts,
         next_steps=[
             ("Compare it with another model of these labels", command("compare", _short(model), "OTHER_RUN")),
             ("Classify a table", command("classify", _short(model), "INPUT.csv", "-o", "OUTPUT.csv")),

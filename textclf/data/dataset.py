@@ -9,7 +9,9 @@ would only make people delete them by hand. An empty label is an error, because 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from textclf.data.examples import Dataset, Examples
@@ -57,21 +59,7 @@ def load_dataset(
     per line.
     """
     errors: list[str] = []
-    frames = frames or {}
-    settings = settings.model_copy(update={name: Path(frame.name) for name, frame in frames.items()})
-    files = {"train": settings.train, "validation": settings.validation, "test": settings.test}
-    named = {name: value for name, value in files.items() if isinstance(value, Path | tuple)}
-    readers: list[FileReader] = []
-    read = {
-        name: _read_examples(name, Path(frames[name].name), settings, errors, readers, frames[name])
-        if name in frames
-        else _read_split(name, value, settings, errors, readers)
-        for name, value in named.items()
-    }
-    errors += encoding_errors(readers)
-    if settings.sheet is not None and readers and not any(reader.is_workbook for reader in readers):
-        errors.append(f"dataset.sheet is {visible(settings.sheet)}, but no file is an Excel workbook; remove the line")
-    examples = {name: one for name, one in read.items() if one is not None}
+    settings, examples, digests = read_files(settings, ONE_LABEL, errors, frames or {})
     labels = _labels(settings, examples, errors)
     if errors:
         raise DataError("\n".join(errors))
@@ -87,19 +75,61 @@ def load_dataset(
             "aside for validation; add rows, or set dataset.validation to a file"
         )
     findings += findings_of_splits(splits, labels)
-    digests = hashes_of([value for name, value in named.items() if name not in frames])
-    digests = {**{Path(frame.name): frame.sha256 for frame in frames.values()}, **digests}
-    return Dataset(list(labels), splits["train"], splits["validation"], splits.get("test"), findings, digests)
+    return Dataset(list(labels), splits["train"], splits["validation"], splits.get("test"), findings, digests())
 
 
-def load_examples(settings: DatasetSettings, path: Path) -> Examples:
-    """The labelled rows of one file, with the columns of `settings`; rows with an empty text are left out.
+@dataclass(frozen=True)
+class LabelReader:
+    """How the labels of a row are read. `columns` returns the names of their columns, each with the key that names it.
+
+    `collect` fills the examples from a table and returns the errors; it is given the places of the columns of the texts
+    and of the labels.
+    """
+
+    columns: Callable[[DatasetSettings], list[tuple[str, str]]]
+    collect: Callable[[Examples, FileReader, Sequence[int], Sequence[int], DatasetSettings], list[str]]
+
+
+def read_files(
+    settings: DatasetSettings, labels: LabelReader, errors: list[str], frames: Mapping[str, FrameTable]
+) -> tuple[DatasetSettings, dict[str, Examples], Callable[[], dict[Path, str]]]:
+    """Reads the files of a recipe; problems are added to the errors.
+
+    Returns the settings with the names of the `frames` in place of files, the rows by split, and a function that returns
+    the SHA-256 of each file.
+    """
+    settings = settings.model_copy(update={name: Path(frame.name) for name, frame in frames.items()})
+    files = {"train": settings.train, "validation": settings.validation, "test": settings.test}
+    named = {name: value for name, value in files.items() if isinstance(value, Path | tuple)}
+    readers: list[FileReader] = []
+    read = {
+        name: _read_examples(name, Path(frames[name].name), settings, labels, errors, readers, frames[name])
+        if name in frames
+        else _read_split(name, value, settings, labels, errors, readers)
+        for name, value in named.items()
+    }
+    errors += encoding_errors(readers)
+    if settings.sheet is not None and readers and not any(reader.is_workbook for reader in readers):
+        errors.append(f"dataset.sheet is {visible(settings.sheet)}, but no file is an Excel workbook; remove the line")
+
+    def digests() -> dict[Path, str]:
+        own = hashes_of([value for name, value in named.items() if name not in frames])
+        return {**{Path(frame.name): frame.sha256 for frame in frames.values()}, **own}
+
+    return settings, {name: one for name, one in read.items() if one is not None}, digests
+
+
+def load_examples(
+    settings: DatasetSettings, path: Path, labels: LabelReader | None = None, frame: FrameTable | None = None
+) -> Examples:
+    """The labelled rows of one file, or of a table in memory, with the columns of `settings`; rows with an empty text are
+    left out.
 
     Raises DataError with every problem, one a line.
     """
     errors: list[str] = []
     readers: list[FileReader] = []
-    examples = _read_examples("test", path, settings, errors, readers)
+    examples = _read_examples("test", path, settings, labels or ONE_LABEL, errors, readers, frame)
     errors += encoding_errors(readers)
     if errors or examples is None:
         raise DataError("\n".join(errors))
@@ -110,6 +140,7 @@ def _read_split(
     name: str,
     value: Path | tuple[Path, ...],
     settings: DatasetSettings,
+    labels: LabelReader,
     errors: list[str],
     readers: list[FileReader],
 ) -> Examples | None:
@@ -119,7 +150,7 @@ def _read_split(
     except DataError as error:
         errors.append(f"dataset.{name}: {error}")
         return None
-    parts = [_read_examples(name, file, settings, errors, readers) for file in files]
+    parts = [_read_examples(name, file, settings, labels, errors, readers) for file in files]
     if len(files) == 1:
         return parts[0]
     together = Examples(name, one_name(value))
@@ -136,6 +167,7 @@ def _read_examples(
     name: str,
     path: Path,
     settings: DatasetSettings,
+    labels: LabelReader,
     errors: list[str],
     readers: list[FileReader],
     frame: FrameTable | None = None,
@@ -146,18 +178,20 @@ def _read_examples(
     """
     examples = Examples(name, path)
     before = len(errors)
-    wanted = (*settings.text, settings.label)
+    wanted = [*((name, "dataset.text") for name in settings.text), *labels.columns(settings)]
+    names = [name for name, _ in wanted]
     try:
         if frame is None and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise DataError(f"{examples.shown}: not a regular file, but it is read more than once; save it to a file")
-        with open_any(frame or examples.shown, options_of(settings), wanted, examples.shown) as (table, _):
-            columns = _columns(table, settings, errors)
+        with open_any(frame or examples.shown, options_of(settings), names, examples.shown) as (table, _):
+            columns = _columns(table, wanted, errors)
             if len(columns) == len(wanted):
                 reader = FileReader(table, path, f"dataset.{name}")
                 reader.reads_only_columns_asked_for()
                 readers.append(reader)
-                errors += _collect(examples, reader, columns, settings)
-            elif flags := flag_columns(path, settings):
+                texts = len(settings.text)
+                errors += labels.collect(examples, reader, columns[:texts], columns[texts:], settings)
+            elif settings.labels_from is None and (flags := flag_columns(path, settings)):
                 errors[-1] += f". In this file {flag_columns_message(flags)}"
             elif isinstance(table, RecordTable) and any(keys <= set(table.columns) for keys in _SQUAD_KEYS):
                 errors[-1] += ". This may be a SQuAD file, which needs task: question-answering"
@@ -166,9 +200,9 @@ def _read_examples(
     return examples if len(errors) == before else None
 
 
-def _columns(table: AnyTable, settings: DatasetSettings, errors: list[str]) -> list[int]:
+def _columns(table: AnyTable, wanted: Sequence[tuple[str, str]], errors: list[str]) -> list[int]:
     columns = []
-    for name, key in (*((name, "dataset.text") for name in settings.text), (settings.label, "dataset.label")):
+    for name, key in wanted:
         try:
             columns.append(table.column(name, key))
         except DataError as error:
@@ -176,11 +210,17 @@ def _columns(table: AnyTable, settings: DatasetSettings, errors: list[str]) -> l
     return columns
 
 
-def _collect(examples: Examples, reader: FileReader, columns: Sequence[int], settings: DatasetSettings) -> list[str]:
-    """Fill the examples from a table whose last wanted column is the label. Returns the errors."""
+def _collect(
+    examples: Examples,
+    reader: FileReader,
+    text_columns: Sequence[int],
+    label_columns: Sequence[int],
+    settings: DatasetSettings,
+) -> list[str]:
+    """Fill the examples from a table with one label for each row. Returns the errors."""
     unlabelled: list[int] = []
     not_held: dict[str, list[tuple[int, str]]] = {}
-    text_columns, label_column = columns[:-1], columns[-1]
+    [label_column] = label_columns
     for row in reader:
         texts = tuple(row.fields[column] for column in text_columns)
         label = row.fields[label_column]
@@ -203,17 +243,30 @@ def _collect(examples: Examples, reader: FileReader, columns: Sequence[int], set
             f"{reader.name}: no label in {listed(unlabelled)}, and rows without a label cannot be used; fill in the labels, "
             "or set dataset.unlabelled to skip to leave these rows out"
         )
-    for problem, found in not_held.items():
-        errors.append(
-            f"{reader.name}: the label {visible(found[0][1])} in {listed([row for row, _ in found])} {problem}, but a "
-            "model's label file holds one label on each line; remove the character from the label"
-        )
-    if not examples.rows and not errors and reader.undecodable is None:
-        what = "no rows below the header"
-        if examples.left_out or examples.unlabelled:
-            what = "no row has a label" if examples.unlabelled else "no row has a text"
-        errors.append(f"{reader.name}: {what}; add rows with a text and a label")
-    return errors
+    return [*errors, *not_writable_errors(reader, not_held), *no_rows_errors(examples, reader, errors or not_held)]
+
+
+ONE_LABEL = LabelReader(lambda settings: [(settings.label, "dataset.label")], _collect)
+"""One label in one column."""
+
+
+def not_writable_errors(reader: FileReader, found: Mapping[str, Sequence[tuple[int, str]]]) -> list[str]:
+    """Returns errors about labels that a model's label file cannot hold; `found` has rows and labels by problem."""
+    return [
+        f"{reader.name}: the label {visible(rows[0][1])} in {listed([row for row, _ in rows])} {problem}, but a "
+        "model's label file holds one label on each line; remove the character from the label"
+        for problem, rows in found.items()
+    ]
+
+
+def no_rows_errors(examples: Examples, reader: FileReader, errors: Sized) -> list[str]:
+    """Returns an error about a file without a row that can be used, if no other error is the reason."""
+    if examples.rows or errors or reader.undecodable is not None:
+        return []
+    what = "no rows below the header"
+    if examples.left_out or examples.unlabelled:
+        what = "no row has a label" if examples.unlabelled else "no row has a text"
+    return [f"{reader.name}: {what}; add rows with a text and a label"]
 
 
 # --- Labels ----------------------------------------------------------------------------------------------------------
@@ -221,12 +274,7 @@ def _labels(settings: DatasetSettings, examples: dict[str, Examples], errors: li
     """Returns the labels of the model, in order; problems with the labels of the files are added to the errors."""
     train = examples.get("train")
     labels = settings.labels or (sorted(set(train.labels)) if train else ())
-    errors += [
-        f"dataset.labels: the label {visible(label)} {problem}, but a model's label file holds one label on each line; "
-        "remove the character from the label"
-        for label in settings.labels or ()
-        if (problem := not_writable(label)) is not None
-    ]
+    errors += listed_label_errors(settings)
     if train and len(set(train.labels)) == 1:
         errors.append(
             f"{train.shown}: every row has the label {visible(train.labels[0])}, but a classifier needs two labels or more; "
@@ -235,7 +283,7 @@ def _labels(settings: DatasetSettings, examples: dict[str, Examples], errors: li
     if labels:
         known = set(labels)
         errors += [
-            _unknown_labels(one, unknown, labels, settings)
+            unknown_labels_error(one, unknown, labels, settings)
             for one in examples.values()
             if (
                 unknown := [(label, row) for label, row in zip(one.labels, one.rows, strict=True) if label not in known]
@@ -244,14 +292,32 @@ def _labels(settings: DatasetSettings, examples: dict[str, Examples], errors: li
     return labels
 
 
-def _unknown_labels(
-    examples: Examples, unknown: Sequence[tuple[str, int]], labels: Sequence[str], settings: DatasetSettings
+def listed_label_errors(settings: DatasetSettings) -> list[str]:
+    """Returns errors about labels of the recipe that a model's label file cannot hold."""
+    return [
+        f"dataset.labels: the label {visible(label)} {problem}, but a model's label file holds one label on each line; "
+        "remove the character from the label"
+        for label in settings.labels or ()
+        if (problem := not_writable(label)) is not None
+    ]
+
+
+def unknown_labels_error(
+    examples: Examples,
+    unknown: Sequence[tuple[str, int]],
+    labels: Sequence[str],
+    settings: DatasetSettings,
+    source: str | None = None,
 ) -> str:
-    names, rows = sorted({label for label, _ in unknown}), [row for _, row in unknown]
-    source = "dataset.labels" if settings.labels else "the labels in the training file"
+    """Returns an error about `unknown` labels and their rows. `source` says in words where the known ones come from."""
+    names, rows = sorted({label for label, _ in unknown}), [row for row, _ in groupby(row for _, row in unknown)]
+    add = f"; correct the rows, or {'add the label there' if settings.labels else 'add such rows there'}"
+    if source is not None:
+        add = "; correct the rows"
+    source = source or ("dataset.labels" if settings.labels else "the labels in the training file")
     message = f"{examples.shown}: {named(names)} in {listed(rows)}, but {source} are {named(labels)}"
     meant = other_spellings(names, labels)
     if meant:
         pairs = [f"{visible(label)} is perhaps {visible(known)}" for label, known in list(meant.items())[:3]]
         return f"{message}; {', '.join(pairs)}: write each label alike in all files"
-    return f"{message}; correct the rows, or {'add the label there' if settings.labels else 'add such rows there'}"
+    return message + add

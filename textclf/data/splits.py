@@ -17,8 +17,15 @@ from textclf.recipe.settings import DatasetSettings
 
 # --- Splits ----------------------------------------------------------------------------------------------------------
 def make_splits(
-    settings: DatasetSettings, seed: int, labels: Sequence[str], examples: dict[str, Examples], keys: RowKeys
+    settings: DatasetSettings,
+    seed: int,
+    labels: Sequence[str],
+    examples: dict[str, Examples],
+    keys: RowKeys,
+    strata: Sequence[int] | None = None,
 ) -> dict[str, Split]:
+    """Returns the splits. Fractions of the training rows are taken in proportion from each of the `strata`, by default
+    the labels."""
     train = examples["train"]
     shares = {
         name: share
@@ -26,7 +33,8 @@ def make_splits(
         if isinstance(share, float)
     }
     index_of = {label: index for index, label in enumerate(labels)}
-    side = set_aside(train.texts, [index_of[label] for label in train.labels], shares, seed, keys.keys)
+    strata = [index_of[label] for label in train.labels] if strata is None else strata
+    side = set_aside(train.texts, strata, shares, seed, keys.keys)
     splits: dict[str, Split] = {}
     for name in ("train", "validation", "test"):
         source = examples.get(name, train)

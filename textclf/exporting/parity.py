@@ -75,13 +75,9 @@ def verify_export(
     2 · √(changed labels). This is two standard deviations, because a label that changes by chance becomes right as often
     as wrong. Raises VerificationError, with the exceeded bounds, if the file differs more from the trained model.
     """
-    few_bits = quantization == "int4"
-    if max_changed_labels is None:
-        max_changed_labels = MAX_CHANGED_LABELS_OF_4_BITS if few_bits else MAX_CHANGED_LABELS
-    if max_lost_accuracy is None:
-        max_lost_accuracy = MAX_LOST_ACCURACY_OF_4_BITS if few_bits else MAX_LOST_ACCURACY
-    _check_numbers("trained", trained)
-    _check_numbers("exported", exported)
+    max_changed_labels, max_lost_accuracy = allowed_losses(quantization, max_changed_labels, max_lost_accuracy)
+    check_numbers("trained", trained)
+    check_numbers("exported", exported)
     found = _compare(trained, exported, truth)
     rows = found.rows
     if quantization == "none" and not found.largest_difference <= MAX_FLOAT_DIFFERENCE:
@@ -131,7 +127,19 @@ def _compare(trained: np.ndarray, exported: np.ndarray, truth: np.ndarray) -> Ve
     )
 
 
-def _check_numbers(model: str, probabilities: np.ndarray) -> None:
+def allowed_losses(
+    quantization: Quantization, max_changed_labels: float | None, max_lost_accuracy: float | None
+) -> tuple[float, float]:
+    """Returns the bounds as fractions of the rows, where None stands for that of the form."""
+    few_bits = quantization == "int4"
+    if max_changed_labels is None:
+        max_changed_labels = MAX_CHANGED_LABELS_OF_4_BITS if few_bits else MAX_CHANGED_LABELS
+    if max_lost_accuracy is None:
+        max_lost_accuracy = MAX_LOST_ACCURACY_OF_4_BITS if few_bits else MAX_LOST_ACCURACY
+    return max_changed_labels, max_lost_accuracy
+
+
+def check_numbers(model: str, probabilities: np.ndarray) -> None:
     """Raises VerificationError for NaN and infinity."""
     bad = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if len(bad):

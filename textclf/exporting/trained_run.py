@@ -14,13 +14,14 @@ import numpy as np
 
 from textclf.classify.combining import combine_windows
 from textclf.classify.metrics import softmax
+from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
 from textclf.data.tokens.encoded import Encoded, pad
 from textclf.data.tokens.text_windows import EncodedTexts, encode_texts
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.kinds import kind_of
 from textclf.encoders.long_texts import long_texts_of
-from textclf.encoders.prepare import load_recipe_data
+from textclf.encoders.prepare import ReadDataset, load_recipe_data
 from textclf.errors import RecipeError, RunError
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
@@ -47,9 +48,9 @@ class TrainedRun:
         """Returns the weights from which a graph is written."""
         return inference_weights(self.checkpoint, self.head)
 
-    def dataset(self) -> Dataset:
-        """Returns the rows that it was trained and measured on, in the same splits."""
-        _, dataset = load_recipe_data(self.recipe, self.checkpoint.tokenizer(self.recipe.encoder))
+    def dataset(self, read: ReadDataset = load_dataset) -> Dataset:
+        """Returns the rows that it was trained and measured on, in the same splits; `read` is the reader of its task."""
+        _, dataset = load_recipe_data(self.recipe, self.checkpoint.tokenizer(self.recipe.encoder), read=read)
         return dataset
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
@@ -63,8 +64,11 @@ class TrainedRun:
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Returns the trained model's probabilities float32 [texts, labels], computed by TensorFlow from the unfolded weights."""
-        logits, windows = self.window_logits(texts)
-        return softmax(combine_windows(logits, windows))
+        return softmax(self.logits(texts))
+
+    def logits(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Returns the logits of these probabilities."""
+        return combine_windows(*self.window_logits(texts))
 
     def window_logits(self, texts: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the trained model's logits float32 [windows, labels], and the index of each window's text, int64 [windows].

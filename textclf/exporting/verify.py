@@ -7,7 +7,7 @@ the trained model on real rows; and whether the installed runtimes predict the s
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -91,8 +91,8 @@ def verify_model(
     elif table is not None:
         report.rows, problems, texts = classify_table(classifier, graph, table)
         report.problems += problems
-    for name in _fitting_consumers(classifier) if consumers is None else consumers:
-        _compare_with_consumer(report, classifier, name, [text[0] for text in texts if len(text) == 1])
+    for name in fitting_consumers(classifier) if consumers is None else consumers:
+        compare_with_consumer(report, classifier, name, [text[0] for text in texts if len(text) == 1])
     return report
 
 
@@ -142,15 +142,30 @@ def _rows(run: TrainedRun, data: _Table | None) -> tuple[list[tuple[str, ...]], 
     return [text for split in splits for text in split.texts], np.concatenate([split.labels for split in splits])
 
 
-def _fitting_consumers(classifier: Classifier) -> list[str]:
+def fitting_consumers(classifier: Classifier) -> list[str]:
     """Returns the installed programs for which the file was made."""
     compatibility = (classifier.metadata.settings or {}).get("compatibility", "task-library")
     return [name for name in installed_consumers() if compatibility == "task-library" or name != "task-library"]
 
 
-def _compare_with_consumer(
-    report: VerificationReport, classifier: Classifier, name: str, rows: Sequence[str] = ()
+ClearlyChanged: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Probabilities float [texts, labels] of textclf and of another program → which texts clearly get another result."""
+
+
+def _other_label(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    second, best = np.partition(ours, -2, axis=1)[:, -2:].T
+    changed: np.ndarray = (ours.argmax(axis=1) != theirs.argmax(axis=1)) & (best - second > UNDECIDED_MARGIN)
+    return changed
+
+
+def compare_with_consumer(
+    report: VerificationReport,
+    classifier: Classifier,
+    name: str,
+    rows: Sequence[str] = (),
+    clearly_changed: ClearlyChanged = _other_label,
 ) -> None:
+    """Compares another program with textclf on difficult texts and on `rows`. The result, or a problem, goes into the report."""
     settings = classifier.metadata.settings or {}
     if len(settings.get("text", ["text"])) == 2 or settings.get("tokenizer") == "bert":
         return  # These programs support neither sentence pairs nor BERT's tokenizer.
@@ -164,8 +179,7 @@ def _compare_with_consumer(
         report.problems.append(str(error))
         return
     ours = classifier.probabilities_at_full_length([(text,) for text in texts])
-    second, best = np.partition(ours, -2, axis=1)[:, -2:].T
-    changed = (ours.argmax(axis=1) != theirs.argmax(axis=1)) & (best - second > UNDECIDED_MARGIN)
+    changed = clearly_changed(ours, theirs)
     rounded = settings.get("quantization") in ("dynamic", "int4") and name != "mediapipe"
     expected = MAX_ROUNDING_DIFFERENCE if rounded else MAX_CONSUMER_DIFFERENCE
     allowed = int(MAX_TEXTS_ROUNDED_FURTHER * len(texts)) if rounded else 0

@@ -14,7 +14,7 @@ from textclf.recipe.settings import (
     WINDOWS_ONLY,
     Recipe,
 )
-from textclf.recipe.values import suggestion, window_room
+from textclf.recipe.values import MULTI_LABEL, USUAL_SEPARATOR, suggestion, window_room
 
 
 # --- The rules between values ----------------------------------------------------------------------------------------
@@ -28,7 +28,14 @@ class Breach:
 
 def label_is_not_a_text_column(recipe: Recipe) -> Iterator[Breach]:
     """The label column is not among the text columns: a model that reads the answer learns nothing else."""
-    if recipe.dataset.label in recipe.dataset.text:
+    dataset = recipe.dataset
+    for name in dataset.labels_from or ():
+        if name in dataset.text:
+            yield Breach(
+                ("dataset.labels_from", "dataset.text"),
+                f"dataset.labels_from and dataset.text both name the column `{name}`; remove it from one of them",
+            )
+    if dataset.labels_from is None and dataset.label in dataset.text:
         yield Breach(
             ("dataset.label", "dataset.text"),
             f"dataset.label and dataset.text are both the column `{recipe.dataset.label}`; name two different columns",
@@ -62,7 +69,8 @@ def splits_are_different_files(recipe: Recipe) -> Iterator[Breach]:
 def named_columns_hold_those_that_are_read(recipe: Recipe) -> Iterator[Breach]:
     """Where the recipe names all columns of the files, the columns that it reads are among them."""
     dataset, columns = recipe.dataset, recipe.dataset.columns
-    named = [*(("dataset.text", name) for name in dataset.text), ("dataset.label", dataset.label)]
+    named = [("dataset.text", name) for name in dataset.text]
+    named += [("dataset.labels_from", name) for name in dataset.labels_from or ()] or [("dataset.label", dataset.label)]
     if recipe.answers_questions:
         keys = ("question", "context", "answer", "answer_start", "id")
         named = [(f"dataset.{key}", name) for key in keys if (name := getattr(dataset, key)) is not None]
@@ -120,7 +128,7 @@ def four_bits_need_litert(recipe: Recipe) -> Iterator[Breach]:
         )
 
 
-_MEANT = {
+_MEANT_FOR_QUESTIONS = {
     "dataset.text": "the text is in the columns of dataset.question and dataset.context",
     "dataset.label": "the column of the answers is dataset.answer",
     "encoder.overflow": "a long context is read in windows",
@@ -128,17 +136,71 @@ _MEANT = {
 }
 """What takes the place of a setting of text classification in question answering."""
 
+_MEANT_FOR_SEVERAL_LABELS = {
+    "dataset.unlabelled": "a row without a label is one to which no label applies",
+    "training.label_smoothing": "the probability of each label is calibrated separately",
+    "export.reject_label": "a row whose labels are all too improbable gets none",
+}
+"""The same for several labels per row."""
+
 
 def settings_belong_to_the_task(recipe: Recipe) -> Iterator[Breach]:
     """No setting is written that means nothing to the task."""
+    meant = {}
+    if recipe.answers_questions or recipe.has_several_labels:
+        meant = _MEANT_FOR_QUESTIONS if recipe.answers_questions else _MEANT_FOR_SEVERAL_LABELS
     for key, task in recipe.foreign_settings.items():
         section, name = key.split(".")
         settings = getattr(recipe, section)
         filled = recipe.averages_words and name in AVERAGE_WORDS_DEFAULTS.get(section, ())
         if name in settings.model_fields_set and getattr(settings, name) is not None and not filled:
-            instead = f"; {_MEANT[key]}" if key in _MEANT else ""
-            other = "" if recipe.answers_questions else f", or set task: {task}"
+            instead = f"; {meant[key]}" if key in meant else ""
+            other = "" if meant else f", or set task: {task}"
             yield Breach((key, "task"), f"{key} belongs to the task {task}{instead}; remove the line{other}")
+
+
+def several_labels_have_one_source(recipe: Recipe) -> Iterator[Breach]:
+    """The labels of a row are in one cell, with a separator, or in a column for each label."""
+    dataset = recipe.dataset
+    if not recipe.has_several_labels:
+        return
+    if dataset.label_separator is None and dataset.labels_from is None:
+        yield Breach(
+            ("task", "dataset.label"),
+            f"task is {MULTI_LABEL}, but nothing says where the labels of a row are; set dataset.label_separator (such as "
+            '"|") for several labels in one column, or dataset.labels_from for a column of 0 and 1 for each label',
+        )
+    given = {"label_separator", "label", "labels"} & dataset.model_fields_set if dataset.labels_from is not None else ()
+    for key in sorted(given):
+        if getattr(dataset, key) is not None:
+            yield Breach(
+                (f"dataset.{key}", "dataset.labels_from"),
+                f"dataset.{key} and dataset.labels_from are both set, but the columns of labels_from are the labels; remove one "
+                "of the lines",
+            )
+
+
+def joined_labels_can_be_separated(recipe: Recipe) -> Iterator[Breach]:
+    """No label contains the characters that join the labels of a row."""
+    dataset = recipe.dataset
+    separator = dataset.label_separator or USUAL_SEPARATOR
+    key = "dataset.labels" if dataset.labels_from is None else "dataset.labels_from"
+    for label in (dataset.labels_from or dataset.labels or ()) if recipe.has_several_labels else ():
+        if separator in label:
+            yield Breach(
+                (key, "dataset.label_separator"),
+                f"{key} names the label `{label}`, which contains `{separator}`, the separator of the labels of a row; rename it",
+            )
+
+
+def several_labels_need_the_own_engine(recipe: Recipe) -> Iterator[Breach]:
+    """Model Maker learns one label per row."""
+    if recipe.has_several_labels and recipe.training.engine == "model-maker":
+        yield Breach(
+            ("training.engine", "dataset.label_separator", "dataset.labels_from"),
+            "training.engine is model-maker, which learns one label per row, but the recipe has several labels per row; train "
+            "with the engine native",
+        )
 
 
 def question_columns_differ(recipe: Recipe) -> Iterator[Breach]:
@@ -395,6 +457,9 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     parts_of_a_batch_hold_rows,
     four_bits_need_litert,
     settings_belong_to_the_task,
+    several_labels_have_one_source,
+    joined_labels_can_be_separated,
+    several_labels_need_the_own_engine,
     question_columns_differ,
     questions_come_from_one_file,
     tables_have_the_columns,

@@ -30,6 +30,7 @@ from textclf.recipe.values import (
     LARGEST_MOST_WINDOWS,
     MOST_EPOCHS,
     MOST_WINDOWS,
+    MULTI_LABEL,
     QUESTION_ANSWERING,
     Engine,
     Task,
@@ -37,6 +38,7 @@ from textclf.recipe.values import (
     all_columns,
     checked_delimiter,
     checked_encoding,
+    columns_of_labels,
     data_paths,
     encoder_source,
     epochs_or_auto,
@@ -49,6 +51,7 @@ from textclf.recipe.values import (
     length_in_tokens,
     one_column,
     one_label,
+    separator_of_labels,
     several_seeds,
     text_columns,
     weights_of_labels,
@@ -176,7 +179,27 @@ class DatasetSettings(Settings):
         "question with several answers.",
     )
     label: Annotated[ColumnName, BeforeValidator(label_column), WithJsonSchema(_NAME_SCHEMA)] = Field(
-        default="label", description="The column with the label."
+        default="label", description="The column with the label, or with several labels (label_separator)."
+    )
+    label_separator: Annotated[
+        str | None,
+        BeforeValidator(separator_of_labels),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+    ] = Field(
+        default=None,
+        description="For several labels per row: what stands between the labels in a cell of the column label, such as `|`. "
+        "An empty cell is a row to which no label applies. null: each row has one label.",
+    )
+    labels_from: Annotated[
+        tuple[ColumnName, ...] | None,
+        BeforeValidator(columns_of_labels),
+        WithJsonSchema(
+            {"anyOf": [{"type": "array", "items": _NAME_SCHEMA, "minItems": 2, "uniqueItems": True}, {"type": "null"}]}
+        ),
+    ] = Field(
+        default=None,
+        description="For several labels per row: the columns that hold 0 or 1 (or no and yes, false and true), one for each "
+        "label. The names of the columns are the labels, in this order.",
     )
     labels: Annotated[
         tuple[Label, ...] | None,
@@ -262,6 +285,18 @@ ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
         "training.reject_for_precision",
         "export.reject_label",
     ),
+    "multi-label-classification": (
+        "dataset.text",
+        "dataset.label",
+        "dataset.label_separator",
+        "dataset.labels_from",
+        "dataset.labels",
+        "encoder.overflow",
+        "training.dropout",
+        "training.class_weights",
+        "training.head",
+        "training.reject_for_precision",
+    ),
     "question-answering": (
         "dataset.question",
         "dataset.context",
@@ -271,12 +306,12 @@ ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
         "encoder.question_length",
     ),
 }
-"""The settings that mean something to one task alone."""
+"""The settings that do not mean something to every task, by the tasks to which they do."""
 
 
 def _filled(values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values, with defaults for keys that are missing or have no value."""
-    written = {key: value for key, value in values.items() if not (value is None or _is_null(value))}
+    written = {key: value for key, value in values.items() if not _is_missing(value)}
     return {**values, **defaults, **written}
 
 
@@ -467,7 +502,8 @@ class TrainingSettings(Settings):
     ] = Field(
         default=None,
         description="The weight of a row of each label: `balanced` gives all labels the same total weight; `{spam: 3}` counts "
-        "each row of spam three times and the rows of other labels once.",
+        "each row of spam three times and the rows of other labels once. With several labels per row, `balanced` gives the rows "
+        "with a label and the rows without it the same total weight, and a number weights the rows with the label.",
     )
     clip_norm: float = Field(
         default=1.0,
@@ -503,14 +539,16 @@ class TrainingSettings(Settings):
     calibrate: bool = Field(
         default=True,
         description="Fits a temperature to the validation rows, so that a probability matches how often the label is "
-        "right, and builds it into the model. The predicted labels do not change.",
+        "right, and builds it into the model. The predicted labels do not change. With several labels per row, each label has a "
+        "factor and an offset in place of the temperature.",
     )
     reject_for_precision: float | None = Field(
         default=None,
         gt=0,
         lt=1,
         description="Chooses on the validation rows the probability below which no label is used, so that this "
-        "fraction of the used labels is right. null: every row gets a label.",
+        "fraction of the used labels is right. null: every row gets a label. With several labels per row: chooses a threshold "
+        "for each label at which this fraction of its predictions is right. null: the threshold of the best F1.",
     )
     seed: int = Field(
         default=1,
@@ -596,8 +634,9 @@ class Recipe(Settings):
     )
     task: Task = Field(
         default=DEFAULT_TASK,
-        description="What the model learns: `text-classification` predicts one label for each text; `question-answering` "
-        "finds the answer to a question in a text, its context.",
+        description="What the model learns: `text-classification` predicts one label for each text; "
+        "`multi-label-classification` predicts any number of labels and is set by dataset.label_separator and "
+        "dataset.labels_from; `question-answering` finds the answer to a question in a text, its context.",
     )
     dataset: DatasetSettings
     encoder: EncoderSettings = EncoderSettings()
@@ -623,16 +662,26 @@ class Recipe(Settings):
     def reads_windows(self) -> bool:
         """Whether the model reads a long text, or a long context, in windows."""
         return self.answers_questions or self.classifies_windows
+    def has_several_labels(self) -> bool:
+        """Whether a row may have any number of labels."""
+        return self.task == MULTI_LABEL
 
     @property
     def foreign_settings(self) -> dict[str, Task]:
-        """The settings that mean something to another task only, such as `dataset.label`, and that task."""
-        return {key: task for task, keys in ONLY_FOR_TASK.items() for key in keys if task != self.task}
+        """The settings that mean something to other tasks only, such as `dataset.question`, and the first of these."""
+        own, found = ONLY_FOR_TASK[self.task], dict[str, Task]()
+        for task, keys in ONLY_FOR_TASK.items():
+            for key in keys:
+                if key not in own:
+                    found.setdefault(key, task)
+        return found
 
     @property
     def columns(self) -> tuple[tuple[str, ...], str | None, tuple[str, ...]]:
         """The columns of a table: those with text, the one with the label, and others with values such as numbers."""
         dataset = self.dataset
+        if dataset.labels_from is not None:
+            return dataset.text, None, dataset.labels_from
         if not self.answers_questions:
             return dataset.text, dataset.label, ()
         texts = (dataset.question, dataset.context, dataset.answer)
@@ -663,9 +712,23 @@ class Recipe(Settings):
         source = encoder.get("source") if isinstance(encoder, dict) else getattr(encoder, "source", encoder)
         if source == AVERAGE_WORDS:
             values = _with_defaults(values, {name: AVERAGE_WORDS_DEFAULTS[name] for name in ("training", "export")})
+        if _names_several_labels(values.get("dataset")) and _is_missing(values.get("task")):
+            values = {**values, "task": MULTI_LABEL}
         if values.get("task") == QUESTION_ANSWERING:
             values = _with_defaults(values, QUESTION_ANSWERING_DEFAULTS)
         return values
+
+
+def _names_several_labels(dataset: object) -> bool:
+    """Returns whether the section `dataset` says where several labels per row are."""
+    keys = ("label_separator", "labels_from")
+    if isinstance(dataset, dict):
+        return any(not _is_missing(dataset.get(key)) for key in keys)
+    return any(getattr(dataset, key, None) is not None for key in keys)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or _is_null(value)
 
 
 def _with_defaults(values: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

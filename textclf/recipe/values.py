@@ -24,12 +24,17 @@ Engine = Literal["native", "model-maker"]
 
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-Task = Literal["text-classification", "question-answering"]
+Task = Literal["text-classification", "multi-label-classification", "question-answering"]
 
 DEFAULT_TASK: Task = "text-classification"
 """The task of recipes and models that name none."""
 
 QUESTION_ANSWERING: Task = "question-answering"
+
+MULTI_LABEL: Task = "multi-label-classification"
+
+USUAL_SEPARATOR = "|"
+"""Joins the labels of a row in results where the recipe names no separator."""
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -169,13 +174,43 @@ def text_columns(value: object) -> object:
 
 
 def label_column(value: object) -> object:
-    """Returns a table with one column of 0 and 1 for each label has several label columns. They are refused."""
+    """Refuses a list: a table with one column of 0 and 1 for each label has another key."""
     if isinstance(value, list | tuple):
         raise ValueError(
-            "is a list of columns, but textclf learns one label per row, from one column; name that column, or train one "
-            "model for each of these columns"
+            "is a list of columns, but must be one column; if each of these columns holds 0 and 1 for one label, name them in "
+            "dataset.labels_from"
         )
     return value
+
+
+def columns_of_labels(value: object) -> object:
+    """Returns the names of two or more columns, one for each label."""
+    if value is None:
+        return None
+    example = "write a list such as `[urgent, complaint, refund]`"
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of the columns that hold 0 and 1, one for each label; {example}")
+    names = [str(name) for name in value]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"names the column `{twice}` twice; name it once")
+    if len(names) < 2:
+        raise ValueError(
+            f"names {len(names)} column, but must name two or more; {example}, or name the column in dataset.label"
+        )
+    for name in names:
+        one_label(name)
+    return tuple(names)
+
+
+def separator_of_labels(value: object) -> object:
+    """Returns the characters between the labels of a cell; they are written as a delimiter is."""
+    try:
+        return checked_delimiter(value)
+    except ValueError:
+        raise ValueError(
+            f'is {quoted(value)}, which cannot separate labels; write one character in quotes, such as "|" or ";" (or a few '
+            "without letters and digits), or one of the words tab, comma, semicolon, pipe"
+        ) from None
 
 
 def one_column(value: object) -> object:

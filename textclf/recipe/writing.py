@@ -45,6 +45,11 @@ def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:
     if not recipe.reads_windows:
         for name in WINDOWS_ONLY:
             del values["encoder"][name]
+    if recipe.dataset.labels_from is not None:
+        for name in ("label", "label_separator", "labels"):
+            del values["dataset"][name]
+    elif recipe.has_several_labels:
+        del values["dataset"]["labels_from"]
     for key in recipe.foreign_settings:
         section, name = key.split(".")
         values[section].pop(name, None)

@@ -23,9 +23,11 @@ def evaluate(
     columns: Sequence[str] = (),
     quiet: bool = True,
 ) -> Evaluation:
-    """Does what `evaluate_file` does for a text classifier, and `evaluate_answers` for a question answering model.
+    """Does what `evaluate_file` does for a text classifier, `evaluate_label_sets` for one of several labels, and
+    `evaluate_answers` for a question answering model.
 
-    `text_columns` are then the columns of the question and of the context, and `label_column` that of the answer.
+    For a question answering model, `text_columns` are the columns of the question and of the context, and `label_column`
+    that of the answer.
     """
     path = model_path_of(model)
     return task_of_model(path).evaluate(

@@ -39,7 +39,8 @@ _MOST_COLUMNS_SHOWN = 10
 class NewRecipe:
     """A recipe that was written for a table.
 
-    `path` is its file, `rows` the number of rows of the table, `text` and `label` the columns that it reads. `files` are
+    `path` is its file, `rows` the number of rows of the table, `text` and `label` the columns that it reads (of several label
+    columns, all names with commas between them). `files` are
     the files beside the table that serve as `validation` and `test`. `left_out` maps the other columns to what they
     contain, and `notes` say what a person should look at.
     """
@@ -52,12 +53,14 @@ class NewRecipe:
     files: dict[str, Path] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    separator: str | None = None
 
     def as_text(self) -> str:
         """Lines for a terminal."""
         lines = [f"{shown_path(self.path)}: written for {counted(self.rows, 'row')} of {shown_path(self.table)}"]
         lines.append(f"  text   {' and '.join(map(visible, self.text))}")
-        lines.append(f"  label  {visible(self.label)}")
+        separator = "" if self.separator is None else f", several with {visible(self.separator)} between them"
+        lines.append(f"  label  {visible(self.label)}{separator}")
         lines += [f"  {split} data in {shown_path(path)}" for split, path in self.files.items()]
         if self.left_out:
             shown = [f"{visible(name)} ({what})" for name, what in list(self.left_out.items())[:_MOST_COLUMNS_SHOWN]]
@@ -107,9 +110,11 @@ def new_recipe(
     sample = sample_table(path, [column for column in (text, text_pair, label) if column is not None], sheet, given)
     chosen = choose_columns(sample, text, text_pair, label, choose)
     if sample.left_out:  # perhaps only because cells behind the chosen columns are missing
-        sample = sample_table(path, [column.name for column in (*chosen.text, chosen.label)], sheet, given)
+        sample = sample_table(path, [*(column.name for column in chosen.text), *chosen.label_names], sheet, given)
     notes: list[str] = []
-    siblings = find_siblings(sample, [column.name for column in chosen.text], chosen.label.name)
+    siblings = find_siblings(
+        sample, [column.name for column in chosen.text], chosen.label_names, chosen.separator
+    )
     notes += siblings.notes
     if (other := training_file_beside(path)) is not None:
         notes.append(
@@ -140,10 +145,11 @@ def new_recipe(
         path,
         sample.total,
         tuple(column.name for column in chosen.text),
-        chosen.label.name,
+        ", ".join(chosen.label_names),
         {split: file.path for split, file in siblings.files.items()},
         {column.name or "(no name)": contents(column) for column in chosen.others},
         tuple(notes),
+        chosen.separator,
     )
 
 
@@ -180,8 +186,11 @@ def _name_for(path: Path) -> str:
 
 def _about(sample: TableSample, columns: Columns) -> str:
     texts = " and ".join(visible(column.name) for column in columns.text)
+    what = "any number of labels" if columns.flags else visible(columns.label.name)
+    if columns.separator is not None:
+        what = f"any number of {what}"
     return (
-        f"Predicts {visible(columns.label.name)} from {texts}. `textclf new` wrote this recipe for "
+        f"Predicts {what} from {texts}. `textclf new` wrote this recipe for "
         f"{counted(sample.total, 'row')} of {visible(sample.path.name)}. The comments give the reasons; change what you like."
     )
 

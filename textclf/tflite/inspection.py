@@ -10,6 +10,7 @@ from typing import Any
 from textclf.errors import ModelError
 from textclf.files.model_path import model_path_of
 from textclf.recipe.values import MOST_WINDOWS, default_stride
+from textclf.recipe.values import MULTI_LABEL
 from textclf.tflite.metadata import load_model, metadata_of
 from textclf.tflite.model_file import Operator, Tensor, TfliteModel
 
@@ -52,7 +53,14 @@ class Inspection:
     @property
     def task(self) -> str:
         """What the model does, as a recipe names it."""
-        return "question-answering" if not self.labels else "text-classification"
+        named: str | None = (self.settings or {}).get("task")
+        return named or ("question-answering" if not self.labels else "text-classification")
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability from which each label is predicted; empty for a model of one label per text."""
+        values = (self.settings or {}).get("thresholds", ())
+        return dict(zip(self.labels, values, strict=False)) if self.task == MULTI_LABEL else {}
 
     @property
     def windows(self) -> str | None:
@@ -76,6 +84,7 @@ class Inspection:
             ("file", f"{self.file}, {self.bytes / 1e6:.2f} MB"),
             ("name", self.name or "none"),
             *([("labels", f"{len(self.labels)}: {labels}")] if self.labels else [("task", str(self.task))]),
+            *self._lines_about_thresholds(),
             ("max_length", f"{self.max_length} tokens"),
             *([("long texts", windows)] if (windows := self.windows) is not None else []),
             ("tokenizer", f"{self.tokenizer}, {self.vocabulary_size} entries"),
@@ -89,6 +98,16 @@ class Inspection:
             ("files inside", ", ".join(self.associated_files) or "none"),
         ]
         return "\n".join(f"{key:<13} {value}" for key, value in lines)
+
+    def _lines_about_thresholds(self) -> list[tuple[str, str]]:
+        if not self.thresholds:
+            return []
+        shown = ", ".join(f"{label} {value:.3f}" for label, value in list(self.thresholds.items())[:_SHOWN_LABELS])
+        more = len(self.thresholds) - _SHOWN_LABELS
+        return [
+            ("task", f"{self.task}, any number of labels for a text"),
+            ("thresholds", shown + (f", … ({more} more)" if more > 0 else "")),
+        ]
 
 
 def inspect_model(model: str | Path) -> Inspection:

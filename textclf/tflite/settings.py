@@ -12,7 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from textclf.errors import ModelError
-from textclf.recipe.values import DEFAULT_TASK, LARGEST_LENGTH, LARGEST_MOST_WINDOWS, TASKS, quoted
+from textclf.recipe.values import (
+    DEFAULT_TASK,
+    LARGEST_LENGTH,
+    LARGEST_MOST_WINDOWS,
+    LONGEST_DELIMITER,
+    TASKS,
+    quoted,
+)
 from textclf.tflite.format.packed_files import EXPORT_AGAIN
 
 SETTINGS_FILE = "textclf.json"
@@ -126,6 +133,15 @@ _EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     ),
     "reject_below": (_is_share, "a number from 0 to 1"),
     "reject_label": (_is_text, "a text"),
+    "thresholds": (
+        lambda value: isinstance(value, list) and all(map(_is_share, value)),
+        "a list of numbers from 0 to 1",
+    ),
+    "label_separator": (
+        lambda value: _is_name(value) and len(str(value)) <= LONGEST_DELIMITER,
+        f"a text of 1 to {LONGEST_DELIMITER} characters",
+    ),
+    "labels_in_columns": (lambda value: isinstance(value, bool), "true or false"),
     "question": (_is_name, "the name of a column"),
     "context": (_is_name, "the name of a column"),
     "answer": (_is_name, "the name of a column"),

@@ -1,6 +1,6 @@
 """Detects label columns with several labels per row: lists in one cell, or one column of 0 and 1 for each label.
 
-textclf learns one label per row. It would learn a cell `billing; vip` as one more label, so it reports such cells.
+Without `dataset.label_separator`, a cell `billing; vip` would be learned as one more label, so such cells are reported.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from textclf.data.tables.opening import ReadOptions, open_any
 from textclf.errors import TextclfError
 from textclf.recipe.settings import DatasetSettings
 
-_ONE_LABEL = "textclf learns one label per row"
-
 _LONGEST_LIST = 2000
 
 _ROWS_LOOKED_AT = 1000
+
+_NEARLY_ALL = 0.9
 
 _FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
 
@@ -69,12 +69,32 @@ def list_findings(file: str, labels: Sequence[str], rows: Sequence[int]) -> list
     concerned = [row for row, label in zip(rows, labels, strict=True) if label in lists]
     example = Counter(label for label in labels if label in lists).most_common(1)[0][0]
     one = len(lists) == 1
+    separator = separator_of(list(dict.fromkeys(labels)))
+    remedy = "write the labels of a row with one separator, and name it in dataset.label_separator"
+    if separator is not None:
+        remedy = f"set dataset.label_separator to {visible(separator)}"
     message = (
         f"{file}: {len(lists):,} label{' looks like a list' if one else 's look like lists'} of labels, for example "
-        f"{visible(example)}; {_ONE_LABEL}, so {'it' if one else 'each of them'} is learned as one label. "
-        "Keep one label in each row, or train one model for each label (yes or no)"
+        f"{visible(example)}; {'it' if one else 'each of them'} is learned as one label. If a row may have several labels, "
+        f"{remedy}; if not, keep one label in each row"
     )
     return [of_rows("list_of_labels", message, concerned)]
+
+
+def separator_of(labels: Sequence[str]) -> str | None:
+    """Returns what separates several labels in these different cells; None if they hold one label each.
+
+    All parts of nearly all cells with the separator must be labels of other cells, too.
+    """
+    short = [label for label in labels if len(label) <= _LONGEST_LIST and not written_by(label)]
+    single = {label.strip().casefold() for label in short}
+    best: tuple[int, str] | None = None
+    for separator in _STRONG:
+        found = _joined(short, separator, lambda part, recurring: part in single or part in recurring, least=1)
+        with_it = sum(separator in label for label in short)
+        if found and len(found) >= _NEARLY_ALL * with_it and (best is None or len(found) > best[0]):
+            best = len(found), separator
+    return None if best is None else best[1]
 
 
 def list_like(labels: Sequence[str]) -> set[str]:
@@ -133,9 +153,9 @@ def flag_columns_message(columns: Sequence[str]) -> str:
     """Returns a sentence about one-hot or multi-label columns. It follows a message about the label column."""
     shown = ", ".join(visible(name) for name in columns[:5])
     more = f" and {len(columns) - 5:,} more" if len(columns) > 5 else ""
+    listed = ", ".join([*columns[:5], *(["…"] if len(columns) > 5 else [])])
     return (
-        f"the columns {shown}{more} hold only 0 and 1, one column for each label; {_ONE_LABEL}, from one column: "
-        "add a column with the name of the label that is 1"
+        f"the columns {shown}{more} hold only 0 and 1; if each of them is a label, name them in dataset.labels_from: [{listed}]"
     )
 
 

@@ -44,8 +44,10 @@ def findings_of_notes(notes: Sequence[Note]) -> list[Finding]:
     return findings
 
 
-def findings_of_file(examples: Examples, keys: RowKeys, settings: DatasetSettings) -> list[Finding]:
-    """Returns findings about the rows of one file."""
+def findings_of_file(
+    examples: Examples, keys: RowKeys, settings: DatasetSettings, contradiction: str = "more than one label"
+) -> list[Finding]:
+    """Returns findings about the rows of one file. `contradiction` is what texts with different labels have, in words."""
     shown, findings = examples.shown, []
     if examples.left_out:
         message = f"{shown}: {counted(len(examples.left_out), 'row')} without text left out"
@@ -57,7 +59,7 @@ def findings_of_file(examples: Examples, keys: RowKeys, settings: DatasetSetting
     findings += missing_texts(shown, examples.texts, examples.rows)
     findings += text_findings(shown, examples.texts, examples.rows)
     findings += _findings_of_duplicates(examples, keys)
-    return findings + _findings_of_contradictions(examples, keys)
+    return findings + _findings_of_contradictions(examples, keys, contradiction)
 
 
 def _findings_of_half_empty_pairs(examples: Examples, settings: DatasetSettings) -> list[Finding]:
@@ -92,7 +94,7 @@ def _findings_of_duplicates(examples: Examples, keys: RowKeys) -> list[Finding]:
     return [of_rows("duplicate", message, repeated, "note")]
 
 
-def _findings_of_contradictions(examples: Examples, keys: RowKeys) -> list[Finding]:
+def _findings_of_contradictions(examples: Examples, keys: RowKeys, contradiction: str) -> list[Finding]:
     first: dict[bytes, int] = {}
     contradictory: dict[bytes, bool] = {}
     for place, key in enumerate(keys.keys):
@@ -107,7 +109,7 @@ def _findings_of_contradictions(examples: Examples, keys: RowKeys) -> list[Findi
         if examples.texts[place] != examples.texts[first[keys.keys[place]]]:
             differing.add(place)
     what = "1 text has" if len(contradictory) == 1 else f"{len(contradictory):,} texts have"
-    message = f"{examples.shown}: {what} more than one label{differing.described()}; correct the rows that are wrong"
+    message = f"{examples.shown}: {what} {contradiction}{differing.described()}; correct the rows that are wrong"
     return [of_rows("contradiction", message, [examples.rows[place] for place in places])]
 
 

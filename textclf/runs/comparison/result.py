@@ -165,7 +165,7 @@ class RunComparison:
             parts += [
                 f"## {markdown_text(pair.second)} against {markdown_text(pair.first)}",
                 markdown_text(_verdict(pair, self.rows)),
-                markdown_table(_LABEL_HEADER, [_label_line(label) for label in pair.labels]),
+                markdown_table(LABEL_HEADER, [label_line(label) for label in pair.labels]),
             ]
         if len(self.models) > 1:
             parts.append(
@@ -212,14 +212,14 @@ def difference_of(
 
 
 # --- Words for people ------------------------------------------------------------------------------------------------
-_LABEL_HEADER = ("label", "recall", "F1", "rows")
+LABEL_HEADER = ("label", "recall", "F1", "rows")
 
 
 def _pair_text(pair: PairDifference, rows: int) -> str:
     changed = [label for label in pair.labels if label.f1 or label.recall]
     text = _verdict(pair, rows)
     if changed:
-        text += "\n" + text_table(_LABEL_HEADER, [_label_line(label) for label in changed[:_SHOWN_LABELS]])
+        text += "\n" + text_table(LABEL_HEADER, [label_line(label) for label in changed[:_SHOWN_LABELS]])
     if len(changed) > _SHOWN_LABELS:
         text += f"\nand {counted(len(changed) - _SHOWN_LABELS, 'label')} with smaller differences"
     return text
@@ -230,8 +230,8 @@ def _verdict(pair: PairDifference, rows: int) -> str:
     judged = "significant" if pair.is_significant else "not significant; it may be chance"
     p_value = "p < 0.001" if pair.p_value < 0.001 else f"p = {pair.p_value:.3f}"
     return (
-        f"{pair.second} against {pair.first}: accuracy {_points(pair.accuracy)} points "
-        f"(95 % confidence interval: {_points(low)} to {_points(high)}).\n"
+        f"{pair.second} against {pair.first}: accuracy {signed(pair.accuracy)} points "
+        f"(95 % confidence interval: {signed(low)} to {signed(high)}).\n"
         f"Only {pair.second} is correct: {counted(pair.gained, 'row')}; only {pair.first} is correct: "
         f"{counted(pair.lost, 'row')}; "
         f"different predictions: {pair.disagreeing_rows:,} of {counted(rows, 'row')}.\n"
@@ -239,11 +239,13 @@ def _verdict(pair: PairDifference, rows: int) -> str:
     )
 
 
-def _label_line(label: LabelDifference) -> list[str]:
-    return [label.label, _points(label.recall), _points(label.f1), f"{label.support:,}"]
+def label_line(label: LabelDifference) -> list[str]:
+    """The cells below LABEL_HEADER."""
+    return [label.label, signed(label.recall), signed(label.f1), f"{label.support:,}"]
 
 
-def _points(difference: float) -> str:
+def signed(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
     rounded = round(100 * difference, 1)
     return f"{rounded:+.1f}" if rounded else "0.0"
 

@@ -6,20 +6,21 @@ trained on. Therefore the data files of each run are read again; their hashes mu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from textclf.classify.classifier import Classifier
 from textclf.classify.metrics import evaluate
-from textclf.data.dataset import load_examples
+from textclf.data.dataset import load_dataset, load_examples
 from textclf.data.examples import Dataset, Split
 from textclf.data.findings.finding import named
 from textclf.data.tokens.row_keys import Reading
-from textclf.encoders.prepare import load_recipe_data, reading_of
+from textclf.encoders.prepare import ReadDataset, load_recipe_data, reading_of
 from textclf.encoders.sources.builtin import is_builtin
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
 from textclf.files.data_files import data_files, sha256_of
@@ -37,7 +38,7 @@ from textclf.runs.record.metrics_file import RunMetrics
 
 
 @dataclass(frozen=True)
-class _FinishedRun:
+class FinishedRun:
     """A run's model, its recipe and its metrics."""
 
     name: str
@@ -50,14 +51,22 @@ class _FinishedRun:
         """The way its model reads rows; it cannot distinguish rows that it reads as equal."""
         return reading_of(self.recipe, self.classifier.tokenizer)
 
-    def dataset(self) -> Dataset:
-        """The rows that it was trained and measured on, with the same split.
+    def dataset(self, read: ReadDataset) -> Dataset:
+        """The rows that it was trained and measured on, with the same split; `read` is the reader of its task.
 
         Raises DataError if a data file is missing or has changed.
         """
         require_unchanged(self.name, self.recipe, self.metrics)
-        _, dataset = load_recipe_data(self.recipe, self.classifier.tokenizer)
+        _, dataset = load_recipe_data(self.recipe, self.classifier.tokenizer, read=read)
         return dataset
+
+
+class ComparedRows(NamedTuple):
+    """The rows on which runs are compared, what they are in words, and warnings."""
+
+    split: Split
+    description: str
+    warnings: list[str]
 
 
 def require_unchanged(name: str, recipe: Recipe, metrics: RunMetrics) -> None:
@@ -80,28 +89,39 @@ def compare_runs(folders: Sequence[Path], data: Path | None = None) -> RunCompar
     cannot be read or has changed, and ModelError for a run without a model.
     """
     with ExitStack() as stack:
-        runs = _open_runs(folders, stack)
-        datasets, warnings = _datasets(runs, needed=data is None)
-        warnings += _warnings_about_encoders(runs)
-        measured = _first_split(datasets[0]) if data is None else _labelled_rows(runs[0], data)
-        if data is None:
-            warnings += _warnings_about_splits(runs, datasets, measured)
-        kept, found = _fair_rows(runs, datasets, measured)
-        measured_on = _description(measured, kept, runs[0].name if data is None else None)
-        return _compare(runs, _selected(measured, kept), measured_on, [*warnings, *found])
+        runs = open_runs(folders, stack)
+        return _compare(runs, *rows_to_compare(runs, data, load_dataset, _labelled_rows))
+
+
+def rows_to_compare(
+    runs: Sequence[FinishedRun],
+    data: Path | None,
+    read: ReadDataset,
+    labelled_rows: Callable[[FinishedRun, Path], Split],
+) -> ComparedRows:
+    """Returns the rows on which `compare_runs` measures. `read` and `labelled_rows` are those of the task: they read the rows
+    of a recipe and those of a file."""
+    datasets, warnings = _datasets(runs, read, needed=data is None)
+    warnings += _warnings_about_encoders(runs)
+    measured = _first_split(datasets[0]) if data is None else labelled_rows(runs[0], data)
+    if data is None:
+        warnings += _warnings_about_splits(runs, datasets, measured)
+    kept, found = _fair_rows(runs, datasets, measured)
+    description = _description(measured, kept, runs[0].name if data is None else None)
+    return ComparedRows(_selected(measured, kept), description, [*warnings, *found])
 
 
 def check_runs(folders: Sequence[Path]) -> None:
     """Raises the errors of `compare_runs` that do not depend on the rows."""
     with ExitStack() as stack:
-        _open_runs(folders, stack)
+        open_runs(folders, stack)
 
 
 # --- The runs --------------------------------------------------------------------------------------------------------
-def _open_runs(folders: Sequence[Path], stack: ExitStack) -> list[_FinishedRun]:
+def open_runs(folders: Sequence[Path], stack: ExitStack) -> list[FinishedRun]:
     """The runs with their models. The stack closes the models."""
     runs = [
-        _FinishedRun(
+        FinishedRun(
             name=name,
             metrics=RunMetrics.read(folder),
             classifier=stack.enter_context(Classifier(folder)),
@@ -128,7 +148,7 @@ def unique_names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def _check_comparable(runs: Sequence[_FinishedRun]) -> None:
+def _check_comparable(runs: Sequence[FinishedRun]) -> None:
     first = runs[0]
     for other in runs[1:]:
         ours, theirs = first.classifier.labels, other.classifier.labels
@@ -150,14 +170,16 @@ def _check_comparable(runs: Sequence[_FinishedRun]) -> None:
             )
 
 
-def _datasets(runs: Sequence[_FinishedRun], *, needed: bool) -> tuple[list[Dataset | None], list[str]]:
+def _datasets(
+    runs: Sequence[FinishedRun], read: ReadDataset, *, needed: bool
+) -> tuple[list[Dataset | None], list[str]]:
     """The data of each run, and warnings about data that cannot be read and is None. It is an error if the rows of the
     first run are `needed`."""
     datasets: list[Dataset | None] = []
     warnings = []
     for run in runs:
         try:
-            datasets.append(run.dataset())
+            datasets.append(run.dataset(read))
         except TextclfError as error:
             if needed and run is runs[0]:
                 raise DataError(
@@ -171,7 +193,7 @@ def _datasets(runs: Sequence[_FinishedRun], *, needed: bool) -> tuple[list[Datas
     return datasets, warnings
 
 
-def _warnings_about_encoders(runs: Sequence[_FinishedRun]) -> list[str]:
+def _warnings_about_encoders(runs: Sequence[FinishedRun]) -> list[str]:
     """Runs that name the same built-in encoder can have begun with different weights, those of their version of textclf."""
     first, *others = [run.metrics.encoder for run in runs]
     return [
@@ -188,7 +210,7 @@ def _first_split(dataset: Dataset | None) -> Split:
     return dataset.test or dataset.validation
 
 
-def _labelled_rows(run: _FinishedRun, data: Path) -> Split:
+def _labelled_rows(run: FinishedRun, data: Path) -> Split:
     """All rows of a file that have a text."""
     examples = load_examples(run.recipe.dataset, data)
     index_of = {label: index for index, label in enumerate(run.classifier.labels)}
@@ -207,7 +229,7 @@ def _description(split: Split, kept: np.ndarray, run: str | None) -> str:
 
 
 def _warnings_about_splits(
-    runs: Sequence[_FinishedRun], datasets: Sequence[Dataset | None], measured: Split
+    runs: Sequence[FinishedRun], datasets: Sequence[Dataset | None], measured: Split
 ) -> list[str]:
     warnings = []
     if measured.name == "validation":
@@ -225,7 +247,7 @@ def _warnings_about_splits(
 
 
 def _fair_rows(
-    runs: Sequence[_FinishedRun], datasets: Sequence[Dataset | None], measured: Split
+    runs: Sequence[FinishedRun], datasets: Sequence[Dataset | None], measured: Split
 ) -> tuple[np.ndarray, list[str]]:
     """Which of the measured rows are used, bool [rows], and warnings about the others."""
     rows = len(measured.rows)
@@ -255,7 +277,7 @@ def _fair_rows(
     return ~unfair, warnings
 
 
-def _rows_trained_on(run: _FinishedRun, dataset: Dataset, measured: Split) -> np.ndarray:
+def _rows_trained_on(run: FinishedRun, dataset: Dataset, measured: Split) -> np.ndarray:
     """Which of the measured rows the run's model reads as equal to one of its training rows, bool [rows]."""
     reading = run.reading
     training = set(reading(dataset.train.texts).keys)
@@ -270,7 +292,7 @@ def _selected(split: Split, kept: np.ndarray) -> Split:
 
 
 # --- The comparison --------------------------------------------------------------------------------------------------
-def _compare(runs: Sequence[_FinishedRun], split: Split, measured_on: str, warnings: list[str]) -> RunComparison:
+def _compare(runs: Sequence[FinishedRun], split: Split, measured_on: str, warnings: list[str]) -> RunComparison:
     labels = runs[0].classifier.labels
     models, given = [], []
     for run in runs:

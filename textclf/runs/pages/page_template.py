@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 # With fewer measured rows, one row more or less changes a label's recall by more than ten points.
-_FEW_ROWS = 10
+FEW_ROWS = 10
 
-_WEAK_F1 = 0.5
+WEAK_F1 = 0.5
 
 WEIGHTS = {
     "none": "32-bit floating point, not quantised",
@@ -111,9 +111,9 @@ class PageValues:
             long_texts=metrics.long_texts,
             first_window=metrics.long_texts.splits.get(split) if metrics.long_texts is not None else None,
             is_pair=recipe is not None and len(recipe["dataset"]["text"]) == 2,
-            rare=[label.label for label in headline.per_label if label.support < _FEW_ROWS],
-            weak=[label for label in headline.per_label if label.support >= _FEW_ROWS and label.f1 < _WEAK_F1],
-            few_rows=_FEW_ROWS,
+            rare=[label.label for label in headline.per_label if label.support < FEW_ROWS],
+            weak=[label for label in headline.per_label if label.support >= FEW_ROWS and label.f1 < WEAK_F1],
+            few_rows=FEW_ROWS,
         )
 
 

@@ -16,6 +16,7 @@ from textclf.data.findings.label_lists import flag_columns_message, holds_flags_
 from textclf.data.table_sample import TableSample
 from textclf.data.tables.column_names import matching_columns
 from textclf.errors import ArgumentError, DataError
+from textclf.runs.proposal.several_labels import flags_among, separator_in, with_lists_as_labels
 from textclf.terminal.door import command_line
 
 _TEXT_NAMES = frozenset(
@@ -64,9 +65,6 @@ _HINT = (
     "the columns with --text and --label"
 )
 
-# So many columns of 0 and 1 are one label each, spread over the columns.
-_FLAGS = 3
-
 _WHY_NOT = {
     "id": "identifiers",
     "date": "dates",
@@ -114,6 +112,21 @@ class Columns:
     others: tuple[Column, ...]
     doubts: tuple[str, ...]
 
+    separator: str | None = None
+    """What separates several labels in the cells of the label column; None if each cell has one label."""
+
+    flags: tuple[Column, ...] = ()
+    """The columns of 0 and 1 that are the labels, the first of which is `label`; empty if the label is in one column."""
+
+    @property
+    def label_names(self) -> list[str]:
+        """The names of the columns with labels."""
+        return [column.name for column in self.flags or (self.label,)]
+
+    @property
+    def has_several_labels(self) -> bool:
+        return bool(self.flags) or self.separator is not None
+
 
 def choose_columns(
     sample: TableSample,
@@ -128,6 +141,7 @@ def choose_columns(
     without a column of texts or labels, or without a header, and ArgumentError for a name that the table does not have.
     """
     columns = [describe_column(name, index, sample.cells(index)) for index, name in enumerate(sample.columns)]
+    columns = with_lists_as_labels(sample, columns, _LABEL_NAMES[0] | _LABEL_NAMES[1])
     given = {option: _named(sample, columns, name, option) for option, name in
              (("--text", text), ("--text-pair", text_pair), ("--label", label)) if name is not None}  # fmt: skip
     if len({column.index for column in given.values()}) < len(given):
@@ -138,13 +152,17 @@ def choose_columns(
     free = [column for column in columns if column.index not in taken and column.name.strip()]
     doubts: list[str] = []
     texts = _choose_texts(sample, free, given.get("--text"), given.get("--text-pair"), choose)
+    flags: tuple[Column, ...] = ()
     if chosen_label is None:
         candidates = [column for column in free if column not in texts]
-        chosen_label = _choose_label(sample, candidates, columns, choose, doubts)
-    chosen = (*texts, chosen_label)
+        flags = _chosen_flags(candidates)
+        chosen_label = flags[0] if flags else _choose_label(sample, candidates, columns, choose, doubts)
+    chosen = (*texts, *(flags or (chosen_label,)))
     for column in chosen:
-        _named(sample, columns, column.name, "label" if column is chosen_label else "text")
-    return Columns(texts, chosen_label, tuple(one for one in columns if one not in chosen), tuple(doubts))
+        _named(sample, columns, column.name, "text" if column in texts else "label")
+    others = tuple(one for one in columns if one not in chosen)
+    separator = None if flags or chosen_label.is_number else separator_in(sample, chosen_label)
+    return Columns(texts, chosen_label, others, tuple(doubts), separator, flags)
 
 
 def contents(column: Column) -> str:
@@ -276,10 +294,17 @@ def _choose_label(
         best = clear if len(clear) == 1 else likely
     if len(best) > 1:
         flags = [column.name for column in best if holds_flags_only(column.common)]
-        more = f". But {flag_columns_message(flags)}" if len(flags) >= _FLAGS else ""
+        more = f". But {flag_columns_message(flags)}" if len(flags) > 1 else ""
         return _ask(Question(sample.shown, "label", "--label", tuple(best)), choose, more)
     doubts.extend(f"{visible(column.name)} ({contents(column)})" for column in labels if column is not best[0])
     return best[0]
+
+
+def _chosen_flags(candidates: Sequence[Column]) -> tuple[Column, ...]:
+    """Returns the columns of 0 and 1 that are the labels, unless another column has the name of a label."""
+    flags = flags_among(candidates)
+    named = _best_named([column for column in candidates if column.kind == "label" and column not in flags])
+    return () if named else flags
 
 
 def _best_named(labels: Sequence[Column]) -> list[Column]:

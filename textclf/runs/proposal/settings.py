@@ -18,6 +18,7 @@ from textclf.recipe.automatic import FEW_TRAINING_ROWS
 from textclf.recipe.settings import EncoderSettings
 from textclf.recipe.values import LARGEST_LENGTH
 from textclf.runs.proposal.columns import Columns
+from textclf.runs.proposal.several_labels import counts_of, has_one_each
 from textclf.runs.proposal.siblings import Siblings
 
 ENCODER = "builtin"
@@ -90,7 +91,7 @@ def dataset_settings(sample: TableSample, columns: Columns, siblings: Siblings) 
             settings.append(Setting(split, fraction, reason))
     names = [column.name for column in columns.text]
     settings.append(Setting("text", names[0] if len(names) == 1 else names, _reason_for_text(columns)))
-    settings.append(Setting("label", columns.label.name, _reason_for_label(sample, columns)))
+    settings += _label_settings(sample, columns)
     if sample.encoding != "utf-8":
         reason = f"The file is not UTF-8; all its rows can be read as {sample.encoding}."
         settings.append(Setting("encoding", sample.encoding, reason))
@@ -138,7 +139,8 @@ _REMEDY_FOR_LANGUAGE = (
 
 
 def training_settings(sample: TableSample, columns: Columns) -> list[Setting]:
-    weights = _class_weights(Counter(sample.cells(columns.label.index)))
+    # Each of several labels has a threshold, which suits its frequency.
+    weights = [] if columns.has_several_labels else _class_weights(Counter(sample.cells(columns.label.index)))
     if sample.total <= _ROWS_OF_A_LAST_LAYER:
         reason = (
             f"With fewer than {FEW_TRAINING_ROWS} training rows, only the last layer is fitted, within seconds: so few rows do "
@@ -231,12 +233,38 @@ def _reason_for_text(columns: Columns) -> str:
     return "The column with the text."
 
 
+def _label_settings(sample: TableSample, columns: Columns) -> list[Setting]:
+    if not columns.has_several_labels:
+        return [Setting("label", columns.label.name, _reason_for_label(sample, columns))]
+    counts = counts_of(sample, columns.label, columns.separator, columns.flags)
+    of_sample = "" if sample.is_whole else f" in a sample of {len(sample.rows):,} rows"
+    shown = f"{counted(len(counts), 'label')}{of_sample}: {_most_common(counts)}."
+    if columns.flags:
+        reason = f"Several labels per row: each of these columns holds 0 or 1 for the label of its name. {shown}"
+        if has_one_each(sample, columns.flags):
+            reason += (
+                " In each row exactly one of them is 1. If that is always so, a column with the name of this label and "
+                "`label: COLUMN` train a model that chooses one."
+            )
+        return [Setting("labels_from", columns.label_names, reason)]
+    reason = f"The column with the labels. A row may have several of {shown}"
+    if columns.doubts:
+        reason += f" It could also be {'; '.join(columns.doubts)}."
+    return [
+        Setting("label", columns.label.name, reason),
+        Setting("label_separator", columns.separator, "What stands between the labels of a row; an empty cell has none."),
+    ]
+
+
+def _most_common(counts: Counter[str]) -> str:
+    shown = ", ".join(f"{visible(label)} {count:,}" for label, count in counts.most_common(8))
+    return shown + (f" and {len(counts) - 8:,} more" if len(counts) > 8 else "")
+
+
 def _reason_for_label(sample: TableSample, columns: Columns) -> str:
     counts = Counter(cell for cell in sample.cells(columns.label.index) if cell.strip())
     of_sample = "" if sample.is_whole else f" in a sample of {len(sample.rows):,} rows"
-    shown = ", ".join(f"{visible(label)} {count:,}" for label, count in counts.most_common(8))
-    more = f" and {len(counts) - 8:,} more" if len(counts) > 8 else ""
-    reason = f"The column with the label; {counted(len(counts), 'label')}{of_sample}: {shown}{more}."
+    reason = f"The column with the label; {counted(len(counts), 'label')}{of_sample}: {_most_common(counts)}."
     if columns.doubts:
         reason += f" It could also be {'; '.join(columns.doubts)}."
     return reason

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textclf.data.findings.finding import named, visible
+from textclf.data.multi_label.label_sets import parts_of
 from textclf.data.table_sample import TableSample, sample_table
 from textclf.data.tables.column_names import matching_columns
 from textclf.errors import TextclfError
@@ -33,21 +34,27 @@ def stem_of(path: Path) -> str:
     return path.name[: found.start()] if found and found.end() == len(path.name) else path.stem
 
 
-def find_siblings(sample: TableSample, text: Sequence[str], label: str) -> Siblings:
+def find_siblings(
+    sample: TableSample, text: Sequence[str], labels: Sequence[str], separator: str | None = None
+) -> Siblings:
     """Finds `test.csv` and `dev.csv` beside `train.csv`, and `tickets_test.csv` beside `tickets.csv`, if they have the
-    same columns and labels."""
+    same columns and labels.
+
+    `labels` are the columns with labels: one, of which a cell may have several labels with a `separator` between them, or a
+    column of 0 and 1 for each label.
+    """
     files: dict[str, TableSample] = {}
     notes: list[str] = []
-    seen = set(sample.cells(matching_columns(label, sample.columns)[0]))
+    seen = _labels(sample, labels, separator)
     for split, words in _WORDS.items():
         for path in _files_named(sample.path, words):
             try:
                 sheet = sample.sheet if path.suffix == sample.path.suffix else None
-                other = sample_table(path, (*text, label), sheet, sample.named_columns)
+                other = sample_table(path, (*text, *labels), sheet, sample.named_columns)
             except TextclfError as error:
                 notes.append(f"not used for {split}: {error}")
                 continue
-            if problem := _problem(sample, other, [*text, label], seen):
+            if problem := _problem(sample, other, text, labels, separator, seen):
                 notes.append(f"{other.shown} is not used for {split}: {problem}")
             else:
                 files[split] = other
@@ -101,17 +108,30 @@ def _as_word(word: str) -> str:
     return rf"(?<![A-Za-z]){word}(?![A-Za-z])"
 
 
-def _problem(sample: TableSample, other: TableSample, names: Sequence[str], seen: set[str]) -> str | None:
+def _labels(sample: TableSample, labels: Sequence[str], separator: str | None) -> set[str]:
+    """Returns all labels of a table, or the values of columns of 0 and 1."""
+    cells = {cell for name in labels for cell in sample.cells(matching_columns(name, sample.columns)[0])}
+    return cells if separator is None else {part for cell in cells for part in parts_of(cell, separator)}
+
+
+def _problem(
+    sample: TableSample,
+    other: TableSample,
+    text: Sequence[str],
+    labels: Sequence[str],
+    separator: str | None,
+    seen: set[str],
+) -> str | None:
     """Returns why a file cannot serve: another encoding, missing columns, missing labels, or labels that are new."""
     if other.encoding != sample.encoding and not _is_ascii(other):
         return f"it is {other.encoding} and {sample.shown} is {sample.encoding}, but one setting applies to all files"
-    for name in names:
+    for name in (*text, *labels):
         if len(matching_columns(name, other.columns)) != 1:
             return f"it has no column {visible(name)}"
-    labels = other.cells(matching_columns(names[-1], other.columns)[0])
-    if missing := sum(not label.strip() for label in labels):
+    cells = other.cells(matching_columns(labels[0], other.columns)[0])
+    if separator is None and (missing := sum(not cell.strip() for cell in cells)):
         return f"{missing:,} of its rows have no label"
-    if sample.is_whole and (unknown := sorted(set(labels) - seen)):
+    if sample.is_whole and (unknown := sorted(_labels(other, labels, separator) - seen)):
         return f"{sample.shown} has no row with {named(unknown)}"
     return None
 

@@ -24,7 +24,7 @@ WITHHELD = "model.tflite was not written"
 
 _ORDER = (
     "format", "version", "task", "name", "versions", "engine", "seed", "files", "encoder", "rows", "labels", "findings",
-    "warnings", "stopped", "precision", "history", "best_epoch", "seeds", "calibration", "rejection", "export",
+    "warnings", "stopped", "precision", "history", "best_epoch", "seeds", "calibration", "rejection", "thresholds", "export",
     "validation", "test", "recipe", "seconds",
 )  # fmt: skip
 """The order of the keys in the file. Keys that are not listed are written before `recipe`."""

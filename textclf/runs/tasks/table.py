@@ -10,12 +10,17 @@ from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import DEFAULT_TASK
 from textclf.runs.classification.task import TextClassification
+from textclf.runs.multi_label.task import MultiLabelClassification
 from textclf.runs.question_answering.task import QuestionAnswering
 from textclf.runs.tasks.interface import Task
 from textclf.tflite.metadata import read_metadata
 
 # A further task adds a line here, and its name to `Task` in recipe/values.py.
-_TASKS: dict[str, Task] = {"text-classification": TextClassification(), "question-answering": QuestionAnswering()}
+_TASKS: dict[str, Task] = {
+    "text-classification": TextClassification(),
+    "multi-label-classification": MultiLabelClassification(),
+    "question-answering": QuestionAnswering(),
+}
 
 
 def task_of(recipe: Recipe) -> Task:

@@ -16,9 +16,9 @@ from textclf.training.classification.folds import stratified_folds
 
 # Half the squared weights times this is added to the mean loss. Where cross-validation would take too long, the first one
 # is used, which suits a few hundred features and a thousand rows; otherwise the one of the others that is best.
-_PENALTY = 0.1
+PENALTY = 0.1
 
-_PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 
 # Up to this many rows times labels, cross-validation takes seconds.
 _MOST_CROSS_VALIDATED_CELLS = 100_000
@@ -31,7 +31,7 @@ _FEW_ROWS = 500
 
 # The temperatures that are tried for the logits of a penalty. A strong penalty ranks labels well, but makes all of them
 # about equally probable.
-_TEMPERATURES = np.exp(np.linspace(np.log(0.05), np.log(4.0), 45))
+TEMPERATURES = np.exp(np.linspace(np.log(0.05), np.log(4.0), 45))
 
 _MOST_STEPS = 300
 
@@ -72,12 +72,12 @@ def fit_best_head(features: np.ndarray, labels: np.ndarray, weights: np.ndarray,
     """
     rows = len(features)
     if rows * label_count > _MOST_CROSS_VALIDATED_CELLS or np.bincount(labels).max() == rows:
-        return FittedHead(*fit_head(features, labels, weights, label_count), _PENALTY)
+        return FittedHead(*fit_head(features, labels, weights, label_count), PENALTY)
     fitted_weights = _fitted_weights(labels, weights)
     folds = stratified_folds(features, labels)
     rotated = _rotated(features)
     best: tuple[float, float, float, np.ndarray] | None = None
-    for penalty in _PENALTIES:
+    for penalty in PENALTIES:
         logits = _cross_validated(rotated, labels, fitted_weights, label_count, penalty, folds)
         loss, temperature = _best_temperature(logits, labels, weights)
         # Among equals the strongest penalty, which comes first.
@@ -133,17 +133,17 @@ def _best_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarra
     shares = weights / weights.mean()
     rows = np.arange(len(labels))
     losses = []
-    for temperature in _TEMPERATURES:
+    for temperature in TEMPERATURES:
         scores = logits.astype(np.float64) / temperature
         scores -= scores.max(axis=1, keepdims=True)
         of_rows = np.log(np.exp(scores).sum(axis=1)) - scores[rows, labels]
         losses.append(float((of_rows * shares).sum()) + 0.5 * np.log(temperature) ** 2)
     place = int(np.argmin(losses))
-    return losses[place], float(_TEMPERATURES[place])
+    return losses[place], float(TEMPERATURES[place])
 
 
 def fit_head(
-    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, label_count: int, penalty: float = _PENALTY
+    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, label_count: int, penalty: float = PENALTY
 ) -> tuple[np.ndarray, np.ndarray]:
     """float32 features [rows, width], label indices and weights [rows] → kernel [width, labels] and bias [labels].
 

@@ -120,23 +120,32 @@ class Classification:
     """
 
     def __init__(self, data: PreparedData, checkpoint: AnyEncoder, settings: TrainingSettings, seed: int) -> None:
-        self._data, self._settings = data, settings
-        train, self._labels = data.dataset.train, data.dataset.labels
-        row_counts = np.bincount(train.labels, minlength=len(self._labels))
-        weights = label_weights(settings.class_weights, self._labels, row_counts)
-        self._text_weights = weights[train.labels]
+        self._data, self._settings, self._labels = data, settings, data.dataset.labels
         self._windows = windows_of(data, "train")
-        self.targets = train.labels[self._windows.texts]
-        self.row_weights = self._windows.weights(self._text_weights)
-        self.guessing = guessing_loss(row_counts, weights, settings.label_smoothing)
-        self.model = PooledClassifier(checkpoint, len(self._labels), seed)
+        self.model: PooledClassifier
+        self.targets: np.ndarray
+        self.row_weights: np.ndarray
+        self.guessing: float
+        self._learn(data.dataset.train, checkpoint, seed)
         self.summary = counted(len(self._labels), "label")
         # Without epochs, the head is all that learns.
-        self._measured_rows = (
-            measured_rows(train.labels, len(self._labels)) if settings.epoch_count else np.arange(len(train.labels))
-        )
+        self._measured_rows = self._rows_to_measure() if settings.epoch_count else np.arange(len(self._text_weights))
         self._cross_validated: Metrics | None = None
         self._pooled: np.ndarray | None = None
+
+    def _learn(self, train: Split, checkpoint: AnyEncoder, seed: int) -> None:
+        """Makes the model, and sets what it learns from the training rows."""
+        row_counts = np.bincount(train.labels, minlength=len(self._labels))
+        weights = label_weights(self._settings.class_weights, self._labels, row_counts)
+        self._text_weights = weights[train.labels]
+        self.targets = train.labels[self._windows.texts]
+        self.row_weights = self._windows.weights(self._text_weights)
+        self.guessing = guessing_loss(row_counts, weights, self._settings.label_smoothing)
+        self.model = PooledClassifier(checkpoint, len(self._labels), seed)
+
+    def _rows_to_measure(self) -> np.ndarray:
+        """Returns the training rows to which the first head is fitted."""
+        return measured_rows(self._data.dataset.train.labels, len(self._labels))
 
     # --- Before the first step ---------------------------------------------------------------------------------------
 

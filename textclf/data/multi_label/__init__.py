@@ -1,0 +1,1 @@
+"""Rows with any number of labels: how they are read, split and checked."""

@@ -1,0 +1,1 @@
+"""Several labels per text as a run asks for them."""

@@ -1,0 +1,1 @@
+"""Several labels per row in training: head, loss, weights, calibration, thresholds."""

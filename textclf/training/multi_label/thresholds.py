@@ -1,0 +1,98 @@
+"""Chooses the threshold of each label on the validation rows: takes probabilities and true labels.
+
+A single threshold of 0.5 would hardly ever predict rare labels, whose probabilities are low even where they are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from textclf.data.findings.finding import enumerated, visible
+from textclf.training.classification.calibration import rejection_threshold
+
+DEFAULT_THRESHOLD = 0.5
+
+LEAST_POSITIVES = 5
+"""A threshold is chosen only for a label that this many validation rows have, and this many do not have."""
+
+_SHOWN_LABELS = 5
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """`values` are float64 [labels]. The labels with the indices `few` have too few rows, so theirs is 0.5; for those of
+    `unreached` no threshold has the wanted precision, so theirs is that of the best F1."""
+
+    values: np.ndarray
+    few: tuple[int, ...] = ()
+    unreached: tuple[int, ...] = ()
+
+    def notes(self, labels: Sequence[str], precision: float | None) -> list[str]:
+        """Returns what a person should know about the thresholds, in sentences."""
+        notes = []
+        if self.few:
+            notes.append(
+                f"{_shown(labels, self.few)}: fewer than {LEAST_POSITIVES} validation rows have the label (or lack it), so its "
+                f"threshold is {DEFAULT_THRESHOLD} and was not chosen; add rows, or set dataset.validation to more of them"
+            )
+        if self.unreached and precision is not None:
+            notes.append(
+                f"{_shown(labels, self.unreached)}: no threshold reaches a precision of {precision:.1%} on the validation rows "
+                "(training.reject_for_precision), so the threshold is that of the best F1"
+            )
+        return notes
+
+
+def _shown(labels: Sequence[str], chosen: Sequence[int]) -> str:
+    names = [visible(labels[index]) for index in chosen[:_SHOWN_LABELS]]
+    more = [f"{len(chosen) - _SHOWN_LABELS:,} more"] if len(chosen) > _SHOWN_LABELS else []
+    return enumerated([*names, *more])
+
+
+def choose_thresholds(probabilities: np.ndarray, truth: np.ndarray, precision: float | None) -> Thresholds:
+    """Takes probabilities float [rows, labels] and true labels bool [rows, labels] of the validation rows.
+
+    Without `precision`, the threshold of a label is that of the best F1; with it, the lowest one at which this share of its
+    predictions is right.
+    """
+    best = best_f1_thresholds(probabilities, truth)
+    if precision is None:
+        return best
+    values, unreached = best.values.copy(), []
+    for index in range(truth.shape[1]):
+        if index in best.few:
+            continue
+        found = rejection_threshold(probabilities[:, [index]], np.where(truth[:, index], 0, 1), precision)
+        if found is None:
+            unreached.append(index)
+        else:
+            values[index] = found.threshold
+    return Thresholds(values, best.few, tuple(unreached))
+
+
+def best_f1_thresholds(probabilities: np.ndarray, truth: np.ndarray) -> Thresholds:
+    """Returns the thresholds of the best F1 of each label; 0.5 for a label of too few rows."""
+    values, few = np.full(truth.shape[1], DEFAULT_THRESHOLD), []
+    for index in range(truth.shape[1]):
+        positives = int(truth[:, index].sum())
+        if min(positives, len(truth) - positives) < LEAST_POSITIVES:
+            few.append(index)
+        else:
+            values[index] = _best_f1(probabilities[:, index].astype(np.float64), truth[:, index])
+    return Thresholds(values, tuple(few))
+
+
+def _best_f1(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the threshold of the best F1; of equally good ones the one nearest to 0.5."""
+    order = np.argsort(-probabilities, kind="stable")
+    scores, hits = probabilities[order], np.cumsum(truth[order])
+    ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))
+    f1 = 2 * hits[ends] / (ends + 1 + hits[-1])
+    # Between the last row that gets the label and the first that does not, because 8-bit weights change both a little.
+    lower = np.append(scores[ends[:-1] + 1], 0.0)
+    middles = (scores[ends] + lower) / 2
+    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+    return float(middles[best[np.abs(middles[best] - DEFAULT_THRESHOLD).argmin()]])
