@@ -129,15 +129,20 @@ def open_output(
     _check_reads(target, path, model, inputs)
     if force:
         _check_replaceable(target, path)
-    with _locked(target, path):
-        if location is None:
-            output = UnfinishedOutput(path, settings, force=force, resume=resume)
-        else:
-            output = UploadedOutput(path, location, settings, force=force, resume=resume)
-        try:
-            yield output
-        finally:
-            output.close()
+    try:
+        with _locked(target, path):
+            if location is None:
+                output = UnfinishedOutput(path, settings, force=force, resume=resume)
+            else:
+                output = UploadedOutput(path, location, settings, force=force, resume=resume)
+            try:
+                yield output
+            finally:
+                output.close()
+    finally:
+        if location is not None:
+            with suppress(OSError):  # the folder is kept if anything is in it
+                path.parent.rmdir()
 
 
 def _output_location(target: str) -> Location | None:
@@ -539,11 +544,6 @@ class UploadedOutput(UnfinishedOutput):
                 f"{error}. The output is complete on this machine ({self._target}); to upload it, use resume=True (--resume)"
             ) from None
         self._target.unlink()
-
-    def close(self) -> None:
-        super().close()
-        with suppress(OSError):  # it is kept if anything is in it
-            self._target.parent.rmdir()
 
 
 @contextmanager

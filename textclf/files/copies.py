@@ -21,7 +21,7 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from textclf.errors import DataError
-from textclf.files.locations import Location, Version, open_location, version_of
+from textclf.files.locations import BrokenTransferError, Location, Version, open_location, version_of
 from textclf.files.network import cache_folder
 
 _log = logging.getLogger(__name__)
@@ -51,8 +51,7 @@ class _Copies:
 
     def of(self, location: Location) -> Path:
         if location not in self.files:
-            folder = self._open() / str(len(self.files))
-            folder.mkdir()
+            folder = Path(mkdtemp(dir=self._open()))
             name = re.sub(r"[^\w.-]+", "_", location.name)[-_LONGEST_NAME:]
             self.files[location] = fetch(location, folder / (name.lstrip(".") or "file"))
         return self.files[location]
@@ -162,26 +161,18 @@ def _copy(location: Location, version: Version, file: BinaryIO) -> int:
             _receive(location, file)
             if version.size in (None, file.tell()):
                 return attempt
-            error = DataError(
+            error = BrokenTransferError(
                 f"{location}: the transfer ended after {file.tell():,} of {version.size:,} bytes; run the command again"
             )
             file.seek(0)
             file.truncate()
-        except _NoRoomError as problem:
-            raise DataError(str(problem)) from None
-        except DataError as problem:
+        except BrokenTransferError as problem:
             error = problem
-            if file.tell() == 0 or "the server answered HTTP 4" in str(problem):
-                raise
         if pause is None:
             raise error
         _log.info("%s; trying again in %g s", error, pause)
         time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
-
-
-class _NoRoomError(DataError):
-    """The disk of the copies is full."""
 
 
 def _receive(location: Location, file: BinaryIO) -> None:
@@ -190,7 +181,7 @@ def _receive(location: Location, file: BinaryIO) -> None:
         try:
             _append(location, file, start)
             return
-        except DataError:
+        except BrokenTransferError:
             if file.tell() != start:
                 raise
             _log.info("%s: the server cannot continue a transfer; starting again", location)
@@ -210,14 +201,14 @@ def _append(location: Location, file: BinaryIO, start: int) -> None:
             try:
                 file.write(piece)
             except OSError as error:
-                raise _NoRoomError(_disk_message(location, Path(file.name), error)) from None
+                raise DataError(_disk_message(location, Path(file.name), error)) from None
 
 
 def _check_room(location: Location, target: Path, size: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if size + _LEFT_FREE > free:
         needed = f"has {size:,} bytes" if size else "is larger than the free space"
-        raise _NoRoomError(
+        raise DataError(
             f"{location}: {needed}, but the disk of {cache_folder()} has {free:,} bytes left, and remote tables are copied "
             "there; free some space, or set TEXTCLF_CACHE to a folder on a larger disk"
         )

@@ -111,6 +111,10 @@ class Location(_PathOfThisSystem):
         return "*" in path if self.protocol in _WEB else any(mark in path for mark in "*?[")
 
 
+class BrokenTransferError(DataError):
+    """A connection that broke or could not be made. Another attempt may succeed."""
+
+
 class Version(NamedTuple):
     """What a server says about a file: its size in bytes and a mark that changes with its content; None if it does not."""
 
@@ -151,8 +155,6 @@ def _problem(text: str) -> str | None:
     if protocol.lower() not in _PACKAGES:
         known = ", ".join(f"{name}://" for name in _PACKAGES)
         return f"tables are read from {known} only; copy the file there or to this machine"
-    if HIDDEN in _shown_parts(text):
-        return f"its secret part was left out ({HIDDEN}) when it was written down; write the whole address"
     if not rest.lstrip("/") or any(ord(character) < 0x20 or 0xD800 <= ord(character) <= 0xDFFF for character in text):
         return "this names no file; write the whole address, such as https://example.org/data.csv"
     return None
@@ -246,6 +248,10 @@ def filesystem_of(location: Location, purpose: str = "to read tables from addres
 
     Raises DataError if the network must not be used, and MissingPackageError if a package is not installed.
     """
+    if HIDDEN in _shown_parts(location.address):
+        raise DataError(
+            f"{location}: its secret part was left out ({HIDDEN}) when it was written down; write the whole address"
+        )
     if is_offline():
         raise DataError(
             f"{location}: the network is not to be used (--offline, TEXTCLF_OFFLINE); copy the file here where there is a "
@@ -326,27 +332,28 @@ def reported(location: Location, kind: type[TextclfError] = DataError) -> Iterat
     except (TextclfError, MemoryError):
         raise
     except Exception as error:  # each package has its own
-        raise kind(_message(location, error)) from None
+        raise _translated(location, error, kind) from None
 
 
-def _message(location: Location, error: BaseException) -> str:
-    cause = error.__cause__ or error
-    status = _status_of(cause)
-    name = type(cause).__name__
+def _translated(location: Location, error: BaseException, kind: type[TextclfError]) -> TextclfError:
+    # fsspec says of whatever a web server answers that there is no such file.
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
+    status, name, reason = _status_of(cause), type(cause).__name__, _reason(cause, location)
     if status in (401, 403) or isinstance(cause, PermissionError) or "Credential" in name:
-        said = f"HTTP {status}" if status else _reason(cause, location)
-        return f"{location}: no permission to use it ({said}); check the address and the credentials in the environment"
+        said = f"HTTP {status}" if status else reason
+        return kind(
+            f"{location}: no permission to use it ({said}); check the address and the credentials in the environment"
+        )
     if status in (404, 410) or (status is None and isinstance(cause, FileNotFoundError)):
-        return f"{location}: there is no such file; check the address"
-    if name in ("ClientPayloadError", "IncompleteReadError", "ResponseStreamingError"):
-        return f"{location}: the transfer broke off ({_reason(cause, location)}); run the command again"
+        return kind(f"{location}: there is no such file; check the address")
     if name == "TooManyRedirects":
-        return f"{location}: the server leads from address to address without an end; check the address"
+        return kind(f"{location}: the server leads from address to address without an end; check the address")
     if status is not None:
-        return f"{location}: the server answered HTTP {status}; try again later, or ask who runs the server"
-    return (
-        f"{location}: cannot be reached ({_reason(cause, location)}); check the address and the network, then try again"
-    )
+        return kind(f"{location}: the server answered HTTP {status}; try again later, or ask who runs the server")
+    broken = BrokenTransferError if issubclass(BrokenTransferError, kind) else kind
+    if name in ("ClientPayloadError", "IncompleteReadError", "ResponseStreamingError"):
+        return broken(f"{location}: the transfer broke off ({reason}); run the command again")
+    return broken(f"{location}: cannot be reached ({reason}); check the address and the network, then try again")
 
 
 def _status_of(error: BaseException) -> int | None:
