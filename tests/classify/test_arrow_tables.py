@@ -100,7 +100,7 @@ def test_a_table_without_rows_gets_the_columns(classifier):
 
 @pytest.mark.parametrize("column", [arrow.array(["a"]), arrow.chunked_array([["a"]])])
 def test_a_column_is_no_table(classifier, column):
-    with pytest.raises(DataError, match="expected a pandas DataFrame|is no table"):
+    with pytest.raises(DataError, match=r"expected a pandas DataFrame|is no table"):
         classifier.classify_frame(column)
 
 
@@ -109,7 +109,9 @@ BAD = {
     "a number": (arrow.array([3]), r"row 0 of column `text` is 3 \(int\), expected text.*cast\(pyarrow.string\(\)\)"),
     "bytes": (arrow.array([b"good"]), "row 0 of column `text` is a bytes, expected text"),
     "not UTF-8": (
-        arrow.Array.from_buffers(arrow.string(), 1, [None, arrow.py_buffer(b"\0\0\0\0\1\0\0\0"), arrow.py_buffer(b"\xff")]),
+        arrow.Array.from_buffers(
+            arrow.string(), 1, [None, arrow.py_buffer(b"\0\0\0\0\1\0\0\0"), arrow.py_buffer(b"\xff")]
+        ),
         r"the values of column `text` \(string\) cannot be read .*write them as text",
     ),
 }
@@ -127,7 +129,13 @@ def test_a_text_column_that_occurs_twice_is_refused_and_another_is_not(classifie
     with pytest.raises(DataError, match="the frame has 2 columns `text`, expected one"):
         classifier.classify_frame(table)
     table = arrow.Table.from_arrays([arrow.array(["good film"])] * 3, names=["text", "other", "other"])
-    assert classifier.classify_frame(table).column_names == ["text", "other", "other", "predicted_label", "predicted_score"]
+    assert classifier.classify_frame(table).column_names == [
+        "text",
+        "other",
+        "other",
+        "predicted_label",
+        "predicted_score",
+    ]
 
 
 LABELS_AS_TEXT = {
@@ -147,7 +155,11 @@ LABELS_AS_TEXT = {
 def test_check_counts_labels_of_every_type_as_a_parquet_file_has_them(tmp_path, name):
     array, counts = LABELS_AS_TEXT[name]
     table = arrow.table({"text": [f"text number {number}" for number in range(30)], "label": array})
-    recipe = {"name": "r", "dataset": {"train": tmp_path / "a.parquet", "unlabelled": "skip"}, "encoder": "average-words"}
+    recipe = {
+        "name": "r",
+        "dataset": {"train": tmp_path / "a.parquet", "unlabelled": "skip"},
+        "encoder": "average-words",
+    }
     from pyarrow import parquet
 
     parquet.write_table(table, tmp_path / "a.parquet")
@@ -162,7 +174,9 @@ def test_check_counts_labels_of_every_type_as_a_parquet_file_has_them(tmp_path, 
 def test_a_list_as_a_label_is_refused_with_its_row(tmp_path):
     table = arrow.table({"text": ["a", "b"], "label": [["x"], ["y"]]})
     recipe = Recipe.model_validate({"name": "r", "dataset": {"train": tmp_path / "a.csv"}, "encoder": "average-words"})
-    with pytest.raises(DataError, match=r"data\[train\]: row 0 of column `label` is \['x'\] \(list\), expected one label"):
+    with pytest.raises(
+        DataError, match=r"data\[train\]: row 0 of column `label` is \['x'\] \(list\), expected one label"
+    ):
         check(recipe, data={"train": table})
 
 

@@ -21,7 +21,8 @@ from textclf.data.tables.files import compress_file, compression_of, plain_suffi
 from textclf.data.tables.formats.json_table import JsonRecord, JsonTable
 from textclf.data.tables.formats.parquet_table import ParquetTable, pyarrow_modules
 from textclf.data.tables.formats.records import RecordTable
-from textclf.data.tables.formats.workbook import LAST_ROW, openpyxl_module
+from textclf.data.tables.formats.sheet_cells import LAST_ROW
+from textclf.data.tables.formats.workbook import openpyxl_module
 from textclf.data.tables.opening import AnyTable
 from textclf.data.tables.table import Row
 from textclf.errors import DataError, RunError

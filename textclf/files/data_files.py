@@ -58,10 +58,13 @@ def one_name(value: Path | tuple[Path, ...]) -> Path:
 
 
 def text_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yields the label and the path of each text file in a folder with one sub-folder for each label, sorted by name."""
+    """Yields the label and the path of each text file in a folder with one sub-folder for each label, sorted by name.
+
+    Hidden files are left out: some systems write `._name.txt` beside `name.txt`, which is no text.
+    """
     for label in sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         for file in sorted((folder / label).iterdir()):
-            if file.name.lower().endswith(TEXT_ENDING) and file.is_file():
+            if file.name.lower().endswith(TEXT_ENDING) and not file.name.startswith(".") and file.is_file():
                 yield label, file
 
 
