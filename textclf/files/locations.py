@@ -66,11 +66,11 @@ class Location(_PathOfThisSystem):
     address: str
 
     def __new__(cls, address: str) -> Location:
-        return super().__new__(cls, _without_query(shown_address(address)))
+        return super().__new__(cls, shown_address(_without_query(address)))
 
     def __init__(self, address: str) -> None:
         if sys.version_info >= (3, 12):
-            super().__init__(_without_query(shown_address(address)))
+            super().__init__(shown_address(_without_query(address)))
         self.address = address
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ class Location(_PathOfThisSystem):
         return self
 
     def with_name(self, name: str) -> Location:
-        return Location(f"{_without_query(shown_address(self.address)).rpartition('/')[0]}/{name}")
+        return Location(f"{shown_address(_without_query(self.address)).rpartition('/')[0]}/{name}")
 
     @property
     def protocol(self) -> str:
@@ -171,7 +171,7 @@ def _without_query(address: str) -> str:
     if address.partition(":")[0].lower() in _WEB:
         return re.split("[?#]", address, maxsplit=1)[0]
     path, mark, query = address.partition("?")
-    return path if mark and "=" in query else address
+    return path if mark and ("=" in query or query == HIDDEN) else address
 
 
 def shown_address(address: str) -> str:
