@@ -13,6 +13,7 @@ EXTRAS = {
     "excel": ("openpyxl",),
     "model-maker": ("uv",),
     "parquet": ("pyarrow",),
+    "remote": ("aiohttp", "fsspec"),
     "train": ("google_crc32c", "h5py", "jinja2", "matplotlib", "requests", "tensorflow"),
     "verify": ("mediapipe",),
 }

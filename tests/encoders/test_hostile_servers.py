@@ -25,12 +25,12 @@ from tests.command import run
 from tests.encoder_writers import write_hugging_face
 from tests.loopback import Answer, HuggingFace, Request, Server, file_answer
 from tests.tiny import tiny_checkpoint
-from textclf.encoders.sources import cache
 from textclf.encoders.sources import download as module
-from textclf.encoders.sources.cache import is_offline, offline
 from textclf.encoders.sources.download import download
 from textclf.encoders.sources.locate import locate
 from textclf.errors import EncoderError
+from textclf.files import network
+from textclf.files.network import is_offline, offline
 
 CONTENT = bytes(range(256)) * 400
 VARIATION = "owner/model/tensorFlow2/variation"
@@ -385,11 +385,11 @@ def test_a_command_that_was_forbidden_the_network_leaves_it_to_those_after_it(tm
     assert not is_offline()
     with offline():
         assert is_offline()
-        assert cache.offline_variables() == {"TEXTCLF_OFFLINE": "1"}
+        assert network.offline_variables() == {"TEXTCLF_OFFLINE": "1"}
         with offline(False):
             assert is_offline()
     assert not is_offline()
-    assert cache.offline_variables() == {}
+    assert network.offline_variables() == {}
 
 
 def test_nothing_is_printed_by_the_library_when_it_fetches(

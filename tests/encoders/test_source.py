@@ -25,10 +25,11 @@ from tests.encoder_writers import write_hugging_face, write_tf1_hub
 from tests.loopback import Answer, HuggingFace, Kaggle, Request, Server, TfHub, file_answer
 from tests.tiny import tiny_checkpoint
 from textclf.encoders.formats.textclf_format import write_encoder
-from textclf.encoders.sources import cache, download
+from textclf.encoders.sources import download
 from textclf.encoders.sources import locate as source
 from textclf.encoders.sources.locate import builtin_names, load_checkpoint, load_facts, load_vocabulary, locate
 from textclf.errors import EncoderError
+from textclf.files import network
 
 HANDLE = "/google/mobilebert/uncased_L-24_H-128_B-512_A-4_F-4_OPT/1"
 VARIATION = "tensorflow/mobilebert/tensorFlow2/en-uncased-l-24-h-128-b-512-a-4-f-4-opt"
@@ -78,13 +79,13 @@ def tar_of(folder: Path, inside: str = "uncased_L-2") -> bytes:
 
 
 def is_tiny(name: str, *, without_network: bool = False) -> bool:
-    with cache.offline(without_network):
+    with network.offline(without_network):
         found = load_checkpoint(name)
     return np.array_equal(found.weights[WEIGHT], tiny_checkpoint().weights[WEIGHT])
 
 
 def offline_locate(name: str) -> Path:
-    with cache.offline():
+    with network.offline():
         return locate(name)
 
 
@@ -189,14 +190,14 @@ def test_a_cache_that_cannot_be_written_is_said(
 
 
 def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert cache.cache_folder() == tmp_path / "cache"
+    assert network.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("TEXTCLF_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.cache_folder() == tmp_path / "xdg" / "textclf"
+    assert network.cache_folder() == tmp_path / "xdg" / "textclf"
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for ignored in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        assert cache.cache_folder() == tmp_path / "home" / ".cache" / "textclf"
+        assert network.cache_folder() == tmp_path / "home" / ".cache" / "textclf"
 
 
 def test_an_unfinished_folder_of_a_killed_process_is_made_again(tmp_path: Path, archive: bytes) -> None:

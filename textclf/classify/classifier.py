@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 
 import numpy as np
 
-from textclf.data.tables.frames import as_frame
+from textclf.data.tables.arrow_frames import is_arrow, with_columns
+from textclf.data.tables.frames import ArrowTable, as_frame, frame_columns
 from textclf.data.tokens.encoded import Encoded, Overflow, TextTokenizer, pad
 from textclf.data.tokens.text_windows import EncodedTexts, LongTexts, WindowPlan, encode_texts
 from textclf.data.tokens.wordpiece import Tokenizer
@@ -47,7 +48,6 @@ from textclf.classify.texts import (
     check_is_frame,
     checked_rows,
     column_names,
-    frame_columns,
     has_text,
     text_cells,
 )
@@ -206,21 +206,34 @@ class Classifier:
         column_prefix: str = "",
     ) -> list[dict[str, Any]]: ...
 
+    @overload
     def classify_frame(
         self,
-        frame: pd.DataFrame | Sequence[Mapping[str, Any]],
+        frame: ArrowTable,
         text_columns: str | Sequence[str] = (),
         *,
         scores: bool = False,
         reject_below: float | None = None,
         column_prefix: str = "",
-    ) -> pd.DataFrame | list[dict[str, Any]]:
+    ) -> Any: ...
+
+    def classify_frame(
+        self,
+        frame: pd.DataFrame | ArrowTable | Sequence[Mapping[str, Any]],
+        text_columns: str | Sequence[str] = (),
+        *,
+        scores: bool = False,
+        reject_below: float | None = None,
+        column_prefix: str = "",
+    ) -> Any:
         """Returns a copy of a frame with the columns predicted_label and predicted_score, with `scores` also
         `score:<label>`. A model of several labels adds predicted_labels in their place, all labels of a row with the model's
         separator between them; it is "" where none applies.
 
-        For a list of dicts, returns a list of copies of the dicts with these keys; missing values are None, and pandas
-        is not needed. An object with `to_pandas`, such as a pyarrow Table, is converted to a DataFrame first.
+        The result has the kind of the frame: a pandas DataFrame, a pyarrow Table or RecordBatch, a polars DataFrame, or
+        a list of copies of the dicts with these keys. Types, order and metadata of the other columns are kept. Missing
+        values are null, and None in dicts. Of other objects with Arrow data (`__arrow_c_stream__`) the result is a pyarrow
+        Table, and of objects that only have `to_pandas` a DataFrame.
 
         The texts are in `text_columns`, by default the columns that the model was trained on. A row without text gets a
         missing label and score. A row below the threshold (`reject_below`, default: the model's) gets the model's label
@@ -228,7 +241,7 @@ class Classifier:
         DataError for columns that are missing or would be replaced, and for cells that are neither text nor missing.
         """
         bound = self._bound(reject_below)
-        frame = as_frame(frame, "frame")
+        given, frame = frame, as_frame(frame, "frame")
         check_is_frame(frame)
         columns = column_names(text_columns) or self.text_columns
         if self.text_columns and len(columns) != len(self.text_columns):
@@ -256,8 +269,7 @@ class Classifier:
                 {**row, **{name: _json_value(value[position]) for name, value in named.items()}}
                 for position, row in enumerate(frame)
             ]
-        labelled: pd.DataFrame = frame.assign(**named)
-        return labelled
+        return with_columns(given, frame, named) if is_arrow(frame) else cast("pd.DataFrame", frame).assign(**named)
 
     def probabilities(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Takes texts as tuples of one or two strings and returns probabilities float32 [texts, labels].

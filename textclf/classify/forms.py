@@ -21,10 +21,12 @@ from textclf.data.tables.files import compress_file, compression_of, plain_suffi
 from textclf.data.tables.formats.json_table import JsonRecord, JsonTable
 from textclf.data.tables.formats.parquet_table import ParquetTable, pyarrow_modules
 from textclf.data.tables.formats.records import RecordTable
-from textclf.data.tables.formats.workbook import LAST_ROW, openpyxl_module
+from textclf.data.tables.formats.sheet_cells import LAST_ROW
+from textclf.data.tables.formats.workbook import openpyxl_module
 from textclf.data.tables.opening import AnyTable
 from textclf.data.tables.table import Row
 from textclf.errors import DataError, RunError
+from textclf.files.copies import copied
 
 JSON_LINES = (".jsonl", ".ndjson")
 
@@ -358,7 +360,7 @@ def _add_columns(
     while line is not None:
         path, seen = str(line["file"]), str(line["group"])
         group = int(seen.partition(" ")[0])
-        table = ParquetTable(path, Path(path))
+        table = ParquetTable(path, copied(path) or Path(path))
         try:
             if table.digest_of_group(group) != seen:
                 raise RunError(

@@ -46,6 +46,8 @@ from textclf.data.tables.files import size_of_inputs
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.data.tables.table import Row
 from textclf.errors import ArgumentError, DataError, ModelError
+from textclf.files.copies import local_copies
+from textclf.files.locations import location_of
 from textclf.recipe.values import checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress
 
@@ -201,10 +203,10 @@ def classify_file(
 
 
 def _settings(
-    classifier: Classifier, paths: Sequence[str], tables: TableOptions, results: ResultOptions
+    classifier: Classifier, paths: Sequence[str | Path], tables: TableOptions, results: ResultOptions
 ) -> dict[str, Any]:
     """Returns all settings that affect the output. Settings of newer versions are left out if they have no effect."""
-    settings = {"inputs": list(paths), "model": classifier.sha256, **asdict(tables), **asdict(results)}
+    settings = {"inputs": list(map(str, paths)), "model": classifier.sha256, **asdict(tables), **asdict(results)}
     del settings["text_wanted_by"]
     for name in ("column_prefix", "sheet", "columns"):
         if not settings[name]:
@@ -220,6 +222,7 @@ class FileMetrics(Metrics):
     rows_with_unknown_label: int = 0
 
 
+@local_copies()
 def evaluate_file(
     model: str | Path,
     data: str | Path | Rows,
@@ -247,19 +250,20 @@ def evaluate_file(
             )
         options = _table_options(classifier, column_names(text_columns), label_column, delimiter, encoding)
         options = replace(options, sheet=sheet, columns=named_columns(columns))
-        source: str | FrameTable
+        source: str | Path | FrameTable
         if isinstance(data, str | os.PathLike):
-            source = path = os.fspath(data)
+            source = location_of(data) or os.fspath(data)
+            path = str(source)
         else:
             path = "data"
             source = frame_table(data, path, options.text_columns, options.label_column)
             options = replace(options, delimiter=",", encoding="utf-8", sheet=None, columns=())
         evaluation = _Evaluation(classifier)
-        with Progress(quiet=quiet).rows_bar(size_of_inputs([path])) as bar:
+        with Progress(quiet=quiet).rows_bar(size_of_inputs([] if isinstance(source, FrameTable) else [source])) as bar:
             for window in read_windows([source], options):
                 evaluation.add(window)
                 bar.update(len(evaluation.truth), window.position)
-        if source is path and is_training_file(classifier.path, path):
+        if not isinstance(source, FrameTable) and is_training_file(classifier.path, source):
             logger.warning(
                 "%s: the model was trained on this file, so the results are too optimistic; use rows that it has not seen",
                 path,

@@ -25,8 +25,10 @@ from textclf.classify.forms import finisher_of
 from textclf.classify.rows import Tally
 from textclf.data.tables.files import STANDARD_STREAM, check_form, compression_of, is_pipe
 from textclf.data.tables.other_formats import binary_format
-from textclf.errors import RunError
+from textclf.errors import DataError, RunError
 from textclf.files.kinds import kind_of
+from textclf.files.locations import Location, check_writable, is_there, location_of, upload
+from textclf.files.network import cache_folder
 from textclf.files.writing import link_target, replace_file, sync_folder
 from textclf.terminal.door import standard_output
 
@@ -104,12 +106,13 @@ def open_output(
     force: bool,
     resume: bool,
     model: Path | None = None,
-    inputs: Sequence[str] = (),
+    inputs: Sequence[str | Path] = (),
 ) -> Iterator[Output]:
     """Opens an output that only this process writes.
 
     `settings` are all settings that affect the output, as JSON values; a job can be resumed only with the same
-    settings. `-` is standard output; pipes and character devices are written directly. A link is followed. `model` and
+    settings. `-` is standard output; pipes and character devices are written directly. What goes to an address is written on
+    this machine and uploaded at the end. A link is followed. `model` and
     `inputs` are what the job reads. Raises RunError when the output exists and `force` was not given, when it is the
     model or no table, when an unfinished job is found and neither `force` nor `resume` says what to do with it, when it
     is of other settings, while another process writes it, and when it cannot be written.
@@ -120,17 +123,47 @@ def open_output(
         with _direct_output(target) as direct:
             yield direct
         return
-    path = link_target(Path(target))
+    location = _output_location(target)
+    path = link_target(Path(target)) if location is None else _local_place(location)
     _check_place(target, path)
     _check_reads(target, path, model, inputs)
     if force:
         _check_replaceable(target, path)
-    with _locked(target, path):
-        output = UnfinishedOutput(path, settings, force=force, resume=resume)
-        try:
-            yield output
-        finally:
-            output.close()
+    try:
+        with _locked(target, path):
+            if location is None:
+                output = UnfinishedOutput(path, settings, force=force, resume=resume)
+            else:
+                output = UploadedOutput(path, location, settings, force=force, resume=resume)
+            try:
+                yield output
+            finally:
+                output.close()
+    finally:
+        if location is not None:
+            with suppress(OSError):  # the folder is kept if anything is in it
+                path.parent.rmdir()
+
+
+def _output_location(target: str) -> Location | None:
+    """Returns the Location of an output that is an address. Raises RunError for one that cannot be written."""
+    try:
+        location = location_of(target)
+    except DataError as error:
+        raise RunError(str(error)) from None
+    if location is not None:
+        check_writable(location)
+        check_form(str(location))
+    return location
+
+
+def _local_place(location: Location) -> Path:
+    """Returns where an output is written before it is uploaded: the same place for each job with this output."""
+    digest = hashlib.sha256(str(location).encode()).hexdigest()[:16]
+    folder = cache_folder() / "outputs" / digest
+    with _writing(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / location.name
 
 
 def _check_place(target: str, path: Path) -> None:
@@ -148,7 +181,7 @@ def _check_place(target: str, path: Path) -> None:
     check_form(path)
 
 
-def _check_reads(target: str, path: Path, model: Path | None, inputs: Sequence[str]) -> None:
+def _check_reads(target: str, path: Path, model: Path | None, inputs: Sequence[str | Path]) -> None:
     if model is not None and _is_same(path, model):
         raise RunError(f"{target}: is the model itself; name another output")
     reads: list[str | Path] = [*inputs, *([model] if model is not None else [])]
@@ -392,7 +425,12 @@ class UnfinishedOutput:
                     )
                 replace_file(ready, self._target)
                 sync_folder(self._target.parent)
+        self._publish()
+        with _writing(self._target):
             self._journal.unlink(missing_ok=True)
+
+    def _publish(self) -> None:
+        """Does what is still to do when the output is complete on this disk."""
 
     def close(self) -> None:
         """Keeps the files that are needed to continue, and removes them if there is nothing to continue."""
@@ -472,6 +510,50 @@ class UnfinishedOutput:
         os.replace(temporary, self._journal)
         sync_folder(self._journal.parent)
         self._on_disk = entry
+
+
+class UploadedOutput(UnfinishedOutput):
+    """An output that is an address: written on this machine, then uploaded. If that fails, `resume` uploads it again."""
+
+    def __init__(
+        self, path: Path, location: Location, settings: Mapping[str, Any], *, force: bool, resume: bool
+    ) -> None:
+        self._location = location
+        with _of_location(path, location):
+            super().__init__(path, settings, force=force, resume=resume)
+        try:
+            if not self._replace and is_there(location):
+                raise RunError(
+                    f"{location}: exists already; name another output, or replace it with force=True (--force)"
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def finish(self, state: JobState) -> None:
+        with _of_location(self._target, self._location):
+            super().finish(state)
+
+    def _publish(self) -> None:
+        try:
+            if not self._replace and is_there(self._location):
+                raise RunError(f"{self._location}: was created by somebody else meanwhile; move it away")
+            upload(self._target, self._location)
+        except RunError as error:
+            raise RunError(
+                f"{error}. The output is complete on this machine ({self._target}); to upload it, use resume=True (--resume)"
+            ) from None
+        self._target.unlink()
+
+
+@contextmanager
+def _of_location(path: Path, location: Location) -> Iterator[None]:
+    """Lets messages about the output name the address and not the place on this machine."""
+    try:
+        yield
+    except RunError as error:
+        text = str(error)
+        raise RunError(str(location) + text.removeprefix(str(path)) if text.startswith(f"{path}:") else text) from None
 
 
 class DirectOutput:

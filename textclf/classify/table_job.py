@@ -20,6 +20,8 @@ from textclf.data.tables.files import DamagedInputError, expand_inputs, size_of_
 from textclf.data.tables.frames import is_rows
 from textclf.data.tables.table import Row
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
+from textclf.files.copies import local_copies
+from textclf.files.locations import Location
 from textclf.terminal.progress import Progress, RowsBar
 
 # The number of windows that are read ahead, so that no core waits.
@@ -78,8 +80,11 @@ class JobInterruptedError(KeyboardInterrupt):
     """A job was interrupted, for example by Ctrl-C. The message says what was done and how to continue."""
 
 
-def checked_inputs(inputs: str | Path | Sequence[str | Path], use_in_memory: str) -> list[str]:
-    """Returns the paths of all inputs. Raises ArgumentError for a table in memory; `use_in_memory` says what to do with it."""
+def checked_inputs(inputs: str | Path | Sequence[str | Path], use_in_memory: str) -> list[str | Location]:
+    """Returns the paths and Locations of all inputs.
+
+    Raises ArgumentError for a table in memory; `use_in_memory` says what to do with it.
+    """
     if not isinstance(inputs, str | os.PathLike) and is_rows(inputs) and len(inputs):
         raise ArgumentError(f"inputs is a table in memory, expected files; {use_in_memory}")
     return expand_inputs([inputs] if isinstance(inputs, str | os.PathLike) else list(inputs))
@@ -92,7 +97,7 @@ def check_ways(*, force: bool, resume: bool) -> None:
 
 def run_table_job(
     model: RowModel,
-    paths: Sequence[str],
+    paths: Sequence[str | Location],
     tables: TableOptions,
     target: str,
     *,
@@ -106,7 +111,10 @@ def run_table_job(
     JobInterruptedError.
     """
     opening = open_output(target, settings=model.settings, force=force, resume=resume, model=model.path, inputs=paths)
-    with opening as opened:
+    with local_copies(), opening as opened:
+        progress = Progress(quiet=quiet)
+        with progress.during("Copying the remote inputs"):
+            size = size_of_inputs(paths)
         windows = read_windows(
             paths,
             tables,
@@ -117,7 +125,7 @@ def run_table_job(
             size=model.window_size,
         )
         job = TableJob(model, windows, opened)
-        with Progress(quiet=quiet).rows_bar(size_of_inputs(paths), job.rows_before) as bar:
+        with progress.rows_bar(size, job.rows_before) as bar:
             job.run(bar)
     return job
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from textclf.data.tables.frames import is_list_of_rows, is_missing
+from textclf.data.tables.arrow_frames import is_arrow
+from textclf.data.tables.frames import frame_columns, frame_values, is_list_of_rows, is_missing
 from textclf.errors import ArgumentError, DataError
 from textclf.recipe.values import all_columns, quoted
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NO_TEXT = "has no text"
 """The reason why a row gets no label if all its texts are empty or white space."""
@@ -102,24 +100,21 @@ def shown_text(text: str) -> str:
 
 def check_is_frame(frame: object) -> None:
     pandas = sys.modules.get("pandas")
-    if not is_list_of_rows(frame) and (pandas is None or not isinstance(frame, pandas.DataFrame)):
+    is_frame = pandas is not None and isinstance(frame, pandas.DataFrame)
+    if not is_frame and not is_arrow(frame) and not is_list_of_rows(frame):
         raise DataError(
-            f"frame is {described_value(frame)}, expected a pandas DataFrame or a list of dicts; use classify for a list of "
-            "texts"
+            f"frame is {described_value(frame)}, expected a pandas DataFrame, a pyarrow Table, a polars DataFrame or a list of "
+            "dicts; use classify for a list of texts"
         )
 
 
-def frame_columns(frame: pd.DataFrame | Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Returns the names of a table's columns, in their order. A dict may lack some of them."""
-    return list(dict.fromkeys(key for row in frame for key in row) if isinstance(frame, Sequence) else frame.columns)
-
-
-def text_cells(frame: pd.DataFrame | Sequence[Mapping[str, Any]], column: str) -> list[str]:
+def text_cells(frame: Any, column: str) -> list[str]:
     """Returns the texts of one column, "" for missing ones (None, NaN, pd.NA, or a dict without the column)."""
-    if isinstance(frame, Sequence):
-        values, index = [row.get(column) for row in frame], None
-    else:
-        values, index = frame[column].tolist(), frame.index
+    columns = frame_columns(frame)
+    if column not in columns:  # of an empty list
+        return []
+    values = frame_values(frame, columns.index(column), "frame")
+    index = getattr(frame, "index", None) if hasattr(frame, "iloc") else None
     cells: list[str] = []
     for position, value in enumerate(values):
         if isinstance(value, str):
@@ -128,7 +123,8 @@ def text_cells(frame: pd.DataFrame | Sequence[Mapping[str, Any]], column: str) -
             cells.append("")
         else:
             label = "" if index is None else f" (index {index[position]})"
-            remedy = "convert the column with astype(str)" if index is not None else "convert the column with str"
+            how = "astype(str)" if index is not None else "cast(pyarrow.string())" if is_arrow(frame) else "str"
+            remedy = f"convert the column with {how}"
             raise DataError(
                 f"row {position}{label} of column {quoted(column)} is {described_value(value)}, expected text; {remedy} if "
                 "its values are meant as texts"

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from textclf.files.data_files import sha256_of
+from textclf.files.locations import Location
+
 _LARGEST_METRICS = 1 << 27
 
-_PIECE = 1 << 20
 
-
-def is_training_file(model: Path, data: str) -> bool:
+def is_training_file(model: Path, data: str | Path) -> bool:
     """Returns whether a file is, byte for byte, the one that the rows of the training came from.
 
     The run's `metrics.json` is expected beside the model. Without it the result is False.
     """
     trained = _training_hashes(model.parent / "metrics.json")
-    return bool(trained) and os.path.isfile(data) and _sha256(data) in trained
+    if not trained or not (isinstance(data, Location) or os.path.isfile(data)):
+        return False
+    return sha256_of(Path(data) if isinstance(data, str) else data) in trained
 
 
 def _training_hashes(path: Path) -> set[str]:
@@ -44,11 +46,3 @@ def _training_hashes(path: Path) -> set[str]:
 def _section(values: Any, key: str) -> dict[str, Any]:
     section = values.get(key) if isinstance(values, dict) else None
     return section if isinstance(section, dict) else {}
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()

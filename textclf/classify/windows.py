@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from textclf.classify.forms import OutputForm, form_of, is_delimited
@@ -97,7 +98,7 @@ class Window:
 
 
 def read_windows(
-    paths: Sequence[str | FrameTable],
+    paths: Sequence[str | Path | FrameTable],
     options: TableOptions,
     *,
     target: str = "",
@@ -147,7 +148,7 @@ def read_windows(
             position += opened.position
 
 
-def _columns_of_all(paths: Sequence[str | FrameTable], options: TableOptions, target: str) -> list[str]:
+def _columns_of_all(paths: Sequence[str | Path | FrameTable], options: TableOptions, target: str) -> list[str]:
     """Returns the columns of the output's rows: the first input's, then what others have besides; none if there is one
     input.
 
@@ -203,7 +204,7 @@ def _grouped(
 
 
 @contextmanager
-def _opened(path: str | FrameTable, options: TableOptions, target: str) -> Iterator[_Opened]:
+def _opened(path: str | Path | FrameTable, options: TableOptions, target: str) -> Iterator[_Opened]:
     reading = ReadOptions(options.delimiter, options.encoding, options.sheet, options.columns)
     with open_any(path, reading, _wanted(options)) as (table, file):
         if isinstance(table, TextFolder) and len(options.text_columns) != 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textclf.cli import summaries
-from textclf.cli.group import cli, help_end
+from textclf.cli.group import cli, help_end, offline_option
 from textclf.cli.models import end_of_job, refuse_others, stopped_by_signals
 from textclf.cli.options import (
     COLUMN,
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted job.")
 @json_option("Print the answers, or the summary, as JSON.")
+@offline_option
 @click.pass_context
 def answer_command(
     context_of_click: click.Context,

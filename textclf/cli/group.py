@@ -142,7 +142,7 @@ def cli(context: click.Context) -> None:
 def _forbid_network(context: click.Context, parameter: click.Parameter, forbidden: bool) -> None:
     """Keeps this command from the network, but not what runs after it in this process."""
     if forbidden:
-        from textclf.encoders.sources.cache import offline
+        from textclf.files.network import offline
 
         context.with_resource(offline())
 

@@ -90,6 +90,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted job.")
 @json_option("Print the summary as JSON.")
+@offline_option
 @click.pass_context
 def classify_command(
     context: click.Context,
@@ -152,7 +153,7 @@ def refuse_others(context: click.Context, option: str, used: Sequence[str]) -> N
     source = click.core.ParameterSource.COMMANDLINE
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name not in used and context.get_parameter_source(name) is source:
+        if name not in (*used, "offline") and context.get_parameter_source(name) is source:
             raise click.UsageError(f"{parameter.opts[0]} has no effect with {option}; leave it out")
 
 
@@ -257,6 +258,7 @@ def _write_several(prediction: Prediction, *, scores: bool, as_json: bool) -> No
 @sheet_option
 @columns_option
 @json_option("Print the metrics as JSON.")
+@offline_option
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Measure MODEL on the labelled rows of DATA, a table as for classify.
 
@@ -366,6 +368,7 @@ def encoder_command(source: str, as_json: bool, golden: bool) -> None:
 @click.argument("data", required=False, type=DATA_PATH)
 @click.option("--run", type=RUN, help="Folder of the run that trained the model, to compare with.")
 @json_option("Print the report as JSON.")
+@offline_option
 def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bool) -> None:
     """Check a .tflite MODEL: its structure, its predictions, and the installed runtimes.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textclf.cli.group import cli, help_end
+from textclf.cli.group import cli, help_end, offline_option
 from textclf.cli.options import COLUMN, DATA_PATH, PATH, columns_option, sheet_option
 from textclf.errors import DataError, TextclfError
 from textclf.terminal.door import can_ask, command_line, write_message, write_report, write_result
@@ -36,6 +36,7 @@ _MOST_ROWS_CHECKED = 100_000
 @sheet_option
 @columns_option
 @click.option("--force", is_flag=True, help="Replace the recipe if it exists.")
+@offline_option
 def new_command(table: Path, output: Path | None, **options: Any) -> None:
     """Write a recipe for TABLE, with a reason beside each setting, and check it.
 

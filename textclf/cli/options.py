@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from textclf.files.kinds import check_is_data, check_is_recipe, model_path, run_path
+from textclf.files.locations import path_of
 from textclf.recipe.values import all_columns, checked_delimiter, checked_encoding
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -62,7 +63,8 @@ def _checked_recipe(value: str) -> str:
 
 def _checked_data(value: str) -> str:
     if value != "-":
-        check_is_data(_checked_path(value))
+        _checked_path(value)
+        check_is_data(value)
     return value
 
 
@@ -98,7 +100,7 @@ RUN = _Checked("RUN", lambda value: run_path(_checked_path(value)))
 
 DATA = _Checked("DATA", _checked_data)
 
-DATA_PATH = _Checked("DATA", lambda value: Path(_checked_data(value)))
+DATA_PATH = _Checked("DATA", lambda value: path_of(_checked_data(value)))
 
 PYTHON = _Checked("PATH", _checked_program)
 

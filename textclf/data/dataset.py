@@ -36,12 +36,14 @@ from textclf.data.tables.opening import AnyTable, open_any
 from textclf.data.tables.table import shown_path
 from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
+from textclf.files.copies import local_copies
 from textclf.files.data_files import data_files, hashes_of, one_name
 from textclf.recipe.settings import DatasetSettings
 
 _SQUAD_KEYS = ({"data"}, {"question", "answers"})
 
 
+@local_copies()
 def load_dataset(
     settings: DatasetSettings, seed: int, reading: Reading = as_written, frames: Mapping[str, FrameTable] | None = None
 ) -> Dataset:
@@ -119,6 +121,7 @@ def read_files(
     return settings, {name: one for name, one in read.items() if one is not None}, digests
 
 
+@local_copies()
 def load_examples(
     settings: DatasetSettings, path: Path, labels: LabelReader | None = None, frame: FrameTable | None = None
 ) -> Examples:
@@ -183,7 +186,7 @@ def _read_examples(
     try:
         if frame is None and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise DataError(f"{examples.shown}: not a regular file, but it is read more than once; save it to a file")
-        with open_any(frame or examples.shown, options_of(settings), names, examples.shown) as (table, _):
+        with open_any(frame or path, options_of(settings), names, examples.shown) as (table, _):
             columns = _columns(table, wanted, errors)
             if len(columns) == len(wanted):
                 reader = FileReader(table, path, f"dataset.{name}")

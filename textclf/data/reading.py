@@ -18,6 +18,7 @@ from textclf.data.tables.formats.records import RecordTable
 from textclf.data.tables.formats.workbook import SheetTable
 from textclf.data.tables.opening import AnyTable, ReadOptions
 from textclf.data.tables.table import Note, Row, first_undecodable_byte, shown_path
+from textclf.files.locations import Location
 from textclf.recipe.settings import DatasetSettings
 
 _PLAIN_PATH = re.compile(r"[\w./ +=@:,-]+")
@@ -190,7 +191,7 @@ def _encoding_error(reader: FileReader, rows: FaultyRows, others: Sequence[Evide
     evidence = reader.evidence
     encoding = evidence.encoding.removesuffix("-sig")
     byte = ord(next(re.finditer("[\udc80-\udcff]", rows.first.raw))[0]) - 0xDC00
-    with open_input(shown_path(reader.path)) as file:
+    with open_input(reader.path, reader.name) as file:
         offset = first_undecodable_byte(file.stream, evidence.encoding)
     message = (
         f"{reader.name}: {_place(rows.first)} holds the byte 0x{byte:02x} (offset {offset:,}), which is not {encoding}"
@@ -232,7 +233,11 @@ def _is_readable(other: Evidence, verdict: Verdict) -> bool:
 def _conversion(reader: FileReader, verdict: Verdict) -> str:
     path = Path(shown_path(reader.path))
     target = path.with_name(f"{path.stem}-utf8{path.suffix}").as_posix()
-    if path.suffix.lower() in _PACKED or not _PLAIN_PATH.fullmatch(path.as_posix()):
+    if (
+        isinstance(reader.path, Location)
+        or path.suffix.lower() in _PACKED
+        or not _PLAIN_PATH.fullmatch(path.as_posix())
+    ):
         return f"convert this file from {verdict.encoding} to UTF-8, and name the new one in {reader.key}"
     return (
         f'convert this file and name {target} in {reader.key}: python -c "from pathlib import Path; '

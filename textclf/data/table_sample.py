@@ -19,6 +19,7 @@ from textclf.data.tables.formats.records import RecordTable
 from textclf.data.tables.opening import ReadOptions, open_any
 from textclf.data.tables.table import BYTE_ORDER_MARKS, shown_path
 from textclf.errors import DataError
+from textclf.files.copies import local_copies
 
 ROWS_KEPT = 20_000
 
@@ -59,6 +60,7 @@ class TableSample:
         return [row[column] for row in self.rows]
 
 
+@local_copies()
 def sample_table(
     path: Path, wanted: Sequence[str] = (), sheet: str | None = None, columns: tuple[str, ...] = ()
 ) -> TableSample:
@@ -92,7 +94,7 @@ def sample_table(
 def _encoding_of_start(path: Path) -> str | None:
     """Returns the encoding of a file that is not UTF-8, or None if its start does not show it."""
     evidence = Evidence("utf-8")
-    with suppress(OSError), open_input(str(path)) as file:
+    with suppress(OSError), open_input(path) as file:
         start = file.stream.read(_START)
         if not start.startswith(tuple(mark for mark, _ in BYTE_ORDER_MARKS)):
             lines = start.split(b"\n")
@@ -109,7 +111,7 @@ def _read(
     numbers: list[int] = []
     step, total = 1, 0
     options = ReadOptions(None, encoding, sheet, columns)
-    with open_any(str(path), options, wanted, shown_path(path)) as (table, _):
+    with open_any(path, options, wanted, shown_path(path)) as (table, _):
         if isinstance(table, RecordTable):
             table.texts_of_others = True
         reader = FileReader(table, path, "dataset.train")

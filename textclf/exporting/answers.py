@@ -20,6 +20,7 @@ from textclf.data.findings.finding import counted
 from textclf.data.tables.frames import FrameTable
 from textclf.errors import DataError, ModelError
 from textclf.exporting.hard_texts import hard_texts
+from textclf.files.locations import Location
 from textclf.tflite.model_file import TfliteModel
 
 _HARD_TEXTS = 26
@@ -151,7 +152,7 @@ def classify_table(
 def _windows(classifier: Classifier, data: Path | FrameTable) -> Iterator[Window]:
     """Returns the table's rows, with true labels if the table has a column for them."""
     wanted_by = "the column that the model was trained on"
-    source = data if isinstance(data, FrameTable) else os.fspath(data)
+    source = data if isinstance(data, FrameTable | Location) else os.fspath(data)
     delimiter = "," if isinstance(data, FrameTable) else None
     for label in dict.fromkeys((classifier.label_column, None)):
         windows = read_windows([source], TableOptions(classifier.text_columns, wanted_by, label, delimiter))

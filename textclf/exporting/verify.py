@@ -25,6 +25,8 @@ from textclf.exporting.hard_texts import hard_texts
 from textclf.exporting.parity import UNDECIDED_MARGIN, verify_export
 from textclf.exporting.report import VerificationReport
 from textclf.exporting.trained_run import TrainedRun, load_trained_run
+from textclf.files.copies import local_copies
+from textclf.files.locations import path_of
 from textclf.files.model_path import model_path_of
 from textclf.terminal.native_log import load_tensorflow
 from textclf.tflite.checks import structure_problems
@@ -61,6 +63,7 @@ class ConsumerResult:
         )
 
 
+@local_copies()
 def verify_model(
     model: str | Path,
     data: str | Path | Rows | None = None,
@@ -99,7 +102,7 @@ def verify_model(
 def _table(data: str | Path | Rows | None, classifier: Classifier, trained: TrainedRun | None) -> _Table | None:
     """Returns the path of a table, or a table in memory, read with the columns of the training."""
     if data is None or isinstance(data, str | os.PathLike):
-        return None if data is None else Path(data)
+        return None if data is None else path_of(data)
     if trained is not None:
         settings = trained.recipe.dataset
         return frame_table(data, "data", settings.text, settings.label)

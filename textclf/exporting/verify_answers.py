@@ -25,6 +25,8 @@ from textclf.exporting.hard_questions import hard_questions
 from textclf.exporting.question_answering import Answers, compare_answers
 from textclf.exporting.report import VerificationReport
 from textclf.exporting.trained_answerer import TrainedAnswerer, load_trained_answerer
+from textclf.files.copies import local_copies
+from textclf.files.locations import path_of
 from textclf.files.model_path import model_path_of
 from textclf.terminal.native_log import load_tensorflow
 from textclf.tflite.checks import structure_problems
@@ -92,6 +94,7 @@ class QuestionConsumerResult:
         )
 
 
+@local_copies()
 def verify_answers(
     model: str | Path,
     data: str | Path | Rows | None = None,
@@ -123,7 +126,7 @@ def verify_answers(
     if trained is not None:
         compare_with_run(report, answerer, trained, split)
     elif split is not None:
-        name = os.fspath(data) if isinstance(data, str | os.PathLike) else "data"
+        name = str(path_of(data)) if isinstance(data, str | os.PathLike) else "data"
         report.rows = AnsweredRows(name, measure_answers(answerer, split).metrics)
     _compare_with_phone(report, answerer, split, consumers)
     return report

@@ -1,4 +1,4 @@
-"""The files that a split of a recipe names: a path, a pattern, a folder, or a list of these."""
+"""The files that a split of a recipe names: a path, a pattern, a folder, or a list of these; or addresses in their place."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from textclf.errors import DataError
+from textclf.files.copies import local_file
+from textclf.files.locations import Location, list_locations
 
 _PIECE = 1 << 20
 
@@ -37,6 +39,8 @@ def data_files(value: object) -> list[Path]:
 
 
 def _matches(path: Path) -> list[Path]:
+    if isinstance(path, Location):
+        return [*list_locations(path)]
     if os.path.lexists(path) or not glob.has_magic(str(path)):
         return [path]
     found = sorted(match for match in glob.glob(str(path), recursive=True) if not os.path.isdir(match))
@@ -54,15 +58,21 @@ def one_name(value: Path | tuple[Path, ...]) -> Path:
 
 
 def text_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yields the label and the path of each text file in a folder with one sub-folder for each label, sorted by name."""
+    """Yields the label and the path of each text file in a folder with one sub-folder for each label, sorted by name.
+
+    Hidden files are left out: some systems write `._name.txt` beside `name.txt`, which is no text.
+    """
     for label in sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         for file in sorted((folder / label).iterdir()):
-            if file.name.lower().endswith(TEXT_ENDING) and file.is_file():
+            if file.name.lower().endswith(TEXT_ENDING) and not file.name.startswith(".") and file.is_file():
                 yield label, file
 
 
 def sha256_of(path: Path) -> str:
     """Returns the hash of a file; of a folder, the hash of the names and hashes of its text files."""
+    if isinstance(path, Location):
+        with local_file(path) as copy:
+            return sha256_of(copy)
     digest = hashlib.sha256()
     if path.is_dir():
         for label, file in text_files(path):

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from textclf.errors import ModelError, RecipeError, RunError, TextclfError
+from textclf.files.locations import is_address, location_of, shown_address
 from textclf.files.model_path import MODEL_FILE, model_path_of
 from textclf.terminal.door import command_line
 
 Kind = Literal["url", "missing", "folder", "run", "model", "table", "squad", "json", "archive", "recipe", "other"]
-
-# A `Path` made from an address has one slash. One letter before the colon is a drive of Windows.
-_WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 _SAMPLE = 1 << 16
 
@@ -35,22 +33,17 @@ _DELIMITERS = ",;\t|"
 _RECIPE = "recipe.yaml"
 
 
-def is_web_address(given: str | os.PathLike[str]) -> bool:
-    """Returns whether this is an address such as `https://…`, `s3://…` or `file://…` and not a path."""
-    return bool(_WEB_ADDRESS.match(os.fspath(given)))
-
-
 def web_address_message(given: str) -> str:
     """Says what to do with an address where a file is expected. The text follows the name of the key or argument."""
     if given.startswith("file:"):
         return f"is the address `{given}`; write the path without `file://`"
-    return f"is the web address `{given}`; download it first, then write the path of the file"
+    return f"is the web address `{shown_address(given)}`; download it first, then write the path of the file"
 
 
 def kind_of(given: str | os.PathLike[str]) -> Kind:
     """Detects what a path leads to from its first bytes and its name. Pipes and devices are not read."""
     text = os.fspath(given)
-    if is_web_address(text) and not os.path.exists(text):
+    if is_address(text) and not os.path.exists(text):
         return "url"
     try:
         path = Path(text)
@@ -165,7 +158,7 @@ def _table_instead_of_recipe(path: str) -> str:
 def check_is_recipe(given: str | os.PathLike[str]) -> None:
     """Raises RecipeError for a file that is clearly not a recipe."""
     if reason := not_a_recipe(given):
-        raise RecipeError(f"{os.fspath(given)}: {reason}")
+        raise RecipeError(f"{shown_address(os.fspath(given))}: {reason}")
 
 
 # --- A model and a run -----------------------------------------------------------------------------------------------
@@ -180,7 +173,7 @@ def model_path(given: str | os.PathLike[str]) -> Path:
         "squad": "this is a SQuAD file, not a model; name the model first, then the data",
     }
     if kind in reasons:
-        raise ModelError(f"{text}: {reasons[kind]}")
+        raise ModelError(f"{shown_address(text)}: {reasons[kind]}")
     return model_path_of(text)
 
 
@@ -200,15 +193,17 @@ def run_path(given: str | os.PathLike[str]) -> Path:
         "squad": "this is a SQuAD file; name the folder of a run, such as runs/NAME",
     }
     if kind in reasons:
-        raise RunError(f"{text}: {reasons[kind]}")
+        raise RunError(f"{shown_address(text)}: {reasons[kind]}")
     return Path(text)
 
 
 def check_is_data(given: str | os.PathLike[str]) -> None:
-    """Raises a TextclfError for a path that is clearly not a table: an address, a model, a recipe, the folder of a run."""
+    """Raises a TextclfError for a path that is clearly not a table: a model, a recipe, the folder of a run, or an address
+    that is not read."""
+    if location_of(given) is not None:
+        return
     text, kind = os.fspath(given), kind_of(given)
     reasons = {
-        "url": "this is a web address; download it first, then name the file",
         "model": "this is a model, not a table; name the model first, then the data",
         "recipe": "this is a recipe, not a table; name a CSV file or another table",
         "run": "this is the folder of a run, not a table; name a CSV file or another table",

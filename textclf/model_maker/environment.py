@@ -29,9 +29,9 @@ from typing import Any
 
 from filelock import Timeout
 
-from textclf.encoders.sources.cache import cache_folder, is_offline
 from textclf.errors import EngineError
 from textclf.extras import install_command
+from textclf.files.network import cache_folder, is_offline
 from textclf.files.writing import locked, write_text
 from textclf.model_maker.process import LOG, how_it_ended, last_words, run_process
 from textclf.terminal.progress import Progress

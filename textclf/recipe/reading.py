@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 
 from textclf.errors import RecipeError
 from textclf.files.kinds import not_a_recipe
+from textclf.files.locations import shown_address
 from textclf.recipe.rules import RULES
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import (
@@ -65,7 +66,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     """
     file = Path(path)
     if reason := not_a_recipe(path):
-        raise RecipeError(f"{file}: {reason}")
+        raise RecipeError(f"{shown_address(str(path))}: {reason}")
     draft = Draft(str(file), Path(os.path.abspath(file)).parent)
     read_yaml(draft, read_text(file))
     for number, override in enumerate(overrides):

@@ -16,7 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
-from textclf.files.kinds import is_web_address, web_address_message
+from textclf.errors import DataError
+from textclf.files.kinds import web_address_message
+from textclf.files.locations import is_address, location_of
 from textclf.terminal.door import printable
 
 Engine = Literal["native", "model-maker"]
@@ -94,7 +96,7 @@ def absolute_path(value: object) -> Path:
         raise ValueError("has no value; write the path of a file, relative to the recipe")
     if "\0" in str(value):
         raise ValueError("holds a NUL character, which no path can; write the path of a file")
-    if is_web_address(value) and not os.path.exists(value):
+    if is_address(value) and not os.path.exists(value):
         raise ValueError(web_address_message(str(value)))
     folder = value.folder if isinstance(value, Written) else Path.cwd()
     # Links in the folder are followed before `..` is applied, as the operating system does.
@@ -104,13 +106,22 @@ def absolute_path(value: object) -> Path:
     return Path(path)
 
 
+def data_path(value: object) -> Path:
+    """Returns a Location for the address of a table, and the absolute path for a path."""
+    try:
+        location = location_of(value) if isinstance(value, str | os.PathLike) else None
+    except DataError as error:
+        raise ValueError(f"is {error}") from None
+    return location or absolute_path(value)
+
+
 def data_paths(value: object) -> Path | tuple[Path, ...]:
-    """Returns the absolute path of a file, a folder or a pattern, or those of a list."""
+    """Returns the absolute path of a file, a folder or a pattern, or a Location for an address, or those of a list."""
     if not isinstance(value, list | tuple):
-        return absolute_path(value)
+        return data_path(value)
     if not value:
         raise ValueError("is an empty list; name a file in it")
-    paths = tuple(map(absolute_path, value))
+    paths = tuple(map(data_path, value))
     if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise ValueError(f"names {twice} twice; name it once")
     return paths if len(paths) > 1 else paths[0]
@@ -147,7 +158,7 @@ def file_or_share(value: object) -> float | Path | tuple[Path, ...] | None:
         try:
             value = float(value)
         except ValueError:
-            return absolute_path(value)
+            return data_path(value)
     if isinstance(value, float | int) and not isinstance(value, bool):
         if not 0 < value <= 0.5:
             raise ValueError(

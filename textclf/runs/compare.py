@@ -13,6 +13,7 @@ from pathlib import Path
 from textclf.errors import ArgumentError, RecipeError, RunError
 from textclf.files.data_files import named_paths
 from textclf.files.kinds import kind_of, run_path
+from textclf.files.locations import path_of
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.rules import RULES
 from textclf.recipe.settings import Recipe
@@ -67,7 +68,7 @@ def compare(
         raise ArgumentError(
             f"{option} is for a single recipe; to compare several, set training.engine or training.seeds in each recipe"
         )
-    return _compare_runs(given, target, overrides, None if data is None else Path(data), force=force, quiet=quiet)
+    return _compare_runs(given, target, overrides, None if data is None else path_of(data), force=force, quiet=quiet)
 
 
 def _is_recipe(item: Item) -> bool:

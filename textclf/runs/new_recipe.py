@@ -12,7 +12,9 @@ from textclf.data.table_sample import TableSample, sample_table
 from textclf.data.tables.files import STANDARD_STREAM
 from textclf.data.tables.table import shown_path
 from textclf.errors import ArgumentError, DataError
+from textclf.files.copies import local_copies
 from textclf.files.kinds import check_is_data
+from textclf.files.locations import Location, path_of
 from textclf.files.writing import write_text
 from textclf.recipe.values import folder_safe, is_unicode
 from textclf.runs.proposal.columns import Choose, Columns, choose_columns, contents
@@ -69,6 +71,7 @@ class NewRecipe:
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
 
+@local_copies()
 def new_recipe(
     table: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
@@ -96,7 +99,7 @@ def new_recipe(
 
     Raises DataError for a table that cannot be read or used, and ArgumentError for an argument that does not fit it.
     """
-    path = Path(table)
+    path = path_of(table)
     check_is_data(path)
     if text_pair is not None and text is None:
         raise ArgumentError(
@@ -158,6 +161,11 @@ def _check_path(path: Path) -> None:
         raise ArgumentError(
             "a recipe names a file, but - is standard input; save the table to a file and name that file"
         )
+    if isinstance(path, Location) and path.has_secret:
+        raise ArgumentError(
+            f"{path}: a recipe is a file that others read, so the hidden part of this address is not written into one; set "
+            "credentials in the environment, or download the table"
+        )
     if not is_unicode(str(path)):
         raise DataError(f"{shown_path(path)}: the path is not UTF-8, so a recipe cannot contain it; rename the file")
 
@@ -180,7 +188,7 @@ def _check_target(target: Path, force: bool) -> None:
 def _name_for(path: Path) -> str:
     """Returns a name for the run: the table's, or its folder's if the table's says nothing."""
     stem = stem_of(path)
-    folder = path.absolute().parent.name
+    folder = path.parts[-2] if isinstance(path, Location) else path.absolute().parent.name
     return folder_safe(folder if stem.casefold() in _NO_NAMES and len(folder_safe(folder)) > 1 else stem)
 
 

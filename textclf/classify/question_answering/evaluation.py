@@ -33,6 +33,8 @@ from textclf.data.question_answering.dataset import load_question_file
 from textclf.data.question_answering.questions import QuestionSplit
 from textclf.data.tables.frames import Rows, frame_table
 from textclf.errors import ArgumentError, DataError
+from textclf.files.copies import local_copies
+from textclf.files.locations import path_of
 from textclf.recipe.settings import DatasetSettings
 from textclf.recipe.values import checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress
@@ -189,6 +191,7 @@ def question_scores(answers: Sequence[str], golds: Sequence[Sequence[str]]) -> n
 
 
 # --- A file ----------------------------------------------------------------------------------------------------------
+@local_copies()
 def evaluate_answers(
     model: str | Path,
     data: str | Path | Rows,
@@ -223,11 +226,11 @@ def evaluate_answers(
         )
         with Progress(quiet=quiet).during(f"Answering {counted(len(split.rows), 'question')}"):
             measured = measure_answers(answerer, split).metrics
-        if isinstance(data, str | os.PathLike) and is_training_file(answerer.path, os.fspath(data)):
+        if isinstance(data, str | os.PathLike) and is_training_file(answerer.path, path_of(data)):
             logger.warning(
                 "%s: the model was trained on this file, so the results are too optimistic; use questions that it has not "
                 "seen",
-                os.fspath(data),
+                path_of(data),
             )
         return measured
 
@@ -259,7 +262,7 @@ def read_questions(
             f"the question, the context and the answer are the columns {', '.join(named.values())}; name three columns"
         )
     is_file = isinstance(data, str | os.PathLike)
-    path = Path(os.fspath(data)) if is_file else Path("data")  # type: ignore[arg-type]
+    path = path_of(data) if is_file else Path("data")  # type: ignore[arg-type]
     given = DatasetSettings.model_validate(
         {
             "train": path.absolute() if is_file else path,

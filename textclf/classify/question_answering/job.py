@@ -176,7 +176,7 @@ class _AnsweredRows:
     """The `RowModel` of question answering."""
 
     answerer: QuestionAnswerer
-    inputs: list[str]
+    inputs: Sequence[str | Path]
     tables: TableOptions
     phone: bool
     keeps_errors: bool
@@ -209,7 +209,7 @@ class _AnsweredRows:
         # Left out where they are not given: jobs of earlier versions do not know them.
         further = {"sheet": tables.sheet, "all_columns": list(tables.columns)}
         return {
-            "inputs": self.inputs,
+            "inputs": list(map(str, self.inputs)),
             "model": self.answerer.sha256,
             "task": "question-answering",
             "columns": list(tables.text_columns),

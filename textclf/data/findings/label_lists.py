@@ -136,7 +136,7 @@ def flag_columns(path: Path, settings: DatasetSettings) -> list[str]:
     or more."""
     columns: list[str] = []
     options = ReadOptions(settings.delimiter, settings.encoding, settings.sheet, settings.columns or ())
-    with suppress(TextclfError, OSError), open_any(str(path), options) as (table, _):
+    with suppress(TextclfError, OSError), open_any(path, options) as (table, _):
         if isinstance(table, RecordTable):
             table.texts_of_others = True
         values: list[set[str]] = [set() for _ in table.columns]

@@ -23,11 +23,13 @@ from textclf.data.splits import set_aside
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
+from textclf.files.copies import local_copies
 from textclf.files.data_files import data_files, sha256_of
 from textclf.files.kinds import is_squad
 from textclf.recipe.settings import DatasetSettings
 
 
+@local_copies()
 def load_questions(
     settings: DatasetSettings, seed: int, reading: Reading = as_written, frames: Mapping[str, FrameTable] | None = None
 ) -> Dataset:
@@ -70,6 +72,7 @@ def load_questions(
     return Dataset([], splits["train"], splits["validation"], splits.get("test"), findings, digests)
 
 
+@local_copies()
 def load_question_file(
     settings: DatasetSettings, path: Path, frame: FrameTable | None = None
 ) -> tuple[QuestionSplit, list[Finding]]:

@@ -40,7 +40,7 @@ def read_question_table(
     if frame is None and os.path.exists(file.file) and not os.path.isfile(file.file) and not os.path.isdir(file.file):
         raise DataError(f"{file.shown}: not a regular file, but it is read more than once; save it to a file")
     names = [name for name in (settings.context, settings.question, settings.answer) if name is not None]
-    with open_any(frame or file.shown, options_of(settings), names, file.shown) as (table, _):
+    with open_any(frame or file.file, options_of(settings), names, file.shown) as (table, _):
         columns = _columns(table, settings)
         reader = FileReader(table, file.file, f"dataset.{file.name}")
         readers.append(reader)

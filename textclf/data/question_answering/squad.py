@@ -29,7 +29,7 @@ def read_squad(file: QuestionFile, encoding: str = "utf-8") -> list[str]:
     `file.odd`, as is every answer that is used from another place than its offset. Raises DataError for a file that is
     not JSON.
     """
-    with open_input(file.shown) as opened:
+    with open_input(file.file, file.shown) as opened:
         root = read_json(file.shown, opened.stream, encoding)
     reader = _Reader(file)
     reader.read(root)

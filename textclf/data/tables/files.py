@@ -23,6 +23,8 @@ from typing import IO, Any, BinaryIO, Protocol, cast
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.table import open_table
 from textclf.errors import DataError, RunError
+from textclf.files.copies import local_file
+from textclf.files.locations import Location, list_locations, location_of
 from textclf.terminal.door import standard_input
 
 STANDARD_STREAM = "-"
@@ -105,11 +107,19 @@ class InputFile:
 
 
 @contextmanager
-def open_input(path: str | FrameTable) -> Iterator[InputFile]:
-    """A file, standard input for `-`, or a table in memory. Raises DataError when it cannot be opened."""
+def open_input(path: str | Path | FrameTable, name: str | None = None) -> Iterator[InputFile]:
+    """A file, the copy of a remote file, standard input for `-`, or a table in memory, under a `name` (default: its own).
+
+    Raises DataError when it cannot be opened.
+    """
     if isinstance(path, FrameTable):
         yield InputFile(path.name, io.BytesIO(path.content), counts_positions=True)
         return
+    if (location := location_of(path)) is not None:
+        with local_file(location) as file, open_input(str(file), name or str(location)) as opened:
+            yield opened
+        return
+    path = os.fspath(path)
     if path == STANDARD_STREAM:
         yield InputFile("standard input", standard_input())
         return
@@ -120,7 +130,7 @@ def open_input(path: str | FrameTable) -> Iterator[InputFile]:
             pass
         raise
     with raw:
-        yield InputFile(path, cast("BinaryIO", raw))
+        yield InputFile(name or path, cast("BinaryIO", raw))
 
 
 def _is_live(stream: BinaryIO) -> bool:
@@ -130,13 +140,19 @@ def _is_live(stream: BinaryIO) -> bool:
         return False
 
 
-def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Returns paths unchanged, and patterns (`*`, `?`, `[…]`, `**`) as the sorted files that they match.
+def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[str | Location]:
+    """Returns paths unchanged, patterns (`*`, `?`, `[…]`, `**`) as the sorted files that they match, and addresses as
+    Locations.
 
-    Raises DataError for a pattern that matches nothing, for standard input given twice, and for no input at all.
+    Raises DataError for a pattern that matches nothing, for standard input given twice, for addresses that are shown alike,
+    and for no input at all.
     """
-    paths: list[str] = []
-    for given in (os.fspath(path) for path in inputs):
+    paths: list[str | Location] = []
+    for path in inputs:
+        if (location := location_of(path)) is not None:
+            paths += list_locations(location)
+            continue
+        given = os.fspath(path)
         if given == STANDARD_STREAM or os.path.exists(given) or not glob.has_magic(given):
             paths.append(given)
             continue
@@ -146,12 +162,15 @@ def expand_inputs(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
         paths += matches
     if not paths:
         raise DataError("there is no input; name one file or more, or - for standard input")
+    shown = [str(path) for path in paths if isinstance(path, Location)]
+    if twice := next((name for name in shown if shown.count(name) > 1), None):
+        raise DataError(f"{twice}: is named more than once, or differs in the hidden part only; classify each alone")
     if paths.count(STANDARD_STREAM) > 1:
         raise DataError("standard input (-) is named more than once; it can be read only once")
     return paths
 
 
-def is_pipe(path: str) -> bool:
+def is_pipe(path: str | Path) -> bool:
     """Returns whether a path is a pipe or a character device: read only once, or written to directly."""
     try:
         mode = os.stat(path).st_mode
@@ -160,10 +179,17 @@ def is_pipe(path: str) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
-def size_of_inputs(paths: Sequence[str]) -> int | None:
-    """Returns the total number of bytes of all files, or None if one of them has no size, such as a pipe."""
+def size_of_inputs(paths: Sequence[str | Path]) -> int | None:
+    """Returns the total number of bytes of all files, or None if one of them has no size, such as a pipe.
+
+    Inside of `local_copies` remote files are copied now.
+    """
     total = 0
     for path in paths:
+        if isinstance(path, Location):
+            with local_file(path) as file:
+                total += file.stat().st_size
+            continue
         try:
             status = os.stat(path)
         except OSError:

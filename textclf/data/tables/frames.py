@@ -1,4 +1,4 @@
-"""Tables in memory: takes a pandas DataFrame or a list of dicts, and returns a table that `open_table` reads.
+"""Tables in memory: takes a pandas DataFrame, a table of Arrow or a list of dicts, and returns a table that `open_table` reads.
 
 The rows are written as CSV in memory, so that a frame passes every check that a file passes. Rows are numbered by
 their position, from 0. pandas is never imported here: a caller who has a frame has imported it.
@@ -14,21 +14,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from textclf.data.tables.arrow_frames import arrow_table, arrow_values, is_arrow
 from textclf.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    Rows: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]]
+    Rows: TypeAlias = pd.DataFrame | "ArrowTable" | Sequence[Mapping[str, Any]]
 else:
     # `typing.get_type_hints` of public functions works without pandas.
     Rows = Any | Sequence[Mapping[str, Any]]
-"""A table in memory: a DataFrame, or one dict for each row. An object with `to_pandas`, such as a pyarrow Table, is
-accepted as well."""
+"""A table in memory: a pandas DataFrame, a pyarrow Table or RecordBatch, a polars DataFrame, or one dict for each row.
+Other objects are accepted that hand out Arrow data (`__arrow_c_stream__`) or have `to_pandas`."""
+
+
+class ArrowTable(Protocol):
+    """A table that hands out its rows as Arrow data, by the PyCapsule interface."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class FrameTable:
 
 def is_rows(data: object) -> bool:
     """Returns whether this is a table in memory. A path, or several paths, is not."""
-    return _is_frame(data) or hasattr(data, "to_pandas") or is_list_of_rows(data)
+    return _is_frame(data) or is_arrow(data) or hasattr(data, "to_pandas") or is_list_of_rows(data)
 
 
 def is_list_of_rows(data: object) -> bool:
@@ -54,8 +61,12 @@ def is_list_of_rows(data: object) -> bool:
 
 
 def as_frame(data: Any, name: str) -> Any:
-    """Returns the DataFrame of an object with `to_pandas`, and any other object unchanged."""
-    if _is_frame(data) or not hasattr(data, "to_pandas"):
+    """Returns the pyarrow Table of Arrow data, the DataFrame of an object with `to_pandas`, and any other object unchanged."""
+    if _is_frame(data):
+        return data
+    if is_arrow(data):
+        return arrow_table(data, name)
+    if not hasattr(data, "to_pandas"):
         return data
     try:
         return data.to_pandas()
@@ -82,30 +93,27 @@ def frame_table(
     a table without rows, for a column that is needed and occurs twice, and, with the row's position, for a text or label
     of another type.
     """
-    data = as_frame(data, name)
-    if not is_rows(data):
-        raise DataError(f"{name}: is a {type(data).__name__}; pass a pandas DataFrame or a list of dicts")
-    if not len(data):
+    rows: Any = as_frame(data, name)
+    if not is_rows(rows):
+        raise DataError(
+            f"{name}: is a {type(rows).__name__}; pass a pandas DataFrame, a pyarrow Table, a polars DataFrame or a list of dicts"
+        )
+    if not len(rows):
         raise DataError(f"{name}: has no rows; pass a table with at least one row")
-    if isinstance(data, Sequence):
-        keys = list(dict.fromkeys(key for row in data for key in row))
-        values = {place: [row.get(key) for row in data] for place, key in enumerate(keys)}
-    else:
-        keys = list(data.columns)
-        values = {place: data.iloc[:, place].tolist() for place in range(len(keys))}
+    keys = frame_columns(rows)
     columns = [str(key) for key in keys]
     values_columns = [column for column in (label_column, *other_columns) if column is not None]
     _check_columns(columns, [*text_columns, *values_columns], name)
     cells: list[list[str]] = []
     for place, column in enumerate(columns):
         read = _text if column in text_columns else _label if column in values_columns else None
-        numbered = enumerate(values[place])
+        if read is None:
+            cells.append([""] * len(rows))
+            continue
         cells.append(
-            [""] * len(data)
-            if read is None
-            else [
+            [
                 "" if is_missing(value) else read(value, f"{name}: row {position} of column `{column}`")
-                for position, value in numbered
+                for position, value in enumerate(frame_values(rows, place, name))
             ]
         )
     written = io.StringIO(newline="")
@@ -113,6 +121,22 @@ def frame_table(
     writer.writerow(columns)
     writer.writerows(zip(*cells, strict=True))
     return FrameTable(name, written.getvalue().encode())
+
+
+def frame_columns(frame: Any) -> list[Any]:
+    """Returns the names of the columns of a table that `as_frame` has returned. A dict may lack some of them."""
+    if isinstance(frame, Sequence):
+        return list(dict.fromkeys(key for row in frame for key in row))
+    return list(frame.columns) if _is_frame(frame) else list(frame.column_names)
+
+
+def frame_values(frame: Any, place: int, name: str) -> list[Any]:
+    """Returns the values of the column at a place, from 0."""
+    if isinstance(frame, Sequence):
+        key = frame_columns(frame)[place]
+        return [row.get(key) for row in frame]
+    values: list[Any] = frame.iloc[:, place].tolist() if _is_frame(frame) else arrow_values(frame, place, name)
+    return values
 
 
 def _check_columns(columns: Sequence[str], needed: Sequence[str], name: str) -> None:

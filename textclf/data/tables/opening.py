@@ -22,6 +22,8 @@ from textclf.data.tables.formats.workbook import SheetTable, is_workbook
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.table import BYTE_ORDER_MARKS, Table, open_table
 from textclf.errors import DataError
+from textclf.files.copies import local_file
+from textclf.files.locations import location_of
 
 AnyTable: TypeAlias = Table | RecordTable
 
@@ -55,22 +57,32 @@ _DEFAULT = ReadOptions()
 
 @contextmanager
 def open_any(
-    source: str | FrameTable, options: ReadOptions = _DEFAULT, wanted: Sequence[str] = (), name: str | None = None
+    source: str | Path | FrameTable,
+    options: ReadOptions = _DEFAULT,
+    wanted: Sequence[str] = (),
+    name: str | None = None,
 ) -> Iterator[tuple[AnyTable, InputFile | None]]:
-    """Opens a path, standard input (`-`) or a table in memory, and yields the table and its bytes (None for a folder).
+    """Opens a path, an address, standard input (`-`) or a table in memory, and yields the table and its bytes (None for a
+    folder).
 
     The `wanted` columns, the label last, help to find the header and the delimiter. `name` is the table's in messages.
     Raises DataError for a table that cannot be opened, and MissingPackageError where an extra reads the format.
     """
+    if not isinstance(source, FrameTable):
+        if (location := location_of(source)) is not None:
+            with local_file(location) as file, open_any(str(file), options, wanted, name or str(location)) as opened:
+                yield opened
+            return
+        source = os.fspath(source)
     if isinstance(source, str) and os.path.isdir(source) and any(entry.is_dir() for entry in os.scandir(source)):
         yield TextFolder(name or source, Path(source), wanted, options.encoding), None
         return
-    with open_input(source) as file:
-        name = name or file.name
-        table = _open(source, file, options, wanted, name)
-        table.counts_positions = file.counts_positions
+    with open_input(source, name) as input_file:
+        name = name or input_file.name
+        table = _open(source, input_file, options, wanted, name)
+        table.counts_positions = input_file.counts_positions
         try:
-            yield table, file
+            yield table, input_file
         finally:
             table.stop()
             if isinstance(table, ParquetTable | SheetTable):

@@ -28,6 +28,7 @@ from textclf.data.tables.encoding import Evidence
 from textclf.data.tables.lines import Dialect, Fault, FaultKind, Feed, parse
 from textclf.data.tables.other_formats import binary_format, text_format
 from textclf.errors import DataError
+from textclf.files.locations import Location
 
 __all__ = ["Dialect", "Fault", "FaultKind", "Note", "Row", "Table", "open_table", "shown_path"]
 
@@ -377,7 +378,9 @@ def _at_position(row: Row) -> Row:
 
 
 def shown_path(path: Path) -> str:
-    """Returns a path for messages: relative if it is inside the current directory."""
+    """Returns a path for messages: relative if it is inside the current directory. An address has no secret part."""
+    if isinstance(path, Location):
+        return str(path)
     with suppress(ValueError, OSError):
         return str(path.relative_to(Path.cwd()))
     return str(path)

@@ -22,13 +22,13 @@ from textclf.encoders.sources.cache import (
     cached,
     downloads_folder,
     entry_name,
-    is_offline,
     make_cached,
     remember,
     remembered,
 )
 from textclf.encoders.sources.download import INSTEAD, Digests, ServerRefusalError, UnreachableError, download
 from textclf.errors import EncoderError
+from textclf.files.network import is_offline
 
 if TYPE_CHECKING:
     from requests import Response

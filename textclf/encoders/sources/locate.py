@@ -28,16 +28,15 @@ from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.vocabulary import Vocabulary
 from textclf.encoders.sources.archive import extract, is_archive
 from textclf.encoders.sources.cache import (
-    cache_folder,
     cached,
     cached_versions,
     downloads_folder,
     entry_name,
-    is_offline,
     make_cached,
 )
 from textclf.encoders.sources.download import INSTEAD, UnreachableError, download
 from textclf.errors import EncoderError
+from textclf.files.network import cache_folder, is_offline
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def load_checkpoint(source: str, base: Path | None = None) -> EncoderCheckpoint:
     """Returns the encoder that `source` names; relative paths are taken from the folder `base` (default: the current
     one).
 
-    Raises EncoderError if it cannot be found, downloaded or read. Inside `cache.offline` the network is never used.
+    Raises EncoderError if it cannot be found, downloaded or read. Inside `network.offline` the network is never used.
     """
     folder = locate(source, base)
     with _named(source, folder):

@@ -33,6 +33,7 @@ from textclf.data.question_answering.findings import alike
 from textclf.data.question_answering.questions import QuestionSplit, place_of
 from textclf.encoders.prepare import load_recipe_data
 from textclf.errors import DataError, RunError, TextclfError
+from textclf.files.copies import local_copies
 from textclf.files.writing import write_text
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
@@ -227,6 +228,7 @@ class _FinishedRun:
         return dataset
 
 
+@local_copies()
 def compare_runs(folders: Sequence[Path], data: Path | None = None) -> AnswerComparison:
     """Measures the models of finished runs on the same questions.
 

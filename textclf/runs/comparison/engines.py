@@ -25,9 +25,9 @@ from textclf import __version__
 from textclf.classify.classifier import Classifier
 from textclf.data.examples import Dataset, Split
 from textclf.encoders.prepare import load_recipe_data, prepare
-from textclf.encoders.sources.cache import offline_variables
 from textclf.errors import EngineError
 from textclf.extras import require
+from textclf.files.network import offline_variables
 from textclf.files.writing import write_text
 from textclf.model_maker.environment import require_environment
 from textclf.model_maker.process import how_it_ended, last_words, run_process, tail

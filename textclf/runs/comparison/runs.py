@@ -23,7 +23,9 @@ from textclf.data.tokens.row_keys import Reading
 from textclf.encoders.prepare import ReadDataset, load_recipe_data, reading_of
 from textclf.encoders.sources.builtin import is_builtin
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
+from textclf.files.copies import local_copies
 from textclf.files.data_files import data_files, sha256_of
+from textclf.files.locations import Location
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.runs.comparison.fairness import overlap_of
@@ -74,12 +76,13 @@ def require_unchanged(name: str, recipe: Recipe, metrics: RunMetrics) -> None:
     recorded = {(Path(file).name, digest) for file, digest in metrics.files.items()}
     settings = recipe.dataset
     for path in (path for split in (settings.train, settings.validation, settings.test) for path in data_files(split)):
-        if not path.exists():
+        if not isinstance(path, Location) and not path.exists():
             raise DataError(f"{path}: the data file of the run {name} is missing")
         if (path.name, sha256_of(path)) not in recorded:
             raise DataError(f"{path}: the file has changed since the run {name} was trained on it")
 
 
+@local_copies()
 def compare_runs(folders: Sequence[Path], data: Path | None = None) -> RunComparison:
     """Measures the models of finished runs on the same rows.
 

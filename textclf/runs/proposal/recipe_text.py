@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from textclf.files.locations import Location
 from textclf.recipe.writing import yaml_value
 from textclf.runs.proposal.settings import Setting
 from textclf.terminal.door import printable
@@ -31,6 +32,8 @@ def recipe_text(
 
 def relative_path(path: Path, folder: Path) -> str:
     """Returns the path from a folder, with slashes, or the absolute path if the two share no more than the root."""
+    if isinstance(path, Location):
+        return str(path)
     target, start = os.path.realpath(path), os.path.realpath(folder)
     try:
         shared = os.path.commonpath([target, start])

@@ -14,6 +14,7 @@ from textclf.data.findings.script_fit import fit_findings
 from textclf.data.table_sample import TableSample
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.sources.locate import load_facts
+from textclf.files.locations import Location
 from textclf.recipe.automatic import FEW_TRAINING_ROWS
 from textclf.recipe.settings import EncoderSettings
 from textclf.recipe.values import LARGEST_LENGTH
@@ -75,7 +76,8 @@ class Lengths:
 def dataset_settings(sample: TableSample, columns: Columns, siblings: Siblings) -> list[Setting]:
     """The files and the splits. Fractions are set aside only for splits that have no file."""
     fraction = _by_rows(sample.total, _FRACTIONS)
-    settings = [Setting("train", sample.path, f"{counted(sample.total, 'row')}. The path is relative to this file.")]
+    place = "" if isinstance(sample.path, Location) else " The path is relative to this file."
+    settings = [Setting("train", sample.path, f"{counted(sample.total, 'row')}.{place}")]
     for split, use in (
         ("validation", "The best epoch is chosen on these rows"),
         ("test", "The finished model is measured on these rows"),

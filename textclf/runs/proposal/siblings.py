@@ -12,6 +12,7 @@ from textclf.data.multi_label.label_sets import parts_of
 from textclf.data.table_sample import TableSample, sample_table
 from textclf.data.tables.column_names import matching_columns
 from textclf.errors import TextclfError
+from textclf.files.locations import Location
 
 _WORDS = {"validation": ("validation", "valid", "val", "dev"), "test": ("test", "testing", "heldout", "eval")}
 
@@ -81,6 +82,8 @@ def _files_named(path: Path, words: Sequence[str]) -> list[Path]:
 
 
 def _files_with_stems(path: Path, stems: Sequence[str]) -> list[Path]:
+    if isinstance(path, Location):
+        return []
     wanted = [stem.casefold() for stem in stems]
     try:
         entries = sorted(path.absolute().parent.iterdir())

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from textclf.files.locations import is_address
+
 
 def short_names(paths: Iterable[Path]) -> dict[Path, str]:
     """The name of each file, with its folder if two files have the same name, and a number if the folders do too."""
@@ -33,4 +35,6 @@ def without_folders(value: Any) -> Any:
         return {key: without_folders(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [without_folders(part) for part in value]
+    if isinstance(value, str) and is_address(value):
+        return value.rpartition("/")[2]
     return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from textclf.encoders.sources.cache import cache_folder
 from textclf.errors import ModelError
+from textclf.files.network import cache_folder
 from textclf.files.writing import write_bytes
 from textclf.processes import end_of, ending, last_line
 from textclf.tflite.format.packed_files import EXPORT_AGAIN

@@ -54,6 +54,9 @@ class _WrittenNumber(float):
         number.written = text
         return number
 
+    def __str__(self) -> str:
+        return self.written
+
 
 class _RepeatedKeyError(ValueError):
     """An object with a key twice."""
@@ -67,7 +70,8 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_WrittenNumber.of)
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=_WrittenNumber.of, parse_constant=_WrittenNumber.of)
+"""NaN, Infinity and -Infinity are no JSON, but Python and pandas write them: NaN is an empty cell, as null is."""
 
 
 class JsonRecord:
@@ -369,8 +373,6 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, _WrittenNumber):
-        return value.written
     return str(value) if isinstance(value, int | float) else json_text(value)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from textclf import extras
+from textclf.data.tables.formats.parquet_pages import pages_of, start_of
 from textclf.data.tables.formats.records import RecordTable, json_text
 from textclf.data.tables.frames import is_missing
 from textclf.data.tables.table import Fault, Row
@@ -34,6 +35,9 @@ _PIECE = 1 << 20
 _UNSUSPICIOUS, _HIGHEST_RATIO = 1 << 29, 100
 
 _LARGEST_BATCH = 1 << 30
+
+LARGEST_PAGE = 1 << 28
+"""The most bytes of an unpacked page. Writers make pages of about 1 MB; a header may state 2 GB."""
 
 
 def pyarrow_modules() -> Any:
@@ -120,7 +124,7 @@ class ParquetTable(RecordTable):
     def batches(self, group: int, names: Sequence[str] | None = None) -> Iterator[Any]:
         """Yields the rows of a row group in record batches of bounded size."""
         about = self._metadata.row_group(group)
-        rows = _rows_of_batch(about)
+        rows = self._rows_of_batch(group, names)
         before = self._bytes_read
         total, read = max(1, about.num_rows), 0
         size_in_file = sum(about.column(index).total_compressed_size for index in range(about.num_columns))
@@ -142,6 +146,37 @@ class ParquetTable(RecordTable):
             read += batch.num_rows
             self._bytes_read = before + size_in_file * read // total
             yield batch
+
+    def _rows_of_batch(self, group: int, names: Sequence[str] | None) -> int:
+        """Returns how many rows of a row group are read at once. Raises DataError for a page that would fill the memory."""
+        about = self._metadata.row_group(group)
+        rows = min(_BATCH_ROWS, _BATCH_BYTES // max(1, about.total_byte_size // max(1, about.num_rows)))
+        for index in range(about.num_columns):
+            column = about.column(index)
+            if names is None or any(
+                column.path_in_schema == name or column.path_in_schema.startswith(f"{name}.") for name in names
+            ):
+                # Each row may repeat the longest value of a dictionary, or the beginning of the value before it.
+                rows = min(rows, _BATCH_OF_REPEATED // max(1, self._largest_repeated(group, column)))
+        return int(max(1, rows))
+
+    def _largest_repeated(self, group: int, column: Any) -> int:
+        """Returns the size of the largest page of which a row may repeat any part, 0 if there is none."""
+        repeats = any(encoding.startswith("DELTA_BYTE") for encoding in column.encodings)
+        largest = 0
+        try:
+            with self._path.open("rb") as file:
+                for page in pages_of(file, column):
+                    if page.size > LARGEST_PAGE:
+                        raise DataError(
+                            f"{self.name}: row group {group + 1} has a page of {page.size:,} bytes in `{column.path_in_schema}`, "
+                            f"but at most {LARGEST_PAGE:,} are read at once; write the file again with smaller pages, or as CSV"
+                        )
+                    if repeats or page.is_dictionary:
+                        largest = max(largest, page.size)
+        except (OSError, ValueError, OverflowError) as error:
+            raise self._damaged(self.name, error, group=group) from None
+        return largest
 
     def _rows_of(self, batch: Any, number: int, digest: str) -> Iterator[Row]:
         size = batch.nbytes // max(1, batch.num_rows)
@@ -207,10 +242,7 @@ class ParquetTable(RecordTable):
             with self._path.open("rb") as file:
                 for index in range(about.num_columns):
                     column = about.column(index)
-                    offset = column.data_page_offset
-                    if column.has_dictionary_page and column.dictionary_page_offset is not None:
-                        offset = min(offset, column.dictionary_page_offset)
-                    file.seek(max(0, offset))
+                    file.seek(start_of(column))
                     left = column.total_compressed_size
                     while left > 0 and (piece := file.read(min(_PIECE, left))):
                         digest.update(piece)
@@ -225,21 +257,6 @@ class ParquetTable(RecordTable):
         where = f" after row {number:,}" if number else "" if group is None else f" in row group {group + 1}"
         reason = " ".join(str(error).split())[:200]
         return DataError(f"{name}: the Parquet file cannot be read{where} ({reason}); make or fetch the file again")
-
-
-def _rows_of_batch(about: Any) -> int:
-    """Returns how many rows of a row group are read at once."""
-    size = max(1, about.total_byte_size // max(1, about.num_rows))
-    rows = min(_BATCH_ROWS, _BATCH_BYTES // size)
-    for index in range(about.num_columns):
-        column = about.column(index)
-        if column.has_dictionary_page and column.dictionary_page_offset is not None:
-            # Each row may repeat the longest value of the dictionary, which is at most as large as this.
-            ratio = column.total_uncompressed_size / max(1, column.total_compressed_size)
-            packed = column.data_page_offset - column.dictionary_page_offset
-            longest = min(column.total_uncompressed_size, packed * max(4, 4 * ratio))
-            rows = min(rows, _BATCH_OF_REPEATED // max(1, int(longest)))
-    return int(max(1, rows))
 
 
 def _text(value: Any) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from textclf.data.tables.column_names import listed
 from textclf.data.tables.formats.records import FileRow, RecordTable
 from textclf.data.tables.table import BYTE_ORDER_MARKS, LONGEST_ROW, Fault, Note, Row, shown_path
 from textclf.errors import DataError
@@ -42,6 +43,12 @@ class TextFolder(RecordTable):
                 f"{name}: this is a folder without texts; expected a sub-folder for each label with {TEXT_ENDING} files in "
                 f"it, such as {name}/spam/1{TEXT_ENDING}, or the path of a table"
             )
+        labels = {label for label, _ in self._files}
+        if empty := sorted(
+            one.name for one in folder.iterdir() if one.is_dir() and one.name not in labels and one.name[0] != "."
+        ):
+            message = f"{name}: no {TEXT_ENDING} file is in the sub-folder {listed(empty)}, so there is no such label"
+            self.notes.append(Note("empty_folders", message))
         if left_out:
             message = f"{name}: {left_out:,} files are not read; only {TEXT_ENDING} files in the sub-folders of the labels are"
             self.notes.append(Note("other_files", message))

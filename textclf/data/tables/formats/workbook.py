@@ -1,13 +1,15 @@
 """Reads a sheet of an Excel workbook (.xlsx) as a table, with openpyxl and row by row.
 
 Row numbers are those of the sheet. A cell has the text that Excel writes to a CSV, without number formats: `5`, `1.5`, `TRUE`,
-`2024-05-01`. Of a formula the value is read that Excel has stored; nothing is computed. A workbook is a zip archive of XML
+`2024-05-01`. Of a formula the value is read that Excel has stored; nothing is computed. Of merged cells, the first has the
+value; hidden rows and columns are read. A workbook is a zip archive of XML
 files: their size and their beginning are checked before they are unpacked.
 """
 
 from __future__ import annotations
 
 import datetime
+import logging
 import re
 import warnings
 import zipfile
@@ -19,13 +21,9 @@ from typing import Any
 from textclf import extras
 from textclf.data.tables.column_names import column_letter, listed, plain_name, visible
 from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.formats.sheet_cells import LAST_ROW, OddCell, TooManyRowsError, cells_of
 from textclf.data.tables.table import Fault, Note, Row
 from textclf.errors import DataError
-
-LAST_ROW = 1_048_576
-"""The number of rows of a sheet in Excel."""
-
-LAST_COLUMN = 16_384
 
 # openpyxl keeps the texts of all sheets in memory; the sheets themselves are read as a stream.
 _LARGEST_PART, _LARGEST_SHEET = 1 << 29, 1 << 33
@@ -41,6 +39,8 @@ _BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^<>]*\?>\s*)?(?:<!--.*?
 _BEGINNING_BYTES = 1 << 14
 
 _ROWS_WITH_HEADER = 50
+
+_log = logging.getLogger(__name__)
 
 
 def openpyxl_module() -> Any:
@@ -88,6 +88,8 @@ class SheetTable(RecordTable):
         except Exception as error:  # openpyxl raises many kinds for a damaged file
             raise self._damaged(error) from None
         self._sheet = self._chosen(sheet)
+        self._first_odd: OddCell | None = None
+        self._odd_count = 0
         self._rows = self._cells()
         above: list[tuple[int, list[Any]]] = []
         if columns:
@@ -101,6 +103,16 @@ class SheetTable(RecordTable):
     def __iter__(self) -> Iterator[Row]:
         for number, cells in self._rows:
             yield self._row(number, cells)
+        first, count = self._first_odd, self._odd_count
+        if first is not None and self.reads_others:
+            _log.warning(
+                "%s: %s in cell %s%s, in a column that is not used; it is written as %s",
+                self.name,
+                first.what,
+                first.place,
+                f" and {count - 1:,} other cells like it" if count > 1 else "",
+                f"`{first}`" if first else "an empty cell",
+            )
 
     def close(self) -> None:
         self._book.close()
@@ -111,7 +123,7 @@ class SheetTable(RecordTable):
         texts = [_text(cell) for cell in cells]
         fields = [*texts[:width], *[""] * (width - len(texts))]
         fault = None
-        if not any(texts):
+        if not any(texts) and not any(isinstance(cell, OddCell) for cell in cells):
             return Row(number, number, [], "", Fault("blank", "is blank"), SheetRecord([None] * width))
         if any(texts[width:]):
             place = next(index for index in range(width, len(texts)) if texts[index])
@@ -122,8 +134,23 @@ class SheetTable(RecordTable):
             )
         elif self._header_row and [plain_name(text) for text in fields] == [plain_name(name) for name in self.columns]:
             fault = Fault("header", "repeats the header; delete this row")
-        record = SheetRecord([*cells[:width], *[None] * (width - len(cells))])
-        return Row(number, number, fields, raw, fault or self._fault_of(fields), record)
+        cells = [*cells[:width], *[None] * (width - len(cells))]
+        fault = fault or self._fault_of_odd(cells) or self._fault_of(fields)
+        return Row(number, number, fields, raw, fault, SheetRecord(cells))
+
+    def _fault_of_odd(self, cells: Sequence[Any]) -> Fault | None:
+        """Returns the fault of a cell without a value in the columns that were asked for, and remembers the others."""
+        fault = None
+        for column, cell in enumerate(cells):
+            if not isinstance(cell, OddCell):
+                continue
+            if column not in self.columns_asked_for:
+                self._odd_count += 1
+                self._first_odd = cell if self._first_odd is None else self._first_odd
+            elif fault is None:
+                message = f"has {cell.what} in `{visible(self.columns[column])}` (cell {cell.place}); {cell.remedy}"
+                fault = Fault("type", message)
+        return fault
 
     def _chosen(self, sheet: str | None) -> Any:
         sheets = [one for one in self._book.worksheets if hasattr(one, "iter_rows")]
@@ -145,21 +172,15 @@ class SheetTable(RecordTable):
 
     def _cells(self) -> Iterator[tuple[int, list[Any]]]:
         """Yields the number and the cells of each row, without empty cells at the end."""
-        rows = self._sheet
         number = 0
         try:
-            rows.reset_dimensions()  # other programs write wrong ones
-            for row in rows.iter_rows(values_only=True):
-                number += 1
-                if number > LAST_ROW:
-                    raise DataError(
-                        f"{self._error_name}: sheet `{visible(rows.title)}` has rows below row {LAST_ROW:,}, the last that "
-                        "Excel knows; write it again"
-                    )
-                cells = list(row)
-                while cells and (cells[-1] is None or cells[-1] == ""):
-                    cells.pop()
+            for number, cells in cells_of(self._sheet):
                 yield number, cells
+        except TooManyRowsError:
+            raise DataError(
+                f"{self._error_name}: sheet `{visible(self._sheet.title)}` has rows below row {LAST_ROW:,}, the last that "
+                "Excel knows; write it again"
+            ) from None
         except (DataError, MemoryError, GeneratorExit):
             raise
         except Exception as error:
