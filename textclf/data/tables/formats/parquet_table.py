@@ -76,7 +76,27 @@ class ParquetTable(RecordTable):
             raise
         except Exception as error:  # pyarrow raises many kinds for a damaged file
             raise self._damaged(name, error) from None
+        self._groups, self._rows_before = range(self._metadata.num_row_groups), 0
         super().__init__(name, self.schema.names)
+
+    def rows_of_groups(self) -> list[int]:
+        """Returns the number of rows of each row group."""
+        return [self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups)]
+
+    def span_of_groups(self, groups: range) -> tuple[int, int]:
+        """Returns where these row groups begin and end in the file, in bytes."""
+        columns = [
+            self._metadata.row_group(group).column(index)
+            for group in groups
+            for index in range(self._metadata.num_columns)
+        ]
+        starts = [_start_of(column) for column in columns]
+        ends = [start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)]
+        return min(starts, default=0), max(ends, default=0)
+
+    def select(self, groups: range) -> None:
+        """Makes the table yield only the rows of these row groups."""
+        self._groups, self._rows_before = groups, sum(self.rows_of_groups()[: groups.start])
 
     @property
     def position(self) -> int:
@@ -84,9 +104,9 @@ class ParquetTable(RecordTable):
         return self._bytes_read
 
     def __iter__(self) -> Iterator[Row]:
-        number = 0
+        number = self._rows_before
         names = None if self.reads_others else [self.columns[index] for index in sorted(set(self.columns_asked_for))]
-        for group in range(self._metadata.num_row_groups):
+        for group in self._groups:
             digest = self.digest_of_group(group) if self.reads_others else ""
             for batch in self.batches(group, names):
                 try:
@@ -207,10 +227,7 @@ class ParquetTable(RecordTable):
             with self._path.open("rb") as file:
                 for index in range(about.num_columns):
                     column = about.column(index)
-                    offset = column.data_page_offset
-                    if column.has_dictionary_page and column.dictionary_page_offset is not None:
-                        offset = min(offset, column.dictionary_page_offset)
-                    file.seek(max(0, offset))
+                    file.seek(_start_of(column))
                     left = column.total_compressed_size
                     while left > 0 and (piece := file.read(min(_PIECE, left))):
                         digest.update(piece)
@@ -225,6 +242,14 @@ class ParquetTable(RecordTable):
         where = f" after row {number:,}" if number else "" if group is None else f" in row group {group + 1}"
         reason = " ".join(str(error).split())[:200]
         return DataError(f"{name}: the Parquet file cannot be read{where} ({reason}); make or fetch the file again")
+
+
+def _start_of(column: Any) -> int:
+    """Returns where a column of a row group begins in the file."""
+    offset = int(column.data_page_offset)
+    if column.has_dictionary_page and column.dictionary_page_offset is not None:
+        offset = min(offset, int(column.dictionary_page_offset))
+    return max(0, offset)
 
 
 def _rows_of_batch(about: Any) -> int:
