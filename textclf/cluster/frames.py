@@ -76,7 +76,7 @@ class _Options:
     column_prefix: str
 
     def classified(self, classifier: Classifier, frame: pd.DataFrame) -> pd.DataFrame:
-        """Returns the frame with labels of the type that pandas gives to texts, also where no row has one."""
+        """Returns the frame with labels of the type that its texts have, also where no row has one."""
         import pandas as pd
 
         labelled = classifier.classify_frame(
@@ -86,7 +86,11 @@ class _Options:
             reject_below=self.reject_below,
             column_prefix=self.column_prefix,
         )
-        return labelled.astype({f"{self.column_prefix}predicted_label": pd.Series(["a"]).dtype})
+        [text, *_] = self.text_columns or classifier.text_columns
+        dtype = frame[text].dtype
+        if not isinstance(dtype, pd.StringDtype):
+            dtype = pd.Series(["a"]).dtype
+        return labelled.astype({f"{self.column_prefix}predicted_label": dtype})
 
 
 def _classified(frame: pd.DataFrame, model: ModelBytes, options: _Options, num_threads: int | None) -> pd.DataFrame:
