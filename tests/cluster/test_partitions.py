@@ -186,6 +186,11 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def kill_worker(nanny: Any) -> None:
+    wait_until(lambda: nanny.process is not None and nanny.process.pid is not None)
+    os.kill(nanny.process.pid, signal.SIGKILL)
+
+
 def test_workers_that_are_killed_lose_and_repeat_nothing(model, cluster, scheduler, tmp_path):
     source = tmp_path / "in.csv"
     pd.DataFrame(rows_of(12 * 300)).to_csv(source, index=False)
@@ -194,10 +199,7 @@ def test_workers_that_are_killed_lose_and_repeat_nothing(model, cluster, schedul
     def kill() -> None:
         for count in (1, 5):
             wait_until(lambda count=count: len(parts_of(tmp_path / "out")) >= count)  # type: ignore[misc]
-            workers = list(cluster.workers.values())
-            victim = workers[count % len(workers)]
-            wait_until(lambda: victim.process is not None and victim.process.pid is not None)
-            os.kill(victim.process.pid, signal.SIGKILL)
+            kill_worker(list(cluster.workers.values())[count % 2])
             done.append(count)
 
     killer = threading.Thread(target=kill)
@@ -285,8 +287,6 @@ def test_a_done_partition_whose_input_has_changed_is_refused(model, scheduler, t
         tmp_path / "in.parquet", rows_of(60), row_group_size=20, compression="none", use_dictionary=False
     )
     sound = source.read_bytes()
-    damaged = sound.rindex(b"good")
-    source.write_bytes(sound[:damaged] + b"\xff" * 4 + sound[damaged + 4 :])
     source.write_bytes(sound[:8] + b"\xff" * 40 + sound[48:])
     options: dict[str, Any] = {"scheduler": scheduler, "partition_rows": 20}
     with pytest.raises(DataError, match="2 of 3 partitions are done"):

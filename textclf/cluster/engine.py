@@ -40,6 +40,10 @@ class LostSchedulerError(RunError):
     """The connection to the scheduler ended."""
 
 
+class KilledWorkersError(RunError):
+    """Several workers were killed while they did the same work."""
+
+
 def check_scheduler(scheduler: str) -> None:
     """Raises ArgumentError for text that is no address."""
     local = _LOCAL.fullmatch(scheduler)
@@ -225,7 +229,7 @@ class Engine:
         from distributed import KilledWorker
 
         if isinstance(error, KilledWorker):
-            return RunError(
+            return KilledWorkersError(
                 "its worker was killed again and again, perhaps because the memory is too small; look at the logs of the workers"
             )
         if self._client.status != "running":

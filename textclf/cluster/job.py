@@ -19,7 +19,7 @@ from textclf.classify.classifier import Classifier
 from textclf.classify.job import BatchSummary, Labelling, labelling_of
 from textclf.classify.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
 from textclf.classify.windows import Partition, columns_of_all
-from textclf.cluster.engine import Engine, LostSchedulerError, check_scheduler, connected
+from textclf.cluster.engine import Engine, KilledWorkersError, LostSchedulerError, check_scheduler, connected
 from textclf.cluster.folder import JobFolder, open_folder
 from textclf.cluster.partition import PartitionedJob, shown_parts
 from textclf.cluster.plan import FileParts, find_file_parts, partitions_of, read_plan, renew_plan, write_plan
@@ -240,12 +240,15 @@ class _Job:
         for partition, result in engine.results(functools.partial(compute_here, token), missing):
             if isinstance(result, TextclfError):
                 self._problems.append((partition, result))
-                # Of damaged data, the other partitions are still computed. Nothing else gets better by itself.
-                engine.stopped |= not (isinstance(result, DataError) and self._row_model.keeps_errors)
+                engine.stopped |= not self._concerns_one_partition(result)
                 continue
             folder.add(result, folder.seconds_before + time.monotonic() - self._started)
             bytes_done += partition.part.end - partition.part.start
             bar.update(folder.tally.rows, bytes_done)
+
+    def _concerns_one_partition(self, error: TextclfError) -> bool:
+        """Returns whether the other partitions can still be computed, as where a file is damaged."""
+        return isinstance(error, KilledWorkersError) or (isinstance(error, DataError) and self._row_model.keeps_errors)
 
     def _check_complete(self, folder: JobFolder, output: str) -> None:
         """Raises the error of a partition that could not be computed."""
