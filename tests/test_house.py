@@ -23,6 +23,8 @@ ROOMS = [
     "encoders",
     "tflite",
     "classify",
+    "cluster",
+    "dask",
     "training",
     "exporting",
     "model_maker",
@@ -31,7 +33,7 @@ ROOMS = [
 ]
 """From the ground up: a module imports from its own room and from those before it."""
 
-LIGHT_ROOMS = ROOMS[: ROOMS.index("classify") + 1]
+LIGHT_ROOMS = ROOMS[: ROOMS.index("dask") + 1]
 """What a finished model is used with, and what comes before: without TensorFlow."""
 
 

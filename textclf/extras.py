@@ -10,6 +10,7 @@ DISTRIBUTION = "textclf-tflite"
 """The name under which package indexes know textclf."""
 
 EXTRAS = {
+    "dask": ("dask", "distributed"),
     "excel": ("openpyxl",),
     "model-maker": ("uv",),
     "parquet": ("pyarrow",),

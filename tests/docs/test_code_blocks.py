@@ -45,6 +45,7 @@ NOT_RUN = {
     ("docs/tutorial.md", "python3 -m venv .venv"): NETWORK,
     ("docs/how-to/tables.md", '$ pip install "textclf-tflite[parquet,excel]"'): NETWORK,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
+    ("docs/how-to/dask.md", "dask scheduler"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "textclf model-maker setup"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "from tflite_model_maker import model_spec"): OTHER_PROGRAM,
     ("docs/how-to/from-mediapipe-model-maker.md", "from mediapipe_model_maker import text_classifier"): OTHER_PROGRAM,

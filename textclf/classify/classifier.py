@@ -31,6 +31,7 @@ from textclf.tflite.metadata import ModelMetadata, load_model, read_metadata
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Self
 
 from textclf.classify.combining import combine_probabilities
 from textclf.classify.interpreters import (
@@ -114,6 +115,15 @@ class Classifier:
             str(path), Path(os.path.abspath(path)), load_model(path)[1], num_threads or usable_cores(), cache_bytes
         )
 
+    @classmethod
+    def of_content(
+        cls, content: bytes, name: str, path: Path, num_threads: int | None = None, *, cache_bytes: int = CACHE_BYTES
+    ) -> Self:
+        """Opens a model that was read elsewhere. `name` and `path` say in messages where it comes from."""
+        classifier = cls.__new__(cls)
+        classifier._open(name, path, content, num_threads or usable_cores(), cache_bytes)
+        return classifier
+
     def _open(self, name: str, path: Path, content: bytes, num_threads: int, cache_bytes: int) -> None:
         self.name = name
         """The path that was passed, for messages."""
@@ -158,6 +168,11 @@ class Classifier:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def content(self) -> bytes:
+        """The model's file, as it was read."""
+        return self._content
 
     @property
     def sha256(self) -> str:
@@ -449,9 +464,7 @@ class Classifier:
 def _reopened(
     kind: type[Classifier], name: str, path: Path, content: bytes, num_threads: int, cache_bytes: int
 ) -> Classifier:
-    classifier = kind.__new__(kind)
-    classifier._open(name, path, content, num_threads, cache_bytes)
-    return classifier
+    return kind.of_content(content, name, path, num_threads, cache_bytes=cache_bytes)
 
 
 class Pending:

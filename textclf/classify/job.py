@@ -22,6 +22,7 @@ from textclf.classify.multi_label.rows import check_options, finish_label_sets, 
 from textclf.classify.rows import (
     ResultOptions,
     TableLayout,
+    Tally,
     UnknownLabels,
     added_columns,
     begin_rows,
@@ -34,7 +35,6 @@ from textclf.classify.rows import (
 )
 from textclf.classify.table_job import (
     Finish,
-    TableJob,
     check_ways,
     checked_inputs,
     run_table_job,
@@ -170,48 +170,117 @@ def classify_file(
     Raises DataError for inputs that cannot be read, RunError for an output that cannot be written, and
     JobInterruptedError, a KeyboardInterrupt.
     """
-    if not top_k >= 1:
-        raise ArgumentError(f"top_k (--top-k) is {top_k}; give 1 or more")
-    if reject_below is not None and not 0.0 <= reject_below <= 1.0:
-        raise ArgumentError(f"reject_below (--reject-below) is {reject_below}; give a probability from 0 to 1")
     check_ways(force=force, resume=resume)
-    where_label = where_label or label_column is not None
     paths = checked_inputs(
         inputs,
         "use Classifier(model).classify_frame(frame), which returns a copy of the frame with the labels",
     )
     target = os.fspath(output)
     with Classifier(model, num_threads) as classifier:
-        if classifier.thresholds is not None:
-            check_options(classifier.name, top_k=top_k, where_label=where_label)
-        label = label_column if where_label else ""
-        tables = _table_options(classifier, column_names(text_columns), label, delimiter, encoding)
-        tables = replace(tables, sheet=sheet, columns=named_columns(columns))
-        bound = classifier.reject_below if reject_below is None and classifier.thresholds is None else reject_below
-        results = ResultOptions(scores, top_k, bound, errors=not strict, column_prefix=column_prefix)
-        labelled = _LabelledRows(classifier, results, _settings(classifier, paths, tables, results))
-        job = run_table_job(labelled, paths, tables, target, force=force, resume=resume, quiet=quiet)
-        summary = _summary(job, target, classifier.labels, compares=where_label)
-        if classifier.thresholds is not None:
-            summary = replace(summary, rejected=0, without_label=job.tally.rejected)
-    if summary.unknown_truths and not any(map(any, summary.confusion or ())):
-        raise DataError(
-            f"{target}: complete, but there is no accuracy: the model knows none of the true labels in column "
-            f"`{tables.label_column}`: {summary.unknown_labels}"
+        labelling = labelling_of(
+            classifier,
+            text_columns=text_columns,
+            scores=scores,
+            top_k=top_k,
+            reject_below=reject_below,
+            strict=strict,
+            where_label=where_label,
+            label_column=label_column,
+            delimiter=delimiter,
+            encoding=encoding,
+            sheet=sheet,
+            columns=columns,
+            column_prefix=column_prefix,
         )
+        labelled = labelling.row_model(classifier, paths)
+        job = run_table_job(labelled, paths, labelling.tables, target, force=force, resume=resume, quiet=quiet)
+        summary = BatchSummary(**job.results(target), **labelling.results_of(job.tally, classifier.labels))
+    labelling.check_compared(summary, target)
     return summary
 
 
-def _settings(
-    classifier: Classifier, paths: Sequence[str | Path], tables: TableOptions, results: ResultOptions
-) -> dict[str, Any]:
-    """Returns all settings that affect the output. Settings of newer versions are left out if they have no effect."""
-    settings = {"inputs": list(map(str, paths)), "model": classifier.sha256, **asdict(tables), **asdict(results)}
-    del settings["text_wanted_by"]
-    for name in ("column_prefix", "sheet", "columns"):
-        if not settings[name]:
-            del settings[name]
-    return settings
+def labelling_of(
+    classifier: Classifier,
+    *,
+    text_columns: str | Sequence[str] = (),
+    scores: bool = False,
+    top_k: int = 1,
+    reject_below: float | None = None,
+    strict: bool = False,
+    where_label: bool = False,
+    label_column: str | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
+    column_prefix: str = "",
+) -> Labelling:
+    """Returns what `classify_file` does with rows for these arguments of it. Raises ArgumentError and DataError."""
+    if not top_k >= 1:
+        raise ArgumentError(f"top_k (--top-k) is {top_k}; give 1 or more")
+    if reject_below is not None and not 0.0 <= reject_below <= 1.0:
+        raise ArgumentError(f"reject_below (--reject-below) is {reject_below}; give a probability from 0 to 1")
+    where_label = where_label or label_column is not None
+    several = classifier.thresholds is not None
+    if several:
+        check_options(classifier.name, top_k=top_k, where_label=where_label)
+    label = label_column if where_label else ""
+    tables = _table_options(classifier, column_names(text_columns), label, delimiter, encoding)
+    tables = replace(tables, sheet=sheet, columns=named_columns(columns))
+    bound = classifier.reject_below if reject_below is None and not several else reject_below
+    results = ResultOptions(scores, top_k, bound, errors=not strict, column_prefix=column_prefix)
+    return Labelling(tables, results, several_labels=several)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """The `TableTask` of text classification: labels with `results`. True labels are compared if `tables` names them."""
+
+    tables: TableOptions
+    results: ResultOptions
+    several_labels: bool = False
+
+    def open(self, content: bytes, name: str, path: Path, num_threads: int) -> LabelledRows:
+        return self.row_model(Classifier.of_content(content, name, path, num_threads))
+
+    def row_model(self, classifier: Classifier, paths: Sequence[str | Path] = ()) -> LabelledRows:
+        """`paths` are the inputs, for `settings`."""
+        return LabelledRows(classifier, self.results, self._settings(classifier, paths))
+
+    def _settings(self, classifier: Classifier, paths: Sequence[str | Path]) -> dict[str, Any]:
+        """Returns all settings that affect the output. Settings of newer versions are left out if they have no effect."""
+        settings = {"inputs": list(map(str, paths)), "model": classifier.sha256, **asdict(self.tables), **asdict(self.results)}
+        del settings["text_wanted_by"]
+        for name in ("column_prefix", "sheet", "columns"):
+            if not settings[name]:
+                del settings[name]
+        return settings
+
+    def results_of(self, tally: Tally, labels: Sequence[str]) -> dict[str, Any]:
+        """Returns the numbers of a `BatchSummary` that only labels have; `labels` are the model's."""
+        results: dict[str, Any] = {"rejected": tally.rejected, "labels": dict(tally.labels.most_common())}
+        if self.several_labels:
+            results |= {"rejected": 0, "without_label": tally.rejected}
+        if self.tables.label_column is None:
+            return results
+        counts = [[tally.confusion.get(i, Counter())[j] for j in range(len(labels))] for i in range(len(labels))]
+        compared = sum(map(sum, counts))
+        unknown = tally.unknown_truths
+        return {
+            **results,
+            "accuracy": sum(counts[i][i] for i in range(len(labels))) / compared if compared else None,
+            "confusion": counts,
+            "unknown_truths": unknown.count,
+            "unknown_labels": unknown.described(labels) if unknown.count else None,
+        }
+
+    def check_compared(self, summary: BatchSummary, target: str) -> None:
+        """Raises DataError if the model knows none of the true labels."""
+        if summary.unknown_truths and not any(map(any, summary.confusion or ())):
+            raise DataError(
+                f"{target}: complete, but there is no accuracy: the model knows none of the true labels in column "
+                f"`{self.tables.label_column}`: {summary.unknown_labels}"
+            )
 
 
 @dataclass(frozen=True)
@@ -355,7 +424,7 @@ def _table_options(
 
 # --- Labels for a job ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class _LabelledRows:
+class LabelledRows:
     """The `RowModel` of a text classifier; `settings` are all that affect the output."""
 
     classifier: Classifier
@@ -397,21 +466,3 @@ class _LabelledRows:
         begun = begin_rows(self.classifier, layout, rows)
         finish = finish_rows if self.classifier.thresholds is None else finish_label_sets
         return lambda: finish(self.classifier, self.results, begun)
-
-
-def _summary(job: TableJob, target: str, labels: Sequence[str], *, compares: bool) -> BatchSummary:
-    tally = job.tally
-    summary = BatchSummary(**job.results(target), rejected=tally.rejected, labels=dict(tally.labels.most_common()))
-    if not compares:
-        return summary
-    counts = [[tally.confusion.get(i, Counter())[j] for j in range(len(labels))] for i in range(len(labels))]
-    compared = sum(map(sum, counts))
-    accuracy = sum(counts[i][i] for i in range(len(labels))) / compared if compared else None
-    unknown = tally.unknown_truths
-    return replace(
-        summary,
-        accuracy=accuracy,
-        confusion=counts,
-        unknown_truths=unknown.count,
-        unknown_labels=unknown.described(labels) if unknown.count else None,
-    )

@@ -76,6 +76,16 @@ class RowModel(Protocol):
         """Starts to compute the results of a chunk of rows and returns at once."""
 
 
+class TableTask(Protocol):
+    """What is done with the rows of tables, without the model. It can be pickled, so that other processes do it too."""
+
+    @property
+    def tables(self) -> TableOptions: ...
+
+    def open(self, content: bytes, name: str, path: Path, num_threads: int) -> RowModel:
+        """Returns the open model of this file's content. `name` and `path` say in messages where it comes from."""
+
+
 class JobInterruptedError(KeyboardInterrupt):
     """A job was interrupted, for example by Ctrl-C. The message says what was done and how to continue."""
 

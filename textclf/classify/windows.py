@@ -10,7 +10,7 @@ import codecs
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from textclf.data.tables.formats.text_folder import TextFolder
 from textclf.data.tables.formats.workbook import SheetTable
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.opening import AnyTable, ReadOptions, open_any
+from textclf.data.tables.parts import TablePart, find_parts, selected
 from textclf.data.tables.table import Dialect, Row
 from textclf.errors import DataError
 
@@ -76,6 +77,15 @@ class TableOptions:
     sheet: str | None = None
     columns: tuple[str, ...] = ()
 
+    @property
+    def reading(self) -> ReadOptions:
+        return ReadOptions(self.delimiter, self.encoding, self.sheet, self.columns)
+
+    @property
+    def wanted(self) -> list[str]:
+        """The columns that are needed, the label last."""
+        return [*self.text_columns, *([self.label_column] if self.label_column else [])]
+
 
 @dataclass(frozen=True)
 class Window:
@@ -114,7 +124,7 @@ def read_windows(
     be read or do not match, and for columns that already exist.
     """
     size = size or WindowSize(FIRST_WINDOW_ROWS, WINDOW_ROWS, _WINDOW_CHARACTERS)
-    columns = _columns_of_all(paths, options, target)
+    columns = columns_of_all(paths, options, target)
     digest = hashlib.blake2b(digest_size=16)
     number = position = rows_read = 0
     first: _Opened | None = None
@@ -124,9 +134,7 @@ def read_windows(
                 opened.append_columns(columns)
                 _check_added(opened, added, labels)
                 digest.update(opened.header_row())
-                yield Window(
-                    0, opened.table.name, (), opened.layout, opened.codec, opened.header(added), digest.hexdigest(), 0
-                )
+                yield _header_window(opened, added, digest.hexdigest())
                 first = opened
             layout = replace(opened.layout_like(first), form=opened.form(first, added))
             for rows, is_last_for_now in _grouped(opened.table, number, rows_done - rows_read, size):
@@ -148,7 +156,50 @@ def read_windows(
             position += opened.position
 
 
-def _columns_of_all(paths: Sequence[str | Path | FrameTable], options: TableOptions, target: str) -> list[str]:
+@dataclass(frozen=True)
+class Partition:
+    """Some rows of a job's inputs: a part of the file `path`. `number` is its place among all partitions, from 0."""
+
+    number: int
+    path: str
+    part: TablePart
+
+
+def read_partition(
+    partition: Partition,
+    first_path: str,
+    columns: Sequence[str],
+    options: TableOptions,
+    *,
+    target: str,
+    added: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    size: WindowSize | None = None,
+) -> Iterator[Window]:
+    """Yields the rows of one partition as `read_windows` yields those of all inputs, of which `first_path` is the first.
+
+    `columns` are the `columns_of_all` inputs. Raises DataError for a file that has changed since it was divided.
+    """
+    size = size or WindowSize(FIRST_WINDOW_ROWS, WINDOW_ROWS, _WINDOW_CHARACTERS)
+    with ExitStack() as stack:
+        first = opened = stack.enter_context(_opened(first_path, options, target))
+        first.append_columns(columns)
+        _check_added(first, added, labels)
+        yield _header_window(first, added, "")
+        if partition.path != first_path:
+            opened = stack.enter_context(_opened(partition.path, options, target))
+        layout = replace(opened.layout_like(first), form=opened.form(first, added))
+        stack.enter_context(selected(partition.path, opened.table, partition.part))
+        for number, (rows, _) in enumerate(_grouped(opened.table, 0, 0, size), start=1):
+            yield Window(number, opened.table.name, rows, layout, first.codec, b"", "", opened.position)
+
+
+def parts_of(path: str, options: TableOptions, rows_a_part: int) -> list[TablePart]:
+    """Returns the parts of an input, as `find_parts` does."""
+    return find_parts(path, options.reading, options.wanted, rows_a_part)
+
+
+def columns_of_all(paths: Sequence[str | Path | FrameTable], options: TableOptions, target: str) -> list[str]:
     """Returns the columns of the output's rows: the first input's, then what others have besides; none if there is one
     input.
 
@@ -165,6 +216,10 @@ def _columns_of_all(paths: Sequence[str | Path | FrameTable], options: TableOpti
                 first.append_columns(opened.table.columns)
             opened.layout_like(first)
     return first.columns if first is not None else []
+
+
+def _header_window(opened: _Opened, added: Sequence[str], digest: str) -> Window:
+    return Window(0, opened.table.name, (), opened.layout, opened.codec, opened.header(added), digest, 0)
 
 
 def encoded(text: str, codec: str) -> bytes:
@@ -205,8 +260,7 @@ def _grouped(
 
 @contextmanager
 def _opened(path: str | Path | FrameTable, options: TableOptions, target: str) -> Iterator[_Opened]:
-    reading = ReadOptions(options.delimiter, options.encoding, options.sheet, options.columns)
-    with open_any(path, reading, _wanted(options)) as (table, file):
+    with open_any(path, options.reading, options.wanted) as (table, file):
         if isinstance(table, TextFolder) and len(options.text_columns) != 1:
             raise DataError(f"{table.name}: a folder of text files has one text in each row, but the model reads two")
         if options.sheet is not None and not isinstance(table, SheetTable):
@@ -299,10 +353,6 @@ class _Opened:
                 "have some more than others)"
             )
         return places
-
-
-def _wanted(options: TableOptions) -> list[str]:
-    return [*options.text_columns, *([options.label_column] if options.label_column else [])]
 
 
 def _codec(encoding: str, start: bytes) -> tuple[bytes, str]:

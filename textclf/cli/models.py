@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         "textclf classify runs/NAME inbox.csv -o sorted.csv",
         "textclf classify model.tflite 'logs/*.csv.gz' -o labelled.csv.gz --scores",
         "cat inbox.csv | textclf classify model.tflite - -o - > sorted.csv",
+        "textclf classify runs/NAME 'in/*.parquet' -o out/ --dask tcp://scheduler:8786",
         "textclf classify runs/NAME --text-input 'where is my parcel'",
     ),
 )
@@ -89,6 +90,23 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted job.")
+@click.option(
+    "--dask",
+    "scheduler",
+    metavar="SCHEDULER",
+    help="Classify with a Dask cluster and write a folder: tcp://host:8786, or local or local:N for N processes here.",
+)
+@click.option(
+    "--partition-rows",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --dask: number of rows in each output file (default: 50000).",
+)
+@click.option(
+    "--output-format",
+    metavar="FORMAT",
+    help="With --dask: csv, tsv or jsonl, with .gz or .zst to compress it, parquet or xlsx (default: that of the first input).",
+)
 @json_option("Print the summary as JSON.")
 @offline_option
 @click.pass_context
@@ -110,10 +128,15 @@ def classify_command(
     input in the same order, and the new columns predicted_label, predicted_score and error; of a model of several labels per
     row, predicted_labels and error.
 
+    With --dask, the rows are divided into partitions, which the workers of a Dask cluster classify. OUTPUT is a folder with
+    a file for each partition and manifest.json.
+
     Exit code 3: the job is complete, but some rows have no label; their column error says why.
     """
     if bool(text_input) == bool(inputs):
         raise click.UsageError("pass either INPUT with -o OUTPUT, or --text-input")
+    if options["scheduler"] is None:
+        _refuse_without_dask(options)
     announce("Loading the model")
     if text_input:
         refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
@@ -125,10 +148,28 @@ def classify_command(
         raise click.UsageError("--force starts again and --resume continues: use one of the two")
     options["num_threads"] = options.pop("threads")
     with stopped_by_signals():
+        summary = _classify_tables(model, inputs, output, options)
+    end_of_job(summary, lambda: summaries.of_job(summary, model), output, as_json=as_json)
+
+
+def _refuse_without_dask(options: dict[str, Any]) -> None:
+    for name in ("partition_rows", "output_format"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name.replace('_', '-')} has no effect without --dask; leave it out")
+
+
+def _classify_tables(model: Path, inputs: tuple[str, ...], output: str, options: dict[str, Any]) -> BatchSummary:
+    of_dask = {name: options.pop(name) for name in ("scheduler", "partition_rows", "output_format")}
+    if of_dask["scheduler"] is None:
         from textclf.classify.job import classify_file
 
-        summary = classify_file(model, inputs, output, quiet=False, **options)
-    end_of_job(summary, lambda: summaries.of_job(summary, model), output, as_json=as_json)
+        return classify_file(model, inputs, output, quiet=False, **options)
+    from textclf.cluster.job import classify_files
+
+    if output == "-":
+        raise click.UsageError("-o - is standard output, but the output with --dask is a folder; name a folder")
+    named = {name: value for name, value in of_dask.items() if value is not None}
+    return classify_files(model, inputs, output, quiet=False, **named, **options)
 
 
 def end_of_job(

@@ -101,6 +101,11 @@ class Feed:
         self._is_header_read = True
         self.use(self._dialect)
 
+    @property
+    def credit(self) -> int:
+        """The credit with which another feed, begun at the next row, reads the rows as this one does."""
+        return self._credit + (_CREDIT * self._size if self._credit < self._longest else 0)
+
     def start_row(self) -> None:
         if self._credit < self._longest:
             self._credit += _CREDIT * self._size

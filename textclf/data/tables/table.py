@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -30,7 +31,7 @@ from textclf.data.tables.other_formats import binary_format, text_format
 from textclf.errors import DataError
 from textclf.files.locations import Location
 
-__all__ = ["Dialect", "Fault", "FaultKind", "Note", "Row", "Table", "open_table", "shown_path"]
+__all__ = ["Dialect", "Fault", "FaultKind", "Note", "Row", "RowPlace", "Table", "open_table", "shown_path"]
 
 LONGEST_ROW = 1 << 24
 """The longest row in characters.
@@ -80,6 +81,15 @@ class Record(Protocol):
 
     def values(self) -> Sequence[Any]:
         """Returns the value of each column with its type, such as an int, None for an empty cell."""
+
+
+class RowPlace(NamedTuple):
+    """Where a row begins: its first byte in the file, its number and line as in `Row`, and the `credit` of the feed there."""
+
+    start: int
+    number: int
+    line: int
+    credit: int
 
 
 class Note(NamedTuple):
@@ -139,6 +149,24 @@ class Table:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close()
+
+    def row_places(self, size_of: Callable[[str], int], mark: int) -> Iterator[RowPlace]:
+        """Reads all rows. Yields where each begins, and at last where the next one would begin.
+
+        `size_of` returns the bytes of a text in the file, which begins with `mark` bytes that are not text.
+        """
+        start = mark + size_of(self.separator_line + self.above_header + (self.header.raw if self.has_header else ""))
+        credit = self._feed.credit
+        for row in self._rows:
+            yield RowPlace(start, row.number, row.line, credit)
+            start += size_of(row.raw)
+            credit = self._feed.credit
+        yield RowPlace(start, 0, 0, credit)
+
+    def select(self, stream: BinaryIO, place: RowPlace, rows: int) -> None:
+        """Makes the table yield only this many rows from this place on. `stream` begins there, and is left open."""
+        self._feed = feed_at(stream, self.encoding, self.name, place.credit)
+        self._rows = islice(self._numbered(self._feed, place.number, place.line), rows)
 
     @property
     def is_live(self) -> bool:
@@ -270,9 +298,10 @@ class Table:
             message = f"{self.name}: begins with more than one byte order mark; they are left out"
             self.notes.append(Note("byte_order_marks", message))
 
-    def _numbered(self, feed: Feed) -> Iterator[Row]:
-        line = 2 if feed.separator_line else 1
-        for number, (fields, raw, lines, quoting_fault) in enumerate(parse(feed, self.dialect, LONGEST_ROW), start=1):
+    def _numbered(self, feed: Feed, first: int = 1, line: int = 1) -> Iterator[Row]:
+        line += bool(feed.separator_line)
+        rows = parse(feed, self.dialect, LONGEST_ROW)
+        for number, (fields, raw, lines, quoting_fault) in enumerate(rows, start=first):
             fault = quoting_fault
             # Most rows need no closer check.
             if fault is None and (
@@ -454,6 +483,18 @@ def open_feed(stream: BinaryIO, encoding: str, name: str, live: bool) -> Feed:
     csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_ROW))
     readline = ArrivingLines(text.readline, LONGEST_ROW + 1) if live else text.readline
     return Feed(readline, name, encoding, LONGEST_ROW, LONGEST_ROW)
+
+
+def feed_at(stream: BinaryIO, encoding: str, name: str, credit: int) -> Feed:
+    """Returns the lines of a stream that begins at a row behind the header of a table."""
+    # There, a byte order mark is an ordinary character.
+    codec = "utf-8" if encoding == "utf-8-sig" else encoding
+    buffered = io.BufferedReader(_Forwards(stream), 1 << 16)
+    text = io.TextIOWrapper(buffered, codec, errors="surrogateescape", newline="")
+    csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_ROW))
+    feed = Feed(text.readline, name, encoding, LONGEST_ROW, credit)
+    feed.end_header()
+    return feed
 
 
 def _evidence(lines: Sequence[str], encoding: str) -> Evidence:

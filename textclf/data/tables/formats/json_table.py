@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 from textclf.data.tables.column_names import listed, visible
 from textclf.data.tables.formats.records import RecordTable, fault_of_text, json_text
 from textclf.data.tables.lines import Dialect, Feed, TooLongError
-from textclf.data.tables.table import LONGEST_ROW, SAMPLE, Fault, Row, open_feed, open_text
+from textclf.data.tables.table import LONGEST_ROW, SAMPLE, Fault, Row, RowPlace, feed_at, open_feed, open_text
 from textclf.errors import DataError
 
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
@@ -102,13 +103,14 @@ class _Lines:
 
     place = "line"
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, first: int = 1) -> None:
         self._feed = feed
+        self._first = first
         feed.use(Dialect(","))
         feed.end_header()
 
     def __iter__(self) -> Iterator[_Item]:
-        feed, number = self._feed, 0
+        feed, number = self._feed, self._first - 1
         while True:
             number += 1
             fault = None
@@ -280,6 +282,28 @@ class JsonTable(RecordTable):
             yield self._row(*self._ahead.pop(0))
         for item in self._items:
             yield self._row(item, *self._parsed(item))
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether each row is a line, so that `row_places` and `select` can be used."""
+        return self._feed is not None
+
+    def row_places(self, size_of: Callable[[str], int], mark: int) -> Iterator[RowPlace]:
+        """Reads all rows, as `Table.row_places` does."""
+        assert self._feed is not None
+        start, credit = mark, self._feed.credit
+        ahead, self._ahead = [item for item, _, _ in self._ahead], []
+        for items in (ahead, self._items):
+            for item in items:
+                yield RowPlace(start, item.number, item.line, credit)
+                start += size_of(item.raw)
+        yield RowPlace(start, 0, 0, credit)
+
+    def select(self, stream: BinaryIO, place: RowPlace, rows: int) -> None:
+        """Makes the table yield only this many rows from this place on, as `Table.select` does."""
+        self._ahead = []
+        self._feed = feed_at(stream, self.encoding, self.name, place.credit)
+        self._items = islice(_Lines(self._feed, place.number), rows)
 
     def _without_keys(self) -> DataError:
         faulty = [(item, fault) for item, _, fault in self._ahead if fault is not None and fault.kind != "blank"]

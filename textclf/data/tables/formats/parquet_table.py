@@ -80,7 +80,27 @@ class ParquetTable(RecordTable):
             raise
         except Exception as error:  # pyarrow raises many kinds for a damaged file
             raise self._damaged(name, error) from None
+        self._groups, self._rows_before = range(self._metadata.num_row_groups), 0
         super().__init__(name, self.schema.names)
+
+    def rows_of_groups(self) -> list[int]:
+        """Returns the number of rows of each row group."""
+        return [self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups)]
+
+    def span_of_groups(self, groups: range) -> tuple[int, int]:
+        """Returns where these row groups begin and end in the file, in bytes."""
+        columns = [
+            self._metadata.row_group(group).column(index)
+            for group in groups
+            for index in range(self._metadata.num_columns)
+        ]
+        starts = [_start_of(column) for column in columns]
+        ends = [start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)]
+        return min(starts, default=0), max(ends, default=0)
+
+    def select(self, groups: range) -> None:
+        """Makes the table yield only the rows of these row groups."""
+        self._groups, self._rows_before = groups, sum(self.rows_of_groups()[: groups.start])
 
     @property
     def position(self) -> int:
@@ -88,9 +108,9 @@ class ParquetTable(RecordTable):
         return self._bytes_read
 
     def __iter__(self) -> Iterator[Row]:
-        number = 0
+        number = self._rows_before
         names = None if self.reads_others else [self.columns[index] for index in sorted(set(self.columns_asked_for))]
-        for group in range(self._metadata.num_row_groups):
+        for group in self._groups:
             digest = self.digest_of_group(group) if self.reads_others else ""
             for batch in self.batches(group, names):
                 try:

@@ -1,0 +1,292 @@
+"""The output folder of a partitioned job: one file a partition, a manifest, and until then the journal of the job.
+
+The journal says which job it is (`job.json`), into which partitions its inputs are divided (`plan.jsonl`), and which of them
+are done (`done.jsonl`, one line each). Only one process writes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import Timeout
+
+from textclf.classify.rows import Tally
+from textclf.cluster.partition import WORK_FOLDER
+from textclf.errors import RunError
+from textclf.files.writing import link_target, locked, sync_folder, write_text
+
+MANIFEST = "manifest.json"
+
+_FORMAT, _VERSION = "textclf-partitions", 1
+
+_OURS = re.compile(r"part-\d{6,}\.(?:csv|tsv|jsonl|parquet|xlsx)(?:\.gz|\.zst)?")
+
+# Files that file managers write into every folder that they show.
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+
+_LONGEST_LINE = 1 << 28
+
+_SHOWN = 4
+
+
+class JobFolder:
+    """The folder of an open job. `done` are the numbers of its finished partitions, `tally` counts their rows.
+
+    `seconds_before` is the time of the job before this process, `bytes_done` the bytes of its inputs that were done then.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.work = target / WORK_FOLDER
+        self.plan = self.work / "plan.jsonl"
+        self.tally = Tally()
+        self.seconds_before = 0.0
+        self.bytes_done = 0
+        self.done: dict[int, tuple[int, int]] = {}
+        """For each partition where its line is in the journal: the first byte, and the number of bytes."""
+        self._job = self.work / "job.json"
+        self._journal = self.work / "done.jsonl"
+        self._stream: BinaryIO | None = None
+        self._settings: Mapping[str, Any] = {}
+
+    # --- Opening ---------------------------------------------------------------------------------------------------
+    def open(self, settings: Mapping[str, Any], *, force: bool, resume: bool) -> None:
+        """Begins a job or continues one. Raises RunError where the folder does not permit this."""
+        self._settings = json.loads(json.dumps(settings))
+        self._check_entries()
+        unfinished, complete = self._job.exists(), (self.target / MANIFEST).exists()
+        if force:
+            self._remove()
+        elif unfinished and not resume:
+            raise RunError(
+                f"{self.target}: an interrupted job was found, of which {self._count_done():,} partitions are done; continue "
+                "it with resume=True (--resume), or start again with force=True (--force)"
+            )
+        elif complete and not unfinished:
+            finished = "; there is nothing to resume" if resume else ""
+            raise RunError(
+                f"{self.target}: holds a complete output already{finished}; name another folder, or replace it with "
+                "force=True (--force)"
+            )
+        elif unfinished:
+            self._check_settings()
+        if not self._job.exists():
+            self.work.mkdir(exist_ok=True)
+            about = {"format": _FORMAT, "version": _VERSION, "settings": self._settings}
+            write_text(self._job, json.dumps(about) + "\n")
+            sync_folder(self.work)
+        self._read_done()
+
+    def _check_entries(self) -> None:
+        """Raises RunError for entries that no job of textclf wrote."""
+        foreign = sorted(
+            entry.name
+            for entry in self.target.iterdir()
+            if entry.name not in (MANIFEST, WORK_FOLDER, *_LITTER) and not _OURS.fullmatch(entry.name)
+        )
+        has_manifest = _about(self.target / MANIFEST) is not None
+        parts = not (has_manifest or self._job.exists()) and any(map(_OURS.fullmatch, os.listdir(self.target)))
+        manifest = (self.target / MANIFEST).exists() and not has_manifest
+        if not (foreign or parts or manifest):
+            return
+        shown = foreign or [MANIFEST] * manifest or ["outputs without a manifest"]
+        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        raise RunError(
+            f"{self.target}: holds what no job of textclf wrote there ({', '.join(shown[:_SHOWN])}{more}), so nothing is "
+            "written or replaced; name a new or empty folder"
+        )
+
+    def _remove(self) -> None:
+        for entry in list(self.target.iterdir()):
+            if entry.name in (MANIFEST, WORK_FOLDER) or _OURS.fullmatch(entry.name):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+    def _check_settings(self) -> None:
+        about = _about(self._job)
+        if about is None:
+            raise RunError(f"{self._job}: is damaged; start again with force=True (--force)")
+        if about.get("version") != _VERSION:
+            raise RunError(
+                f"{self.target}: the interrupted job is of another version of textclf (journal version {about.get('version')!r}, "
+                f"this one writes {_VERSION}); continue it there, or start again with force=True (--force)"
+            )
+        differences = [
+            _difference(key, about["settings"].get(key), self._settings.get(key))
+            for key in sorted({*about["settings"], *self._settings})
+            if about["settings"].get(key) != self._settings.get(key)
+        ]
+        if differences:
+            raise RunError(
+                f"{self.target}: the interrupted job was started with other settings: {'; '.join(differences)}; use the same "
+                "ones, or start again with force=True (--force)"
+            )
+
+    def _count_done(self) -> int:
+        try:
+            return self._journal.read_bytes().count(b"\n")
+        except OSError:
+            return 0
+
+    def _read_done(self) -> None:
+        """Reads the journal. A line that a killed process has not written completely is removed."""
+        self._journal.touch()
+        self._stream = self._journal.open("r+b")
+        end = 0
+        for line in self._stream:
+            if not line.endswith(b"\n"):
+                break
+            self._add(line, end)
+            end += len(line)
+        self._stream.truncate(end)
+        self._stream.seek(end)
+
+    def _add(self, line: bytes, start: int) -> None:
+        try:
+            entry = json.loads(line)
+            number, name, size = int(entry["partition"]), str(entry["output"]), int(entry["output_bytes"])
+            tally, seconds = Tally.from_dict(entry["counts"]), float(entry["job_seconds"])
+            size_read = int(entry["end"]) - int(entry["start"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise RunError(f"{self._journal}: is damaged; start again with force=True (--force)") from None
+        path = self.target / name
+        if not path.exists():
+            return  # it is written again
+        if path.stat().st_size != size:
+            raise RunError(
+                f"{path}: was changed since the job wrote it ({size:,} bytes then, {path.stat().st_size:,} now); delete it, "
+                "and it is written again"
+            )
+        if number not in self.done:
+            self.tally.add(tally)
+            self.seconds_before = max(self.seconds_before, seconds)
+            self.bytes_done += size_read
+        self.done[number] = (start, len(line))
+
+    # --- Working ---------------------------------------------------------------------------------------------------
+    def add(self, entry: Mapping[str, Any], seconds: float) -> None:
+        """Notes that a partition is done, `seconds` after the job began."""
+        assert self._stream is not None
+        line = json.dumps({**entry, "job_seconds": round(seconds, 3)}).encode() + b"\n"
+        start = self._stream.tell()
+        self._stream.write(line)
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self.tally.add(Tally.from_dict(entry["counts"]))
+        self.done[int(entry["partition"])] = (start, len(line))
+
+    def finish(self) -> None:
+        """Writes the manifest, and removes what only an unfinished job needs."""
+        assert self._stream is not None
+        temporary = self.work / MANIFEST
+        with temporary.open("wb") as manifest:
+            self._write_manifest(manifest, self._stream)
+            manifest.flush()
+            os.fsync(manifest.fileno())
+        os.replace(temporary, self.target / MANIFEST)
+        sync_folder(self.target)
+        self.close()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _write_manifest(self, manifest: BinaryIO, journal: BinaryIO) -> None:
+        """Writes JSON with one line for each partition, so that it can also be read line by line."""
+        totals = {"partitions": len(self.done), **self.tally.as_dict()}
+        head = {"format": _FORMAT, "version": _VERSION, "settings": self._settings, "totals": totals}
+        manifest.write(json.dumps(head)[:-1].encode() + b', "partitions": [')
+        for position, number in enumerate(sorted(self.done)):
+            start, size = self.done[number]
+            journal.seek(start)
+            manifest.write((b",\n" if position else b"\n") + journal.read(size).rstrip(b"\n"))
+        manifest.write(b"\n]}\n")
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+
+@contextmanager
+def open_folder(output: str, settings: Mapping[str, Any], *, force: bool, resume: bool) -> Iterator[JobFolder]:
+    """Opens an output folder that only this process writes, and makes it if it does not exist.
+
+    `settings` are all settings that affect the output, as JSON values; a job can be resumed only with the same ones. Raises
+    RunError if the folder holds foreign files or another job, or if it cannot be written.
+    """
+    target = link_target(Path(os.path.abspath(output)))
+    if target.exists() and not target.is_dir():
+        raise RunError(f"{output}: is a file, but the output of a job with Dask is a folder; name a folder")
+    if not target.parent.is_dir():
+        raise RunError(f"{output}: there is no folder {target.parent}; create it, or write somewhere else")
+    with _locked(output, target):
+        folder = JobFolder(target)
+        is_new = not target.exists()
+        try:
+            with _writing(output):
+                target.mkdir(exist_ok=True)
+                folder.open(settings, force=force, resume=resume)
+            yield folder
+        finally:
+            folder.close()
+            if is_new and not folder.done and not folder.plan.exists():
+                with suppress(OSError):
+                    shutil.rmtree(folder.work, ignore_errors=True)
+                    target.rmdir()
+
+
+@contextmanager
+def _locked(output: str, target: Path) -> Iterator[None]:
+    try:
+        with locked(target.with_name(f".{target.name}.lock")):
+            yield
+    except Timeout:
+        raise RunError(f"{output}: another process is writing this folder; wait for it, or name another one") from None
+
+
+@contextmanager
+def _writing(output: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space and use resume=True (--resume)" if full else "check the folder, or name another one"
+        raise RunError(f"{output}: cannot be written ({error.strerror or error}); {remedy}") from error
+
+
+def _about(file: Path) -> dict[str, Any] | None:
+    """Returns the beginning of a manifest or of `job.json`; None for what textclf did not write."""
+    try:
+        if file.is_symlink() or not file.is_file():
+            return None
+        with file.open(encoding="utf-8") as stream:
+            line = stream.readline(_LONGEST_LINE).rstrip("\n")
+        values = json.loads(line + "]}" if line.endswith('"partitions": [') else line)
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(values, dict) and values.get("format") == _FORMAT and isinstance(values.get("settings"), dict)
+    return values if is_ours else None
+
+
+def _difference(key: str, before: object, now: object) -> str:
+    if isinstance(before, list) and isinstance(now, list):
+        gone = [value for value in before if value not in now]
+        new = [value for value in now if value not in before]
+        if gone or new:
+            words = [f"without {_shown(gone)}"] * bool(gone) + [f"with {_shown(new)}"] * bool(new)
+            return f"{key} {' and '.join(words)}"
+        return f"{key} in another order"
+    return f"{key} was {_value(before)} and is now {_value(now)}"
+
+
+def _shown(values: list[Any]) -> str:
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return ", ".join(map(str, values[:_SHOWN])) + more
+
+
+def _value(value: object) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,300 @@
+"""Adds labels to tables of any size with a Dask cluster: a file for each partition of the inputs, and a manifest.
+
+The rows of all outputs, one after the other, are those that `classify_file` writes. A job whose process was killed is
+continued by the same call with `resume`, and does only what is missing.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textclf.classify.classifier import Classifier
+from textclf.classify.job import BatchSummary, Labelling, labelling_of
+from textclf.classify.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
+from textclf.classify.windows import Partition, columns_of_all
+from textclf.cluster.engine import Engine, KilledWorkersError, LostSchedulerError, check_scheduler, connected
+from textclf.cluster.folder import JobFolder, open_folder
+from textclf.cluster.partition import PartitionedJob, shown_parts
+from textclf.cluster.plan import FileParts, find_file_parts, partitions_of, read_plan, renew_plan, write_plan
+from textclf.cluster.workers import ModelBytes, compute_here
+from textclf.data.tables.files import STANDARD_STREAM, compression_of, is_pipe, plain_suffix
+from textclf.errors import ArgumentError, DataError, RunError, TextclfError
+from textclf.terminal.progress import Progress, RowsBar
+
+PARTITION_ROWS = 50_000
+"""The rows of a partition if nothing else is said: some minutes of work of one core with the largest model."""
+
+OUTPUT_FORMATS = (
+    *(f"{form}{packed}" for form in ("csv", "tsv", "jsonl") for packed in ("", ".gz", ".zst")),
+    "parquet",
+    "xlsx",
+)
+
+_FEWEST_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class FolderSummary(BatchSummary):
+    """The summary of a job with partitions. `interpreter_share` is 0: it is not measured across machines."""
+
+    partitions: int = 0
+
+    def as_text(self) -> str:
+        return f"{super().as_text()}\n{self.partitions:,} partition{'' if self.partitions == 1 else 's'}, see manifest.json"
+
+
+def classify_files(
+    model: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    scheduler: str = "local",
+    partition_rows: int = PARTITION_ROWS,
+    output_format: str | None = None,
+    text_columns: str | Sequence[str] = (),
+    scores: bool = False,
+    top_k: int = 1,
+    reject_below: float | None = None,
+    strict: bool = False,
+    where_label: bool = False,
+    label_column: str | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
+    column_prefix: str = "",
+    num_threads: int | None = None,
+    force: bool = False,
+    resume: bool = False,
+    quiet: bool = True,
+) -> FolderSummary:
+    """Writes the rows of all inputs with their labels to the folder `output`, computed by a Dask cluster.
+
+    `scheduler` is the address of a Dask scheduler, such as `tcp://scheduler:8786`, or `local` or `local:4` for a cluster of
+    processes on this machine. All machines must see the inputs and the output folder under the same paths. Inputs are the
+    files of `classify_file`; standard input, pipes and folders of texts are refused.
+
+    Each partition of `partition_rows` rows becomes a file. Of delimited text and JSON Lines a partition is a range of lines
+    that ends between two rows; of Parquet files it is one row group or several; a compressed file, a JSON array and a
+    workbook are one partition. `output_format` is csv, tsv or jsonl, with .gz or .zst to compress it, parquet, or xlsx
+    (default: that of the first input). `num_threads` is the number of interpreters of each worker (default: its threads).
+    The other arguments are those of `classify_file`.
+
+    Raises ArgumentError, DataError for inputs that cannot be read, RunError for a cluster that cannot be reached or a folder
+    that cannot be written, and JobInterruptedError, a KeyboardInterrupt.
+    """
+    check_ways(force=force, resume=resume)
+    check_scheduler(scheduler)
+    if partition_rows < 1:
+        raise ArgumentError(f"partition_rows (--partition-rows) is {partition_rows}; give 1 or more")
+    if num_threads is not None and num_threads < 1:
+        raise ArgumentError(f"num_threads (--threads) is {num_threads}; give 1 or more")
+    paths = _checked_files(inputs)
+    ending = _ending(paths[0], output_format)
+    with Classifier(model, num_threads=1) as classifier:
+        labelling = labelling_of(
+            classifier,
+            text_columns=text_columns,
+            scores=scores,
+            top_k=top_k,
+            reject_below=reject_below,
+            strict=strict,
+            where_label=where_label,
+            label_column=label_column,
+            delimiter=delimiter,
+            encoding=encoding,
+            sheet=sheet,
+            columns=columns,
+            column_prefix=column_prefix,
+        )
+        row_model = labelling.row_model(classifier, paths)
+        content = ModelBytes(classifier.content, classifier.sha256, classifier.name, classifier.path)
+        job = _Job(labelling, row_model, content, paths, ending, partition_rows)
+        folder, seconds = job.run(os.fspath(output), scheduler, num_threads, force=force, resume=resume, quiet=quiet)
+        summary = _summary(job, folder, seconds, os.fspath(output), labelling, classifier.labels)
+    labelling.check_compared(summary, os.fspath(output))
+    return summary
+
+
+def _checked_files(inputs: str | Path | Sequence[str | Path]) -> list[str]:
+    paths = checked_inputs(inputs, "use textclf.dask.classify(frame, model), which returns a frame with the labels")
+    for path in paths:
+        if path == STANDARD_STREAM or is_pipe(path):
+            raise DataError(f"{path}: can be read only once, but partitions are read by many; save its rows to a file")
+        if os.path.isdir(path):
+            raise DataError(f"{path}: is a folder; name its files, such as '{path}/*.csv'")
+    absolute = [os.path.abspath(path) for path in paths]
+    twice = next(
+        (path for path, before in zip(sorted(absolute)[1:], sorted(absolute), strict=False) if path == before), None
+    )
+    if twice is not None:
+        raise DataError(f"{twice}: is named twice; name each input once")
+    return absolute
+
+
+def _ending(first: str, output_format: str | None) -> str:
+    """Returns the ending of the outputs, such as `.csv.gz`."""
+    if output_format is not None:
+        if output_format not in OUTPUT_FORMATS:
+            raise ArgumentError(
+                f"output_format (--output-format) is {output_format!r}; give one of {', '.join(OUTPUT_FORMATS)}"
+            )
+        return f".{output_format}"
+    suffix = plain_suffix(first)
+    if suffix in (".parquet", ".xlsx"):
+        return suffix
+    form = ".jsonl" if suffix in (".jsonl", ".ndjson", ".json") else ".tsv" if suffix == ".tsv" else ".csv"
+    return form + ({"gzip": ".gz", "zstd": ".zst"}.get(compression_of(first) or "", ""))
+
+
+class _Job:
+    """A job on its way through the cluster."""
+
+    def __init__(
+        self,
+        task: TableTask,
+        row_model: RowModel,
+        content: ModelBytes,
+        paths: Sequence[str],
+        ending: str,
+        partition_rows: int,
+    ) -> None:
+        self._task = task
+        self._row_model = row_model
+        self._content = content
+        self._paths = paths
+        self._ending = ending
+        self._partition_rows = partition_rows
+        self.rows_before = 0
+        self._partitions = 0
+        self._started = time.monotonic()
+        self._problems: list[tuple[Partition, TextclfError]] = []
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**self._row_model.settings, "partition_rows": self._partition_rows, "output_format": self._ending[1:]}
+
+    def run(
+        self, output: str, scheduler: str, num_threads: int | None, *, force: bool, resume: bool, quiet: bool
+    ) -> tuple[JobFolder, float]:
+        """Returns the finished folder and the time of this run in seconds."""
+        columns = columns_of_all(self._paths, self._task.tables, f"part{self._ending}")
+        with open_folder(output, self.settings, force=force, resume=resume) as folder:
+            self.rows_before = folder.tally.rows
+            try:
+                with connected(scheduler, num_threads) as engine:
+                    engine.wait_for_workers()
+                    with Progress(quiet=quiet).during("Dividing the inputs into partitions"):
+                        self._plan(engine, folder)
+                    self._compute(engine, folder, columns, quiet=quiet)
+            except KeyboardInterrupt:
+                raise JobInterruptedError(f"interrupted after {self._progress(folder)}; {_CONTINUE}") from None
+            except LostSchedulerError as error:
+                raise RunError(f"{error}; {self._progress(folder)} are done: {_CONTINUE}") from None
+            self._check_complete(folder, output)
+            folder.finish()
+        return folder, time.monotonic() - self._started
+
+    def _plan(self, engine: Engine, folder: JobFolder) -> None:
+        def find(paths: Sequence[str]) -> Iterator[FileParts]:
+            return engine.in_order(
+                functools.partial(find_file_parts, tables=self._task.tables, rows_a_part=self._partition_rows), paths
+            )
+
+        if folder.plan.exists():
+            renew_plan(folder.plan, folder.done.__contains__, find, nothing_done=not folder.done)
+        else:
+            write_plan(folder.plan, find(self._paths))
+        self._partitions = sum(len(found.parts) for found in read_plan(folder.plan))
+
+    def _compute(self, engine: Engine, folder: JobFolder, columns: Sequence[str], *, quiet: bool) -> None:
+        job = PartitionedJob(
+            self._task,
+            str(folder.target),
+            self._paths[0],
+            tuple(columns),
+            self._ending,
+            max(_FEWEST_DIGITS, len(str(self._partitions - 1))),
+            uuid.uuid4().hex,
+        )
+        partitions = partitions_of(read_plan(folder.plan))
+        missing = (partition for partition in partitions if partition.number not in folder.done)
+        total = sum(found.size for found in read_plan(folder.plan))
+        with (
+            engine.holding(job, self._content),
+            Progress(quiet=quiet).rows_bar(total, self.rows_before) as bar,
+        ):
+            self._hand_out(engine, folder, job.token, missing, bar)
+
+    def _hand_out(
+        self, engine: Engine, folder: JobFolder, token: str, missing: Iterator[Partition], bar: RowsBar
+    ) -> None:
+        bytes_done = folder.bytes_done
+        for partition, result in engine.results(functools.partial(compute_here, token), missing):
+            if isinstance(result, TextclfError):
+                self._problems.append((partition, result))
+                engine.stopped |= not self._concerns_one_partition(result)
+                continue
+            folder.add(result, folder.seconds_before + time.monotonic() - self._started)
+            bytes_done += partition.part.end - partition.part.start
+            bar.update(folder.tally.rows, bytes_done)
+
+    def _concerns_one_partition(self, error: TextclfError) -> bool:
+        """Returns whether the other partitions can still be computed, as where a file is damaged."""
+        return isinstance(error, KilledWorkersError) or (isinstance(error, DataError) and self._row_model.keeps_errors)
+
+    def _check_complete(self, folder: JobFolder, output: str) -> None:
+        """Raises the error of a partition that could not be computed."""
+        if not self._problems:
+            return
+        self._problems.sort(key=lambda problem: problem[0].number)
+        partition, error = self._problems[0]
+        if not str(error).startswith(partition.path):
+            error = type(error)(f"{_described(partition)}: {error}")
+        missing = shown_parts([other.number for other, _ in self._problems])
+        raise type(error)(
+            f"{error}; {self._progress(folder)} are done, partition {missing} could not be computed: correct the cause, then "
+            f"{_CONTINUE}"
+        )
+
+    def _progress(self, folder: JobFolder) -> str:
+        return f"{len(folder.done):,} of {self._partitions:,} partitions" if self._partitions else "no partition"
+
+
+_CONTINUE = "run the same command with --resume (resume=True) to continue"
+
+
+def _described(partition: Partition) -> str:
+    part = partition.part
+    if part.groups is not None:
+        first, last = part.groups
+        return f"{partition.path}: row group {first + 1}" + (f" to {last}" if last - first > 1 else "")
+    if part.place is not None:
+        return f"{partition.path}: the rows from row {part.place.number:,} on"
+    return partition.path
+
+
+def _summary(
+    job: _Job, folder: JobFolder, seconds: float, output: str, labelling: Labelling, labels: Sequence[str]
+) -> FolderSummary:
+    tally = folder.tally
+    return FolderSummary(
+        output=output,
+        rows=tally.rows,
+        seconds=round(folder.seconds_before + seconds, 3),
+        rows_per_second=round((tally.rows - job.rows_before) / seconds, 1),
+        interpreter_share=0.0,
+        blank_lines=tally.blank_lines,
+        truncated=tally.truncated,
+        uneven_rows=tally.uneven_rows,
+        errors=dict(tally.errors.most_common()),
+        partitions=len(folder.done),
+        **labelling.results_of(tally, labels),
+    )

@@ -1,0 +1,172 @@
+"""Computes one partition of a job: reads its rows, adds the model's columns, and writes one file.
+
+Nothing here knows how partitions come to a machine. A partition that is computed twice, because a machine was lost, writes
+the same bytes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textclf.classify.forms import finisher_of
+from textclf.classify.journal import JobState
+from textclf.classify.table_job import RowModel, TableJob, TableTask
+from textclf.classify.windows import Partition, read_partition
+from textclf.errors import DataError, RunError
+from textclf.files.writing import sync_folder
+from textclf.terminal.progress import Progress
+
+WORK_FOLDER = ".textclf-job"
+"""The folder inside of an output folder in which a job keeps its unfinished work."""
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class PartitionedJob:
+    """What every partition of a job needs, apart from the model: it can be pickled.
+
+    `folder` is the output folder, which every machine sees under the same path; `first_path` is the first input, and
+    `columns` are the columns of all inputs. Outputs are called `part-` with `digits` digits and `ending`, such as `.csv.gz`.
+    `token` is the name of this run of the job.
+    """
+
+    task: TableTask
+    folder: str
+    first_path: str
+    columns: tuple[str, ...]
+    ending: str
+    digits: int
+    token: str
+
+    def output_of(self, number: int) -> str:
+        return f"part-{number:0{self.digits}d}{self.ending}"
+
+
+def compute_partition(job: PartitionedJob, model: RowModel, partition: Partition) -> dict[str, Any]:
+    """Writes the output of a partition and returns its entry for the manifest, as JSON values.
+
+    Raises DataError for rows that cannot be read, and RunError for an output that cannot be written.
+    """
+    name = job.output_of(partition.number)
+    output = _PartitionOutput(Path(job.folder), name)
+    windows = read_partition(
+        partition,
+        job.first_path,
+        job.columns,
+        job.task.tables,
+        target=name,
+        added=model.added,
+        labels=model.values,
+        size=model.window_size,
+    )
+    begun = time.monotonic()
+    try:
+        work = TableJob(model, windows, output)
+        with Progress(quiet=True).rows_bar(None) as bar:
+            work.run(bar)
+    finally:
+        output.close()
+    part = partition.part
+    if part.rows is not None and part.rows != work.tally.rows + work.tally.blank_lines:
+        raise DataError(f"{partition.path}: was changed while it was read; restore it and run the command again")
+    tally = work.tally.as_dict()
+    return {
+        "partition": partition.number,
+        "input": partition.path,
+        **part.as_dict(),
+        "output": name,
+        "output_bytes": output.size,
+        "sha256": output.sha256,
+        "seconds": round(time.monotonic() - begun, 3),
+        "counts": tally,
+    }
+
+
+class _PartitionOutput:
+    """A file that gets its name when it is complete. Several processes may write the same one at the same time."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._target = folder / name
+        self._folder = folder / WORK_FOLDER
+        unique = f"{name}.{uuid.uuid4().hex}"
+        self._path = self._folder / unique
+        self._packed = self._folder / f"{unique}.packed"
+        self.committed: JobState | None = None
+        self.complete = False
+        self.resumable = False  # not by itself: a partition is computed as a whole
+        self.size = 0
+        self.sha256 = ""
+        try:
+            self._file = self._path.open("xb")
+        except OSError as error:
+            raise _unwritable(self._target, error) from error
+
+    def write(self, content: bytes) -> None:
+        try:
+            self._file.write(content)
+        except OSError as error:
+            raise _unwritable(self._target, error) from error
+
+    def commit(self, state: JobState) -> None:
+        pass
+
+    def keep(self) -> int:
+        return 0
+
+    def finish(self, state: JobState) -> None:
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            finish = finisher_of(self._target)
+            ready = self._path
+            if finish is not None:
+                finish(self._path, self._packed)
+                ready = self._packed
+            self.size, self.sha256 = _size_and_hash(ready)
+            os.replace(ready, self._target)
+            sync_folder(self._target.parent)
+        except OSError as error:
+            raise _unwritable(self._target, error) from error
+
+    def close(self) -> None:
+        self._file.close()
+        for path in (self._path, self._packed):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _unwritable(target: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{target}: cannot be written ({error.strerror or error}); check that the folder is there and that the disk is not "
+        "full, then continue with resume=True (--resume)"
+    )
+
+
+def _size_and_hash(path: Path) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+    return size, digest.hexdigest()
+
+
+def ending_of(form: str) -> str:
+    """Returns the ending of a form of output, such as `.csv.gz` for `csv.gz`."""
+    return f".{form}"
+
+
+def shown_parts(numbers: Sequence[int]) -> str:
+    """Returns partitions for messages: `3, 5 and 12 others`."""
+    shown = ", ".join(map(str, numbers[:5]))
+    return f"{shown} and {len(numbers) - 5} others" if len(numbers) > 5 else shown

@@ -1,0 +1,118 @@
+"""The partitions of a job: which parts its inputs have. They are found once and kept in a file, one line for each input."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textclf.classify.windows import Partition, TableOptions, parts_of
+from textclf.data.tables.parts import TablePart
+from textclf.errors import DataError, RunError
+
+FindParts = Callable[[Sequence[str]], Iterable["FileParts"]]
+"""Returns the parts of several files in their order, perhaps on other machines."""
+
+
+@dataclass(frozen=True)
+class FileParts:
+    """The parts of an input, and its size and time of change when they were found."""
+
+    path: str
+    size: int
+    changed: int
+    parts: tuple[TablePart, ...]
+
+    def is_current(self) -> bool:
+        return _status(self.path) == (self.size, self.changed)
+
+    def line(self) -> str:
+        parts = [part.as_dict() for part in self.parts]
+        return json.dumps({"path": self.path, "size": self.size, "changed": self.changed, "parts": parts}) + "\n"
+
+
+def find_file_parts(path: str, tables: TableOptions, rows_a_part: int) -> FileParts:
+    """Reads an input and returns its parts. Raises DataError."""
+    status = _status(path)
+    parts = parts_of(path, tables, rows_a_part)
+    if _status(path) != status:
+        raise DataError(f"{path}: was changed while it was read; run the command again when nothing writes it")
+    return FileParts(path, *status, tuple(parts))
+
+
+def write_plan(file: Path, inputs: Iterable[FileParts]) -> None:
+    """Writes the plan completely or not at all."""
+    temporary = file.with_name(f"{file.name}.part")
+    with temporary.open("w", encoding="utf-8") as stream:
+        for found in inputs:
+            stream.write(found.line())
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+
+
+def read_plan(file: Path) -> Iterator[FileParts]:
+    """Raises RunError for a damaged plan."""
+    try:
+        with file.open(encoding="utf-8") as stream:
+            for line in stream:
+                yield _from_line(json.loads(line))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise RunError(f"{file}: is damaged; start again with force=True (--force)") from None
+
+
+def partitions_of(plan: Iterable[FileParts]) -> Iterator[Partition]:
+    """Yields the partitions of a job, numbered from 0."""
+    number = 0
+    for found in plan:
+        for part in found.parts:
+            yield Partition(number, found.path, part)
+            number += 1
+
+
+def renew_plan(file: Path, is_done: Callable[[int], bool], find: FindParts, *, nothing_done: bool) -> None:
+    """Finds the parts of inputs that were changed since the plan was made, and writes the plan again.
+
+    Raises RunError if the partitions that are done would no longer be those that were done.
+    """
+    changed = [found.path for found in read_plan(file) if not found.is_current()]
+    if not changed:
+        return
+    renewed = dict(zip(changed, find(changed), strict=True))
+    if not nothing_done:
+        number = 0
+        for before in read_plan(file):
+            parts = before.parts
+            _check_kept(before, renewed.get(before.path, before), [is_done(number + i) for i in range(len(parts))])
+            number += len(parts)
+    write_plan(file, (renewed.get(before.path, before) for before in read_plan(file)))
+
+
+def _check_kept(before: FileParts, after: FileParts, done: Sequence[bool]) -> None:
+    kept = len(before.parts) == len(after.parts) and all(
+        one == other for one, other, is_done in zip(before.parts, after.parts, done, strict=True) if is_done
+    )
+    if not kept:
+        raise RunError(
+            f"{before.path}: was changed since the job began ({before.size:,} bytes in {len(before.parts):,} partitions then, "
+            f"{after.size:,} in {len(after.parts):,} now; {sum(done):,} of them are done); restore the file, or start again "
+            "with force=True (--force)"
+        )
+
+
+def _from_line(values: dict[str, Any]) -> FileParts:
+    parts = tuple(map(TablePart.from_dict, values["parts"]))
+    return FileParts(str(values["path"]), int(values["size"]), int(values["changed"]), parts)
+
+
+def _status(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); every machine must see it under this path"
+        ) from error
+    return status.st_size, status.st_mtime_ns
