@@ -217,19 +217,12 @@ def the_task_library_reads_384_tokens(recipe: Recipe) -> Iterator[Breach]:
 
 
 def questions_need_an_encoder(recipe: Recipe) -> Iterator[Breach]:
-    """Averaged words do not know where a word stands; Model Maker's question answering is not connected."""
-    if not recipe.answers_questions:
-        return
-    if recipe.averages_words:
+    """Averaged words do not know where a word is."""
+    if recipe.answers_questions and recipe.averages_words:
         yield Breach(
             ("encoder.source", "task"),
             "encoder.source is average-words, which adds up all words of a text and so cannot find an answer in it; use "
             "another encoder such as builtin",
-        )
-    if recipe.training.engine == "model-maker":
-        yield Breach(
-            ("training.engine", "task"),
-            "training.engine is model-maker, which textclf uses for text-classification only; train with the engine native",
         )
 
 

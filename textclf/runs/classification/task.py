@@ -11,11 +11,13 @@ import numpy as np
 
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
+from textclf.data.findings.finding import Finding
 from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tables.frames import Rows
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData, prepare_data
+from textclf.model_maker.classification.data_checks import check_data
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import ENGINES
 from textclf.runs.classification.record import ClassificationMetrics
@@ -37,7 +39,7 @@ class TextClassification:
     name = "text-classification"
     metrics = ClassificationMetrics
     read_dataset = staticmethod(load_dataset)
-    engines = ENGINES
+    compared_engines = ENGINES
 
     def check(self, recipe: Recipe, shown: str, dataset: Dataset, tokenizer: TextTokenizer) -> CheckReport:
         """Raises RecipeError for class weights that do not fit the labels."""
@@ -45,6 +47,9 @@ class TextClassification:
         label_weights(recipe.training.class_weights, dataset.labels, row_counts)
         encoder = recipe.encoder
         findings = [*dataset.findings, *token_findings(dataset, tokenizer, encoder.fixed_length, encoder.source)]
+        if recipe.training.engine == "model-maker":
+            told = check_data(recipe, dataset, tokenizer.vocabulary)
+            findings += [Finding("model_maker", text, len(dataset.train.rows), severity="note") for text in told]
         rows = {}
         for split in dataset.splits:
             counts = Counter(split.labels.tolist())
