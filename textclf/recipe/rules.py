@@ -153,16 +153,6 @@ def question_columns_differ(recipe: Recipe) -> Iterator[Breach]:
             )
 
 
-def questions_come_from_one_file(recipe: Recipe) -> Iterator[Breach]:
-    """The questions of a split are numbered within one file."""
-    for split in ("train", "validation", "test") if recipe.answers_questions else ():
-        if isinstance(getattr(recipe.dataset, split), tuple):
-            yield Breach(
-                (f"dataset.{split}", "task"),
-                f"dataset.{split} names several files, but questions are read from one file for each split; put them together",
-            )
-
-
 def tables_have_the_columns(recipe: Recipe) -> Iterator[Breach]:
     """Settings of tables are written only where there is a table: SQuAD files have names of their own."""
     dataset = recipe.dataset
@@ -344,7 +334,6 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     four_bits_need_litert,
     settings_belong_to_the_task,
     question_columns_differ,
-    questions_come_from_one_file,
     tables_have_the_columns,
     windows_fit,
     the_task_library_reads_384_tokens,

@@ -8,7 +8,7 @@ writes a model, weights and logits there. Its progress is shown like that of the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ class _Epochs:
         self._read = of_tokens(outputs, self._data, "validation")
         return self._measures.epoch_entry(epoch, training_loss, self._read)
 
-    def troubles(self, history: Sequence[dict[str, Any]], outputs: np.ndarray) -> list[Trouble]:
+    def troubles(self, history: Sequence[Mapping[str, Any]], outputs: np.ndarray) -> list[Trouble]:
         return self._measures.epoch_troubles(history, self._read)
 
 

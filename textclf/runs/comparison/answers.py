@@ -344,6 +344,7 @@ def _selected(split: QuestionSplit, kept: np.ndarray) -> QuestionSplit:
         split.file,
         [split.ids[i] for i in numbers],
         [split.answers[i] for i in numbers],
+        split.files,
     )
 
 
