@@ -74,7 +74,9 @@ def test_a_finding_names_the_file_of_each_question(tmp_path):
     squad("a.json", "one is here", "two is here", start=3)
     squad("b.json", "three is here", start=3)
     squad("held.json", "five is here")
-    [finding] = [one for one in load(["a.json", "b.json"], validation="held.json").findings if one.kind == "answer_moved"]
+    [finding] = [
+        one for one in load(["a.json", "b.json"], validation="held.json").findings if one.kind == "answer_moved"
+    ]
     assert finding.message.startswith("a.json and 1 more: 3 questions with an answer that is not at its offset")
     assert finding.message.endswith("(questions 1 of a.json, 2 of a.json and 1 of b.json)")
 

@@ -39,8 +39,8 @@ def find_siblings(sample: TableSample, text: Sequence[str], label: str) -> Sibli
     files: dict[str, TableSample] = {}
     notes: list[str] = []
     seen = set(sample.cells(matching_columns(label, sample.columns)[0]))
-    for split, words in _WORDS.items():
-        for path in _files_named(sample.path, words):
+    for split, paths in files_beside(sample.path).items():
+        for path in paths:
             try:
                 sheet = sample.sheet if path.suffix == sample.path.suffix else None
                 other = sample_table(path, (*text, label), sheet, sample.named_columns)
@@ -53,6 +53,11 @@ def find_siblings(sample: TableSample, text: Sequence[str], label: str) -> Sibli
                 files[split] = other
                 break
     return Siblings(files, notes)
+
+
+def files_beside(path: Path) -> dict[str, list[Path]]:
+    """Returns the files beside a training file whose names say that they are for validation or test."""
+    return {split: _files_named(path, words) for split, words in _WORDS.items()}
 
 
 def training_file_beside(path: Path) -> Path | None:
