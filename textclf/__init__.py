@@ -1,4 +1,4 @@
-"""textclf: train a checked, labelled TFLite text classifier from a CSV and a short recipe, and classify with it."""
+"""textclf: train a checked TFLite model from a table and a short recipe, to classify texts or to answer questions."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from textclf.data.dataset import load_dataset
 from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.encoders.prepare import prepare_data
 from textclf.errors import DataError, EngineError, RecipeError, TextclfError
-from textclf.model_maker import engine
-from textclf.model_maker.encoders import MobileBertAtModelMaker
-from textclf.model_maker.engine import ModelMakerTraining, train_with_model_maker, with_temperature
+from textclf.model_maker import running
+from textclf.model_maker.classification.encoders import MobileBertAtModelMaker
+from textclf.model_maker.classification.engine import ModelMakerTraining, train_with_model_maker, with_temperature
 from textclf.model_maker.environment import Environment
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
@@ -41,8 +41,8 @@ FAKE = REPOSITORY / "tests" / "fake_model_maker.py"
 def behave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A function that says how the stand-in behaves; without a call it does its work."""
     environment = Environment(tmp_path, Path(sys.executable), "", {}, 0.0, 0)
-    for module in ("textclf.model_maker.engine", "textclf.runs.train"):
-        monkeypatch.setattr(f"{module}.require_environment", lambda: environment)
+    for module in ("model_maker.classification.engine", "model_maker.running", "runs.train"):
+        monkeypatch.setattr(f"textclf.{module}.require_environment", lambda: environment)
     monkeypatch.setattr("textclf.model_maker.process.SECONDS_TO_END", 0.3)
     entries = {"encoder": "mobilebert", "learning_rate": 1.0}
     monkeypatch.setattr(MobileBertAtModelMaker, "write", lambda *_: entries)
@@ -50,7 +50,7 @@ def behave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
     def say(behaviour: str) -> None:
         monkeypatch.setattr(
-            engine, "worker_command", lambda python, folder: [str(python), str(FAKE), folder, behaviour]
+            running, "worker_command", lambda python, folder: [str(python), str(FAKE), folder, behaviour]
         )
 
     say("")

@@ -165,10 +165,6 @@ def test_averaged_words_cannot_answer_questions(problems):
             "dataset.context is a list of columns, but must be one column",
         ),
         (
-            ["training.engine=model-maker"],
-            "training.engine is model-maker, which textclf uses for text-classification only",
-        ),
-        (
             ["export.quantization=int4"],
             "export.compatibility is task-library, whose runtime knows no weights of 4 bits",
         ),
@@ -182,6 +178,12 @@ def test_settings_that_do_not_fit_questions_are_refused(problems, overrides, exp
 def test_columns_may_be_named_if_one_of_the_files_is_a_table(recipe):
     loaded = recipe(QUESTIONS, "dataset.test=help.csv", "dataset.question=ask", "dataset.delimiter=tab")
     assert loaded.dataset.question == "ask"
+
+
+def test_model_maker_is_an_engine_for_questions_too(recipe, problems):
+    assert recipe(QUESTIONS, "training.engine=model-maker").training.learning_rate == 4e-5
+    (problem,) = problems(QUESTIONS, "training.engine=model-maker", "training.freeze=embeddings")
+    assert "training.freeze is embeddings, but Model Maker trains the whole encoder" in problem
 
 
 def test_windows_without_a_gap_are_allowed(recipe):

@@ -148,6 +148,7 @@ def test_runs_are_compared_on_the_same_questions(run, tmp_path):
     assert same.pairs[0].difference.f1 == 0
     assert same.disagreements == []
     compared = compare([run, other], tmp_path / "compared", data=tmp_path / "train.json", quiet=True)
+    assert ["engine", "native", "native"] in compared.table()
     assert any("training contexts of every run" in warning for warning in compared.warnings)
     assert "F1 on a server" in (tmp_path / "compared" / "comparison.md").read_text()
     assert json.loads((tmp_path / "compared" / "comparison.json").read_text())["task"] == "question-answering"
@@ -159,7 +160,7 @@ def test_runs_of_two_tasks_and_other_engines_are_not_compared(run, tmp_path):
     first = Path(__file__).parent.parent / "fixtures" / "first_version" / "runs" / "reviews"
     with pytest.raises(RunError, match=r"its task differs from that of .*compare models of one task"):
         compare([run, first], quiet=True)
-    with pytest.raises(TextclfError, match="model-maker"):
+    with pytest.raises(ArgumentError, match=r"train it with each of them .*, then compare the runs"):
         compare(write_question_recipe(tmp_path), tmp_path / "out", engines=["native", "model-maker"], quiet=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -177,6 +179,22 @@ def test_the_metadata_are_those_of_model_makers_question_answerers(file):
         "logits over the sequence which indicates the start position of the answer span with closed interval.",
     ]
     assert structure_problems(file, vocabulary=VOCABULARY, output_problems=output_problems) == []
+
+
+def test_a_graph_with_other_names_in_another_order_is_described_as_it_is(file):
+    metadata = QuestionAnswererMetadata.of(
+        [
+            replace(tensor, name=name)
+            for tensor, name in zip(TfliteModel(file).outputs, ("call:1", "call:0"), strict=True)
+        ],
+        {"call:0": "end_logits", "call:1": "start_logits"},
+    )
+    assert metadata.names == ("start_logits", "end_logits")
+    with pytest.raises(ModelError, match="expected end_logits and start_logits"):
+        metadata.check_outputs(TfliteModel(file).outputs)
+    unknown = QuestionAnswererMetadata.of(TfliteModel(file).outputs, {"end_logits": "start_logits"})
+    with pytest.raises(ModelError, match="expected end_logits and start_logits"):
+        unknown.check_outputs(TfliteModel(file).outputs)
 
 
 class Swapped(QuestionAnswererMetadata):

@@ -26,7 +26,8 @@ from textclf.terminal.progress import Progress
 from textclf.training.loop import Fitted
 from textclf.training.model import Part
 from textclf.training.optimizer import AdamW
-from textclf.training.question_answering.model import PADDING_LOGIT, SpanModel
+from textclf.training.question_answering.measures import PADDING_LOGIT
+from textclf.training.question_answering.model import SpanModel
 from textclf.training.question_answering.task import QuestionAnswering
 from textclf.training.saved.run_folder import load_state
 from textclf.training.step import TrainingStep

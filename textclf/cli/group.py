@@ -136,7 +136,10 @@ def _after_interruption(context: click.Context) -> str:
 )
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Train a checked, labelled TFLite text classifier from a CSV and a short recipe, and classify CSV files with it."""
+    """Train a checked TFLite model from a table and a short recipe, and use it on tables of any size.
+
+    The model classifies texts, or answers questions from a text. Tables are CSV, JSON Lines, Parquet or Excel.
+    """
 
 
 def _forbid_network(context: click.Context, parameter: click.Parameter, forbidden: bool) -> None:

@@ -1,4 +1,4 @@
-"""The command `textclf new`: a first recipe for a table, and its check."""
+"""The command `textclf new`: a first recipe for a table or a SQuAD file, and its check."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _MOST_ROWS_CHECKED = 100_000
     epilog=help_end(
         "textclf new tickets.csv",
         "textclf new tickets.csv --text message --label queue -o my_recipe.yaml",
+        "textclf new questions.json",
         then="textclf train tickets.yaml",
     ),
 )
@@ -40,9 +41,10 @@ _MOST_ROWS_CHECKED = 100_000
 def new_command(table: Path, output: Path | None, **options: Any) -> None:
     """Write a recipe for TABLE, with a reason beside each setting, and check it.
 
-    TABLE is a CSV or TSV file, JSON Lines, a JSON array, a Parquet file or an Excel workbook. The columns with the text and
-    the label are detected from their content. If several columns suit, you are asked. Files such as test.csv and dev.csv
-    beside train.csv become the test and validation data.
+    TABLE is a CSV or TSV file, JSON Lines, a JSON array, a Parquet file or an Excel workbook, or a SQuAD file. The columns
+    with the text and the label are detected from their content. If several columns suit, you are asked. Questions with
+    contexts and answers get a recipe of the task question-answering. Files such as test.csv and dev.csv beside train.csv
+    become the test and validation data.
     """
     from textclf.runs.new_recipe import new_recipe
 

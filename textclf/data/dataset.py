@@ -28,12 +28,11 @@ from textclf.data.findings.of_examples import (
     findings_of_splits,
     findings_of_table,
 )
-from textclf.data.reading import FileReader, encoding_errors, options_of
+from textclf.data.reading import FileReader, encoding_errors, options_of, own_names
 from textclf.data.splits import make_splits
 from textclf.data.tables.formats.records import RecordTable
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.opening import AnyTable, open_any
-from textclf.data.tables.table import shown_path
 from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
 from textclf.files.copies import local_copies
@@ -157,11 +156,9 @@ def _read_split(
     if len(files) == 1:
         return parts[0]
     together = Examples(name, one_name(value))
-    names = [file.name for file in files]
-    for file, part in zip(files, parts, strict=True):
+    for part, shown in zip(parts, own_names(files), strict=True):
         if part is None:
             return None
-        shown = file.name if names.count(file.name) == 1 else shown_path(file)
         together.add(part, shown)
     return together
 

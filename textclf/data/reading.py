@@ -172,6 +172,12 @@ class FileReader:
         return f"{message}; {remedy}"
 
 
+def own_names(files: Sequence[Path]) -> list[str]:
+    """Returns what messages call each of several files: its name, or its path if another file has this name too."""
+    names = [file.name for file in files]
+    return [file.name if names.count(file.name) == 1 else shown_path(file) for file in files]
+
+
 def encoding_errors(readers: Sequence[FileReader]) -> list[str]:
     """Returns one message for each file with text that is not in its encoding, with advice that suits all files."""
     errors = []

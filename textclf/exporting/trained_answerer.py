@@ -81,7 +81,8 @@ class TrainedAnswerer:
         load_tensorflow()
         from textclf.data.tokens.batching import evaluation_batches
         from textclf.training.machine.hardware import use_tensorflow
-        from textclf.training.question_answering.model import PADDING_LOGIT, SpanModel
+        from textclf.training.question_answering.measures import PADDING_LOGIT
+        from textclf.training.question_answering.model import SpanModel
 
         use_tensorflow("compute the trained model's answers")
         model = SpanModel(self.checkpoint, seed=0)

@@ -26,7 +26,7 @@ _TABLE_ENDINGS = tuple(
 
 _SQUAD_ENDINGS = tuple(f".json{packed}" for packed in ("", ".gz", ".zst", ".bz2", ".xz"))
 
-_SQUAD_START = re.compile(rb'\s*\{\s*"(version|data)"\s*:')
+SQUAD_START = re.compile(rb'\s*\{\s*"(version|data)"\s*:')
 
 _DELIMITERS = ",;\t|"
 
@@ -73,7 +73,7 @@ def _kind_of_content(name: str, start: bytes) -> Kind:
         return "archive"
     if start.lstrip()[:1] == b"[":
         return "json"
-    if _SQUAD_START.match(start):
+    if SQUAD_START.match(start):
         return "squad"
     if start.lstrip()[:1] == b"{":  # a recipe may be written as JSON
         return "other"

@@ -4,8 +4,8 @@
     python worker.py --check    imports Model Maker and prints its versions as JSON
 
 While it runs, it appends one JSON object to `events.jsonl` for each step, epoch and phase. Then it writes `model.tflite`
-without metadata, `weights.npz`, `probabilities-<split>.npy` and finally `result.json`. Model Maker is unchanged, except for
-an additional callback, which reports the steps and stores the probabilities of the validation rows after each epoch.
+without metadata, `weights.npz`, `outputs-<split>.npy` and finally `result.json`. Model Maker is unchanged, except for an
+additional callback, which reports the steps and stores the outputs for the validation rows after each epoch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import ctypes
 import faulthandler
+import functools
 import json
 import os
 import random
@@ -100,7 +101,7 @@ def import_model_maker() -> dict[str, Any]:
     import tensorflow
     import tensorflow_hub
     import tflite_model_maker
-    from tflite_model_maker import text_classifier
+    from tflite_model_maker import question_answer, text_classifier
 
     versions = {
         "python": sys.version.split()[0],
@@ -108,7 +109,12 @@ def import_model_maker() -> dict[str, Any]:
         "tensorflow": tensorflow.__version__,
         "tensorflow-hub": tensorflow_hub.__version__,
     }
-    return {"versions": versions, "tf": tensorflow, "text_classifier": text_classifier}
+    return {
+        "versions": versions,
+        "tf": tensorflow,
+        "text-classification": text_classifier,
+        "question-answering": question_answer,
+    }
 
 
 def run(job: dict[str, Any], events: Events) -> dict[str, Any]:
@@ -123,68 +129,120 @@ def run(job: dict[str, Any], events: Events) -> dict[str, Any]:
         return value
 
     maker = phase("import", import_model_maker)
-    tf, text_classifier = maker["tf"], maker["text_classifier"]
+    tf = maker["tf"]
     random.seed(job["seed"])
     tf.random.set_seed(job["seed"])
-    # The module's default does not allow texts of more than 131,072 characters.
-    csv.field_size_limit(sys.maxsize)
-
-    spec = make_spec(job, text_classifier)
-    data = phase("load", lambda: load_data(job, spec, text_classifier))
-    looking_on(tf, job, events, data["validation"])
-    model = phase(
-        "train",
-        lambda: text_classifier.create(
-            data["train"], model_spec=spec, epochs=job["epochs"], batch_size=job["batch_size"]
-        ),
-    )
-    phase("predict", lambda: predict(model, data))
+    task = TASKS[job["task"]](job, maker[job["task"]])
+    train = phase("load", task.load)
+    events.write("loaded", rows=len(train))
+    model = phase("train", lambda: task.train(train, reporter(tf, job, events, task.outputs)))
+    phase("predict", lambda: predict(job, task, model))
     phase("save", lambda: save_weights(model.model))
     phase("export", lambda: export(job, model))
-    spec.save_vocab("vocab.txt")
+    task.spec.save_vocab("vocab.txt")
     return {
         "versions": maker["versions"],
-        "labels": list(data["train"].index_to_label),
         "parameters": int(model.model.count_params()),
         "seconds": seconds,
         "peak_mib": peak_memory(),
     }
 
 
-def make_spec(job: dict[str, Any], text_classifier: Any) -> Any:
-    settings = {"seq_len": job["max_length"], "dropout_rate": job["dropout"], "model_dir": os.path.abspath("model")}
-    if job["encoder"] == "average-words":
-        return text_classifier.AverageWordVecSpec(
-            num_words=job["words"], wordvec_dim=job["width"], lowercase=job["lower_case"], **settings
-        )
-    return text_classifier.MobileBertClassifierSpec(
-        uri=os.path.abspath("encoder"),
-        learning_rate=job["learning_rate"],
-        do_lower_case=job["lower_case"],
-        **settings,
-    )
+class TextClassification:
+    """Reads CSV files with the columns text and label."""
 
+    def __init__(self, job: dict[str, Any], text_classifier: Any) -> None:
+        self.job, self.maker = job, text_classifier
+        settings = {"seq_len": job["max_length"], "dropout_rate": job["dropout"], "model_dir": os.path.abspath("model")}
+        if job["encoder"] == "average-words":
+            self.spec = text_classifier.AverageWordVecSpec(
+                num_words=job["words"], wordvec_dim=job["width"], lowercase=job["lower_case"], **settings
+            )
+        else:
+            self.spec = text_classifier.MobileBertClassifierSpec(
+                uri=os.path.abspath("encoder"),
+                learning_rate=job["learning_rate"],
+                do_lower_case=job["lower_case"],
+                **settings,
+            )
 
-def load_data(job: dict[str, Any], spec: Any, text_classifier: Any) -> dict[str, Any]:
-    """Returns the loader of each split. The training split comes first, because the others use its labels and words."""
-    return {
-        split: text_classifier.DataLoader.from_csv(
+    def load(self) -> Any:
+        """Returns the training rows. They come first, because the other splits use their labels and words."""
+        # The module's default does not allow texts of more than 131,072 characters.
+        csv.field_size_limit(sys.maxsize)
+        self.data = {split: self._loader(split) for split in self.job["splits"]}
+        return self.data["train"]
+
+    def _loader(self, split: str) -> Any:
+        return self.maker.DataLoader.from_csv(
             split + ".csv",
             text_column="text",
             label_column="label",
-            model_spec=spec,
+            model_spec=self.spec,
             is_training=split == "train",
             cache_dir="cache",
         )
-        for split in job["splits"]
-    }
+
+    def train(self, train: Any, callback: Any) -> Any:
+        from tensorflow_examples.lite.model_maker.core.task import custom_model
+
+        theirs = custom_model.CustomModel._keras_callbacks
+
+        def callbacks(model: Any, model_dir: str) -> list[Any]:
+            return [*theirs(model, model_dir), callback]
+
+        custom_model.CustomModel._keras_callbacks = callbacks
+        job = self.job
+        return self.maker.create(train, model_spec=self.spec, epochs=job["epochs"], batch_size=job["batch_size"])
+
+    def outputs(self, model: Any, split: str) -> Any:
+        """Returns probabilities float32 [rows, labels], in the order of the file."""
+        return model.predict(self.data[split].gen_dataset(_EVALUATION_BATCH, is_training=False))
 
 
-def looking_on(tf: Any, job: dict[str, Any], events: Events, validation: Any) -> None:
-    """Adds a callback to those that Model Maker passes to Keras."""
-    from tensorflow_examples.lite.model_maker.core.task import custom_model
+class QuestionAnswering:
+    """Reads the training questions from a SQuAD file, and the windows of the other splits as token ids."""
 
-    class LookOn(tf.keras.callbacks.Callback):  # type: ignore[misc]  # its package has no types
+    def __init__(self, job: dict[str, Any], question_answer: Any) -> None:
+        self.job, self.maker = job, question_answer
+        self.spec = question_answer.MobileBertQaSpec(
+            uri=os.path.abspath("encoder"),
+            model_dir=os.path.abspath("model"),
+            seq_len=job["max_length"],
+            query_len=job["question_length"],
+            doc_stride=job["stride"],
+            learning_rate=job["learning_rate"],
+            do_lower_case=job["lower_case"],
+        )
+
+    def load(self) -> Any:
+        """Returns the windows of the training questions."""
+        return self.maker.DataLoader.from_squad(
+            "train.json", model_spec=self.spec, is_training=True, version_2_with_negative=True, cache_dir="cache"
+        )
+
+    def train(self, train: Any, callback: Any) -> Any:
+        # Model Maker passes no callbacks to Keras here, but its spec passes further arguments on.
+        self.spec.train = functools.partial(self.spec.train, callbacks=[callback])
+        job = self.job
+        return self.maker.create(train, model_spec=self.spec, epochs=job["epochs"], batch_size=job["batch_size"])
+
+    def outputs(self, model: Any, split: str) -> Any:
+        """Returns logits float32 [windows, tokens, 2], the start of an answer first."""
+        import numpy
+
+        with numpy.load(split + ".npz") as windows:
+            inputs = {name: windows[name] for name in ("input_word_ids", "input_mask", "input_type_ids")}
+        return numpy.stack(model.predict(inputs, batch_size=_EVALUATION_BATCH), axis=-1)
+
+
+TASKS: dict[str, Any] = {"text-classification": TextClassification, "question-answering": QuestionAnswering}
+
+
+def reporter(tf: Any, job: dict[str, Any], events: Events, outputs: Callable[[Any, str], Any]) -> Any:
+    """Returns the callback for Keras that writes the events of the training."""
+
+    class Reporter(tf.keras.callbacks.Callback):  # type: ignore[misc]  # its package has no types
         def __init__(self) -> None:
             super().__init__()
             self.step = 0
@@ -214,27 +272,17 @@ def looking_on(tf: Any, job: dict[str, Any], events: Events, validation: Any) ->
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             file = f"validation-{epoch + 1}.npy"
-            save_array(file, probabilities(self.model, validation))
+            save_array(file, outputs(self.model, "validation"))
             logs = {name: float(value) for name, value in (logs or {}).items()}
             events.write("epoch", epoch=epoch + 1, training_loss=logs.get("loss"), file=file)
 
-    theirs = custom_model.CustomModel._keras_callbacks
-
-    def callbacks(self: Any, model_dir: str) -> list[Any]:
-        return [*theirs(self, model_dir), LookOn()]
-
-    custom_model.CustomModel._keras_callbacks = callbacks
+    return Reporter()
 
 
-def probabilities(model: Any, loader: Any) -> Any:
-    """Returns float32 [rows, labels], in the order of the file."""
-    return model.predict(loader.gen_dataset(_EVALUATION_BATCH, is_training=False))
-
-
-def predict(model: Any, data: dict[str, Any]) -> None:
-    for split, loader in data.items():
+def predict(job: dict[str, Any], task: Any, model: Any) -> None:
+    for split in job["splits"]:
         if split != "train":
-            save_array(f"probabilities-{split}.npy", probabilities(model.model, loader))
+            save_array(f"outputs-{split}.npy", task.outputs(model.model, split))
 
 
 def save_weights(model: Any) -> None:

@@ -216,16 +216,6 @@ def question_columns_differ(recipe: Recipe) -> Iterator[Breach]:
             )
 
 
-def questions_come_from_one_file(recipe: Recipe) -> Iterator[Breach]:
-    """The questions of a split are numbered within one file."""
-    for split in ("train", "validation", "test") if recipe.answers_questions else ():
-        if isinstance(getattr(recipe.dataset, split), tuple):
-            yield Breach(
-                (f"dataset.{split}", "task"),
-                f"dataset.{split} names several files, but questions are read from one file for each split; put them together",
-            )
-
-
 def tables_have_the_columns(recipe: Recipe) -> Iterator[Breach]:
     """Settings of tables are written only where there is a table: SQuAD files have names of their own."""
     dataset = recipe.dataset
@@ -324,19 +314,12 @@ def the_task_library_reads_384_tokens(recipe: Recipe) -> Iterator[Breach]:
 
 
 def questions_need_an_encoder(recipe: Recipe) -> Iterator[Breach]:
-    """Averaged words do not know where a word stands; Model Maker's question answering is not connected."""
-    if not recipe.answers_questions:
-        return
-    if recipe.averages_words:
+    """Averaged words do not know where a word is."""
+    if recipe.answers_questions and recipe.averages_words:
         yield Breach(
             ("encoder.source", "task"),
             "encoder.source is average-words, which adds up all words of a text and so cannot find an answer in it; use "
             "another encoder such as builtin",
-        )
-    if recipe.training.engine == "model-maker":
-        yield Breach(
-            ("training.engine", "task"),
-            "training.engine is model-maker, which textclf uses for text-classification only; train with the engine native",
         )
 
 
@@ -466,7 +449,6 @@ RULES: tuple[Callable[[Recipe], Iterator[Breach]], ...] = (
     joined_labels_can_be_separated,
     several_labels_need_the_own_engine,
     question_columns_differ,
-    questions_come_from_one_file,
     tables_have_the_columns,
     windows_fit,
     texts_fit_into_windows,

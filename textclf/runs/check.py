@@ -11,7 +11,6 @@ from textclf.data.tables.frames import Rows
 from textclf.encoders.kinds import kind_of
 from textclf.encoders.prepare import load_recipe_data, prepare
 from textclf.errors import ArgumentError
-from textclf.model_maker.data_checks import check_data
 from textclf.recipe.automatic import reason_for_epochs
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
@@ -50,7 +49,4 @@ def check(
     findings, rows = list(report.findings), len(dataset.train.rows)
     if (reason := reason_for_epochs(asked, recipe, rows)) is not None:
         findings.append(Finding("few_training_rows", reason, rows, severity="note"))
-    if recipe.training.engine == "model-maker":
-        told = check_data(recipe, dataset, tokenizer.vocabulary)
-        findings += [Finding("model_maker", message, len(dataset.train.rows), severity="note") for message in told]
     return replace(report, findings=findings)

@@ -97,9 +97,10 @@ def _compare_engines(
     recipes = {engine: _recipe_for(item, engine, overrides) for engine in dict.fromkeys(engines)}
     first = next(iter(recipes.values()))
     task = task_of(first)
-    if unknown := [engine for engine in recipes if engine not in task.engines]:
+    if any(engine not in task.compared_engines for engine in recipes):
         raise ArgumentError(
-            f"{first.name}: the engine {unknown[0]} cannot train {task.name}; compare finished runs, or several recipes"
+            f"{first.name}: a recipe of {task.name} is not trained with several engines; train it with each of them "
+            "(textclf train RECIPE --engine ENGINE --run-dir RUN), then compare the runs: textclf compare RUN RUN"
         )
     chosen = [first.training.seed + number for number in range(seeds)]
     folder = output or _default_output(first)

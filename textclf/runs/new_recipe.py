@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from textclf.data.column_kinds import describe_column
 from textclf.data.findings.finding import counted, visible
 from textclf.data.table_sample import TableSample, sample_table
 from textclf.data.tables.files import STANDARD_STREAM
 from textclf.data.tables.table import shown_path
 from textclf.errors import ArgumentError, DataError
 from textclf.files.copies import local_copies
-from textclf.files.kinds import check_is_data
+from textclf.files.kinds import check_is_data, is_squad
 from textclf.files.locations import Location, path_of
 from textclf.files.writing import write_text
-from textclf.recipe.values import folder_safe, is_unicode
+from textclf.recipe.values import DEFAULT_TASK, QUESTION_ANSWERING, Task, folder_safe, is_unicode
 from textclf.runs.proposal.columns import Choose, Columns, choose_columns, contents
+from textclf.runs.proposal.question_columns import QuestionColumns, question_columns
+from textclf.runs.proposal.question_recipe import holds_squad, propose_questions
 from textclf.runs.proposal.recipe_text import recipe_text
 from textclf.runs.proposal.settings import (
     builtin_tokenizer,
@@ -45,6 +48,9 @@ class NewRecipe:
     columns, all names with commas between them). `files` are
     the files beside the table that serve as `validation` and `test`. `left_out` maps the other columns to what they
     contain, and `notes` say what a person should look at.
+
+    If the `task` is question-answering, `rows` is the number of questions, `text` are the columns of the questions and of
+    their contexts, and `label` is the column of the answers; those of a SQuAD file are called as in the file.
     """
 
     path: Path
@@ -56,13 +62,20 @@ class NewRecipe:
     left_out: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     separator: str | None = None
+    task: Task = DEFAULT_TASK
 
     def as_text(self) -> str:
         """Lines for a terminal."""
-        lines = [f"{shown_path(self.path)}: written for {counted(self.rows, 'row')} of {shown_path(self.table)}"]
-        lines.append(f"  text   {' and '.join(map(visible, self.text))}")
-        separator = "" if self.separator is None else f", several with {visible(self.separator)} between them"
-        lines.append(f"  label  {visible(self.label)}{separator}")
+        unit = "question" if self.task == QUESTION_ANSWERING else "row"
+        lines = [f"{shown_path(self.path)}: written for {counted(self.rows, unit)} of {shown_path(self.table)}"]
+        if self.task == QUESTION_ANSWERING:
+            lines.append(f"  task      {self.task}")
+            names = zip(("question", "context", "answer"), (*self.text, self.label), strict=True)
+            lines += [] if is_squad(self.table) else [f"  {what:<8}  {visible(name)}" for what, name in names]
+        else:
+            separator = "" if self.separator is None else f", several with {visible(self.separator)} between them"
+            lines.append(f"  text   {' and '.join(map(visible, self.text))}")
+            lines.append(f"  label  {visible(self.label)}{separator}")
         lines += [f"  {split} data in {shown_path(path)}" for split, path in self.files.items()]
         if self.left_out:
             shown = [f"{visible(name)} ({what})" for name, what in list(self.left_out.items())[:_MOST_COLUMNS_SHOWN]]
@@ -84,15 +97,16 @@ def new_recipe(
     force: bool = False,
     choose: Choose | None = None,
 ) -> NewRecipe:
-    """Writes a recipe for a table and returns what it contains. Nothing is trained.
+    """Writes a recipe for a table or a SQuAD file and returns what it contains. Nothing is trained.
 
-    `table` is the path of a CSV or TSV file, JSON Lines, a JSON array (plain or compressed), a Parquet file or an Excel workbook,
-    of which `sheet` is read (default: the first that is visible). `columns` names all columns of a table without a header. The
-    columns of the texts and of the label are detected
-    from what they contain, unless `text`, `text_pair` (the second text of a sentence pair) and `label` name them. If
-    several columns suit, `choose` is called with a question, whose `candidates` have a `name`, and returns one of the
-    names; without it this is an error. Files such as test.csv and dev.csv beside train.csv are used if they have the same
-    columns.
+    `table` is the path of a CSV or TSV file, JSON Lines, a JSON array (plain or compressed), a Parquet file or an Excel
+    workbook, of which `sheet` is read (default: the first that is visible), or of a SQuAD file. `columns` names all
+    columns of a table without a header. A SQuAD file, and a table with questions, contexts and answers that are parts
+    of their contexts, get a recipe of the task question-answering; to predict a label from such a table, name the
+    label. The columns of the texts and of the label are detected from what they contain, unless `text`, `text_pair`
+    (the second text of a sentence pair) and `label` name them. If several columns suit, `choose` is called with a
+    question, whose `candidates` have a `name`, and returns one of the names; without it this is an error. Files such as
+    test.csv and dev.csv beside train.csv are used if they have the same columns.
 
     `output` is the file to write (default: in the current folder, named after the table, with the ending .yaml). An
     existing file is replaced only with `force`.
@@ -110,7 +124,12 @@ def new_recipe(
     target = Path(f"{name}.yaml" if output is None else output)
     _check_target(target, force)
     given = tuple(columns)
+    is_chosen = text is not None or label is not None
+    if not is_chosen and holds_squad(path):
+        return _new_question_recipe(name, path, target, None, None)
     sample = sample_table(path, [column for column in (text, text_pair, label) if column is not None], sheet, given)
+    if not is_chosen and (asked := question_columns(sample)) is not None:
+        return _new_question_recipe(name, path, target, sample, asked)
     chosen = choose_columns(sample, text, text_pair, label, choose)
     if sample.left_out:  # perhaps only because cells behind the chosen columns are missing
         sample = sample_table(path, [*(column.name for column in chosen.text), *chosen.label_names], sheet, given)
@@ -136,13 +155,7 @@ def new_recipe(
         "encoder": [*encoder_settings(lengths, language), *window_settings(lengths, chosen)],
         "training": training_settings(sample, chosen),
     }
-    written = recipe_text(name, _about(sample, chosen), _hints(target), sections, target.absolute().parent)
-    try:
-        write_text(target, written)
-    except OSError as error:
-        raise ArgumentError(
-            f"{target}: cannot be written ({error.strerror or error}); check the folder, or name another file with --output"
-        ) from None
+    _write(target, recipe_text(name, _about(sample, chosen), _hints(target), sections, target.absolute().parent))
     return NewRecipe(
         target,
         path,
@@ -154,6 +167,52 @@ def new_recipe(
         tuple(notes),
         chosen.separator,
     )
+
+
+def _new_question_recipe(
+    name: str, path: Path, target: Path, sample: TableSample | None, columns: QuestionColumns | None
+) -> NewRecipe:
+    proposal = propose_questions(path, sample, columns)
+    notes = list(proposal.notes)
+    if columns is not None:
+        notes.append(
+            f"{shown_path(path)} looks like questions with answers from a text: {columns.found:,} of {columns.answered:,} cells "
+            f"of {visible(columns.answer)} are in {visible(columns.context)}. To predict a label instead, name it: --label COLUMN"
+        )
+    if proposal.is_other_language:
+        notes.append(f"the texts do not seem to be English; see encoder.source in {shown_path(target)}")
+    folder = target.absolute().parent
+    _write(
+        target, recipe_text(name, proposal.about, _hints(target), proposal.sections, folder, task=QUESTION_ANSWERING)
+    )
+    used = () if columns is None else columns.names
+    others = () if sample is None else tuple(one for one in sample.columns if one not in used)
+    kinds = {} if sample is None else {one: _contents(sample, one) for one in others}
+    return NewRecipe(
+        target,
+        path,
+        proposal.questions,
+        proposal.texts,
+        proposal.answer,
+        proposal.files,
+        kinds,
+        tuple(notes),
+        QUESTION_ANSWERING,
+    )
+
+
+def _contents(sample: TableSample, name: str) -> str:
+    index = sample.columns.index(name)
+    return contents(describe_column(name, index, sample.cells(index)))
+
+
+def _write(target: Path, written: str) -> None:
+    try:
+        write_text(target, written)
+    except OSError as error:
+        raise ArgumentError(
+            f"{target}: cannot be written ({error.strerror or error}); check the folder, or name another file with --output"
+        ) from None
 
 
 def _check_path(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textclf.errors import ModelError
@@ -38,10 +39,23 @@ _OUTPUT_DESCRIPTION = (
 )
 
 
+@dataclass(frozen=True)
 class QuestionAnswererMetadata:
-    """The `TaskMetadata` of question answering: `end_logits` and `start_logits`, each [1, length], and no labels."""
+    """The `TaskMetadata` of question answering: `end_logits` and `start_logits`, each [1, length], and no labels.
+
+    `names` say what the graph's outputs are, in their order, and `tensors` what the graph calls them.
+    """
+
+    names: tuple[str, ...] = OUTPUTS
+    tensors: tuple[str, ...] = OUTPUTS
 
     description = _DESCRIPTION
+
+    @classmethod
+    def of(cls, outputs: Sequence[Tensor], meanings: Mapping[str, str]) -> QuestionAnswererMetadata:
+        """Returns the metadata of a graph whose outputs have other names; `meanings` says what is what."""
+        tensors = tuple(output.name for output in outputs)
+        return cls(tuple(meanings.get(name, name) for name in tensors), tensors)
 
     def input_description(self, name: str) -> str:
         return _INPUTS[name]
@@ -50,14 +64,15 @@ class QuestionAnswererMetadata:
         found = [(output.name, output.shape) for output in outputs]
         names = tuple(name for name, _ in found)
         shapes = {shape for _, shape in found}
-        if names != OUTPUTS or len(shapes) != 1 or any(len(shape) != 2 or shape[0] != 1 for shape in shapes):
+        is_known = names == self.tensors and sorted(self.names) == sorted(OUTPUTS)
+        if not is_known or len(shapes) != 1 or any(len(shape) != 2 or shape[0] != 1 for shape in shapes):
             shown = ", ".join(f"{name} {list(shape)}" for name, shape in found)
             raise ModelError(
                 f"the model's outputs are {shown or '(none)'}; expected {OUTPUTS[0]} and {OUTPUTS[1]}, each [1, length]"
             )
 
     def output_tables(self) -> list[Table]:
-        return [feature(name, _OUTPUT_DESCRIPTION.format(place=name.removesuffix("_logits"))) for name in OUTPUTS]
+        return [feature(name, _OUTPUT_DESCRIPTION.format(place=name.removesuffix("_logits"))) for name in self.names]
 
     def files(self) -> dict[str, bytes]:
         return {}

@@ -18,13 +18,13 @@ from textclf.data.question_answering.findings import alike, findings_of_leaks, f
 from textclf.data.question_answering.question_table import read_question_table
 from textclf.data.question_answering.questions import Question, QuestionFile, QuestionSplit
 from textclf.data.question_answering.squad import read_squad
-from textclf.data.reading import FileReader, encoding_errors
+from textclf.data.reading import FileReader, encoding_errors, own_names
 from textclf.data.splits import set_aside
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
 from textclf.files.copies import local_copies
-from textclf.files.data_files import data_files, sha256_of
+from textclf.files.data_files import data_files, hashes_of, one_name
 from textclf.files.kinds import is_squad
 from textclf.recipe.settings import DatasetSettings
 
@@ -46,14 +46,15 @@ def load_questions(
     errors: list[str] = []
     frames = frames or {}
     settings = settings.model_copy(update={name: Path(frame.name) for name, frame in frames.items()})
-    named = {"train": settings.train, "validation": settings.validation, "test": settings.test}
-    paths = {
-        name: path if name in frames else _one_file(name, path, errors)
-        for name, path in named.items()
-        if isinstance(path, Path)
-    }
+    values = {"train": settings.train, "validation": settings.validation, "test": settings.test}
+    named = {name: value for name, value in values.items() if isinstance(value, Path | tuple)}
     readers: list[FileReader] = []
-    files = {name: _read(name, path, settings, errors, readers, frames.get(name)) for name, path in paths.items()}
+    files = {
+        name: _read(name, Path(frames[name].name), settings, errors, readers, frames[name])
+        if name in frames
+        else _read_split(name, value, settings, errors, readers)
+        for name, value in named.items()
+    }
     errors += encoding_errors(readers)
     if not errors:
         errors += [problem for file in files.values() if (problem := _nothing_to_use(file))]
@@ -68,7 +69,8 @@ def load_questions(
             "add questions about other contexts, or set dataset.validation to a file"
         )
     findings += findings_of_splits(splits)
-    digests = {path: frames[name].sha256 if name in frames else sha256_of(path) for name, path in paths.items()}
+    digests = hashes_of([value for name, value in named.items() if name not in frames])
+    digests = {**{Path(frame.name): frame.sha256 for frame in frames.values()}, **digests}
     return Dataset([], splits["train"], splits["validation"], splits.get("test"), findings, digests)
 
 
@@ -89,7 +91,29 @@ def load_question_file(
         errors.append(_nothing_to_use(file) or "")
     if errors:
         raise DataError("\n".join(errors))
-    return split_of("test", file.questions, path), findings_of_questions(file)
+    return split_of("test", file.questions, file), findings_of_questions(file)
+
+
+def _read_split(
+    name: str,
+    value: Path | tuple[Path, ...],
+    settings: DatasetSettings,
+    errors: list[str],
+    readers: list[FileReader],
+) -> QuestionFile:
+    """Returns the questions of all files of a split, one file after the other."""
+    try:
+        files = data_files(value)
+    except DataError as error:
+        errors.append(f"dataset.{name}: {error}")
+        return QuestionFile(name, one_name(value))
+    parts = [_read(name, file, settings, errors, readers) for file in files]
+    if len(parts) == 1:
+        return parts[0]
+    together = QuestionFile(name, one_name(value), files=tuple(files))
+    for part, shown in zip(parts, own_names(files), strict=True):
+        together.add(part, shown)
+    return together
 
 
 def _read(
@@ -110,21 +134,6 @@ def _read(
     except DataError as error:
         errors.append(str(error))
     return file
-
-
-def _one_file(name: str, path: Path, errors: list[str]) -> Path:
-    """Returns the file of a split, which may be written as a pattern."""
-    try:
-        files = data_files(path)
-    except DataError as error:
-        errors.append(f"dataset.{name}: {error}")
-        return path
-    if len(files) > 1:
-        errors.append(
-            f"dataset.{name}: {path} matches {len(files)} files, but questions are read from one file for each split; put "
-            "them together"
-        )
-    return files[0]
 
 
 def _nothing_to_use(file: QuestionFile) -> str | None:
@@ -159,19 +168,20 @@ def _splits(settings: DatasetSettings, seed: int, files: Mapping[str, QuestionFi
                 if source is train
                 else source.questions
             )
-            splits[name] = split_of(name, chosen, source.file)
+            splits[name] = split_of(name, chosen, source)
     return splits
 
 
-def split_of(name: str, questions: Sequence[Question], file: Path) -> QuestionSplit:
-    """Returns questions as a split."""
+def split_of(name: str, questions: Sequence[Question], source: QuestionFile) -> QuestionSplit:
+    """Returns some questions of a file, or of several files, as a split."""
     firsts = [(one.answers[0].start, one.answers[0].end) if one.answers else (-1, -1) for one in questions]
     return QuestionSplit(
         name,
         [(one.question, one.context) for one in questions],
         np.array(firsts, np.int32).reshape(-1, 2),
         [one.number for one in questions],
-        file,
+        source.file,
         [one.id for one in questions],
         [one.answers for one in questions],
+        source.files,
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from textclf.data.examples import Split
 from textclf.data.findings.finding import ROWS_LISTED, enumerated
+from textclf.data.tables.formats.records import FileRow
 from textclf.data.tables.table import Note, shown_path
 from textclf.files.kinds import is_squad
 
@@ -38,6 +39,9 @@ class QuestionSplit(Split):
     answers: list[tuple[Answer, ...]]
     """All answers of each question, the first one first. Empty: the context does not answer it."""
 
+    files: tuple[Path, ...] = ()
+    """The files if there are several; `file` is what messages call them together, and `rows` name the file (`FileRow`)."""
+
     @property
     def questions(self) -> list[str]:
         return [question for question, _ in self.texts]
@@ -50,7 +54,15 @@ class QuestionSplit(Split):
 def place_of(split: QuestionSplit, index: int) -> str:
     """Returns where a question is, for messages: `row 17`, or `question 5733be28 (the 12th)` of a SQuAD file."""
     number = split.rows[index]
-    return f"question {split.ids[index]} (the {_ordinal(number)})" if is_squad(split.file) else f"row {number}"
+    if _unit(split.file, split.files) == "row":
+        return f"row {number}"
+    file = str(number).removeprefix(f"{int(number)}")
+    return f"question {split.ids[index]} (the {_ordinal(int(number))}{file})"
+
+
+def _unit(file: Path, files: Sequence[Path]) -> str:
+    """Returns what numbers count: rows, or the questions of SQuAD files."""
+    return "question" if all(map(is_squad, files or (file,))) else "row"
 
 
 def _ordinal(number: int) -> str:
@@ -70,7 +82,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class QuestionFile:
-    """The questions of one file that can be used.
+    """The questions of one file that can be used, or of several `files`; then `file` is what messages call them together.
 
     `odd` has the numbers of questions that were left out or changed, by what is odd about them (`ODDITIES`). `notes` say
     what of a table was not read exactly as it is written.
@@ -81,6 +93,7 @@ class QuestionFile:
     questions: list[Question] = field(default_factory=list)
     odd: dict[str, list[int]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    files: tuple[Path, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -89,13 +102,24 @@ class QuestionFile:
     @property
     def unit(self) -> str:
         """What the numbers count: rows or questions."""
-        return "question" if is_squad(self.file) else "row"
+        return _unit(self.file, self.files)
 
     def note(self, kind: str, number: int) -> None:
         """Notes something odd about a question, once."""
         numbers = self.odd.setdefault(kind, [])
         if not numbers or numbers[-1] != number:
             numbers.append(number)
+
+    def add(self, other: QuestionFile, file: str) -> None:
+        """Appends the questions of another file, which messages call `file`."""
+        for one in other.questions:
+            number = FileRow.of(one.number, f"{one.number} of {file}")
+            # A question without a name is called by its number, which another file has too.
+            name = str(number) if one.id == str(one.number) else one.id
+            self.questions.append(one._replace(id=name, number=number))
+        for kind, numbers in other.odd.items():
+            self.odd.setdefault(kind, []).extend(FileRow.of(number, f"{number} of {file}") for number in numbers)
+        self.notes.extend(other.notes)
 
     def listed(self, numbers: Sequence[int]) -> str:
         """`row 5`, `questions 2, 3, 5, 8, 13 and 4 more`."""

@@ -35,7 +35,7 @@ def window_findings(
         findings += _findings_of_split(split, windows[split.name])
     train = cast("QuestionSplit", dataset.train)
     texts = replace(dataset, train=_as_texts(train))
-    file = QuestionFile("train", train.file)
+    file = QuestionFile("train", train.file, files=train.files)
     return findings + in_units(file, token_findings(texts, tokenizer, _ANY_LENGTH, source))
 
 
@@ -108,7 +108,7 @@ def of_split(
     verb, rest = message.split(" ", 1)
     verb = {"have": "has", "are": "is"}[verb] if len(numbers) == 1 else verb
     share = f"{len(numbers):,} of {counted(len(split.rows), 'question')} ({percent(len(numbers) / len(split.rows))})"
-    file = QuestionFile(split.name, split.file)
+    file = QuestionFile(split.name, split.file, files=split.files)
     return [of_questions(file, kind, f"{split.name}: {share} {verb} {rest}", numbers, severity)]
 
 

@@ -108,7 +108,7 @@ def train_with_engine(
         # The optimiser's moments are in reference cycles with its compiled functions, and the export needs their memory.
         gc.collect()
         return training
-    from textclf.model_maker.engine import train_with_model_maker
+    from textclf.model_maker.classification.engine import train_with_model_maker
 
     return train_with_model_maker(recipe, data, checkpoint, folder, progress)
 

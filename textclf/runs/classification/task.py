@@ -11,10 +11,12 @@ import numpy as np
 
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
+from textclf.data.findings.finding import Finding
 from textclf.data.tables.frames import Rows
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData, findings_of_tokens, prepare_data
+from textclf.model_maker.classification.data_checks import check_data
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import ENGINES
 from textclf.runs.classification.record import ClassificationMetrics
@@ -36,13 +38,16 @@ class TextClassification:
     name = "text-classification"
     metrics = ClassificationMetrics
     read_dataset = staticmethod(load_dataset)
-    engines = ENGINES
+    compared_engines = ENGINES
 
     def check(self, recipe: Recipe, shown: str, dataset: Dataset, tokenizer: TextTokenizer) -> CheckReport:
         """Raises RecipeError for class weights that do not fit the labels."""
         row_counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
         label_weights(recipe.training.class_weights, dataset.labels, row_counts)
         findings = [*dataset.findings, *findings_of_tokens(recipe, dataset, tokenizer)]
+        if recipe.training.engine == "model-maker":
+            told = check_data(recipe, dataset, tokenizer.vocabulary)
+            findings += [Finding("model_maker", text, len(dataset.train.rows), severity="note") for text in told]
         rows = {}
         for split in dataset.splits:
             counts = Counter(split.labels.tolist())

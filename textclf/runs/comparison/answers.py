@@ -51,13 +51,15 @@ _SHOWN_QUESTIONS, _SHOWN_CHARACTERS = 5, 50
 
 @dataclass(frozen=True)
 class ComparedAnswerer:
-    """One run: its metrics on the compared questions, the bytes of its model, its encoder and its training questions."""
+    """One run: its metrics on the compared questions, the bytes of its model, its encoder, its training questions and the
+    engine that trained it."""
 
     name: str
     metrics: AnswerMetrics
     bytes: int
     encoder: str
     training_questions: int
+    engine: str
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class AnswerComparison:
             ["model.tflite", *(f"{model.bytes / 1e6:.2f} MB" for model in models)],
             ["encoder", *(model.encoder for model in models)],
             ["training questions", *(f"{model.training_questions:,}" for model in models)],
+            ["engine", *(model.engine for model in models)],
         ]
 
     def as_text(self) -> str:
@@ -343,6 +346,7 @@ def _selected(split: QuestionSplit, kept: np.ndarray) -> QuestionSplit:
         split.file,
         [split.ids[i] for i in numbers],
         [split.answers[i] for i in numbers],
+        split.files,
     )
 
 
@@ -362,6 +366,7 @@ def _compare(
                 bytes=run.answerer.path.stat().st_size,
                 encoder=run.metrics.encoder.source,
                 training_questions=run.metrics.rows["train"],
+                engine=run.metrics.engine.name,
             )
         )
     pairs = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from textclf.files.locations import Location
+from textclf.recipe.values import DEFAULT_TASK, Task
 from textclf.recipe.writing import yaml_value
 from textclf.runs.proposal.settings import Setting
 from textclf.terminal.door import printable
@@ -17,10 +18,17 @@ _WIDTH = 110
 
 
 def recipe_text(
-    name: str, about: str, hints: Sequence[str], sections: Mapping[str, Sequence[Setting]], folder: Path
+    name: str,
+    about: str,
+    hints: Sequence[str],
+    sections: Mapping[str, Sequence[Setting]],
+    folder: Path,
+    task: Task = DEFAULT_TASK,
 ) -> str:
     """Returns the recipe as YAML. Paths are relative to `folder`, into which it is written."""
     lines = [*_comment(about, ""), "#", *(f"# {printable(hint)}" for hint in hints), "", f"name: {yaml_value(name)}"]
+    if task != DEFAULT_TASK:
+        lines += ["", f"task: {task}"]
     for section, settings in sections.items():
         lines += ["", f"{section}:"]
         for setting in settings:

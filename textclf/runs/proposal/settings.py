@@ -109,7 +109,7 @@ def dataset_settings(sample: TableSample, columns: Columns, siblings: Siblings) 
 def encoder_settings(lengths: Lengths, language: str | None) -> list[Setting]:
     source = "The encoder in the package. It knows English only."
     if language:
-        source += f" {language} {_REMEDY_FOR_LANGUAGE}"
+        source += f" {language} {REMEDY_FOR_LANGUAGE}"
     length = _max_length(lengths)
     truncated = lengths.longer_than(length)
     reason = (
@@ -134,7 +134,7 @@ def window_settings(lengths: Lengths, columns: Columns) -> list[Setting]:
     return [Setting("overflow", "windows", reason, active=False)]
 
 
-_REMEDY_FOR_LANGUAGE = (
+REMEDY_FOR_LANGUAGE = (
     "Name an encoder for this language here (a folder, an archive or hf:NAME), or compare with average-words, which learns "
     "the words of any language that separates them by spaces."
 )

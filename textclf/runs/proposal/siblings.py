@@ -47,8 +47,8 @@ def find_siblings(
     files: dict[str, TableSample] = {}
     notes: list[str] = []
     seen = _labels(sample, labels, separator)
-    for split, words in _WORDS.items():
-        for path in _files_named(sample.path, words):
+    for split, paths in files_beside(sample.path).items():
+        for path in paths:
             try:
                 sheet = sample.sheet if path.suffix == sample.path.suffix else None
                 other = sample_table(path, (*text, *labels), sheet, sample.named_columns)
@@ -61,6 +61,11 @@ def find_siblings(
                 files[split] = other
                 break
     return Siblings(files, notes)
+
+
+def files_beside(path: Path) -> dict[str, list[Path]]:
+    """Returns the files beside a training file whose names say that they are for validation or test."""
+    return {split: _files_named(path, words) for split, words in _WORDS.items()}
 
 
 def training_file_beside(path: Path) -> Path | None:

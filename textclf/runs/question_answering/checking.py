@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from textclf.data.examples import Dataset
-from textclf.data.findings.finding import percent
+from textclf.data.findings.finding import Finding, percent
 from textclf.data.question_answering.questions import QuestionSplit
 from textclf.data.question_answering.window_findings import window_findings
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.data.tokens.spans import Windows
 from textclf.encoders.prepare_questions import windows_of
+from textclf.model_maker.question_answering.data_checks import check_questions_for_model_maker
 from textclf.recipe.settings import Recipe
 from textclf.runs.tasks.check_report import CheckReport
 
@@ -70,6 +71,10 @@ def check_questions(recipe: Recipe, shown: str, dataset: Dataset, tokenizer: Tex
         for name, one in questions.items()
     }
     findings = [*dataset.findings, *window_findings(dataset, windows, tokenizer, recipe.encoder.source)]
+    if recipe.training.engine == "model-maker":
+        train = cast("QuestionSplit", dataset.train)
+        told = check_questions_for_model_maker(recipe, train, len(windows["train"]), tokenizer.vocabulary)
+        findings += [Finding("model_maker", text, len(train.rows), severity="note") for text in told]
     return QuestionCheckReport(recipe.name, shown, [], rows, findings, questions, recipe.encoder.fixed_length)
 
 

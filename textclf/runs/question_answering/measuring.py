@@ -25,7 +25,7 @@ from textclf.terminal.progress import Progress
 from textclf.training.question_answering.calibration import AnswerTemperature, choose_temperature
 
 if TYPE_CHECKING:
-    from textclf.training.question_answering.task import MeasuredQuestions
+    from textclf.training.question_answering.measures import MeasuredQuestions
 
 FEW_QUESTIONS = 50
 """With fewer measured questions, the 95 % confidence interval of an exact match is up to 28 points wide and more."""

@@ -11,7 +11,7 @@ from textclf.classify.question_answering.evaluation import AnswerMetrics
 from textclf.classify.question_answering.metrics import AnswerScores
 from textclf.runs.pages.page_template import WEIGHTS, file_of
 from textclf.runs.question_answering.record import AnswerCalibration, AnsweringMetrics
-from textclf.runs.record.metrics_file import Seeds
+from textclf.runs.record.metrics_file import Engine, Seeds
 from textclf.runs.record.private_paths import short_names, without_folders
 from textclf.tflite.question_answering import TASK_LIBRARY_LENGTH
 
@@ -25,6 +25,9 @@ class AnsweringPageValues:
     warnings: list[str]
     findings: list[str]
     stopped: str | None
+    model_maker: Engine | None
+    """None if textclf trained the model itself."""
+
     layers: int | None
     calibration: AnswerCalibration | None
     seeds: Seeds | None
@@ -56,6 +59,7 @@ class AnsweringPageValues:
             warnings=list(metrics.warnings),
             findings=[finding for finding in metrics.findings if finding not in metrics.warnings],
             stopped=metrics.stopped,
+            model_maker=metrics.engine if metrics.engine.name == "model-maker" else None,
             layers=metrics.encoder.configured("num_hidden_layers"),
             calibration=metrics.calibration,
             seeds=metrics.seeds,

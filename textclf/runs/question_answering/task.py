@@ -16,7 +16,7 @@ from textclf.encoders.prepare import PreparedData
 from textclf.encoders.prepare_questions import PreparedQuestions, prepare_questions
 from textclf.errors import ArgumentError
 from textclf.recipe.settings import Recipe
-from textclf.recipe.values import QUESTION_ANSWERING, Engine
+from textclf.recipe.values import QUESTION_ANSWERING
 from textclf.runs.question_answering.checking import QuestionCheckReport, check_questions
 from textclf.runs.question_answering.record import AnsweringMetrics
 from textclf.terminal.progress import Progress
@@ -33,7 +33,7 @@ class QuestionAnswering:
     """The `Task` of that name."""
 
     name = QUESTION_ANSWERING
-    engines: Sequence[Engine] = ("native",)
+    compared_engines: Sequence[str] = ()
     metrics = AnsweringMetrics
     read_dataset = staticmethod(load_questions)
 
@@ -52,12 +52,12 @@ class QuestionAnswering:
         progress: Progress,
         started: float,
     ) -> JustTrained:
+        from textclf.runs.question_answering.engines import train_with_engine
         from textclf.runs.question_answering.trained import JustTrained
-        from textclf.training.loop import fit
-        from textclf.training.question_answering.task import QuestionAnswering as Training
 
-        fitted = fit(recipe, data, checkpoint, folder, progress, started, task=Training)
-        return JustTrained(recipe, cast("PreparedQuestions", data), cast("EncoderCheckpoint", checkpoint), fitted)
+        questions, encoder = cast("PreparedQuestions", data), cast("EncoderCheckpoint", checkpoint)
+        training = train_with_engine(recipe, questions, encoder, folder, progress, started)
+        return JustTrained(recipe, questions, encoder, training)
 
     def finished_run(self, folder: Path, overrides: Sequence[str]) -> FinishedAnswerer:
         from textclf.exporting.trained_answerer import load_trained_answerer

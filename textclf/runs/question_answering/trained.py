@@ -29,6 +29,7 @@ from textclf.files.writing import write_text
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.pages.writing import write_pages
+from textclf.runs.question_answering.engines import Training
 from textclf.runs.question_answering.examples import examples_of
 from textclf.runs.question_answering.measuring import (
     ChosenCalibration,
@@ -42,14 +43,12 @@ from textclf.runs.question_answering.pages import pages_of
 from textclf.runs.question_answering.record import AnsweringExport, AnsweringMetrics
 from textclf.runs.record.facts import facts_of_run, seeds_of
 from textclf.runs.record.metrics_file import WITHHELD, RefusedForm
-from textclf.runs.tasks.forms import first_passing_form, forms_from, warnings_about
+from textclf.runs.tasks.forms import first_passing_form, warnings_about
 from textclf.runs.tasks.interface import Results
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import Quantization
-from textclf.training.loop import Fitted
 from textclf.training.question_answering.calibration import AnswerTemperature
-from textclf.training.question_answering.task import QuestionAnswering
-from textclf.training.saved.run_folder import METRICS, RunFolder, save_state
+from textclf.training.saved.run_folder import METRICS, RunFolder
 from textclf.training.watching.watchers import require_finite
 
 
@@ -72,15 +71,14 @@ class JustTrained:
     recipe: Recipe
     data: PreparedQuestions
     checkpoint: EncoderCheckpoint
-    fitted: Fitted
+    training: Training
 
     def conclude(self, folder: RunFolder, progress: Progress) -> Results:
-        recipe, splits = self.recipe, self._splits
-        task = cast("QuestionAnswering", self.fitted.task)
-        logits = {split.name: task.logits(split.name) for split in splits}
+        recipe, training, splits = self.recipe, self.training, self._splits
+        logits = {split.name: training.logits(split.name) for split in splits}
         for name, values in logits.items():
             require_finite(values, name)
-        validation = task.measure_validation(logits["validation"])
+        validation = training.measure_validation(logits["validation"])
         chosen = calibrate(recipe, self.data.split("validation"), validation, progress)
         # Before the export: whatever fails from here on, the trained weights can be exported later.
         self._keep(chosen, folder)
@@ -93,10 +91,10 @@ class JustTrained:
         }
         path = folder.path / "model.tflite"
         file, refused = first_passing_form(
-            forms_from(recipe.export.quantization),
+            training.forms,
             path,
             progress,
-            export=partial(self._export, chosen),
+            export=partial(training.export, chosen.null_bound, chosen.temperature.value),
             check=lambda form: self._checked(path, form, trained, chosen, progress),
         )
         measured = self._measured(file, trained, chosen)
@@ -110,7 +108,7 @@ class JustTrained:
         return Results(record, pages_of(examples_of(reported, measured.answers[reported.name])))
 
     def leave(self) -> None:
-        pass  # The saved states are removed when the folder is complete.
+        self.training.leave()
 
     @property
     def _splits(self) -> list[QuestionSplit]:
@@ -120,22 +118,7 @@ class JustTrained:
         """Writes everything that a later export reads."""
         write_text(folder.path / "vocab.txt", "".join(f"{token}\n" for token in self.checkpoint.vocabulary))
         write_text(folder.path / "recipe.yaml", dump_recipe(self.recipe, relative_to=folder.place))
-        model, best = self.fitted.task.model, folder.path / "checkpoints" / "best"
-        self.checkpoint.with_weights(model.encoder_weights()).write(best)
-        facts = {"null_bound": chosen.null_bound, "temperature": chosen.temperature.value}
-        save_state(best / "head.safetensors", model.head(), facts)
-        folder.keep_log_of(self.fitted.winner.seed, len(self.fitted.results))
-
-    def _export(self, chosen: ChosenCalibration, form: Quantization) -> bytes:
-        model = self.fitted.task.model
-        return export_question_answerer(
-            with_form(self.recipe, form),
-            self.checkpoint.with_weights(model.encoder_weights()),
-            model.head(),
-            null_bound=chosen.null_bound,
-            temperature=chosen.temperature.value,
-            rows=self.data.encoded["train"],
-        )
+        self.training.keep(folder, chosen.null_bound, chosen.temperature.value)
 
     def _checked(
         self,
@@ -186,7 +169,7 @@ class JustTrained:
         doubts: Sequence[str],
         progress: Progress,
     ) -> AnsweringMetrics:
-        fitted, winner = self.fitted, self.fitted.winner
+        training, winner = self.training, self.training.winner
         written = None if file is None else file.quantization
         doubt = None if file is None else file.verification.doubt
         export = AnsweringExport.model_validate(
@@ -199,12 +182,12 @@ class JustTrained:
                 **({} if file is None else asdict(file.verification)),
             }
         )
-        seeds = seeds_of(fitted.results)
-        for split in fitted.results[0].scores if seeds is not None else ():
+        seeds = seeds_of(training.results)
+        for split in training.results[0].scores if seeds is not None else ():
             assert seeds is not None
             match, f1 = seeds[split]["exact_match"], seeds[split]["f1"]
             progress.say(
-                f"{len(fitted.results)} seeds, {split} split: exact match {match.mean:.1%} ± {match.deviation:.1%}, "
+                f"{len(training.results)} seeds, {split} split: exact match {match.mean:.1%} ± {match.deviation:.1%}, "
                 f"F1 {f1.mean:.1%} ± {f1.deviation:.1%}"
             )
         return AnsweringMetrics.model_validate(
@@ -214,9 +197,9 @@ class JustTrained:
                     self.recipe,
                     self.data.dataset,
                     self.checkpoint,
-                    engine={"name": "native"},
+                    engine=training.facts,
                     winner=winner,
-                    precision=fitted.precision,
+                    precision=training.precision,
                     warnings=[*winner.warnings, *warnings_about(written, doubt, refused), *doubts],
                 ),
                 "seeds": seeds,
@@ -225,10 +208,6 @@ class JustTrained:
                 **measured.splits,
             }
         )
-
-
-def with_form(recipe: Recipe, form: Quantization) -> Recipe:
-    return recipe.model_copy(update={"export": recipe.export.model_copy(update={"quantization": form})})
 
 
 def phone_answers(answerer: QuestionAnswerer, splits: Sequence[QuestionSplit]) -> dict[str, list[Answer]] | None:

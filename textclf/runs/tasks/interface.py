@@ -122,8 +122,8 @@ class Task(Protocol):
         """Reads a finished run; `overrides` change the section export of its recipe. Raises RunError and RecipeError."""
 
     @property
-    def engines(self) -> Sequence[str]:
-        """The engines that can train this task."""
+    def compared_engines(self) -> Sequence[str]:
+        """The engines that `textclf compare` can measure when it trains one recipe with several."""
 
     def check_runs(self, folders: Sequence[Path]) -> None:
         """Raises the errors of `compare_runs` that do not depend on the rows."""

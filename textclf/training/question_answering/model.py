@@ -14,9 +14,7 @@ from textclf.encoders.mobilebert import Dropout, Product
 from textclf.recipe.settings import TrainingSettings
 from textclf.training.features import fresh_kernel, standardisation
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
-
-PADDING_LOGIT = -1e9
-"""The logit of positions that hold no token."""
+from textclf.training.question_answering.measures import PADDING_LOGIT
 
 
 class SpanModel(TaskModel):

@@ -94,7 +94,7 @@ class ParquetTable(RecordTable):
             for group in groups
             for index in range(self._metadata.num_columns)
         ]
-        starts = [_start_of(column) for column in columns]
+        starts = [start_of(column) for column in columns]
         ends = [start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)]
         return min(starts, default=0), max(ends, default=0)
 

@@ -16,7 +16,7 @@ from textclf.data.tokens.encoded import TextTokenizer
 from textclf.data.tokens.wordpiece import Tokenizer, share_of_different_rows
 from textclf.encoders.average_words import WordVectors
 from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.model_maker.words import WORD_DELIMITERS, ModelMakerWords
+from textclf.model_maker.classification.words import WORD_DELIMITERS, ModelMakerWords
 from textclf.recipe.settings import Recipe
 from textclf.training.saved.run_folder import save_state
 

@@ -10,7 +10,7 @@ from textclf.data.examples import Dataset
 from textclf.data.findings.finding import counted, named
 from textclf.data.tables.table import shown_path
 from textclf.errors import DataError, RecipeError
-from textclf.model_maker.encoders import at_model_maker
+from textclf.model_maker.classification.encoders import at_model_maker
 from textclf.recipe.settings import Recipe
 
 

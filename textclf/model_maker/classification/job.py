@@ -16,7 +16,7 @@ import numpy as np
 
 from textclf.data.examples import Dataset, Split
 from textclf.encoders.interface import AnyEncoder
-from textclf.model_maker.encoders import at_model_maker
+from textclf.model_maker.classification.encoders import at_model_maker
 from textclf.recipe.settings import Recipe
 
 
@@ -29,6 +29,7 @@ def prepare_job(folder: Path, recipe: Recipe, dataset: Dataset, checkpoint: AnyE
     for name in ("cache", "model", "temporary"):
         (folder / name).mkdir()
     job = {
+        "task": "text-classification",
         "parent": os.getpid(),
         "splits": [split.name for split in dataset.splits],
         "seed": seed,
