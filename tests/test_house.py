@@ -23,6 +23,7 @@ ROOMS = [
     "encoders",
     "tflite",
     "classify",
+    "onnx",
     "training",
     "exporting",
     "model_maker",

@@ -12,6 +12,7 @@ DISTRIBUTION = "textclf-tflite"
 EXTRAS = {
     "excel": ("openpyxl",),
     "model-maker": ("uv",),
+    "onnx": ("onnx", "onnxruntime"),
     "parquet": ("pyarrow",),
     "train": ("google_crc32c", "h5py", "jinja2", "matplotlib", "requests", "tensorflow"),
     "verify": ("mediapipe",),
