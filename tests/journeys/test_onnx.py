@@ -55,7 +55,7 @@ def test_float_weights_give_the_probabilities_of_the_trained_model(finished, tmp
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["quantization=int4"], "export.quantization is int4, which ONNX files do not have; add for example quantization=dynamic"),
+        (["quantization=int4"], "export.quantization is int4, which ONNX files do not have"),
         (["compatibility=task-library"], "ONNX files have no such setting"),
         (["training.epochs=3"], "only the settings in the section export can change"),
     ],

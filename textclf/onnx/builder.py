@@ -45,7 +45,7 @@ class OnnxBuilder:
 
     def small(self, values: Any, dtype: type = np.int64) -> str:
         """Adds a constant that has no meaning of its own, such as a shape, or returns the one that exists."""
-        array = np.asarray(values, dtype)
+        array: np.ndarray = np.asarray(values, dtype)
         key = (array.dtype.name, array.shape, array.tobytes())
         if key not in self._small:
             self._small[key] = self.constant(f"constant_{len(self._small)}", array)
