@@ -25,6 +25,7 @@ ROOMS = [
     "classify",
     "cluster",
     "dask",
+    "onnx",
     "training",
     "exporting",
     "model_maker",

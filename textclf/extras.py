@@ -13,6 +13,7 @@ EXTRAS = {
     "dask": ("dask", "distributed"),
     "excel": ("openpyxl",),
     "model-maker": ("uv",),
+    "onnx": ("onnx", "onnxruntime"),
     "parquet": ("pyarrow",),
     "remote": ("aiohttp", "fsspec"),
     "train": ("google_crc32c", "h5py", "jinja2", "matplotlib", "requests", "tensorflow"),

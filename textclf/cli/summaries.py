@@ -166,14 +166,11 @@ def of_export(path: Path, report: VerificationReport, run: Path) -> Summary:
     if parity is not None:
         facts.append(("Compared", f"{parity.changed} changed"))
         facts += [(name, f"{_percent(trained)} → {_percent(exported)}") for name, trained, exported in parity.scores]
-    return Summary(
-        title=f"{path.name}: exported and verified",
-        facts=facts,
-        next_steps=[
-            ("Test it with the installed runtimes", command("verify", path, "--run", run)),
-            _uses(path, answers=_is_answerer(path))[0],
-        ],
-    )
+    next_steps = []
+    if path.suffix == ".tflite":
+        tests = ("Test it with the installed runtimes", command("verify", path, "--run", run))
+        next_steps = [tests, _uses(path, answers=_is_answerer(path))[0]]
+    return Summary(title=f"{path.name}: exported and verified", facts=facts, next_steps=next_steps)
 
 
 def of_comparison(comparison: Comparison | ComparedRuns, items: Sequence[str], output: Path | None) -> Summary:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -117,14 +118,24 @@ def check_command(recipe: str, overrides: tuple[str, ...], as_json: bool) -> Non
     epilog=help_end(
         "textclf export runs/NAME quantization=float16",
         "textclf export runs/NAME compatibility=task-library -o model.tflite",
+        "textclf export runs/NAME --to onnx",
         then="textclf verify model.tflite --run runs/NAME",
     ),
 )
 @click.argument("run", type=RUN)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completed_settings("export."))
 @click.option("-o", "--output", type=PATH, help="File to write (default: in the run's folder).")
+@click.option(
+    "--to",
+    type=click.Choice(["tflite", "onnx"]),
+    default="tflite",
+    show_default=True,
+    help="Kind of file: for phones and browsers, or for servers with ONNX Runtime.",
+)
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
-def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, force: bool) -> None:
+def export_command(
+    run: Path, overrides: tuple[str, ...], output: Path | None, to: Literal["tflite", "onnx"], force: bool
+) -> None:
     """Write the model of a finished RUN in another form, without training, and compare it with the trained model.
 
     KEY=VALUE changes how it is written, for example quantization=float16 or compatibility=task-library.
@@ -137,7 +148,7 @@ def export_command(run: Path, overrides: tuple[str, ...], output: Path | None, f
         load_tensorflow()
         from textclf.runs.export import export_run
     with Progress().spinner("Writing the model and comparing it with the trained one"):
-        path, report = export_run(run, overrides, output, force=force)
+        path, report = export_run(run, overrides, output, force=force, to=to)
     if not show_summary(lambda: summaries.of_export(path, report, run)):
         write_report(report.as_text(), needed=False, marked=True)
 

@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
+from textclf import extras
 from textclf.encoders.sources.builtin import builtin_change
-from textclf.errors import ModelError, RunError, VerificationError
+from textclf.errors import ArgumentError, ModelError, RunError, VerificationError
 from textclf.exporting.report import MODEL, VerificationReport
 from textclf.files.kinds import run_path
 from textclf.files.writing import link_target, replace_file
+from textclf.recipe.settings import Recipe
 from textclf.runs.tasks.table import task_of_run
 from textclf.tflite.metadata import read_metadata
 from textclf.training.saved.run_folder import METRICS, is_run, read_metrics
@@ -21,29 +24,31 @@ _LOG = logging.getLogger(__name__)
 
 
 def export_run(
-    run: str | Path, overrides: Sequence[str] = (), output: str | Path | None = None, *, force: bool = False
+    run: str | Path,
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+    *,
+    force: bool = False,
+    to: Literal["tflite", "onnx"] = "tflite",
 ) -> tuple[Path, VerificationReport]:
     """Writes a finished run's model in another form, verifies it, and returns its path and the report.
 
     `run` is the folder of the run; `overrides` are settings such as `quantization=float16`. The path is `output`, by
-    default model-<quantization>.tflite in the folder of the run. If the run has no model because no form of it passed the
-    checks, the default is model.tflite, and the run's metrics, report and model card are written again for this file.
-    With `force` an earlier model of textclf is replaced; its file mode is kept and links are followed. The run's own
+    default model-<quantization>.tflite (or .onnx) in the folder of the run. If the run has no model because no form of it
+    passed the checks, the default is model.tflite, and the run's metrics, report and model card are written again for this
+    file. With `force` an earlier model of textclf is replaced; its file mode is kept and links are followed. The run's own
     model.tflite and files of other programs are never replaced. Raises VerificationError, and writes nothing, if the file
-    differs too much from the trained model, and RunError for an output that exists already or cannot be written.
+    differs too much from the trained model, RunError for an output that exists already or cannot be written, and, for ONNX,
+    MissingPackageError without its packages and ArgumentError for settings that ONNX files do not have.
     """
     folder = run_path(run)
     trained = task_of_run(folder).finished_run(folder, overrides)
     _log_encoder_change(folder, trained.recipe.encoder.source)
-    form = trained.recipe.export
-    suffix = "-task-library" if form.compatibility == "task-library" else ""
+    if to == "onnx":
+        _check_onnx(trained.recipe, overrides)
     own_model = folder / MODEL
-    withheld = not own_model.exists()
-    path = (
-        Path(output)
-        if output is not None
-        else (own_model if withheld else folder / f"model-{form.quantization}{suffix}.tflite")
-    )
+    withheld = to == "tflite" and not own_model.exists()
+    path = Path(output) if output is not None else own_model if withheld else folder / _name_of(trained.recipe, to)
     target = _checked_output(path, force=force)
     unverified = target.with_name(f".{target.name}.unverified")
     report = VerificationReport(str(path))
@@ -51,10 +56,11 @@ def export_run(
         # Fails before the work if nothing can be written there.
         with _output_errors(path):
             unverified.write_bytes(b"")
-        content = trained.content()
+        content = trained.onnx(report) if to == "onnx" else trained.content()
         with _output_errors(path):
             unverified.write_bytes(content)
-        trained.compare(unverified, report)
+        if to == "tflite":
+            trained.compare(unverified, report)
         if report.problems:
             raise VerificationError(f"{path}: not written: {report.problems[0]}")
         with _output_errors(path):
@@ -64,6 +70,24 @@ def export_run(
     if withheld and target == link_target(own_model):
         trained.record(path, report)
     return path, report
+
+
+def _name_of(recipe: Recipe, to: str) -> str:
+    form = recipe.export
+    suffix = "-task-library" if to == "tflite" and form.compatibility == "task-library" else ""
+    return f"model-{form.quantization}{suffix}.{to}"
+
+
+def _check_onnx(recipe: Recipe, overrides: Sequence[str]) -> None:
+    """Raises errors for what ONNX files need and do not have."""
+    if any(override.partition("=")[0].strip().endswith("compatibility") for override in overrides):
+        raise ArgumentError(
+            "compatibility names the runtimes of a TFLite file, and ONNX files have no such setting; remove it, or write a "
+            ".tflite"
+        )
+    from textclf.exporting.onnx.writing import require_onnx
+
+    require_onnx(recipe)
 
 
 def _log_encoder_change(folder: Path, source: str) -> None:
@@ -105,7 +129,14 @@ def _is_model_of_ours(path: Path) -> bool:
     try:
         return (read_metadata(path).settings or {}).get("vocabulary_sha256") is not None
     except ModelError:
-        return False
+        return path.suffix == ".onnx" and _is_onnx_of_ours(path)
+
+
+def _is_onnx_of_ours(path: Path) -> bool:
+    extras.require("onnx", "to see whether an ONNX file that exists is one of textclf")
+    from textclf.onnx.model_file import is_ours
+
+    return is_ours(path)
 
 
 @contextmanager

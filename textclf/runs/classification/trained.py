@@ -14,8 +14,9 @@ from textclf.data.examples import Dataset
 from textclf.encoders.interface import AnyEncoder
 from textclf.errors import RunError
 from textclf.exporting.classification import export_classifier
+from textclf.exporting.onnx.classification import compare_onnx_classifier, onnx_classifier
 from textclf.exporting.parity import Verification
-from textclf.exporting.report import VerificationReport
+from textclf.exporting.report import VerificationReport, problems_of
 from textclf.exporting.trained_run import TrainedRun
 from textclf.exporting.verify import compare_with_run
 from textclf.files.writing import write_text
@@ -109,6 +110,12 @@ class FinishedClassifier:
 
     def compare(self, model: Path, report: VerificationReport) -> None:
         compare_with_run(report, Classifier(model), self.trained, None)
+
+    def onnx(self, report: VerificationReport) -> bytes:
+        content = onnx_classifier(self.trained)
+        with problems_of(report):
+            report.parity = compare_onnx_classifier(content, self.trained)
+        return content
 
     def record(self, model: Path, report: VerificationReport) -> None:
         run, verification = self.trained, report.parity

@@ -16,13 +16,14 @@ from textclf.data.question_answering.questions import QuestionSplit
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.prepare_questions import PreparedQuestions
 from textclf.errors import RunError
+from textclf.exporting.onnx.question_answering import compare_onnx_answerer, onnx_answerer
 from textclf.exporting.question_answering import (
     Answers,
     AnswerVerification,
     compare_answers,
     export_question_answerer,
 )
-from textclf.exporting.report import VerificationReport
+from textclf.exporting.report import VerificationReport, problems_of
 from textclf.exporting.trained_answerer import TrainedAnswerer
 from textclf.exporting.verify_answers import compare_with_run, file_answers, joined_answers
 from textclf.files.writing import write_text
@@ -239,6 +240,12 @@ class FinishedAnswerer:
     def compare(self, model: Path, report: VerificationReport) -> None:
         with QuestionAnswerer(model) as answerer:
             compare_with_run(report, answerer, self.trained, None)
+
+    def onnx(self, report: VerificationReport) -> bytes:
+        content = onnx_answerer(self.trained)
+        with problems_of(report):
+            report.parity = compare_onnx_answerer(content, self.trained)
+        return content
 
     def record(self, model: Path, report: VerificationReport) -> None:
         run, verification = self.trained, report.parity

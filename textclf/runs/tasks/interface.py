@@ -57,6 +57,10 @@ class FinishedRun(Protocol):
     def compare(self, model: Path, report: VerificationReport) -> None:
         """Compares a file with the trained model on the held-out rows. The result, or a problem, goes into the report."""
 
+    def onnx(self, report: VerificationReport) -> bytes:
+        """Returns the bytes of the model as an ONNX file. The comparison with the trained model, or a problem, goes into the
+        report."""
+
     def record(self, model: Path, report: VerificationReport) -> None:
         """Measures the run's new `model` and writes the run's metrics and pages again."""
 

@@ -1,0 +1,1 @@
+"""Trained models as ONNX files, each compared with the trained model on ONNX Runtime before it is written."""
