@@ -249,7 +249,12 @@ class Labelling:
 
     def _settings(self, classifier: Classifier, paths: Sequence[str | Path]) -> dict[str, Any]:
         """Returns all settings that affect the output. Settings of newer versions are left out if they have no effect."""
-        settings = {"inputs": list(map(str, paths)), "model": classifier.sha256, **asdict(self.tables), **asdict(self.results)}
+        settings = {
+            "inputs": list(map(str, paths)),
+            "model": classifier.sha256,
+            **asdict(self.tables),
+            **asdict(self.results),
+        }
         del settings["text_wanted_by"]
         for name in ("column_prefix", "sheet", "columns"):
             if not settings[name]:

@@ -662,6 +662,7 @@ class Recipe(Settings):
     def reads_windows(self) -> bool:
         """Whether the model reads a long text, or a long context, in windows."""
         return self.answers_questions or self.classifies_windows
+
     def has_several_labels(self) -> bool:
         """Whether a row may have any number of labels."""
         return self.task == MULTI_LABEL

@@ -9,8 +9,7 @@ from typing import Any
 
 from textclf.errors import ModelError
 from textclf.files.model_path import model_path_of
-from textclf.recipe.values import MOST_WINDOWS, default_stride
-from textclf.recipe.values import MULTI_LABEL
+from textclf.recipe.values import MOST_WINDOWS, MULTI_LABEL, default_stride
 from textclf.tflite.metadata import load_model, metadata_of
 from textclf.tflite.model_file import Operator, Tensor, TfliteModel
 
