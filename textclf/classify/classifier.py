@@ -27,22 +27,18 @@ from textclf.data.tokens.words import WordTokenizer
 from textclf.errors import ArgumentError, DataError, EncoderError, ModelError
 from textclf.files.model_path import model_path_of
 from textclf.recipe.values import USUAL_SEPARATOR
-from textclf.tflite.metadata import ModelMetadata, load_model, read_metadata
+from textclf.tflite.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Self
 
 from textclf.classify.combining import combine_probabilities
-from textclf.classify.interpreters import (
-    Runner,
-    check_model_runs,
-    check_understood,
-    usable_cores,
-)
+from textclf.classify.interpreters import usable_cores
 from textclf.classify.long_texts import calls_of, long_texts_of
 from textclf.classify.multi_label.metrics import predicted_sets
 from textclf.classify.multi_label.thresholds import thresholds_of
+from textclf.classify.opening import AnyRunner, content_of, metadata_of_content, new_runner
 from textclf.classify.texts import (
     NO_TEXT,
     check_frame,
@@ -96,13 +92,13 @@ class Choice(NamedTuple):
 
 
 class Classifier:
-    """A text classifier read from a `.tflite` file or from the folder of a run. Several threads may use it at once.
+    """A text classifier read from a `.tflite` file, from the folder of a run, or from an ONNX file of textclf.
 
-    The file is read once, when the classifier is made: later changes of the file or of the current directory have no
+    Several threads may use it at once. The file is read once, when the classifier is made: later changes of the file or of the current directory have no
     effect. A forked process may use its copy, and a pickled classifier includes the model. `num_threads` texts are
     classified in parallel, by default one for each core that this process may use. Results of repeated texts are kept in
     a cache of `cache_bytes`. Raises ModelError for a file that is
-    not a text classifier with TFLite metadata and BERT's inputs or a regex tokenizer's.
+    not a text classifier with TFLite metadata and BERT's inputs or a regex tokenizer's, or such an ONNX file of textclf.
     """
 
     def __init__(
@@ -111,9 +107,7 @@ class Classifier:
         if num_threads is not None and num_threads < 1:
             raise ArgumentError(f"num_threads is {num_threads}, expected 1 or more")
         path = model_path_of(model_path)
-        self._open(
-            str(path), Path(os.path.abspath(path)), load_model(path)[1], num_threads or usable_cores(), cache_bytes
-        )
+        self._open(str(path), Path(os.path.abspath(path)), content_of(path), num_threads or usable_cores(), cache_bytes)
 
     @classmethod
     def of_content(
@@ -129,9 +123,7 @@ class Classifier:
         """The path that was passed, for messages."""
         self.path = path
         self._content = content
-        self.metadata: ModelMetadata = read_metadata(content, name)
-        check_understood(name, self.metadata)
-        check_model_runs(name, content, self.metadata)
+        self.metadata: ModelMetadata = metadata_of_content(name, content)
         self.labels = list(self.metadata.labels)
         settings = self.metadata.settings or {}
         self.text_columns = tuple(settings.get("text", ()))
@@ -446,8 +438,8 @@ class Classifier:
         entries = self._cache_bytes // (_BYTES_AN_ENTRY + 4 * len(self.labels))
         return Workers(self.num_threads, self._new_runner, entries)
 
-    def _new_runner(self) -> Runner:
-        return Runner(self.name, self._content, self.metadata)
+    def _new_runner(self) -> AnyRunner:
+        return new_runner(self.name, self._content, self.metadata)
 
     def _padded(self, lengths: np.ndarray) -> np.ndarray:
         return padded_lengths(lengths, self.max_length, resizable=self._resizable)

@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from textclf.classify.interpreters import MAKING_AN_INTERPRETER, Runner
+from textclf.classify.interpreters import MAKING_AN_INTERPRETER
+from textclf.classify.opening import AnyRunner
 
 # Of the full-size model with eight-bit weights a resize costs 1.7 ms and a token 0.13 ms (2-core AVX-512 server, one
 # thread). With the time of every length that was measured there, steps of 1, 2, 4 and 8 tokens come to 3.31, 3.35, 3.50
@@ -54,12 +55,12 @@ class Known(OrderedDict[bytes, Place]):
 class Workers:
     """The objects of one process: threads, interpreters, a lock, and a cache of `cache_entries` results."""
 
-    def __init__(self, num_threads: int, new_runner: Callable[[], Runner], cache_entries: int = 0) -> None:
+    def __init__(self, num_threads: int, new_runner: Callable[[], AnyRunner], cache_entries: int = 0) -> None:
         self.lock = threading.Lock()
         self.pool = ThreadPoolExecutor(num_threads, thread_name_prefix="textclf")
         self.known = Known(cache_entries)
-        self.runners: list[Runner] = []
-        self._idle: SimpleQueue[Runner] = SimpleQueue()
+        self.runners: list[AnyRunner] = []
+        self._idle: SimpleQueue[AnyRunner] = SimpleQueue()
         self._new_runner = new_runner
 
     @property
@@ -68,7 +69,7 @@ class Workers:
         return sum(runner.seconds for runner in self.runners)
 
     @contextmanager
-    def runner(self) -> Iterator[Runner]:
+    def runner(self) -> Iterator[AnyRunner]:
         """Yields a runner that nobody else uses at the same time."""
         try:
             runner = self._idle.get_nowait()

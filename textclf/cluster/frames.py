@@ -90,7 +90,9 @@ class _Options:
         dtype = frame[text].dtype
         if not isinstance(dtype, pd.StringDtype):
             dtype = pd.Series(["a"]).dtype
-        return labelled.astype({f"{self.column_prefix}predicted_label": dtype})
+        added = "predicted_label" if classifier.thresholds is None else "predicted_labels"
+        typed: pd.DataFrame = labelled.astype({f"{self.column_prefix}{added}": dtype})
+        return typed
 
 
 def _classified(frame: pd.DataFrame, model: ModelBytes, options: _Options, num_threads: int | None) -> pd.DataFrame:

@@ -61,7 +61,7 @@ def kind_of(given: str | os.PathLike[str]) -> Kind:
 
 
 def _kind_of_content(name: str, start: bytes) -> Kind:
-    if start[4:8] == b"TFL3" or name.endswith(".tflite"):
+    if start[4:8] == b"TFL3" or name.endswith((".tflite", ".onnx")):
         return "model"
     if name.endswith((".yaml", ".yml")):
         return "recipe"

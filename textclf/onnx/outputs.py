@@ -8,6 +8,7 @@ from typing import TypeAlias
 from textclf.errors import ModelError
 from textclf.onnx.builder import OnnxBuilder
 from textclf.tflite.graph.classification import PROBABILITIES
+from textclf.tflite.graph.multi_label import INDEPENDENT_PROBABILITIES
 from textclf.tflite.graph.outputs import GraphOutputs
 from textclf.tflite.graph.question_answering import SPAN_LOGITS
 
@@ -17,6 +18,11 @@ _Outputs: TypeAlias = Mapping[str, Sequence[int | str]]
 def _probabilities(graph: OnnxBuilder, logits: str, columns: int) -> _Outputs:
     """[batch, labels] → `probability` of the same shape."""
     return {str(graph.op("probability", "Softmax", [logits], axis=-1)): ["batch", columns]}
+
+
+def _independent_probabilities(graph: OnnxBuilder, logits: str, columns: int) -> _Outputs:
+    """[batch, labels] → `probability` of the same shape, each label by itself."""
+    return {str(graph.op("probability", "Sigmoid", [logits])): ["batch", columns]}
 
 
 def _span_logits(graph: OnnxBuilder, logits: str, columns: int) -> _Outputs:
@@ -30,6 +36,7 @@ def _span_logits(graph: OnnxBuilder, logits: str, columns: int) -> _Outputs:
 # What a further task makes of the logits adds a line.
 _OUTPUTS_OF: dict[type, Callable[[OnnxBuilder, str, int], _Outputs]] = {
     type(PROBABILITIES): _probabilities,
+    type(INDEPENDENT_PROBABILITIES): _independent_probabilities,
     type(SPAN_LOGITS): _span_logits,
 }
 

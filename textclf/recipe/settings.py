@@ -663,6 +663,7 @@ class Recipe(Settings):
         """Whether the model reads a long text, or a long context, in windows."""
         return self.answers_questions or self.classifies_windows
 
+    @property
     def has_several_labels(self) -> bool:
         """Whether a row may have any number of labels."""
         return self.task == MULTI_LABEL

@@ -145,6 +145,7 @@ _EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     "question": (_is_name, "the name of a column"),
     "context": (_is_name, "the name of a column"),
     "answer": (_is_name, "the name of a column"),
+    "max_length": (_is_count(LARGEST_LENGTH), f"a whole number from 1 to {LARGEST_LENGTH}"),
     "stride": (_is_count(LARGEST_LENGTH), f"a whole number from 1 to {LARGEST_LENGTH}"),
     "question_length": (_is_count(LARGEST_LENGTH), f"a whole number from 1 to {LARGEST_LENGTH}"),
     "null_bound": (lambda value: value is None or _is_number(value), "a number, or null"),

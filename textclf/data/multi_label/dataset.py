@@ -28,9 +28,11 @@ from textclf.data.splits import make_splits
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tokens.row_keys import Reading, as_written
 from textclf.errors import DataError
+from textclf.files.copies import local_copies
 from textclf.recipe.settings import DatasetSettings
 
 
+@local_copies()
 def load_label_sets(
     settings: DatasetSettings, seed: int, reading: Reading = as_written, frames: Mapping[str, FrameTable] | None = None
 ) -> Dataset:
@@ -68,6 +70,7 @@ def load_label_sets(
     return Dataset(list(labels), splits["train"], splits["validation"], splits.get("test"), findings, digests())
 
 
+@local_copies()
 def load_label_set_file(
     settings: DatasetSettings, path: Path, labels: Sequence[str], frame: FrameTable | None = None
 ) -> Split:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from textclf.encoders.kinds import kind_of
 from textclf.errors import VerificationError
 from textclf.exporting.classification import model_settings
 from textclf.exporting.hard_texts import hard_texts
-from textclf.exporting.onnx.writing import outputs_of, without_runtimes
+from textclf.exporting.onnx.writing import file_probabilities, without_runtimes
 from textclf.exporting.parity import Verification, verify_export
 from textclf.exporting.trained_run import TrainedRun
 
@@ -27,6 +26,7 @@ def onnx_classifier(run: TrainedRun) -> bytes:
         vocabulary=vocabulary,
         labels=run.labels,
         settings=without_runtimes(model_settings(recipe, vocabulary, run.reject_below)),
+        delimiter_pattern=kind_of(recipe).delimiter_pattern,
     )
 
 
@@ -38,7 +38,7 @@ def compare_onnx_classifier(content: bytes, run: TrainedRun) -> Verification:
     export, held_out = run.recipe.export, run.dataset().held_out
     texts = [text for split in held_out for text in split.texts]
     hard = [(text,) * len(run.recipe.dataset.text) for text in hard_texts()]
-    trained, exported = run.probabilities([*texts, *hard]), _probabilities(content, run, [*texts, *hard])
+    trained, exported = run.probabilities([*texts, *hard]), file_probabilities(content, [*texts, *hard])
     rows = len(texts)
     result = verify_export(
         trained[:rows],
@@ -54,12 +54,4 @@ def compare_onnx_classifier(content: bytes, run: TrainedRun) -> Verification:
         verify_export(trained[rows:], exported[rows:], labels, export.quantization, max_lost_accuracy=1.0)
     except VerificationError as error:
         raise VerificationError(f"on {len(hard)} texts that are hard for tokenizers, {error}") from error
-    return result
-
-
-def _probabilities(content: bytes, run: TrainedRun, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-    """Returns the probabilities of the file, float32 [texts, labels]."""
-    result = np.zeros((len(texts), len(run.labels)), np.float32)
-    for rows, outputs in outputs_of(content, run.encode(texts), run.recipe.encoder.fixed_length):
-        result[rows] = outputs["probability"]
     return result

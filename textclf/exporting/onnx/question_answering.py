@@ -50,7 +50,7 @@ def compare_onnx_answerer(content: bytes, run: TrainedAnswerer) -> AnswerVerific
 
 
 def _answers(content: bytes, run: TrainedAnswerer, split: QuestionSplit) -> Answers:
-    from textclf.training.question_answering.model import PADDING_LOGIT
+    from textclf.training.question_answering.measures import PADDING_LOGIT
 
     windows, length = run.windows(split), run.recipe.encoder.fixed_length
     logits = np.full((len(windows), length, 2), PADDING_LOGIT, np.float32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from textclf import extras
+from textclf.classify.classifier import Classifier
 from textclf.data.tokens.batching import evaluation_batches
 from textclf.data.tokens.encoded import Encoded, pad
 from textclf.errors import ArgumentError
@@ -41,3 +43,9 @@ def outputs_of(content: bytes, encoded: Encoded, max_length: int) -> Iterator[tu
     model = OnnxModel(content)
     for batch in evaluation_batches(encoded.lengths, _BATCH, max_length):
         yield batch.rows, model.run(pad(encoded, batch.rows, batch.length))
+
+
+def file_probabilities(content: bytes, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """Returns the probabilities that textclf's Classifier computes with an ONNX file, float32 [texts, labels]."""
+    with Classifier.of_content(content, "the ONNX file", Path("model.onnx")) as classifier:
+        return classifier.probabilities(texts)

@@ -13,7 +13,7 @@ from textclf.data.tokens.encoded import TextTokenizer
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData, prepare_data
 from textclf.recipe.settings import Recipe
-from textclf.recipe.values import MULTI_LABEL, Engine
+from textclf.recipe.values import MULTI_LABEL
 from textclf.runs.multi_label.checking import LabelSetCheckReport, check_label_sets
 from textclf.runs.multi_label.record import LabelSetRunMetrics
 from textclf.terminal.progress import Progress
@@ -30,7 +30,7 @@ class MultiLabelClassification:
     """The `Task` of that name."""
 
     name = MULTI_LABEL
-    engines: Sequence[Engine] = ("native",)
+    compared_engines: Sequence[str] = ()
     metrics = LabelSetRunMetrics
     read_dataset = staticmethod(load_label_sets)
 

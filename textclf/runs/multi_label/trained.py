@@ -16,7 +16,8 @@ from textclf.data.multi_label.dataset import load_label_sets
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.exporting.multi_label import LabelSetVerification, export_label_sets, verify_label_sets
-from textclf.exporting.report import VerificationReport
+from textclf.exporting.onnx.multi_label import compare_onnx_label_sets, onnx_label_sets
+from textclf.exporting.report import VerificationReport, problems_of
 from textclf.exporting.trained_label_sets import TrainedLabelSets
 from textclf.exporting.verify_label_sets import compare_with_run
 from textclf.files.writing import write_text
@@ -232,6 +233,12 @@ class FinishedLabelSets:
     def compare(self, model: Path, report: VerificationReport) -> None:
         with Classifier(model) as classifier:
             compare_with_run(report, classifier, self.trained, None)
+
+    def onnx(self, report: VerificationReport) -> bytes:
+        content = onnx_label_sets(self.trained)
+        with problems_of(report):
+            report.parity = compare_onnx_label_sets(content, self.trained)
+        return content
 
     def record(self, model: Path, report: VerificationReport) -> None:
         run, verification = self.trained.run, report.parity

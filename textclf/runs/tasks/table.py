@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from textclf.errors import ModelError
+from textclf.onnx import reading as onnx
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import DEFAULT_TASK
@@ -37,6 +38,7 @@ def task_of_run(folder: Path) -> Task:
 def task_of_model(model: Path) -> Task:
     """Returns the task of a model; the default task, whose check says what is wrong, if its metadata cannot be read."""
     try:
-        return _TASKS[read_metadata(model).task]
+        read = onnx.read_metadata if model.suffix == ".onnx" else read_metadata
+        return _TASKS[read(model).task]
     except ModelError:
         return _TASKS[DEFAULT_TASK]
