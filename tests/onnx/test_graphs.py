@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,11 +15,13 @@ from tests.tflite.test_question_answering import expected_logits, head_of
 from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.classify.metrics import softmax
 from textclf.data.tokens.encoded import Tokens
+from textclf.encoders.mobilebert import Encoder
 from textclf.errors import ModelError
 from textclf.onnx.model_file import write_model
 from textclf.onnx.running import OnnxModel
 from textclf.tflite.graph.average_words import AverageWordsWeights
 from textclf.tflite.graph.mobilebert import ClassifierWeights
+from textclf.tflite.graph.multi_label import INDEPENDENT_PROBABILITIES
 from textclf.tflite.graph.question_answering import SPAN_LOGITS
 from textclf.tflite.graph.weights import InferenceWeights, token_weights
 
@@ -118,6 +121,14 @@ def test_averaged_words_are_counted_without_padding(form, tolerance):
     np.testing.assert_allclose(found, softmax(means @ kernel + bias), atol=tolerance)
 
 
+def test_several_labels_have_probabilities_of_their_own():
+    checkpoint, arrays = tiny_checkpoint(), token_arrays(4, LENGTH, padding=3)
+    single = classifier_weights(checkpoint)
+    logits = Encoder(checkpoint).encode(*arrays).pooled_output @ single.head_kernel + single.head_bias
+    found = probabilities(written(replace(single, outputs=INDEPENDENT_PROBABILITIES)), arrays)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits)), atol=1e-5)
+
+
 def test_weights_that_cannot_be_written_are_refused():
     checkpoint = tiny_checkpoint()
     with pytest.raises(ModelError, match="ONNX files have no int4 weights"):
@@ -135,10 +146,10 @@ def test_weights_that_cannot_be_written_are_refused():
 
 def test_a_text_longer_than_the_model_is_an_error():
     content = written(classifier_weights(tiny_checkpoint()))
-    with pytest.raises(ModelError, match="ONNX Runtime cannot run the model"):
+    with pytest.raises(ModelError, match="ONNX Runtime cannot run it"):
         probabilities(content, token_arrays(2, LENGTH + 1))
 
 
 def test_what_is_not_onnx_is_refused():
-    with pytest.raises(ModelError, match="cannot load the model"):
+    with pytest.raises(ModelError, match="cannot load it"):
         OnnxModel(b"not a model")

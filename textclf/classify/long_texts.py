@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from textclf.data.tokens.text_windows import LongTexts, WindowPlan
 from textclf.errors import ModelError
-from textclf.recipe.values import MOST_WINDOWS, MULTI_LABEL, default_stride
+from textclf.recipe.values import MOST_WINDOWS, default_stride
 from textclf.tflite.format.packed_files import EXPORT_AGAIN
 from textclf.tflite.metadata import ModelMetadata
 
@@ -24,7 +24,7 @@ def long_texts_of(name: str, metadata: ModelMetadata, max_length: int) -> LongTe
     if overflow != "windows":
         part: LongTexts = overflow
         return part
-    if metadata.tokenizer != "bert" or len(settings.get("text", ())) > 1 or metadata.task == MULTI_LABEL:
+    if metadata.tokenizer != "bert" or len(settings.get("text", ())) > 1 or "thresholds" in settings:
         raise ModelError(
             f"{name}: its settings say that long texts are read in windows, which needs BERT's tokenizer, single texts and one "
             f"label per text; {EXPORT_AGAIN}"

@@ -161,9 +161,9 @@ def verify_label_sets(
 def clearly_changed_sets(ours: np.ndarray, theirs: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Returns the rows of probabilities float [rows, labels] with a label that only one of two models predicts, although
     `ours` is not undecided about it: bool [rows]."""
-    changed = np.not_equal(predicted_sets(ours, thresholds), predicted_sets(theirs, thresholds))
-    decided: np.ndarray = np.logical_and(changed, np.abs(_logits(ours) - _logits(thresholds)) > UNDECIDED_LOGITS)
-    rows: np.ndarray = decided.any(axis=1)
+    changed = predicted_sets(ours, thresholds) != predicted_sets(theirs, thresholds)
+    distances = np.abs(_logits(ours) - _logits(thresholds))
+    rows: np.ndarray = np.any(changed & (distances > UNDECIDED_LOGITS), axis=1)
     return rows
 
 
