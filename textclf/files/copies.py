@@ -21,7 +21,14 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from textclf.errors import DataError
-from textclf.files.locations import BrokenTransferError, Location, Version, open_location, version_of
+from textclf.files.locations import (
+    BrokenTransferError,
+    Location,
+    Version,
+    open_location,
+    shared_connections,
+    version_of,
+)
 from textclf.files.network import cache_folder
 
 _log = logging.getLogger(__name__)
@@ -92,7 +99,8 @@ def local_copies() -> Iterator[None]:
     copies = _Copies()
     token = _copies.set(copies)
     try:
-        yield
+        with shared_connections():
+            yield
     finally:
         _copies.reset(token)
         copies.remove()

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import quote
@@ -272,8 +273,29 @@ def filesystem_of(location: Location, purpose: str = "to read tables from addres
     options = kind._get_kwargs_from_urls(location.address)
     if location.protocol in _WEB:
         options = _web_options()
+    systems = _systems.get()
+    key = f"{location.protocol} {options}"
+    if systems is not None and key in systems:
+        return systems[key]
     with reported(location):
-        return fsspec.filesystem(location.protocol, skip_instance_cache=True, use_listings_cache=False, **options)
+        # Credentials of the environment may change between two commands of a process.
+        system = fsspec.filesystem(location.protocol, skip_instance_cache=True, use_listings_cache=False, **options)
+    if systems is not None:
+        systems[key] = system
+    return system
+
+
+_systems: ContextVar[dict[str, Any] | None] = ContextVar("_systems", default=None)
+
+
+@contextmanager
+def shared_connections() -> Iterator[None]:
+    """Inside, all files of a protocol are read by the same connections."""
+    token = _systems.set({} if _systems.get() is None else _systems.get())
+    try:
+        yield
+    finally:
+        _systems.reset(token)
 
 
 def _web_options() -> dict[str, Any]:
