@@ -142,7 +142,8 @@ def classify_file(
 
     For a table in memory use `Classifier.classify_frame`, which returns a copy with labels.
 
-    Inputs are paths, addresses such as `s3://bucket/in.csv`, patterns or `-` for standard input: delimited text, JSON Lines and JSON arrays, plain or compressed with
+    Inputs are paths, addresses such as `s3://bucket/in.csv`, patterns or `-` for standard input:
+    delimited text, JSON Lines and JSON arrays, plain or compressed with
     gzip, zstd, bzip2 or xz, Parquet files and Excel workbooks (of which `sheet` is read, default: the first that is visible).
     `columns` names all columns of tables without a header; the output gets a header with them. An output is
     compressed if its name ends in .gz or .zst, and `-` is standard output. An output at an address is uploaded when it is
