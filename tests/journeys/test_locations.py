@@ -254,6 +254,15 @@ def test_a_transfer_that_breaks_off_is_continued_and_if_it_never_ends_no_row_is_
     web.faults.pop("/broken.csv")
 
 
+@pytest.mark.parametrize("words", [["dataset.trian="], ["dataset.label=none", "dataset.train="], ["train="]])
+def test_a_setting_on_the_command_line_is_shown_without_its_secret(folder, server, words, capsys):
+    address = f"{server.url.replace('//', f'//reader:{SECRET}@')}/train.jsonl.gz?sig={SECRET}"
+    assert run("check", folder / "recipe.yaml", *words[:-1], f"{words[-1]}{address}") == 2
+    said = "".join(capsys.readouterr())
+    assert "/train.jsonl.gz" in said
+    assert SECRET not in said
+
+
 # --- Questions -------------------------------------------------------------------------------------------------------
 def test_questions_are_answered_and_measured_at_addresses(store, web, server, tmp_path, capsys):
     model = write_tiny_answerer(tmp_path / "model.tflite")
@@ -265,7 +274,7 @@ def test_questions_are_answered_and_measured_at_addresses(store, web, server, tm
     web.files["/questions.json"] = write_squad(
         tmp_path / "questions.json", [(row["question"], row["context"], row["answer"]) for row in rows]
     ).read_bytes()
-    answer_file(model, f"{server.url}/questions.csv?sig={SECRET}", "s3://bucket/out/answers.jsonl")
+    answer_file(model, f"{server.url}/questions.csv?sig={SECRET}", "s3://bucket/out/answers.jsonl", column_prefix="m_")
     assert [json.loads(line)["context"] for line in store.get("out/answers.jsonl").splitlines()] == [
         row["context"] for row in rows
     ]

@@ -189,6 +189,11 @@ def shown_address(address: str) -> str:
     return f"{protocol}{mark}{authority}{slash}{path}" + (f"?{HIDDEN}" if plain != address else "")
 
 
+def without_secrets(text: str) -> str:
+    """Returns a text, such as a word of a command, with the addresses in it as they are shown."""
+    return _ANY_ADDRESS.sub(lambda found: shown_address(found[0]), text)
+
+
 # --- What is there ---------------------------------------------------------------------------------------------------
 def list_locations(pattern: str | Location) -> list[Location]:
     """Returns the files that a pattern matches, sorted by name; the location itself if it is no pattern.
@@ -391,4 +396,4 @@ def _reason(error: BaseException, location: Location) -> str:
     for part in (location.address, *_shown_parts(location.address)):
         if part:
             text = text.replace(part, HIDDEN)
-    return _ANY_ADDRESS.sub(lambda found: shown_address(found[0]), text)[:_LONGEST_REASON]
+    return without_secrets(text)[:_LONGEST_REASON]
