@@ -403,7 +403,8 @@ def test_texts_of_every_kind_of_column_are_read(classifier, kind):
 
 def test_what_is_no_frame_of_texts_is_refused(classifier):
     with pytest.raises(
-        DataError, match="frame is a list, expected a pandas DataFrame or a list of dicts; use classify"
+        DataError,
+        match=r"frame is a list, expected a pandas DataFrame, .* or a list of dicts; use classify",
     ):
         classifier.classify_frame(["good"])
     with pytest.raises(DataError, match="frame is a Series, expected a pandas DataFrame"):

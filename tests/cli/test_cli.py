@@ -75,8 +75,8 @@ def said(folder, capsys):
             "this is a list of JSON records, not a recipe. To write a recipe for it: textclf new",
         ),
         (
-            ["check", "recipe.yaml", "dataset.train=s3://bucket/a.csv"],
-            "dataset.train is the web address `s3://bucket/a.csv`",
+            ["check", "recipe.yaml", "dataset.train=ftp://bucket/a.csv"],
+            "dataset.train is ftp://bucket/a.csv: tables are read from https://, http://, s3://",
         ),
         (["inspect", "recipe.yaml"], "this is a recipe, not a model; train it first"),
         (["verify", "reviews.csv"], "this is a table, not a model; name the model first, then the data"),
@@ -86,7 +86,10 @@ def said(folder, capsys):
             "this folder has no model.tflite; name a .tflite file, or the folder of a finished run",
         ),
         (["classify", "runs/moods", "recipe.yaml", "-o", "o.csv"], "this is a recipe, not a table; name a CSV file"),
-        (["classify", "runs/moods", "http://x.org/a.csv", "-o", "o.csv"], "this is a web address; download it first"),
+        (
+            ["classify", "runs/moods", "ftp://x.org/a.csv", "-o", "o.csv"],
+            "ftp://x.org/a.csv: tables are read from https://",
+        ),
         (["evaluate", "runs/moods", "runs/moods/model.tflite"], "this is a model, not a table; name the model first"),
         (["export", "recipe.yaml"], "this is a recipe; name the folder of the run that it trained, such as runs/NAME"),
     ],

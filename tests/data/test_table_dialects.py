@@ -275,9 +275,7 @@ def test_white_space_and_line_breaks_inside_a_name_do_not_matter():
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ('[\n {"text": "a",\n  "label": "b"}]', "JSON (a list of objects)"),
-        ('{"text": "a", "label": "b"}\n{"text": "c", "label": "d"}\n', "JSON Lines"),
-        ('{"rows": [{"text": "a"}]}', "JSON"),
+        ('[["text", "label"], ["a", "b"]]', "JSON (a list)"),
         ("<html><table><tr><td>text</td><td>label</td></tr></table>", "HTML, perhaps a table under the name"),
         ('<?xml version="1.0"?>\n<rows><row><text>a</text></row></rows>', "XML"),
         ('<?xml version="1.0"?>\n<?mso-application progid="Excel.Sheet"?>', "an Excel workbook in XML"),

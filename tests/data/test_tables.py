@@ -322,7 +322,10 @@ def test_columns_of_one_name_are_an_error_only_when_they_are_asked_for():
         (b"", "the file is empty; it needs a header row with the names of the columns, and rows"),
         (b"\xef\xbb\xbf", "the file has no rows; it needs a header row with the names of the columns"),
         (b"\n \n", "the file has no rows; it needs a header row with the names of the columns"),
-        (b"PK\x03\x04...", "this is an Excel workbook or a zip archive, not delimited text; save the sheet as CSV"),
+        (
+            b"PK\x03\x04...",
+            "this is an Excel workbook or a zip archive, not delimited text; save the workbook as .xlsx",
+        ),
         (
             gzip.compress(b"text,label\n", mtime=0),
             "this is compressed with gzip, not delimited text; unpack it with gunzip",

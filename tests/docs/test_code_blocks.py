@@ -44,6 +44,8 @@ NOT_RUN = {
     ("README.md", '$ pip install ".[train]"'): NETWORK,
     ("docs/tutorial.md", "python3 -m venv .venv"): NETWORK,
     ("docs/how-to/tables.md", '$ pip install "textclf-tflite[parquet,excel]"'): NETWORK,
+    ("docs/how-to/locations.md", '$ pip install "textclf-tflite[remote]" s3fs'): NETWORK,
+    ("docs/how-to/locations.md", "https://***@example.org/tickets.csv"): NOT_CODE,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
     ("docs/how-to/dask.md", "dask scheduler"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "textclf model-maker setup"): NETWORK,

@@ -232,6 +232,17 @@ def test_inside_of_a_command_a_file_is_copied_once(web, server):
     assert not first.exists()
 
 
+def test_a_transfer_that_ends_before_the_stated_length_is_refused(web, server):
+    server.answer = lambda request: (
+        Answer(200, TABLE) if request.method == "HEAD" else Answer(200, TABLE[:30], without_length=True)
+    )
+    try:
+        said = error(f"{server.url}/short.csv")
+    finally:
+        server.answer = web
+    assert f"/short.csv: the transfer ended after 30 of {len(TABLE)} bytes; run the command again" in said
+
+
 def test_a_broken_transfer_is_continued_where_it_broke(web, server):
     content = bytes(range(256)) * 4000
     web.files["/long.bin"] = content

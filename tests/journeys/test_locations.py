@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.answering import write_squad, write_tiny_answerer
 from tests.command import run
 from tests.journeys.test_table_formats import rows_of
 from tests.loopback import Answer, Server
 from tests.stores import Store, Web, s3_store, web_server
 from tests.table_writers import write_csv, write_parquet, write_table
+from textclf import answer_file, evaluate_answers
 from textclf.classify.job import classify_file
 from textclf.errors import DataError, RunError
 from textclf.files import copies, network
@@ -250,6 +252,37 @@ def test_a_transfer_that_breaks_off_is_continued_and_if_it_never_ends_no_row_is_
         web.ranges = True
     web.faults["/broken.csv"] = [cut]
     web.faults.pop("/broken.csv")
+
+
+@pytest.mark.parametrize("words", [["dataset.trian="], ["dataset.label=none", "dataset.train="], ["train="]])
+def test_a_setting_on_the_command_line_is_shown_without_its_secret(folder, server, words, capsys):
+    address = f"{server.url.replace('//', f'//reader:{SECRET}@')}/train.jsonl.gz?sig={SECRET}"
+    assert run("check", folder / "recipe.yaml", *words[:-1], f"{words[-1]}{address}") == 2
+    said = "".join(capsys.readouterr())
+    assert "/train.jsonl.gz" in said
+    assert SECRET not in said
+
+
+# --- Questions -------------------------------------------------------------------------------------------------------
+def test_questions_are_answered_and_measured_at_addresses(store, web, server, tmp_path, capsys):
+    model = write_tiny_answerer(tmp_path / "model.tflite")
+    rows = [
+        {"question": "is the app free?", "context": f"The app is free. {number}", "answer": "free"}
+        for number in range(6)
+    ]
+    web.files["/questions.csv"] = write_csv(tmp_path / "questions.csv", rows).read_bytes()
+    web.files["/questions.json"] = write_squad(
+        tmp_path / "questions.json", [(row["question"], row["context"], row["answer"]) for row in rows]
+    ).read_bytes()
+    answer_file(model, f"{server.url}/questions.csv?sig={SECRET}", "s3://bucket/out/answers.jsonl", column_prefix="m_")
+    assert [json.loads(line)["context"] for line in store.get("out/answers.jsonl").splitlines()] == [
+        row["context"] for row in rows
+    ]
+    measured = evaluate_answers(model, tmp_path / "questions.json").as_dict()
+    arrow = pytest.importorskip("pyarrow")
+    for data in (f"{server.url}/questions.csv", f"{server.url}/questions.json?x=1", arrow.Table.from_pylist(rows)):
+        assert evaluate_answers(model, data).as_dict() == measured
+    assert copies_left() == outputs_left() == []
 
 
 # --- Without the network ---------------------------------------------------------------------------------------------

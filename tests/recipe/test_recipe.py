@@ -412,8 +412,14 @@ LOOK_ALIKES = [
     ("  label: x\u200b\n", r"4:10: `x\u200b` begins or ends with an invisible character; remove it, or put"),
     ("  label: “x”\n", "4:10: `“x”` is in typographic quotation marks; use straight ones, or none"),
     ("  labels: [‘a’, b]\n", "4:12: `‘a’` is in typographic quotation marks; use straight ones, or none"),
-    ("  test: https://x.org/a.csv\n", "4:9: dataset.test is the web address `https://x.org/a.csv`; download it first"),
-    ("  test: file:///tmp/a.csv\n", "4:9: dataset.test is the address `file:///tmp/a.csv`; write the path without"),
+    (
+        "  test: ftp://x.org/a.csv\n",
+        "4:9: dataset.test is ftp://x.org/a.csv: tables are read from https://, http://, s3://",
+    ),
+    (
+        "  test: file:///tmp/a.csv\n",
+        "4:9: dataset.test is file:///tmp/a.csv: a file of this machine is named by its path; write",
+    ),
     ("  text: [a, b, c]\n", "4:9: dataset.text names 3 columns, but must be one column or two (a sentence pair); "),
     ("  test: [a.csv, a.csv]\n", "4:9: dataset.test names "),
     ("  test: 25 %\n", "4:9: dataset.test is the percentage `25 %`; write a share such as 0.25, or"),

@@ -167,9 +167,18 @@ def test_missing_values_have_no_text_or_no_label(recipe, frame, missing):
         (lambda f: pd.DataFrame(), "data[train]: has no rows; pass a table with at least one row"),
         (lambda f: [], "data[train]: has no rows; pass a table with at least one row"),
         (lambda f: f.drop(columns="mood"), "data[train]: there is no column `mood`"),
-        (lambda f: f["review"], "data[train]: is a Series; pass a pandas DataFrame or a list of dicts"),
-        (lambda f: f["review"].tolist(), "data[train]: is a list; pass a pandas DataFrame or a list of dicts"),
-        (lambda f: "rows.csv", "data[train]: is a str; pass a pandas DataFrame or a list of dicts"),
+        (
+            lambda f: f["review"],
+            "data[train]: is a Series; pass a pandas DataFrame, a pyarrow Table, a polars DataFrame or a list of dicts",
+        ),
+        (
+            lambda f: f["review"].tolist(),
+            "data[train]: is a list; pass a pandas DataFrame, a pyarrow Table, a polars DataFrame or a list of dicts",
+        ),
+        (
+            lambda f: "rows.csv",
+            "data[train]: is a str; pass a pandas DataFrame, a pyarrow Table, a polars DataFrame or a list of dicts",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_before_anything_is_written(tmp_path, recipe, frame, change, message):

@@ -152,10 +152,12 @@ def classify_file(
 
     For a table in memory use `Classifier.classify_frame`, which returns a copy with labels.
 
-    Inputs are paths, patterns or `-` for standard input: delimited text, JSON Lines and JSON arrays, plain or compressed with
+    Inputs are paths, addresses such as `s3://bucket/in.csv`, patterns or `-` for standard input:
+    delimited text, JSON Lines and JSON arrays, plain or compressed with
     gzip, zstd, bzip2 or xz, Parquet files and Excel workbooks (of which `sheet` is read, default: the first that is visible).
     `columns` names all columns of tables without a header; the output gets a header with them. An output is
-    compressed if its name ends in .gz or .zst, and `-` is standard output. The job adds the columns `predicted_label`,
+    compressed if its name ends in .gz or .zst, and `-` is standard output. An output at an address is uploaded when it is
+    complete. The job adds the columns `predicted_label`,
     `predicted_score` and `error`, with `top_k` > 1 also `predicted_label_2` and so on, and with `scores` one column
     `score:<label>` for each label. `column_prefix` is put before these names. A row that cannot be classified keeps its
     place, with an empty label and the reason in `error`. With `strict` there is no column `error`, and the first such
@@ -309,7 +311,7 @@ def evaluate_file(
     columns: Sequence[str] = (),
     quiet: bool = True,
 ) -> FileMetrics:
-    """Returns the model's quality on the labelled rows of a table: a file, a pandas DataFrame or a list of dicts.
+    """Returns the model's quality on the labelled rows of a table: a file, an address, or a table in memory.
 
     Messages number the rows of a file as a spreadsheet does, and those of a table in memory by position, from 0.
     Rows without text are left out, as in training, as are rows with a label that the model does not know; a warning is

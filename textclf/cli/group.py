@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from textclf import __version__
+from textclf.files.locations import without_secrets
 from textclf.terminal.door import command_line, result_screen, write_result, write_styled
 from textclf.terminal.screen import Part, Style
 
@@ -113,7 +114,7 @@ def _after_interruption(context: click.Context) -> str:
         return "Interrupted before anything was saved; run the command again"
     words = [word for word in context.obj if word != "--force"]
     words += [] if "--resume" in words else ["--resume"]
-    return f"Interrupted; continue with: {command_line(['textclf', *words])}"
+    return f"Interrupted; continue with: {command_line(['textclf', *map(without_secrets, words)])}"
 
 
 @click.group(

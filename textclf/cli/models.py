@@ -123,7 +123,8 @@ def classify_command(
     """Classify the rows of tables, or one text.
 
     MODEL is a .tflite file or the folder of a run. INPUT is a table (CSV, TSV, JSON Lines, a JSON array, Parquet or an Excel
-    workbook; text also compressed with gzip, zstd, bzip2 or xz), a pattern such as 'logs/*.csv.gz', or - for standard input.
+    workbook; text also compressed with gzip, zstd, bzip2 or xz), a pattern such as 'logs/*.csv.gz', an address such as https://…
+    or s3://…, or - for standard input.
     The output has all columns and rows of the
     input in the same order, and the new columns predicted_label, predicted_score and error; of a model of several labels per
     row, predicted_labels and error.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textclf.data.findings.finding import counted
+from textclf.files.locations import without_secrets
 from textclf.recipe.values import MULTI_LABEL, QUESTION_ANSWERING
 from textclf.terminal.door import command_line
 from textclf.terminal.screen import Kind
@@ -365,7 +366,7 @@ def of_verification(report: VerificationReport, run: Path | None) -> Summary:
 # --- Words -----------------------------------------------------------------------------------------------------------
 def command(name: str, *words: object) -> str:
     """A command line that a shell understands."""
-    return command_line(["textclf", name, *map(str, words)])
+    return command_line(["textclf", name, *(without_secrets(str(word)) for word in words)])
 
 
 def _short(model: str | Path) -> Path:

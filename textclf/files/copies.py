@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import platform
 import re
 import shutil
 import time
@@ -21,7 +22,14 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from textclf.errors import DataError
-from textclf.files.locations import BrokenTransferError, Location, Version, open_location, version_of
+from textclf.files.locations import (
+    BrokenTransferError,
+    Location,
+    Version,
+    open_location,
+    shared_connections,
+    version_of,
+)
 from textclf.files.network import cache_folder
 
 _log = logging.getLogger(__name__)
@@ -62,7 +70,7 @@ class _Copies:
             try:
                 base.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _remove_abandoned(base)
-                self._folder = Path(mkdtemp(dir=base))
+                self._folder = Path(mkdtemp(dir=base, prefix=_prefix()))
                 self._lock = FileLock(_lock_of(self._folder))
                 self._lock.acquire()
             except OSError as error:
@@ -92,7 +100,8 @@ def local_copies() -> Iterator[None]:
     copies = _Copies()
     token = _copies.set(copies)
     try:
-        yield
+        with shared_connections():
+            yield
     finally:
         _copies.reset(token)
         copies.remove()
@@ -121,14 +130,18 @@ def copied(shown: str) -> Path | None:
 
 
 def _remove_abandoned(base: Path) -> None:
-    """Removes the copies of killed processes: nobody holds their lock."""
-    for folder in base.iterdir():
+    """Removes the copies of killed processes of this machine: nobody holds their lock. Machines may share the folder."""
+    for folder in base.glob(f"{_prefix()}*"):
         if not folder.is_dir() or folder.is_symlink() or not (file := _lock_of(folder)).exists():
             continue
         lock = FileLock(file)
         with suppress(Timeout, OSError), lock.acquire(timeout=0):
             shutil.rmtree(folder, ignore_errors=True)
             file.unlink(missing_ok=True)
+
+
+def _prefix() -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", platform.node())[:_LONGEST_NAME] + "."
 
 
 def _lock_of(folder: Path) -> Path:

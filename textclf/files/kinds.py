@@ -33,13 +33,6 @@ _DELIMITERS = ",;\t|"
 _RECIPE = "recipe.yaml"
 
 
-def web_address_message(given: str) -> str:
-    """Says what to do with an address where a file is expected. The text follows the name of the key or argument."""
-    if given.startswith("file:"):
-        return f"is the address `{given}`; write the path without `file://`"
-    return f"is the web address `{shown_address(given)}`; download it first, then write the path of the file"
-
-
 def kind_of(given: str | os.PathLike[str]) -> Kind:
     """Detects what a path leads to from its first bytes and its name. Pipes and devices are not read."""
     text = os.fspath(given)

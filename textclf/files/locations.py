@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import quote
@@ -188,6 +189,11 @@ def shown_address(address: str) -> str:
     return f"{protocol}{mark}{authority}{slash}{path}" + (f"?{HIDDEN}" if plain != address else "")
 
 
+def without_secrets(text: str) -> str:
+    """Returns a text, such as a word of a command, with the addresses in it as they are shown."""
+    return _ANY_ADDRESS.sub(lambda found: shown_address(found[0]), text)
+
+
 # --- What is there ---------------------------------------------------------------------------------------------------
 def list_locations(pattern: str | Location) -> list[Location]:
     """Returns the files that a pattern matches, sorted by name; the location itself if it is no pattern.
@@ -272,8 +278,29 @@ def filesystem_of(location: Location, purpose: str = "to read tables from addres
     options = kind._get_kwargs_from_urls(location.address)
     if location.protocol in _WEB:
         options = _web_options()
+    systems = _systems.get()
+    key = f"{location.protocol} {options}"
+    if systems is not None and key in systems:
+        return systems[key]
     with reported(location):
-        return fsspec.filesystem(location.protocol, skip_instance_cache=True, use_listings_cache=False, **options)
+        # Credentials of the environment may change between two commands of a process.
+        system = fsspec.filesystem(location.protocol, skip_instance_cache=True, use_listings_cache=False, **options)
+    if systems is not None:
+        systems[key] = system
+    return system
+
+
+_systems: ContextVar[dict[str, Any] | None] = ContextVar("_systems", default=None)
+
+
+@contextmanager
+def shared_connections() -> Iterator[None]:
+    """Inside, all files of a protocol are read by the same connections."""
+    token = _systems.set({} if _systems.get() is None else _systems.get())
+    try:
+        yield
+    finally:
+        _systems.reset(token)
 
 
 def _web_options() -> dict[str, Any]:
@@ -369,4 +396,4 @@ def _reason(error: BaseException, location: Location) -> str:
     for part in (location.address, *_shown_parts(location.address)):
         if part:
             text = text.replace(part, HIDDEN)
-    return _ANY_ADDRESS.sub(lambda found: shown_address(found[0]), text)[:_LONGEST_REASON]
+    return without_secrets(text)[:_LONGEST_REASON]

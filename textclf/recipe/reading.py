@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from textclf.errors import RecipeError
 from textclf.files.kinds import not_a_recipe
-from textclf.files.locations import shown_address
+from textclf.files.locations import shown_address, without_secrets
 from textclf.recipe.rules import RULES
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import (
@@ -83,7 +83,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 # --- Overrides -------------------------------------------------------------------------------------------------------
 def _apply_override(draft: Draft, number: int, override: str) -> None:
     """Put the value of `KEY=VALUE` into the draft, in place of what the file says."""
-    place = Place((1, number, 0), f"command line: {printable(override)}")
+    place = Place((1, number, 0), f"command line: {printable(without_secrets(override))}")
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
     if not equals or not dotted:

@@ -128,7 +128,8 @@ class DatasetSettings(Settings):
     train: DataPaths = Field(
         description="The table with the training rows: CSV or TSV, JSON Lines, a JSON array, Parquet or Excel; or a folder "
         "with a sub-folder of .txt files for each label; for question-answering also a SQuAD file (`.json`). Several files: a "
-        "list, or a pattern such as `part-*.csv`. The path is relative to the recipe.",
+        "list, or a pattern such as `part-*.csv`. The path is relative to the recipe. Or an address such as "
+        "`https://…` or `s3://…`.",
         examples=["../datasets/support_tickets.csv"],
     )
     validation: Annotated[

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from textclf.errors import DataError
-from textclf.files.kinds import web_address_message
-from textclf.files.locations import is_address, location_of
+from textclf.files.locations import location_of
 from textclf.terminal.door import printable
 
 Engine = Literal["native", "model-maker"]
@@ -96,8 +95,6 @@ def absolute_path(value: object) -> Path:
         raise ValueError("has no value; write the path of a file, relative to the recipe")
     if "\0" in str(value):
         raise ValueError("holds a NUL character, which no path can; write the path of a file")
-    if is_address(value) and not os.path.exists(value):
-        raise ValueError(web_address_message(str(value)))
     folder = value.folder if isinstance(value, Written) else Path.cwd()
     # Links in the folder are followed before `..` is applied, as the operating system does.
     path = os.path.normpath(os.path.join(os.path.realpath(folder), os.path.expanduser(value)))

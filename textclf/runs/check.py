@@ -27,9 +27,9 @@ def check(
     """Checks a recipe and its data without training, and returns what it found.
 
     `recipe` is the path of a recipe, which `overrides` such as `training.epochs=5` change, or a Recipe as `load_recipe`
-    returns it. `data` replaces the recipe's files with tables in memory, pandas DataFrames or lists of dicts:
-    `{"train": frame}`, and `validation` and `test` likewise. Their rows are numbered by position, from 0, and messages
-    call the tables data[train] and so on.
+    returns it. `data` replaces the recipe's files with tables in memory, such as pandas DataFrames, pyarrow Tables
+    or lists of dicts: `{"train": frame}`, and `validation` and `test` likewise. Their rows are numbered by position, from 0,
+    and messages call the tables data[train] and so on.
 
     Raises the errors that training would raise about the recipe, the data or the encoder's vocabulary.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 from textclf.errors import ArgumentError, RecipeError, RunError
 from textclf.files.data_files import named_paths
 from textclf.files.kinds import kind_of, run_path
-from textclf.files.locations import path_of
+from textclf.files.locations import path_of, without_secrets
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.rules import RULES
 from textclf.recipe.settings import Recipe
@@ -57,7 +57,9 @@ def compare(
         raise ArgumentError("items is empty; pass the runs or recipes to compare")
     recipes = [item for item in given if _is_recipe(item)]
     if overrides and not recipes:
-        raise ArgumentError(f"`{overrides[0]}` is a setting of a recipe, but only runs are compared; remove it")
+        raise ArgumentError(
+            f"`{without_secrets(overrides[0])}` is a setting of a recipe, but only runs are compared; remove it"
+        )
     target = Path(output) if output is not None else None
     if len(given) == len(recipes) == 1:
         if data is not None:
@@ -169,7 +171,7 @@ def _loaded(item: Item, overrides: Sequence[str]) -> Recipe | Path:
 def _without_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """The Recipe itself. Raises ArgumentError for overrides, which only apply to files."""
     if overrides:
-        raise ArgumentError(f"`{overrides[0]}` cannot change a Recipe; pass it to load_recipe instead")
+        raise ArgumentError(f"`{without_secrets(overrides[0])}` cannot change a Recipe; pass it to load_recipe instead")
     return recipe
 
 

@@ -20,7 +20,7 @@ def verify(
 ) -> VerificationReport:
     """Checks `model`. With `run`, the folder of the run that trained it, also compares it with the trained model.
 
-    `data` is a table with the columns of the training: a file, a pandas DataFrame or a list of dicts, whose rows are
+    `data` is a table with the columns of the training: a file, an address, or a table in memory, whose rows are
     numbered by position, from 0. With `run`, its rows are compared (default: the run's validation and test rows). Without
     `run`, its rows are classified, by the installed programs too, and the accuracy is reported if they have labels.
     `consumers` are names of CONSUMERS (default: all that are installed and for which the file was made). Raises

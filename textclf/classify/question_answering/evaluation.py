@@ -207,7 +207,7 @@ def evaluate_answers(
 ) -> AnswerMetrics:
     """Returns the quality of a model's answers to the questions of a SQuAD file (`.json`) or a table.
 
-    A table is a file, a pandas DataFrame or a list of dicts, by default with the columns of the training. It may have
+    A table is a file, an address or a table in memory, by default with the columns of the training. It may have
     the column `answer_start`. Questions without an answer count as answered correctly if the model gives none. Questions
     that cannot be used, for example because their answer is not in the context, are left out with a warning; a warning is
     logged for the file that the model was trained on, too. Raises DataError for data that cannot be read or used.

@@ -19,7 +19,8 @@ _CAPSULES = ("__arrow_c_stream__", "__arrow_c_array__")
 
 
 def is_arrow(data: object) -> bool:
-    """Returns whether an object hands out Arrow data. A DataFrame of pandas also does, but is read as it is."""
+    """Returns whether an object hands out Arrow data. Objects of pandas also do, but a DataFrame is
+    read as it is."""
     return not _is_pandas(data) and any(hasattr(data, name) for name in _CAPSULES)
 
 
@@ -100,4 +101,4 @@ def _one_chunk(arrow: Any, column: Any) -> Any:
 
 def _is_pandas(data: object) -> bool:
     pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(data, pandas.DataFrame)
+    return pandas is not None and isinstance(data, pandas.DataFrame | pandas.Series | pandas.Index)

@@ -1,4 +1,7 @@
-"""Detects files that are not delimited text from their content, and says how to convert them to CSV."""
+"""Detects files that are no table that textclf reads, from their content, and says how to make one of them.
+
+Parquet, Excel (.xlsx), JSON and compressed files are read and come here only where they cannot be: within another compression,
+or where a text is expected."""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
-_SAVE_SHEET = "open it in a spreadsheet program and save the sheet as CSV (UTF-8)"
+from textclf.files.locations import is_address
+
+_SAVE_SHEET = "open it in a spreadsheet program and save it as .xlsx, or the sheet as CSV (UTF-8)"
 
 _EXPORT = "export the table as CSV"
 
@@ -14,9 +19,9 @@ _PANDAS = "write it as CSV: "
 
 # The first bytes of files, their format, and the remedy. `{name}` is the file.
 _BINARY = (
-    (b"PK\x03\x04", "an Excel workbook or a zip archive", "save the sheet as CSV, or unpack the archive"),
+    (b"PK\x03\x04", "an Excel workbook or a zip archive", "save the workbook as .xlsx, or unpack the archive"),
     (b"PK\x05\x06", "an empty zip archive", "name the table itself"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save it as .xlsx, or the sheet as CSV"),
     (b"\x1f\x8b", "compressed with gzip", "unpack it with gunzip"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it with unzstd"),
     (b"BZh", "compressed with bzip2", "unpack it with bunzip2"),
@@ -26,7 +31,7 @@ _BINARY = (
     (b"LZIP", "compressed with lzip", "unpack it with lzip -d"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it"),
-    (b"PAR1", "a Parquet file", _PANDAS + "pandas.read_parquet(…).to_csv(…, index=False)"),
+    (b"PAR1", "a Parquet file", _EXPORT),
     (b"ARROW1", "an Arrow (Feather) file", _PANDAS + "pandas.read_feather(…).to_csv(…, index=False)"),
     (b"\xff\xff\xff\xff", "an Arrow stream", "write it as CSV"),
     (b"ORC", "an ORC file", _PANDAS + "pandas.read_orc(…).to_csv(…, index=False)"),
@@ -77,6 +82,7 @@ def text_format(lines: Sequence[str], name: str, *, has_columns: bool) -> tuple[
 
     `has_columns`: read as CSV, it has the required columns. Then only formats that look like CSV are considered.
     """
+    name = name.rpartition("/")[2] if is_address(name) else name  # the remedies are for a file of this machine
     text = "".join(line[:2000] for line in lines[:20]).lstrip("\ufeff \t\r\n")
     for pattern, what, remedy in _DRAWN_TABLES if has_columns else (*_DRAWN_TABLES, *_TEXTS):
         if pattern.match(text):
@@ -88,11 +94,6 @@ def _stem(name: str) -> str:
     path = PurePath(name)
     return path.with_suffix("").as_posix() if path.suffix else name
 
-
-_READ_JSON = (
-    'convert it, with pandas (pip install pandas): python -c "import pandas; '
-    "pandas.read_json('{name}', dtype=False{lines}).to_csv('{stem}-table.csv', index=False)\""
-)
 
 _READ_FASTTEXT = (
     'convert it: python -c "import csv; '
@@ -119,17 +120,7 @@ _DRAWN_TABLES = tuple(
 _TEXTS = tuple(
     (re.compile(pattern, re.IGNORECASE), what, remedy)
     for pattern, what, remedy in (
-        (r"\[\s*\{\s*\"", "JSON (a list of objects)", _READ_JSON.replace("{lines}", "")),
         (r"\[\s*\[|\[\s*\"[^\"\n]*\"\s*,\s*\n", "JSON (a list)", "write it as CSV, with a header row"),
-        (r"\{\"[^\n]*\}\s*\n\s*\{\"", "JSON Lines", _READ_JSON.replace("{lines}", ", lines=True")),
-        (
-            r"\{\s*\"(version|data)\"\s*:",
-            "JSON, perhaps a SQuAD file",
-            "for questions about contexts, set task: question-answering and name a file that ends in .json; else write its "
-            "rows as CSV, with a header row",
-        ),
-        (r"\{\s*\"[^\"\n]*\"\s*:", "JSON", "write its rows as CSV, with a header row"),
-        (r"\{\s*\}|\[\s*\]", "JSON without content", "write the rows as CSV, with a header row"),
         (r"<\?xml[^>]*>\s*(<\?mso|<!--.*?-->|<Workbook)", "an Excel workbook in XML", _SAVE_SHEET),
         (r"<!DOCTYPE", "a web page, perhaps in place of a download", "download the table itself"),
         (
