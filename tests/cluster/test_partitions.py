@@ -128,7 +128,7 @@ def test_row_groups_of_parquet_give_the_rows_of_one_machine(model, scheduler, tm
     summary = classify_files(model, tmp_path / "*.parquet", tmp_path / "out", scheduler=scheduler, partition_rows=40)
     on_one_machine(model, inputs, tmp_path / "one.parquet")
     entries = manifest_of(tmp_path / "out")["partitions"]
-    assert [entry["groups"] for entry in entries] == [[0, 2], [2, 4], [4, 6], [6, 7], [0, 2]]
+    assert [entry["row_groups"] for entry in entries] == [[0, 2], [2, 4], [4, 6], [6, 7], [0, 2]]
     frames = [pd.read_parquet(path) for path in parts_of(tmp_path / "out")]
     pd.testing.assert_frame_equal(pd.concat(frames, ignore_index=True), pd.read_parquet(tmp_path / "one.parquet"))
     assert summary.rows == 165
@@ -166,7 +166,7 @@ def test_partitions_do_not_depend_on_the_workers(model, scheduler, tmp_path):
     classify_files(model, source, tmp_path / "two", scheduler=scheduler, partition_rows=50)
     classify_files(model, source, tmp_path / "one", scheduler="local:1", partition_rows=50)
     entries = [manifest_of(tmp_path / name)["partitions"] for name in ("two", "one")]
-    for name in ("start", "end", "digest", "rows", "output", "sha256", "counts"):
+    for name in ("start", "end", "digest", "first_row", "output", "sha256", "counts"):
         assert [entry[name] for entry in entries[0]] == [entry[name] for entry in entries[1]]
 
 
@@ -213,14 +213,14 @@ def test_workers_that_are_killed_lose_and_repeat_nothing(model, cluster, schedul
 
 
 def start_command(model: Path, source: Path, output: Path, scheduler: str, *more: object) -> subprocess.Popen[str]:
-    words = ["classify", model, source, "-o", output, "--dask", scheduler, "--partition-rows", 300, *more]
+    words = ["classify", model, source, "-o", output, "--dask", scheduler, "--partition-rows", 150, *more]
     command = [sys.executable, "-m", "textclf", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_job_whose_client_was_killed_does_only_what_is_missing(model, scheduler, tmp_path):
     source, output = tmp_path / "in.csv", tmp_path / "out"
-    pd.DataFrame(rows_of(20 * 300)).to_csv(source, index=False)
+    pd.DataFrame(rows_of(20 * 150)).to_csv(source, index=False)
     journal = output / WORK_FOLDER / "done.jsonl"
     with start_command(model, source, output, scheduler) as process:
         wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 2)
@@ -229,7 +229,7 @@ def test_a_job_whose_client_was_killed_does_only_what_is_missing(model, schedule
     assert 2 <= len(done) < 20
     journal.write_bytes(journal.read_bytes() + b'{"partition": 9, "outp')  # what a killed process leaves of a line
     times = {name: (output / name).stat().st_mtime_ns for name in done}
-    options: dict[str, Any] = {"scheduler": scheduler, "partition_rows": 300}
+    options: dict[str, Any] = {"scheduler": scheduler, "partition_rows": 150}
     with pytest.raises(RunError, match="an interrupted job was found"):
         classify_files(model, source, output, **options)
     with pytest.raises(RunError, match=r"other settings: top_k was 1 and is now 2; use the same"):
@@ -241,14 +241,14 @@ def test_a_job_whose_client_was_killed_does_only_what_is_missing(model, schedule
     summary = classify_files(model, source, output, resume=True, **options)
     assert {name: (output / name).stat().st_mtime_ns for name in done} == times
     assert joined_csv(output) == on_one_machine(model, [source], tmp_path / "one.csv")
-    assert (summary.rows, summary.partitions) == (6000, 20)
+    assert (summary.rows, summary.partitions) == (3000, 20)
     with pytest.raises(RunError, match="complete output already; there is nothing to resume"):
         classify_files(model, source, output, resume=True, **options)
 
 
 def test_an_interrupted_job_says_how_to_continue(model, scheduler, tmp_path):
     source, output = tmp_path / "in.csv", tmp_path / "out"
-    pd.DataFrame(rows_of(20 * 300)).to_csv(source, index=False)
+    pd.DataFrame(rows_of(20 * 150)).to_csv(source, index=False)
 
     def interrupt() -> None:
         wait_until(lambda: len(parts_of(output)) >= 2)

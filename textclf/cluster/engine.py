@@ -78,13 +78,15 @@ def connected(scheduler: str, num_threads: int | None = None) -> Iterator[Engine
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Leaves out what Dask logs in this process, such as each lost worker: a job reports what matters."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

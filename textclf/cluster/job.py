@@ -46,6 +46,9 @@ class FolderSummary(BatchSummary):
 
     partitions: int = 0
 
+    def as_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in super().as_dict().items() if name != "interpreter_share"}
+
     def as_text(self) -> str:
         return f"{super().as_text()}\n{self.partitions:,} partition{'' if self.partitions == 1 else 's'}, see manifest.json"
 
@@ -227,6 +230,7 @@ class _Job:
         partitions = partitions_of(read_plan(folder.plan))
         missing = (partition for partition in partitions if partition.number not in folder.done)
         total = sum(found.size for found in read_plan(folder.plan))
+        folder.begin_run(job.work)
         with (
             engine.holding(job, self._content),
             Progress(quiet=quiet).rows_bar(total, self.rows_before) as bar,
