@@ -133,9 +133,11 @@ def dask(what: str, *words: str) -> list[str]:
 def watch(client: int, scheduler: int, memory: list[tuple[float, float]], over: threading.Event) -> None:
     while not over.wait(1.0):
         try:
-            memory.append((megabytes(client), megabytes(scheduler)))
+            sample = megabytes(client), megabytes(scheduler)
         except OSError:
             return
+        if all(sample):  # a process that has ended has none
+            memory.append(sample)
 
 
 def megabytes(process: int) -> float:

@@ -257,7 +257,7 @@ def test_an_interrupted_job_says_how_to_continue(model, scheduler, tmp_path):
     threading.Thread(target=interrupt).start()
     message = r"of 20 partitions; run the same command with --resume \(resume=True\) to continue"
     with pytest.raises(JobInterruptedError, match=message):
-        classify_files(model, source, output, scheduler=scheduler, partition_rows=300)
+        classify_files(model, source, output, scheduler=scheduler, partition_rows=150)
 
 
 # --- What goes wrong -------------------------------------------------------------------------------------------------

@@ -78,6 +78,8 @@ def connected(scheduler: str, num_threads: int | None = None) -> Iterator[Engine
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Leaves out what Dask logs in this process, such as each lost worker: a job reports what matters."""
+    import distributed  # noqa: F401 - sets the levels when it is imported
+
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

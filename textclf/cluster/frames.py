@@ -90,7 +90,8 @@ class _Options:
         dtype = frame[text].dtype
         if not isinstance(dtype, pd.StringDtype):
             dtype = pd.Series(["a"]).dtype
-        return labelled.astype({f"{self.column_prefix}predicted_label": dtype})
+        typed: pd.DataFrame = labelled.astype({f"{self.column_prefix}predicted_label": dtype})
+        return typed
 
 
 def _classified(frame: pd.DataFrame, model: ModelBytes, options: _Options, num_threads: int | None) -> pd.DataFrame:
