@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import textclf
-from textclf import extras
 from textclf.classify.interpreters import usable_cores
 from textclf.cluster.partition import PartitionedJob
 from textclf.cluster.workers import ModelBytes, begin_job, end_job
@@ -62,7 +61,6 @@ def connected(scheduler: str, num_threads: int | None = None) -> Iterator[Engine
     there is no scheduler or no worker.
     """
     check_scheduler(scheduler)
-    extras.require("distributed", "to classify with Dask")
     local = _LOCAL.fullmatch(scheduler)
     with _quiet():
         if local:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textclf import extras
 from textclf.classify.classifier import Classifier
 from textclf.classify.job import BatchSummary, Labelling, labelling_of
 from textclf.classify.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
@@ -95,6 +96,7 @@ def classify_files(
     """
     check_ways(force=force, resume=resume)
     check_scheduler(scheduler)
+    extras.require("distributed", "to classify with Dask")
     if partition_rows < 1:
         raise ArgumentError(f"partition_rows (--partition-rows) is {partition_rows}; give 1 or more")
     if num_threads is not None and num_threads < 1:
