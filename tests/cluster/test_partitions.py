@@ -178,6 +178,14 @@ def test_a_file_in_an_encoding_with_two_bytes_a_character_is_one_partition(model
     assert parts_of(tmp_path / "out")[0].read_bytes() == on_one_machine(model, [source], tmp_path / "one.csv")
 
 
+def test_inputs_of_which_some_have_more_columns_give_the_bytes_of_one_machine(model, scheduler, tmp_path):
+    for name, content in (("a", "id,text\n1,good\n"), ("b", "id,text,more\n2,bad,x\n"), ("c", "text,last\nlove,y\n")):
+        (tmp_path / f"{name}.csv").write_text(content)
+    inputs = sorted(tmp_path.glob("*.csv"))
+    classify_files(model, inputs, tmp_path / "out", scheduler=scheduler)
+    assert joined_csv(tmp_path / "out") == on_one_machine(model, inputs, tmp_path / "one.csv")
+
+
 # --- Interruptions ---------------------------------------------------------------------------------------------------
 def wait_until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
@@ -300,6 +308,17 @@ def test_a_row_without_a_label_stops_a_strict_job(model, scheduler, tmp_path):
     source = write_csv(tmp_path / "in.csv", 60)
     with pytest.raises(DataError, match=r"in\.csv: row 7 .* quotation mark .* leave out strict"):
         classify_files(model, source, tmp_path / "out", scheduler=scheduler, partition_rows=20, strict=True)
+
+
+def test_inputs_that_do_not_fit_are_refused_before_a_row_is_classified(model, scheduler, tmp_path):
+    (tmp_path / "a.csv").write_text("id,text,predicted_label\n1,good,x\n")
+    (tmp_path / "b.csv").write_text("id,text\n1,good\n")
+    (tmp_path / "c.csv").write_text("text,id\ngood,1\n")
+    with pytest.raises(DataError, match="has a column `predicted_label` already"):
+        classify_files(model, tmp_path / "a.csv", tmp_path / "out", scheduler=scheduler)
+    with pytest.raises(DataError, match=r"c\.csv: has the columns `text`, `id`, but .*b\.csv has `id`, `text`"):
+        classify_files(model, [tmp_path / "b.csv", tmp_path / "c.csv"], tmp_path / "out", scheduler=scheduler)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_address_is_an_error_in_bounded_time(model, tmp_path, monkeypatch):

@@ -19,11 +19,19 @@ from textclf import extras
 from textclf.classify.classifier import Classifier
 from textclf.classify.job import BatchSummary, Labelling, labelling_of
 from textclf.classify.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
-from textclf.classify.windows import Partition, columns_of_all
+from textclf.classify.windows import Partition, check_output
 from textclf.cluster.engine import Engine, KilledWorkersError, LostSchedulerError, check_scheduler, connected
 from textclf.cluster.folder import JobFolder, open_folder
 from textclf.cluster.partition import PartitionedJob, shown_parts
-from textclf.cluster.plan import FileParts, find_file_parts, partitions_of, read_plan, renew_plan, write_plan
+from textclf.cluster.plan import (
+    FileParts,
+    columns_of,
+    find_file_parts,
+    partitions_of,
+    read_plan,
+    renew_plan,
+    write_plan,
+)
 from textclf.cluster.workers import ModelBytes, compute_here
 from textclf.data.tables.files import STANDARD_STREAM, compression_of, is_pipe, plain_suffix
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
@@ -183,6 +191,17 @@ class _Job:
         self._problems: list[tuple[Partition, TextclfError]] = []
 
     @property
+    def _target(self) -> str:
+        """A name of an output: its ending decides how rows are written."""
+        return f"part{self._ending}"
+
+    def _check_output(self, columns: Sequence[str]) -> None:
+        model = self._row_model
+        check_output(
+            self._paths[0], columns, self._task.tables, target=self._target, added=model.added, labels=model.values
+        )
+
+    @property
     def settings(self) -> dict[str, Any]:
         return {**self._row_model.settings, "partition_rows": self._partition_rows, "output_format": self._ending[1:]}
 
@@ -190,7 +209,7 @@ class _Job:
         self, output: str, scheduler: str, num_threads: int | None, *, force: bool, resume: bool, quiet: bool
     ) -> tuple[JobFolder, float]:
         """Returns the finished folder and the time of this run in seconds."""
-        columns = columns_of_all(self._paths, self._task.tables, f"part{self._ending}")
+        self._check_output(())
         with open_folder(output, self.settings, force=force, resume=resume) as folder:
             self.rows_before = folder.tally.rows
             try:
@@ -198,7 +217,7 @@ class _Job:
                     engine.wait_for_workers()
                     with Progress(quiet=quiet).during("Dividing the inputs into partitions"):
                         self._plan(engine, folder)
-                    self._compute(engine, folder, columns, quiet=quiet)
+                    self._compute(engine, folder, quiet=quiet)
             except KeyboardInterrupt:
                 raise JobInterruptedError(f"interrupted after {self._progress(folder)}; {_CONTINUE}") from None
             except LostSchedulerError as error:
@@ -209,9 +228,14 @@ class _Job:
 
     def _plan(self, engine: Engine, folder: JobFolder) -> None:
         def find(paths: Sequence[str]) -> Iterator[FileParts]:
-            return engine.in_order(
-                functools.partial(find_file_parts, tables=self._task.tables, rows_a_part=self._partition_rows), paths
+            find_in = functools.partial(
+                find_file_parts,
+                first_path=self._paths[0],
+                tables=self._task.tables,
+                target=self._target,
+                rows_a_part=self._partition_rows,
             )
+            return engine.in_order(find_in, paths)
 
         if folder.plan.exists():
             renew_plan(folder.plan, folder.done.__contains__, find, nothing_done=not folder.done)
@@ -219,7 +243,9 @@ class _Job:
             write_plan(folder.plan, find(self._paths))
         self._partitions = sum(len(found.parts) for found in read_plan(folder.plan))
 
-    def _compute(self, engine: Engine, folder: JobFolder, columns: Sequence[str], *, quiet: bool) -> None:
+    def _compute(self, engine: Engine, folder: JobFolder, *, quiet: bool) -> None:
+        columns = columns_of(read_plan(folder.plan))
+        self._check_output(columns)
         job = PartitionedJob(
             self._task,
             str(folder.target),
