@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import gzip
 import json
 import os
@@ -196,7 +197,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 def kill_worker(nanny: Any) -> None:
     wait_until(lambda: nanny.process is not None and nanny.process.pid is not None)
-    os.kill(nanny.process.pid, signal.SIGKILL)
+    os.kill(nanny.process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows ends a process by either
 
 
 def test_workers_that_are_killed_lose_and_repeat_nothing(model, cluster, scheduler, tmp_path):
@@ -260,7 +261,7 @@ def test_an_interrupted_job_says_how_to_continue(model, scheduler, tmp_path):
 
     def interrupt() -> None:
         wait_until(lambda: len(parts_of(output)) >= 2)
-        os.kill(os.getpid(), signal.SIGINT)
+        _thread.interrupt_main()
 
     threading.Thread(target=interrupt).start()
     message = r"of 20 partitions; run the same command with --resume \(resume=True\) to continue"
