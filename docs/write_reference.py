@@ -236,6 +236,11 @@ def python_page() -> str:
     ]
     for title, names in (("Functions", functions), ("Classes", classes)):
         parts += [f"## {title}", *(f"::: textclf.{name}" for name in names)]
+    parts += [
+        "## With Dask",
+        "These are in the module `textclf.dask` and need the extra `dask`.",
+        *(f"::: textclf.dask.{name}" for name in ("classify", "classify_files", "FolderSummary")),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

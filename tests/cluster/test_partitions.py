@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import gzip
 import json
 import os
@@ -128,7 +129,7 @@ def test_row_groups_of_parquet_give_the_rows_of_one_machine(model, scheduler, tm
     summary = classify_files(model, tmp_path / "*.parquet", tmp_path / "out", scheduler=scheduler, partition_rows=40)
     on_one_machine(model, inputs, tmp_path / "one.parquet")
     entries = manifest_of(tmp_path / "out")["partitions"]
-    assert [entry["groups"] for entry in entries] == [[0, 2], [2, 4], [4, 6], [6, 7], [0, 2]]
+    assert [entry["row_groups"] for entry in entries] == [[0, 2], [2, 4], [4, 6], [6, 7], [0, 2]]
     frames = [pd.read_parquet(path) for path in parts_of(tmp_path / "out")]
     pd.testing.assert_frame_equal(pd.concat(frames, ignore_index=True), pd.read_parquet(tmp_path / "one.parquet"))
     assert summary.rows == 165
@@ -166,7 +167,7 @@ def test_partitions_do_not_depend_on_the_workers(model, scheduler, tmp_path):
     classify_files(model, source, tmp_path / "two", scheduler=scheduler, partition_rows=50)
     classify_files(model, source, tmp_path / "one", scheduler="local:1", partition_rows=50)
     entries = [manifest_of(tmp_path / name)["partitions"] for name in ("two", "one")]
-    for name in ("start", "end", "digest", "rows", "output", "sha256", "counts"):
+    for name in ("start", "end", "digest", "first_row", "output", "sha256", "counts"):
         assert [entry[name] for entry in entries[0]] == [entry[name] for entry in entries[1]]
 
 
@@ -176,6 +177,14 @@ def test_a_file_in_an_encoding_with_two_bytes_a_character_is_one_partition(model
     summary = classify_files(model, source, tmp_path / "out", scheduler=scheduler, partition_rows=10)
     assert summary.partitions == 1
     assert parts_of(tmp_path / "out")[0].read_bytes() == on_one_machine(model, [source], tmp_path / "one.csv")
+
+
+def test_inputs_of_which_some_have_more_columns_give_the_bytes_of_one_machine(model, scheduler, tmp_path):
+    for name, content in (("a", "id,text\n1,good\n"), ("b", "id,text,more\n2,bad,x\n"), ("c", "text,last\nlove,y\n")):
+        (tmp_path / f"{name}.csv").write_text(content)
+    inputs = sorted(tmp_path.glob("*.csv"))
+    classify_files(model, inputs, tmp_path / "out", scheduler=scheduler)
+    assert joined_csv(tmp_path / "out") == on_one_machine(model, inputs, tmp_path / "one.csv")
 
 
 # --- Interruptions ---------------------------------------------------------------------------------------------------
@@ -188,7 +197,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 def kill_worker(nanny: Any) -> None:
     wait_until(lambda: nanny.process is not None and nanny.process.pid is not None)
-    os.kill(nanny.process.pid, signal.SIGKILL)
+    os.kill(nanny.process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows ends a process by either
 
 
 def test_workers_that_are_killed_lose_and_repeat_nothing(model, cluster, scheduler, tmp_path):
@@ -213,14 +222,14 @@ def test_workers_that_are_killed_lose_and_repeat_nothing(model, cluster, schedul
 
 
 def start_command(model: Path, source: Path, output: Path, scheduler: str, *more: object) -> subprocess.Popen[str]:
-    words = ["classify", model, source, "-o", output, "--dask", scheduler, "--partition-rows", 300, *more]
+    words = ["classify", model, source, "-o", output, "--dask", scheduler, "--partition-rows", 150, *more]
     command = [sys.executable, "-m", "textclf", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_job_whose_client_was_killed_does_only_what_is_missing(model, scheduler, tmp_path):
     source, output = tmp_path / "in.csv", tmp_path / "out"
-    pd.DataFrame(rows_of(20 * 300)).to_csv(source, index=False)
+    pd.DataFrame(rows_of(20 * 150)).to_csv(source, index=False)
     journal = output / WORK_FOLDER / "done.jsonl"
     with start_command(model, source, output, scheduler) as process:
         wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 2)
@@ -229,7 +238,7 @@ def test_a_job_whose_client_was_killed_does_only_what_is_missing(model, schedule
     assert 2 <= len(done) < 20
     journal.write_bytes(journal.read_bytes() + b'{"partition": 9, "outp')  # what a killed process leaves of a line
     times = {name: (output / name).stat().st_mtime_ns for name in done}
-    options: dict[str, Any] = {"scheduler": scheduler, "partition_rows": 300}
+    options: dict[str, Any] = {"scheduler": scheduler, "partition_rows": 150}
     with pytest.raises(RunError, match="an interrupted job was found"):
         classify_files(model, source, output, **options)
     with pytest.raises(RunError, match=r"other settings: top_k was 1 and is now 2; use the same"):
@@ -241,23 +250,23 @@ def test_a_job_whose_client_was_killed_does_only_what_is_missing(model, schedule
     summary = classify_files(model, source, output, resume=True, **options)
     assert {name: (output / name).stat().st_mtime_ns for name in done} == times
     assert joined_csv(output) == on_one_machine(model, [source], tmp_path / "one.csv")
-    assert (summary.rows, summary.partitions) == (6000, 20)
+    assert (summary.rows, summary.partitions) == (3000, 20)
     with pytest.raises(RunError, match="complete output already; there is nothing to resume"):
         classify_files(model, source, output, resume=True, **options)
 
 
 def test_an_interrupted_job_says_how_to_continue(model, scheduler, tmp_path):
     source, output = tmp_path / "in.csv", tmp_path / "out"
-    pd.DataFrame(rows_of(20 * 300)).to_csv(source, index=False)
+    pd.DataFrame(rows_of(20 * 150)).to_csv(source, index=False)
 
     def interrupt() -> None:
         wait_until(lambda: len(parts_of(output)) >= 2)
-        os.kill(os.getpid(), signal.SIGINT)
+        _thread.interrupt_main()
 
     threading.Thread(target=interrupt).start()
     message = r"of 20 partitions; run the same command with --resume \(resume=True\) to continue"
     with pytest.raises(JobInterruptedError, match=message):
-        classify_files(model, source, output, scheduler=scheduler, partition_rows=300)
+        classify_files(model, source, output, scheduler=scheduler, partition_rows=150)
 
 
 # --- What goes wrong -------------------------------------------------------------------------------------------------
@@ -300,6 +309,17 @@ def test_a_row_without_a_label_stops_a_strict_job(model, scheduler, tmp_path):
     source = write_csv(tmp_path / "in.csv", 60)
     with pytest.raises(DataError, match=r"in\.csv: row 7 .* quotation mark .* leave out strict"):
         classify_files(model, source, tmp_path / "out", scheduler=scheduler, partition_rows=20, strict=True)
+
+
+def test_inputs_that_do_not_fit_are_refused_before_a_row_is_classified(model, scheduler, tmp_path):
+    (tmp_path / "a.csv").write_text("id,text,predicted_label\n1,good,x\n")
+    (tmp_path / "b.csv").write_text("id,text\n1,good\n")
+    (tmp_path / "c.csv").write_text("text,id\ngood,1\n")
+    with pytest.raises(DataError, match="has a column `predicted_label` already"):
+        classify_files(model, tmp_path / "a.csv", tmp_path / "out", scheduler=scheduler)
+    with pytest.raises(DataError, match=r"c\.csv: has the columns `text`, `id`, but .*b\.csv has `id`, `text`"):
+        classify_files(model, [tmp_path / "b.csv", tmp_path / "c.csv"], tmp_path / "out", scheduler=scheduler)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_address_is_an_error_in_bounded_time(model, tmp_path, monkeypatch):

@@ -51,6 +51,11 @@ TRAINING = "tensorflow is not installed, which is needed to train, to export and
             ["check", "recipe.yaml", "dataset.train=table.parquet"],
             "pyarrow is not installed, which is needed to read and write Parquet files",
         ),
+        (
+            "distributed",
+            ["classify", str(RUN), str(FIXTURES / "train.csv"), "-o", "out", "--dask", "local"],
+            "distributed is not installed, which is needed to classify with Dask",
+        ),
     ],
 )
 def test_a_command_says_in_one_line_what_to_install(tmp_path, modules, arguments, said):
@@ -65,7 +70,9 @@ def test_a_command_says_in_one_line_what_to_install(tmp_path, modules, arguments
     assert done.stdout == ""
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"Error: {said}")
-    assert last.endswith("; run: " + COMMAND.format(extra="parquet" if modules == "pyarrow" else "train"))
+    assert last.endswith(
+        "; run: " + COMMAND.format(extra={"pyarrow": "parquet", "distributed": "dask"}.get(modules, "train"))
+    )
     assert "Traceback" not in done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"recipe.yaml", "table.parquet"}
 

@@ -194,6 +194,22 @@ def read_partition(
             yield Window(number, opened.table.name, rows, layout, first.codec, b"", "", opened.position)
 
 
+def check_output(
+    first_path: str,
+    columns: Sequence[str],
+    options: TableOptions,
+    *,
+    target: str,
+    added: Sequence[str],
+    labels: Sequence[str],
+) -> None:
+    """Raises DataError where `read_partition` would refuse every partition, because a column exists already or a label cannot
+    be written."""
+    with _opened(first_path, options, target) as first:
+        first.append_columns(columns)
+        _check_added(first, added, labels)
+
+
 def parts_of(path: str, options: TableOptions, rows_a_part: int) -> list[TablePart]:
     """Returns the parts of an input, as `find_parts` does."""
     return find_parts(path, options.reading, options.wanted, rows_a_part)

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import textclf
-from textclf import extras
 from textclf.classify.interpreters import usable_cores
 from textclf.cluster.partition import PartitionedJob
 from textclf.cluster.workers import ModelBytes, begin_job, end_job
@@ -62,7 +61,6 @@ def connected(scheduler: str, num_threads: int | None = None) -> Iterator[Engine
     there is no scheduler or no worker.
     """
     check_scheduler(scheduler)
-    extras.require("distributed", "to classify with Dask")
     local = _LOCAL.fullmatch(scheduler)
     with _quiet():
         if local:
@@ -78,13 +76,17 @@ def connected(scheduler: str, num_threads: int | None = None) -> Iterator[Engine
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Leaves out what Dask logs in this process, such as each lost worker: a job reports what matters."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    import distributed  # noqa: F401 - sets the levels when it is imported
+
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

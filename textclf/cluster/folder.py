@@ -61,8 +61,9 @@ class JobFolder:
     def open(self, settings: Mapping[str, Any], *, force: bool, resume: bool) -> None:
         """Begins a job or continues one. Raises RunError where the folder does not permit this."""
         self._settings = json.loads(json.dumps(settings))
-        self._check_entries()
         unfinished, complete = self._job.exists(), (self.target / MANIFEST).exists()
+        if force or not unfinished:
+            self._check_entries()
         if force:
             self._remove()
         elif unfinished and not resume:
@@ -93,7 +94,7 @@ class JobFolder:
             if entry.name not in (MANIFEST, WORK_FOLDER, *_LITTER) and not _OURS.fullmatch(entry.name)
         )
         has_manifest = _about(self.target / MANIFEST) is not None
-        parts = not (has_manifest or self._job.exists()) and any(map(_OURS.fullmatch, os.listdir(self.target)))
+        parts = not (has_manifest or self.work.exists()) and any(map(_OURS.fullmatch, os.listdir(self.target)))
         manifest = (self.target / MANIFEST).exists() and not has_manifest
         if not (foreign or parts or manifest):
             return
@@ -170,6 +171,13 @@ class JobFolder:
             self.bytes_done += size_read
         self.done[number] = (start, len(line))
 
+    def begin_run(self, work: Path) -> None:
+        """Makes the folder for unfinished outputs of this run, and removes those of earlier ones."""
+        for entry in self.work.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+        work.mkdir()
+
     # --- Working ---------------------------------------------------------------------------------------------------
     def add(self, entry: Mapping[str, Any], seconds: float) -> None:
         """Notes that a partition is done, `seconds` after the job began."""
@@ -233,10 +241,11 @@ def open_folder(output: str, settings: Mapping[str, Any], *, force: bool, resume
             yield folder
         finally:
             folder.close()
-            if is_new and not folder.done and not folder.plan.exists():
-                with suppress(OSError):
-                    shutil.rmtree(folder.work, ignore_errors=True)
-                    target.rmdir()
+            if not folder.done and not folder.plan.exists():
+                shutil.rmtree(folder.work, ignore_errors=True)
+                if is_new:
+                    with suppress(OSError):
+                        target.rmdir()
 
 
 @contextmanager

@@ -15,14 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textclf import extras
 from textclf.classify.classifier import Classifier
 from textclf.classify.job import BatchSummary, Labelling, labelling_of
 from textclf.classify.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
-from textclf.classify.windows import Partition, columns_of_all
+from textclf.classify.windows import Partition, check_output
 from textclf.cluster.engine import Engine, KilledWorkersError, LostSchedulerError, check_scheduler, connected
 from textclf.cluster.folder import JobFolder, open_folder
 from textclf.cluster.partition import PartitionedJob, shown_parts
-from textclf.cluster.plan import FileParts, find_file_parts, partitions_of, read_plan, renew_plan, write_plan
+from textclf.cluster.plan import (
+    FileParts,
+    columns_of,
+    find_file_parts,
+    partitions_of,
+    read_plan,
+    renew_plan,
+    write_plan,
+)
 from textclf.cluster.workers import ModelBytes, compute_here
 from textclf.data.tables.files import STANDARD_STREAM, compression_of, is_pipe, plain_suffix
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
@@ -45,6 +54,9 @@ class FolderSummary(BatchSummary):
     """The summary of a job with partitions. `interpreter_share` is 0: it is not measured across machines."""
 
     partitions: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in super().as_dict().items() if name != "interpreter_share"}
 
     def as_text(self) -> str:
         return f"{super().as_text()}\n{self.partitions:,} partition{'' if self.partitions == 1 else 's'}, see manifest.json"
@@ -92,6 +104,7 @@ def classify_files(
     """
     check_ways(force=force, resume=resume)
     check_scheduler(scheduler)
+    extras.require("distributed", "to classify with Dask")
     if partition_rows < 1:
         raise ArgumentError(f"partition_rows (--partition-rows) is {partition_rows}; give 1 or more")
     if num_threads is not None and num_threads < 1:
@@ -178,6 +191,17 @@ class _Job:
         self._problems: list[tuple[Partition, TextclfError]] = []
 
     @property
+    def _target(self) -> str:
+        """A name of an output: its ending decides how rows are written."""
+        return f"part{self._ending}"
+
+    def _check_output(self, columns: Sequence[str]) -> None:
+        model = self._row_model
+        check_output(
+            self._paths[0], columns, self._task.tables, target=self._target, added=model.added, labels=model.values
+        )
+
+    @property
     def settings(self) -> dict[str, Any]:
         return {**self._row_model.settings, "partition_rows": self._partition_rows, "output_format": self._ending[1:]}
 
@@ -185,7 +209,7 @@ class _Job:
         self, output: str, scheduler: str, num_threads: int | None, *, force: bool, resume: bool, quiet: bool
     ) -> tuple[JobFolder, float]:
         """Returns the finished folder and the time of this run in seconds."""
-        columns = columns_of_all(self._paths, self._task.tables, f"part{self._ending}")
+        self._check_output(())
         with open_folder(output, self.settings, force=force, resume=resume) as folder:
             self.rows_before = folder.tally.rows
             try:
@@ -193,7 +217,7 @@ class _Job:
                     engine.wait_for_workers()
                     with Progress(quiet=quiet).during("Dividing the inputs into partitions"):
                         self._plan(engine, folder)
-                    self._compute(engine, folder, columns, quiet=quiet)
+                    self._compute(engine, folder, quiet=quiet)
             except KeyboardInterrupt:
                 raise JobInterruptedError(f"interrupted after {self._progress(folder)}; {_CONTINUE}") from None
             except LostSchedulerError as error:
@@ -204,9 +228,14 @@ class _Job:
 
     def _plan(self, engine: Engine, folder: JobFolder) -> None:
         def find(paths: Sequence[str]) -> Iterator[FileParts]:
-            return engine.in_order(
-                functools.partial(find_file_parts, tables=self._task.tables, rows_a_part=self._partition_rows), paths
+            find_in = functools.partial(
+                find_file_parts,
+                first_path=self._paths[0],
+                tables=self._task.tables,
+                target=self._target,
+                rows_a_part=self._partition_rows,
             )
+            return engine.in_order(find_in, paths)
 
         if folder.plan.exists():
             renew_plan(folder.plan, folder.done.__contains__, find, nothing_done=not folder.done)
@@ -214,7 +243,9 @@ class _Job:
             write_plan(folder.plan, find(self._paths))
         self._partitions = sum(len(found.parts) for found in read_plan(folder.plan))
 
-    def _compute(self, engine: Engine, folder: JobFolder, columns: Sequence[str], *, quiet: bool) -> None:
+    def _compute(self, engine: Engine, folder: JobFolder, *, quiet: bool) -> None:
+        columns = columns_of(read_plan(folder.plan))
+        self._check_output(columns)
         job = PartitionedJob(
             self._task,
             str(folder.target),
@@ -227,6 +258,7 @@ class _Job:
         partitions = partitions_of(read_plan(folder.plan))
         missing = (partition for partition in partitions if partition.number not in folder.done)
         total = sum(found.size for found in read_plan(folder.plan))
+        folder.begin_run(job.work)
         with (
             engine.holding(job, self._content),
             Progress(quiet=quiet).rows_bar(total, self.rows_before) as bar,

@@ -20,6 +20,7 @@ from textclf.classify.forms import finisher_of
 from textclf.classify.journal import JobState
 from textclf.classify.table_job import RowModel, TableJob, TableTask
 from textclf.classify.windows import Partition, read_partition
+from textclf.data.tables.parts import TablePart
 from textclf.errors import DataError, RunError
 from textclf.files.writing import sync_folder
 from textclf.terminal.progress import Progress
@@ -47,6 +48,11 @@ class PartitionedJob:
     digits: int
     token: str
 
+    @property
+    def work(self) -> Path:
+        """Where unfinished outputs are. An earlier run that is still writing somewhere has another folder, which is gone."""
+        return Path(self.folder) / WORK_FOLDER / self.token
+
     def output_of(self, number: int) -> str:
         return f"part-{number:0{self.digits}d}{self.ending}"
 
@@ -57,7 +63,7 @@ def compute_partition(job: PartitionedJob, model: RowModel, partition: Partition
     Raises DataError for rows that cannot be read, and RunError for an output that cannot be written.
     """
     name = job.output_of(partition.number)
-    output = _PartitionOutput(Path(job.folder), name)
+    output = _PartitionOutput(Path(job.folder) / name, job.work)
     windows = read_partition(
         partition,
         job.first_path,
@@ -82,7 +88,7 @@ def compute_partition(job: PartitionedJob, model: RowModel, partition: Partition
     return {
         "partition": partition.number,
         "input": partition.path,
-        **part.as_dict(),
+        **_described(part),
         "output": name,
         "output_bytes": output.size,
         "sha256": output.sha256,
@@ -91,15 +97,23 @@ def compute_partition(job: PartitionedJob, model: RowModel, partition: Partition
     }
 
 
+def _described(part: TablePart) -> dict[str, Any]:
+    described: dict[str, Any] = {"start": part.start, "end": part.end, "digest": part.digest}
+    if part.place is not None:
+        described["first_row"] = part.place.number
+    if part.groups is not None:
+        described["row_groups"] = list(part.groups)
+    return described
+
+
 class _PartitionOutput:
     """A file that gets its name when it is complete. Several processes may write the same one at the same time."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._target = folder / name
-        self._folder = folder / WORK_FOLDER
-        unique = f"{name}.{uuid.uuid4().hex}"
-        self._path = self._folder / unique
-        self._packed = self._folder / f"{unique}.packed"
+    def __init__(self, target: Path, work: Path) -> None:
+        self._target = target
+        unique = f"{target.name}.{uuid.uuid4().hex}"
+        self._path = work / unique
+        self._packed = work / f"{unique}.packed"
         self.committed: JobState | None = None
         self.complete = False
         self.resumable = False  # not by itself: a partition is computed as a whole
@@ -159,11 +173,6 @@ def _size_and_hash(path: Path) -> tuple[int, str]:
             digest.update(piece)
             size += len(piece)
     return size, digest.hexdigest()
-
-
-def ending_of(form: str) -> str:
-    """Returns the ending of a form of output, such as `.csv.gz` for `csv.gz`."""
-    return f".{form}"
 
 
 def shown_parts(numbers: Sequence[int]) -> str:

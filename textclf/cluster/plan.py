@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textclf.classify.windows import Partition, TableOptions, parts_of
+from textclf.classify.windows import Partition, TableOptions, columns_of_all, parts_of
 from textclf.data.tables.parts import TablePart
 from textclf.errors import DataError, RunError
 
@@ -19,11 +19,15 @@ FindParts = Callable[[Sequence[str]], Iterable["FileParts"]]
 
 @dataclass(frozen=True)
 class FileParts:
-    """The parts of an input, and its size and time of change when they were found."""
+    """The parts of an input, and its size and time of change when they were found.
+
+    `columns` are those of the first input and then those that this one has besides; none for the first.
+    """
 
     path: str
     size: int
     changed: int
+    columns: tuple[str, ...]
     parts: tuple[TablePart, ...]
 
     def is_current(self) -> bool:
@@ -31,16 +35,18 @@ class FileParts:
 
     def line(self) -> str:
         parts = [part.as_dict() for part in self.parts]
-        return json.dumps({"path": self.path, "size": self.size, "changed": self.changed, "parts": parts}) + "\n"
+        about = {"path": self.path, "size": self.size, "changed": self.changed, "columns": list(self.columns)}
+        return json.dumps({**about, "parts": parts}) + "\n"
 
 
-def find_file_parts(path: str, tables: TableOptions, rows_a_part: int) -> FileParts:
-    """Reads an input and returns its parts. Raises DataError."""
+def find_file_parts(path: str, first_path: str, tables: TableOptions, target: str, rows_a_part: int) -> FileParts:
+    """Reads an input and returns its parts. Raises DataError, also if it does not fit to the first input in one output."""
     status = _status(path)
+    columns = columns_of_all([first_path, path], tables, target) if path != first_path else []
     parts = parts_of(path, tables, rows_a_part)
     if _status(path) != status:
         raise DataError(f"{path}: was changed while it was read; run the command again when nothing writes it")
-    return FileParts(path, *status, tuple(parts))
+    return FileParts(path, *status, tuple(columns), tuple(parts))
 
 
 def write_plan(file: Path, inputs: Iterable[FileParts]) -> None:
@@ -62,6 +68,11 @@ def read_plan(file: Path) -> Iterator[FileParts]:
                 yield _from_line(json.loads(line))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise RunError(f"{file}: is damaged; start again with force=True (--force)") from None
+
+
+def columns_of(plan: Iterable[FileParts]) -> list[str]:
+    """Returns the columns of all inputs, in the order in which they occur; none if there is one input."""
+    return list(dict.fromkeys(name for found in plan for name in found.columns))
 
 
 def partitions_of(plan: Iterable[FileParts]) -> Iterator[Partition]:
@@ -92,7 +103,8 @@ def renew_plan(file: Path, is_done: Callable[[int], bool], find: FindParts, *, n
 
 
 def _check_kept(before: FileParts, after: FileParts, done: Sequence[bool]) -> None:
-    kept = len(before.parts) == len(after.parts) and all(
+    same_form = len(before.parts) == len(after.parts) and before.columns == after.columns
+    kept = same_form and all(
         one == other for one, other, is_done in zip(before.parts, after.parts, done, strict=True) if is_done
     )
     if not kept:
@@ -105,7 +117,8 @@ def _check_kept(before: FileParts, after: FileParts, done: Sequence[bool]) -> No
 
 def _from_line(values: dict[str, Any]) -> FileParts:
     parts = tuple(map(TablePart.from_dict, values["parts"]))
-    return FileParts(str(values["path"]), int(values["size"]), int(values["changed"]), parts)
+    columns = tuple(map(str, values["columns"]))
+    return FileParts(str(values["path"]), int(values["size"]), int(values["changed"]), columns, parts)
 
 
 def _status(path: str) -> tuple[int, int]:

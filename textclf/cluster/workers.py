@@ -14,7 +14,7 @@ import textclf
 from textclf.classify.interpreters import usable_cores
 from textclf.classify.table_job import RowModel
 from textclf.classify.windows import Partition
-from textclf.cluster.partition import WORK_FOLDER, PartitionedJob, compute_partition
+from textclf.cluster.partition import PartitionedJob, compute_partition
 from textclf.errors import ModelError, RunError
 
 
@@ -72,7 +72,7 @@ def begin_job(job: PartitionedJob, model: ModelBytes, version: str, num_threads:
             f"{place_of_process()} has textclf {textclf.__version__}, but the job was started with {version}; install the same "
             "version on all machines"
         )
-    if not (Path(job.folder) / WORK_FOLDER).is_dir():
+    if not job.work.is_dir():
         raise RunError(
             f"{place_of_process()} does not see the folder {job.folder}; write to a folder that all machines share under the "
             "same path"
