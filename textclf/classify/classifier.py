@@ -95,7 +95,8 @@ class Classifier:
     """A text classifier read from a `.tflite` file, from the folder of a run, or from an ONNX file of textclf.
 
     Several threads may use it at once. The file is read once, when the classifier is made: later changes of the file or of
-    the current directory have no effect. A forked process may use its copy, and a pickled classifier includes the model.
+    the current directory have no effect. If the model reads windows (`encoder.overflow`), a text of any length gets one
+    result, that of all its windows. A forked process may use its copy, and a pickled classifier includes the model.
     `num_threads` texts are classified in parallel, by default one for each core that this process may use. Results of
     repeated texts are kept in a cache of `cache_bytes`. Raises ModelError for a file that is not a text classifier with
     TFLite metadata and BERT's inputs or a regex tokenizer's, or such an ONNX file of textclf.

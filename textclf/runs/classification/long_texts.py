@@ -39,14 +39,14 @@ class SplitWindows(Record):
 
     @property
     def gain(self) -> float:
-        """How much more of the texts are right with all windows than with the first, in -1..1."""
+        """The accuracy of all windows minus that of the first window, in -1..1."""
         return self.accuracy - self.first_window_accuracy
 
 
 class LongTexts(Record):
     """How a model reads long texts: each window begins `stride` tokens after the one before, at most `max_windows` a text.
 
-    `splits` are the results by split; None without an exported file.
+    `splits` are the results of the exported file on the held-out splits.
     """
 
     stride: int
