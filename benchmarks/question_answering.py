@@ -3,6 +3,9 @@
 In: SQuAD files. Out: a table of questions a second, and how many answers of the loop are those of textclf's phone mode. The
 head has random weights: they do not change the speed. The Task Library lives in another Python: name it with
 --task-library-python.
+
+With --positions MODEL it measures instead how good a trained model's answers are by their position: the same answers are
+moved towards the end of a window by sentences of other contexts before them.
 """
 
 from __future__ import annotations
@@ -28,8 +31,19 @@ def main() -> None:
     parser.add_argument("--encoder", default="builtin")
     parser.add_argument("--questions", type=int, default=300, help="the most questions of each file")
     parser.add_argument("--rounds", type=int, default=2, help="how often the programs take turns")
-    parser.add_argument("--task-library-python", type=Path, required=True)
+    parser.add_argument("--task-library-python", type=Path)
+    parser.add_argument(
+        "--positions", type=Path, metavar="MODEL", help="measure this trained model by position instead"
+    )
     arguments = parser.parse_args()
+    if arguments.positions is not None:
+        print("| data | first token of the answer | questions | exact match | F1 |")
+        print("| --- | ---: | ---: | ---: | ---: |")
+        for path in arguments.data:
+            print("\n".join(measured_by_position(arguments.positions, path, arguments.questions)), flush=True)
+        return
+    if arguments.task_library_python is None:
+        parser.error("--task-library-python is missing; it names a Python with tflite-support")
     os.environ["TEXTCLF_TASK_LIBRARY_PYTHON"] = str(arguments.task_library_python)
     with tempfile.TemporaryDirectory() as folder:
         model = write_model(Path(folder), arguments.encoder)
@@ -89,6 +103,90 @@ def measured(model: Path, path: Path, most: int, rounds: int) -> str:
     shown = " | ".join(f"{rate:.1f}/s ({rate / rates[-1]:.1f})" for rate in rates)
     same = f"{alike.questions - alike.changed_answers} of {alike.questions}"
     return f"| {path.stem}: {len(questions)} | {len(windows)} | {windows.mean():.0f} | {shown} | {same} |"
+
+
+# --- By position -----------------------------------------------------------------------------------------------------
+POSITIONS = (0, 64, 126, 192, 256, 320)
+"""An answer is measured once at or just behind each of these tokens; the first is where it is without sentences before it.
+The built-in encoders saw 126 tokens at most while they were distilled."""
+
+
+def measured_by_position(model: Path, path: Path, most: int) -> list[str]:
+    """Lines of the table. Every question is measured at every position, so that only the position differs."""
+    from textclf import QuestionAnswerer
+    from textclf.classify.question_answering.evaluation import golds_of, question_scores, read_questions
+
+    with QuestionAnswerer(model) as answerer:
+        split = read_questions(answerer, path)
+        spans = [answers[0] if answers else None for answers in split.answers]
+        sentences = [one for context in dict.fromkeys(split.contexts) for one in sentences_of(context)]
+        golds, moved, places = [], {position: [] for position in POSITIONS}, {position: [] for position in POSITIONS}
+        for row, (question, context) in enumerate(split.texts):
+            found = moved_contexts(answerer, question, context, spans[row], sentences, seed=row)
+            if found is not None and len(golds) < most:
+                golds.append(golds_of(split)[row])
+                for position, (text, place) in zip(POSITIONS, found, strict=True):
+                    moved[position].append((question, text))
+                    places[position].append(place)
+        lines = []
+        for position, asked in moved.items():
+            scores = question_scores([answer.text for answer in answerer.answers(asked)], golds)
+            match, f1 = scores.mean(axis=0)
+            at = f"{np.mean(places[position]):.0f} ({min(places[position])}–{max(places[position])})"
+            lines.append(f"| {path.stem} | {at} | {len(asked)} | {match:.1%} | {f1:.1%} |")
+    return lines
+
+
+def sentences_of(text: str) -> list[str]:
+    return [one.strip() + "." for one in text.split(". ") if one.strip()]
+
+
+def moved_contexts(
+    answerer: object, question: str, context: str, answer: object, sentences: Sequence[str], seed: int
+) -> list[tuple[str, int]] | None:
+    """The context with its answer at each of the positions, truncated to one window, and the answer's real position there.
+
+    None if the question has no answer, or if its answer is already behind the second position, or does not fit the last.
+    """
+    if answer is None:
+        return None
+    tokenizer = answerer.tokenizer
+    before, rest = context[: answer.start], context[answer.start :]
+    head = len(tokenizer.pieces([question])[0][: answerer.question_length]) + 2  # [CLS] question [SEP]
+    own, needed = (len(pieces) for pieces in tokenizer.pieces([before, answer.text]))
+    if head + own >= POSITIONS[1] or POSITIONS[-1] + 40 + needed >= answerer.max_length:
+        return None
+    order = np.random.default_rng(seed).permutation(len(sentences))
+    others = [sentences[number] for number in order if sentences[number].rstrip(".") not in context]
+    lengths = [len(pieces) for pieces in tokenizer.pieces(others[:200])]
+    found = []
+    for position in POSITIONS:
+        added, chosen = 0, []
+        for sentence, length in zip(others, lengths, strict=False):
+            # Short sentences keep the place near the position.
+            if head + own + added >= position:
+                break
+            if length <= 40:
+                chosen.append(sentence)
+                added += length
+        room = answerer.max_length - head - own - added - 1
+        text = " ".join([*chosen, before]) if chosen else before
+        found.append((text + truncated(tokenizer, rest, room), head + own + added))
+        if found[-1][1] + needed >= answerer.max_length:
+            return None
+    return found
+
+
+def truncated(tokenizer: object, text: str, room: int) -> str:
+    """The beginning of a text that has at most this many tokens, in whole words."""
+    ends = [index for index, character in enumerate(text) if character == " "] + [len(text)]
+    low, high = 0, len(ends)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (
+            (middle, high) if len(tokenizer.pieces([text[: ends[middle - 1]]])[0]) <= room else (low, middle - 1)
+        )
+    return text[: ends[low - 1]] if low else ""
 
 
 def write_table(path: Path, questions: Sequence[tuple[str, str]]) -> None:

@@ -85,6 +85,24 @@ def test_a_context_is_marked_where_both_answers_are():
     assert "".join(part.text for part in marked("no answer here", [], None)) == "no answer here"
 
 
+def test_overlapping_correct_answers_are_one_mark():
+    assert marked("see batches 2 to 9 today", [(4, 18), (12, 18)], None) == [
+        MarkedText("see ", False, False),
+        MarkedText("batches 2 to 9", True, False),
+        MarkedText(" today", False, False),
+    ]
+
+
+def test_the_shown_part_of_a_context_begins_and_ends_with_whole_words():
+    context = " ".join(f"word{number:03}" for number in range(200))
+    place = context.index("word100")
+    before, answer, after = marked(context, [(place, place + 7)], None)[1:-1]
+    assert answer.text == "word100"
+    assert [before.text.split()[0][:4], len(before.text.split()[0])] == ["word", 7]
+    assert len(after.text.split()[-1]) == 7
+    assert len("".join(part.text for part in marked(context, [], None)).removesuffix(" … ").split()[-1]) == 7
+
+
 def test_a_run_is_exported_again_and_compared_with_the_trained_model(run):
     path, report = export(run, ["quantization=none"])
     assert path.name == "model-none.tflite"

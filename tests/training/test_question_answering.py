@@ -21,6 +21,7 @@ from tests.tiny import tiny_checkpoint, write_tiny_encoder
 from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.mobilebert import Encoder
 from textclf.errors import RecipeError, TrainingError
+from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import TrainingSettings
 from textclf.terminal.progress import Progress
 from textclf.training.loop import Fitted
@@ -54,6 +55,13 @@ def step_of(model: SpanModel, **changes: object) -> TrainingStep:
 
 
 # --- The model -------------------------------------------------------------------------------------------------------
+def test_every_window_counts_once_as_in_run_squad(tmp_path):
+    recipe, data, checkpoint = prepared(load_recipe(write_question_recipe(tmp_path, questions=30)))
+    training = QuestionAnswering(data, checkpoint, recipe.training, seed=0)
+    assert len(data.windows["train"]) > len(data.dataset.train.rows)
+    assert training.row_weights.tolist() == [1.0] * len(data.windows["train"])
+
+
 def test_the_loss_of_a_window_is_the_mean_of_the_cross_entropies_of_its_start_and_its_end():
     model, part = span_model(), part_of()
     logits = model.predict_logits(part.tokens)

@@ -24,7 +24,7 @@ from textclf.encoders.long_texts import long_texts_of
 from textclf.encoders.prepare import ReadDataset, load_recipe_data
 from textclf.errors import RecipeError, RunError
 from textclf.recipe.reading import load_recipe
-from textclf.recipe.settings import Recipe
+from textclf.recipe.settings import ExportSettings, Recipe
 from textclf.terminal.native_log import load_tensorflow
 from textclf.tflite.graph.weights import InferenceWeights, inference_weights
 from textclf.tflite.metadata import read_metadata
@@ -175,6 +175,11 @@ def _trained_elsewhere(folder: Path) -> bool:
 def export_setting(override: str) -> str:
     """Returns `export.quantization=int4` for `quantization=int4`. No other setting can change after training."""
     key = override.partition("=")[0].strip()
+    if "." not in key and key not in ExportSettings.model_fields:
+        known = ", ".join(ExportSettings.model_fields)
+        raise RecipeError(
+            f"{override}: the section export has no setting {key}; after training, only these can change: {known}"
+        )
     if "." not in key:
         return f"export.{override}"
     if key.startswith("export."):

@@ -43,6 +43,13 @@ MAX_LOGIT_DIFFERENCE, MAX_ROUNDED_DIFFERENCE = 1e-2, 0.5
 
 MAX_ANSWERS_ROUNDED_FURTHER = 0.01
 
+_COLUMNS = {
+    "question": "the question column of the training",
+    "context": "the context column of the training",
+    "answer": "the answer column of the training",
+}
+"""What messages call the columns of the questions: `verify` has no options for them."""
+
 # Some of their contexts need many windows.
 _QUESTIONS_IN_WINDOWS = 64
 
@@ -122,7 +129,7 @@ def verify_answers(
         report.problems.append(str(error))
     if report.problems:
         return report
-    split = None if data is None else read_questions(answerer, data)
+    split = None if data is None else read_questions(answerer, data, arguments=_COLUMNS)
     if trained is not None:
         compare_with_run(report, answerer, trained, split)
     elif split is not None:

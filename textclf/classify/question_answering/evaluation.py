@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -246,10 +247,12 @@ def read_questions(
     encoding: str = "utf-8",
     sheet: str | None = None,
     columns: Sequence[str] = (),
+    arguments: Mapping[str, str] = MappingProxyType({}),
 ) -> QuestionSplit:
     """Returns the questions of a file or table as a split; the columns are by default those of the training.
 
-    What of a file cannot be used is logged as a warning. Raises DataError for data that cannot be read or used.
+    `arguments` are what messages call some settings (default: the arguments and options of `evaluate`). What of a file
+    cannot be used is logged as a warning. Raises DataError for data that cannot be read or used.
     """
     settings = answerer.metadata.settings or {}
     named = {
@@ -281,7 +284,7 @@ def read_questions(
         split, findings = load_question_file(given, path, frame)
     except DataError as error:
         # There is no recipe here whose settings could be changed.
-        raise DataError(_SETTING.sub(lambda found: _ARGUMENTS[found[1]], str(error))) from error
+        raise DataError(_SETTING.sub(lambda found: {**_ARGUMENTS, **arguments}[found[1]], str(error))) from error
     for finding in findings:
         if finding.severity == "warning" or finding.kind in _LEFT_OUT:
             logger.warning("%s", finding.message)

@@ -30,7 +30,8 @@ from textclf.classify.table_job import Finish, TableJob, check_ways, checked_inp
 from textclf.classify.texts import checked_argument, named_columns
 from textclf.classify.windows import TableOptions, WindowSize
 from textclf.data.tables.table import Row
-from textclf.errors import ArgumentError
+from textclf.errors import ArgumentError, DataError
+from textclf.files.kinds import kind_of
 from textclf.recipe.values import checked_delimiter, checked_encoding
 
 COLUMNS = ("answer", "score", "start", "end")
@@ -127,6 +128,12 @@ def answer_file(
     paths = checked_inputs(
         inputs, "use QuestionAnswerer(model).answers([(question, context), …]), which returns the answers"
     )
+    for path in paths:
+        if kind_of(path) == "squad":
+            raise DataError(
+                f"{path}: is a SQuAD file, but answers are written into tables; measure the model on it with `textclf evaluate`, "
+                "or write its questions into a table with the columns question and context"
+            )
     target = os.fspath(output)
     with QuestionAnswerer(model, num_threads) as answerer:
         tables = _table_options(answerer, question_column, context_column, delimiter, encoding)

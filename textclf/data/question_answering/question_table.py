@@ -26,6 +26,8 @@ from textclf.recipe.settings import ANSWER_START, DatasetSettings
 
 _MOST_PROBLEMS = 20
 
+_LISTS_OF_ANSWERS = "answers"
+
 _NUMBER = re.compile(r"-?\d{1,9}(\.0+)?")
 
 
@@ -82,6 +84,11 @@ def _columns(table: AnyTable, settings: DatasetSettings) -> _Columns:
             except DataError as error:
                 problems.append(str(error))
     if problems:
+        if found.get("answer") is None and isinstance(table, RecordTable) and _LISTS_OF_ANSWERS in table.columns:
+            problems[-1] += (
+                f". The key `{_LISTS_OF_ANSWERS}` may hold lists, as in SQuAD tables of Hugging Face: write one row for each "
+                "answer, with the columns answer and answer_start"
+            )
         if "data" in table.columns and isinstance(table, RecordTable):
             problems.insert(
                 0, f"{table.name}: is JSON, perhaps a SQuAD file; give a SQuAD file a name that ends in .json"

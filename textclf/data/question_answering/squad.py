@@ -199,7 +199,11 @@ def _keys(holder: dict[str, Any]) -> str:
 
 def _shape(root: Any) -> str:
     wanted = "expected an object with the key `data`, a list of articles with `paragraphs`"
+    if isinstance(root, list) and root and isinstance(root[0], dict):
+        return (
+            f"it is a list of objects with the keys {_keys(root[0]).removeprefix('only ')}, {wanted}. If each object is a row of "
+            "a table, rename the file so that its name ends in .jsonl"
+        )
     if isinstance(root, list):
-        inner = f" of objects with the keys {_keys(root[0])}" if root and isinstance(root[0], dict) else ""
-        return f"it is a list{inner}, {wanted}; write it like that, or as a table with the columns context, question, answer"
+        return f"it is a list, {wanted}; write it like that, or as a table with the columns context, question, answer"
     return f"it is {_kind(root)}, {wanted}"

@@ -15,6 +15,9 @@ MISTAKES, RIGHT_ANSWERS = 30, 5
 # Characters of the context that are shown on each side of an answer.
 _AROUND = 220
 
+# In a script without blanks, text is cut anywhere.
+_LONGEST_WORD = 30
+
 
 class MarkedText(NamedTuple):
     """A part of a context: whether it belongs to a correct answer, and whether to the given one."""
@@ -85,13 +88,26 @@ def _example(split: QuestionSplit, measured: MeasuredAnswers, row: int, f1: floa
     )
 
 
+def _word_edge(context: str, place: int, nearest: int) -> int:
+    """Returns the next place towards `nearest` at which a word begins or ends; one far from all words stays as it is."""
+    if place <= 0 or place >= len(context):
+        return max(0, min(len(context), place))
+    step = 1 if nearest > place else -1
+    for moved in range(place, place + step * _LONGEST_WORD, step):
+        if moved == nearest or context[moved - 1].isspace() or context[moved].isspace():
+            return moved
+    return place
+
+
 def marked(context: str, golds: Sequence[tuple[int, int]], given: tuple[int, int] | None) -> list[MarkedText]:
     """Returns a context in parts, the correct spans and the given one marked; far from all of them it is left out with an
     ellipsis. Spans are characters [start, end)."""
     spans = [*golds, *([given] if given is not None else [])]
     edges = {0, len(context), *(edge for span in spans for edge in span)}
-    shown = [(max(0, start - _AROUND), min(len(context), end + _AROUND)) for start, end in spans]
-    shown = shown or [(0, min(len(context), 2 * _AROUND))]
+    shown = [
+        (_word_edge(context, start - _AROUND, start), _word_edge(context, end + _AROUND, end)) for start, end in spans
+    ]
+    shown = shown or [(0, _word_edge(context, 2 * _AROUND, _AROUND))]
     edges |= {edge for span in shown for edge in span}
     parts: list[MarkedText] = []
     for start, end in itertools.pairwise(sorted(edges)):
@@ -101,5 +117,9 @@ def marked(context: str, golds: Sequence[tuple[int, int]], given: tuple[int, int
             continue
         is_gold = any(begin <= start and end <= stop for begin, stop in golds)
         is_given = given is not None and given[0] <= start and end <= given[1]
-        parts.append(MarkedText(context[start:end], is_gold, is_given))
+        if parts and parts[-1][1:] == (is_gold, is_given) and parts[-1].text != " … ":
+            # Correct answers that overlap are one mark.
+            parts[-1] = MarkedText(parts[-1].text + context[start:end], is_gold, is_given)
+        else:
+            parts.append(MarkedText(context[start:end], is_gold, is_given))
     return parts

@@ -16,8 +16,9 @@ from textclf.data.tokens.encoded import Encoded, pad
 from textclf.errors import ModelError
 from textclf.terminal.native_log import start_litert
 
-# A few thousand tokens, for inputs with at most 512 or 1,024 columns.
-_ROWS = 256
+# Thousands of tokens, for inputs with at most 512 or 1,024 columns. Windows of questions are long, and the time grows with
+# the tokens: the second bound is 256 rows of 128 tokens, the default length of text classification.
+_ROWS, _TOKENS = 256, 256 * 128
 
 _LENGTH_STEP = 8
 
@@ -67,6 +68,13 @@ class _Sums:
             self._waiting = []
 
 
+def _chosen_rows(lengths: np.ndarray) -> np.ndarray:
+    """Returns the numbers of random rows, at most 256 with at most 32,768 tokens together, but at least one."""
+    order = np.random.default_rng(0).permutation(len(lengths))[:_ROWS]
+    within = int(np.searchsorted(np.cumsum(lengths[order]), _TOKENS, side="right"))
+    return np.sort(order[: max(1, within)])
+
+
 def measure_moments(graph: bytes, outputs: Mapping[str, str], rows: Encoded, max_length: int) -> dict[str, Moments]:
     """Runs some of the rows through a graph that takes ids, mask and segment_ids and can be resized.
 
@@ -84,7 +92,7 @@ def measure_moments(graph: bytes, outputs: Mapping[str, str], rows: Encoded, max
     }
     # Values that are not finite are reported at the end, with their place.
     with np.errstate(over="ignore", invalid="ignore"):
-        chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:_ROWS])
+        chosen = _chosen_rows(rows.lengths)
         # As in classification, a [PAD] follows the last token if there is room.
         lengths = np.minimum(max_length, -(-(rows.lengths[chosen] + 1) // _LENGTH_STEP) * _LENGTH_STEP)
         current = max_length

@@ -26,8 +26,8 @@ class TextFolder(RecordTable):
     def __init__(self, name: str, folder: Path, wanted: Sequence[str], encoding: str) -> None:
         if len(wanted) > 2:
             raise DataError(
-                f"{name}: a folder of text files has one text in each row, but {len(wanted) - 1} text columns are named; "
-                "write a table for sentence pairs"
+                f"{name}: a folder of text files has one text in each row, but a row needs {len(wanted) - 1} texts here; name a "
+                "table instead (CSV, JSON Lines, Parquet or Excel)"
             )
         text, label = (*wanted, "text", "label")[:2] if len(wanted) != 1 else (wanted[0], "label")
         super().__init__(name, list(dict.fromkeys([text, label, FILE_COLUMN])))
