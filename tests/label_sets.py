@@ -10,7 +10,12 @@ import numpy as np
 
 from tests.tiny import write_tiny_encoder
 
-TOPICS = {"broken": ["broken", "bad"], "late": ["late", "slow"], "praise": ["great", "love"], "refund": ["refund", "bank"]}
+TOPICS = {
+    "broken": ["broken", "bad"],
+    "late": ["late", "slow"],
+    "praise": ["great", "love"],
+    "refund": ["refund", "bank"],
+}
 
 _FILLERS = "the film was a very app and this food is so my phone works again always".split()
 
@@ -43,7 +48,12 @@ FOUR_COLUMNS = {"labels_from": f"[{', '.join(TOPICS)}]"}
 
 
 def write_topic_recipe(
-    folder: Path, dataset: Mapping[str, str] = ONE_COLUMN, *, rows: int = 200, encoder: str | None = None, **training: object
+    folder: Path,
+    dataset: Mapping[str, str] = ONE_COLUMN,
+    *,
+    rows: int = 200,
+    encoder: str | None = None,
+    **training: object,
 ) -> Path:
     """A recipe, its data and its tiny encoder in one folder."""
     write_topics(folder / "train.csv", rows)

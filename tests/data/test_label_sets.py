@@ -27,9 +27,7 @@ def load(tmp_path: Path):
         if "test_rows" in settings:
             (tmp_path / "test.csv").write_text(str(settings.pop("test_rows")), encoding="utf-8")
             settings["test"] = tmp_path / "test.csv"
-        return load_label_sets(
-            DatasetSettings(train=tmp_path / "train.csv", **{"validation": 0.2, **settings}), seed=1
-        )
+        return load_label_sets(DatasetSettings(train=tmp_path / "train.csv", **{"validation": 0.2, **settings}), seed=1)
 
     return loaded
 

@@ -51,7 +51,10 @@ def test_the_separator_is_written_as_a_delimiter_is(recipe_of, problems):
 
 def test_a_task_that_contradicts_the_keys_is_an_error(problems):
     [problem] = problems("task: text-classification\n" + SEPARATED)
-    assert "dataset.label_separator belongs to the task multi-label-classification; remove the line, or set task" in problem
+    assert (
+        "dataset.label_separator belongs to the task multi-label-classification; remove the line, or set task"
+        in problem
+    )
     [problem] = problems("task: question-answering\nname: topics\ndataset:\n  train: a.csv\n  labels_from: [a, b]\n")
     assert "dataset.labels_from belongs to the task multi-label-classification; remove the line" in problem
     [problem] = problems("task: multi-label-classification\nname: topics\ndataset: {train: a.csv}\n")
@@ -60,7 +63,8 @@ def test_a_task_that_contradicts_the_keys_is_an_error(problems):
 
 def test_settings_of_one_label_per_row_are_refused_with_the_reason(problems):
     found = problems(
-        SEPARATED + "  unlabelled: skip\ntraining:\n  label_smoothing: 0.1\n  engine: model-maker\nexport:\n  reject_label: x\n"
+        SEPARATED
+        + "  unlabelled: skip\ntraining:\n  label_smoothing: 0.1\n  engine: model-maker\nexport:\n  reject_label: x\n"
     )
     assert any("a row without a label is one to which no label applies; remove the line" in one for one in found)
     assert any("the probability of each label is calibrated separately" in one for one in found)

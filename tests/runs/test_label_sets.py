@@ -18,6 +18,7 @@ from tests.tiny import write_recipe
 from textclf import Classifier, LabelSetMetrics, evaluate_file, evaluate_label_sets, export, train, verify
 from textclf.classify.multi_label.thresholds import thresholds_of
 from textclf.errors import ArgumentError, DataError, ModelError, RecipeError, RunError, TextclfError
+from textclf.exporting.apps import CONSUMERS, installed_consumers
 from textclf.runs.multi_label.record import LabelSetRunMetrics
 from textclf.tflite.metadata import read_metadata
 from textclf.training.saved.run_folder import load_state, save_state
@@ -99,7 +100,9 @@ def test_a_resumed_training_ends_with_the_same_bytes(tmp_path):
     from textclf.training.multi_label.task import MultiLabel
 
     # Averaged words are compiled in a second.
-    recipe = load_recipe(write_topic_recipe(tmp_path, encoder="average-words", rows=80, epochs=2, class_weights="balanced"))
+    recipe = load_recipe(
+        write_topic_recipe(tmp_path, encoder="average-words", rows=80, epochs=2, class_weights="balanced")
+    )
 
     def stop() -> None:
         raise KeyboardInterrupt
@@ -107,9 +110,7 @@ def test_a_resumed_training_ends_with_the_same_bytes(tmp_path):
     arguments = {"task": MultiLabel, "read": load_label_sets}
     whole = fit_into(tmp_path / "whole", recipe, **arguments).task.model.state()
     with pytest.raises(KeyboardInterrupt):
-        fit_into(
-            tmp_path / "again", recipe, seconds_between_saves=0.0, step_kind=interrupted_at(4, stop), **arguments
-        )
+        fit_into(tmp_path / "again", recipe, seconds_between_saves=0.0, step_kind=interrupted_at(4, stop), **arguments)
     resumed = fit_into(tmp_path / "again", recipe, resume=True, **arguments).task.model.state()
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
 
@@ -201,6 +202,17 @@ def test_a_run_is_exported_again_and_compared_with_the_trained_model(run):
     assert [name for name, _, _ in measured.rows.scores] == ["Micro-F1", "Macro-F1"]
     texts = verify(path, [{"text": "no labels here"}])
     assert "no labels to compare with" in texts.as_text()
+
+
+@pytest.mark.parametrize("name", CONSUMERS)
+def test_a_real_consumer_returns_the_same_probability_of_every_label(name, run):
+    if name not in installed_consumers():
+        pytest.skip(f"{name} is not installed")
+    path, _ = export(run, ["quantization=none", "compatibility=task-library"])
+    report = verify(path, consumers=[name])
+    assert report.problems == []
+    [result] = report.consumers
+    assert result.as_text().startswith(f"compared with {name}: 0 of ")
 
 
 def test_verify_notices_other_weights_and_damaged_thresholds(run):

@@ -31,7 +31,8 @@ def test_a_later_version_is_refused_with_what_to_do():
 @pytest.mark.parametrize("task", ["translation", "", None, 1, ["text-classification"]])
 def test_a_task_that_is_not_known_is_refused_with_those_that_are(task):
     with pytest.raises(
-        ModelError, match="this textclf knows text-classification, multi-label-classification, question-answering; update"
+        ModelError,
+        match="this textclf knows text-classification, multi-label-classification, question-answering; update",
     ) as caught:
         read_settings("m.tflite", json.dumps({"version": 1, "task": task}).encode())
     assert f"m.tflite: `task` of textclf.json in it is {quoted(json.dumps(task))}" in str(caught.value)

@@ -28,7 +28,9 @@ def test_balanced_weights_give_both_sides_of_a_label_the_same_total_and_the_mean
     positives = np.array([10, 50, 90])
     weights = side_weights("balanced", LABELS, positives, 100)
     assert weights.with_label * positives == pytest.approx(weights.without_label * (100 - positives))
-    assert (weights.with_label * positives + weights.without_label * (100 - positives)) / 100 == pytest.approx([1, 1, 1])
+    assert (weights.with_label * positives + weights.without_label * (100 - positives)) / 100 == pytest.approx(
+        [1, 1, 1]
+    )
     rare = side_weights("balanced", LABELS, np.array([1, 50, 50]), 100_000)
     assert rare.with_label[0] / rare.without_label[0] == pytest.approx(100)
 
@@ -130,5 +132,5 @@ def test_a_file_that_predicts_other_labels_is_refused_and_undecided_rows_may_cha
     assert found.changed_decided_sets == 0
     with pytest.raises(VerificationError, match="clearly other labels than the trained model"):
         verify_label_sets(trained, 1 - trained, truth, thresholds, "dynamic")
-    with pytest.raises(VerificationError, match="expected at most 0.001 without quantisation"):
+    with pytest.raises(VerificationError, match=r"expected at most 0\.001 without quantisation"):
         verify_label_sets(trained, near, truth, thresholds, "none")

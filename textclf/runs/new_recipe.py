@@ -111,9 +111,7 @@ def new_recipe(
     if sample.left_out:  # perhaps only because cells behind the chosen columns are missing
         sample = sample_table(path, [*(column.name for column in chosen.text), *chosen.label_names], sheet, given)
     notes: list[str] = []
-    siblings = find_siblings(
-        sample, [column.name for column in chosen.text], chosen.label_names, chosen.separator
-    )
+    siblings = find_siblings(sample, [column.name for column in chosen.text], chosen.label_names, chosen.separator)
     notes += siblings.notes
     if (other := training_file_beside(path)) is not None:
         notes.append(

@@ -235,7 +235,9 @@ def _label_settings(sample: TableSample, columns: Columns) -> list[Setting]:
         reason += f" It could also be {'; '.join(columns.doubts)}."
     return [
         Setting("label", columns.label.name, reason),
-        Setting("label_separator", columns.separator, "What stands between the labels of a row; an empty cell has none."),
+        Setting(
+            "label_separator", columns.separator, "What stands between the labels of a row; an empty cell has none."
+        ),
     ]
 
 

@@ -75,7 +75,6 @@ class MultiLabel(Classification):
         self.cross_validated: JudgedRows | None = None
         """The training rows, as a head that was fitted to other rows judges them; only if the fitted head is the model."""
 
-
     def _rows_to_measure(self) -> np.ndarray:
         # With one stratum, the rows are spread evenly over the data.
         return measured_rows(np.zeros(len(self.targets), np.int64), len(self._labels))
