@@ -154,7 +154,10 @@ def flag_columns_message(columns: Sequence[str]) -> str:
     shown = ", ".join(visible(name) for name in columns[:5])
     more = f" and {len(columns) - 5:,} more" if len(columns) > 5 else ""
     listed = ", ".join([*columns[:5], *(["…"] if len(columns) > 5 else [])])
-    return f"the columns {shown}{more} hold only 0 and 1; if each of them is a label, name them in dataset.labels_from: [{listed}]"
+    return (
+        f"the columns {shown}{more} hold only 0 and 1; if each of them is a label, name them in dataset.labels_from: "
+        f"[{listed}]"
+    )
 
 
 def holds_flags_only(labels: Sequence[str]) -> bool:

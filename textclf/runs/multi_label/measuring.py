@@ -93,6 +93,7 @@ def decide(
             precision=wanted,
             few=[labels[index] for index in thresholds.few],
             unreached=[labels[index] for index in thresholds.unreached],
+            cross_validated_rows=0 if more is None else len(more.truth),
         ),
     )
 

@@ -72,6 +72,7 @@ class MultiLabel(Classification):
         self.targets, self.row_weights = train.labels.astype(np.float32), np.ones(rows, np.float32)
         self.guessing = guessing_loss(positives, rows, self._weights)
         self.model = PooledLabelSets(checkpoint, len(self._labels), seed, self._weights)
+        self._thresholds: np.ndarray | None = None
         self.cross_validated: JudgedRows | None = None
         """The training rows, as a head that was fitted to other rows judges them; only if the fitted head is the model."""
 
@@ -131,11 +132,10 @@ class MultiLabel(Classification):
         return -entry["validation_loss"], entry["validation_mean_average_precision"]
 
     def scores(self, split: Split, logits: np.ndarray) -> dict[str, float]:
-        """Returns micro_f1, macro_f1 and loss of a split, with the thresholds of the validation rows."""
-        return self._measured(logits, split.labels, self._validation_thresholds()).scores()
-
-    def _validation_thresholds(self) -> np.ndarray:
-        return best_f1_thresholds(sigmoid(self.logits("validation")), self._data.dataset.validation.labels).values
+        """Returns micro_f1, macro_f1 and loss of a split, with the thresholds of the validation rows, which come first."""
+        if split.name == "validation":
+            self._thresholds = best_f1_thresholds(sigmoid(logits), split.labels).values
+        return self._measured(logits, split.labels, self._thresholds).scores()
 
     def _measured(self, logits: np.ndarray, truth: np.ndarray, thresholds: np.ndarray | None = None) -> LabelSetMetrics:
         probabilities = sigmoid(logits)
