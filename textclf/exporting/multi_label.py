@@ -161,10 +161,9 @@ def verify_label_sets(
 def clearly_changed_sets(ours: np.ndarray, theirs: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Returns the rows of probabilities float [rows, labels] with a label that only one of two models predicts, although
     `ours` is not undecided about it: bool [rows]."""
-    changed = predicted_sets(ours, thresholds) != predicted_sets(theirs, thresholds)
+    changed: np.ndarray = predicted_sets(ours, thresholds) != predicted_sets(theirs, thresholds)
     decided: np.ndarray = changed & (np.abs(_logits(ours) - _logits(thresholds)) > UNDECIDED_LOGITS)
-    rows: np.ndarray = decided.any(axis=1)
-    return rows
+    return np.asarray(decided.any(axis=1))
 
 
 def _micro_f1(predicted: np.ndarray, truth: np.ndarray) -> float:
