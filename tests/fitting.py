@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from textclf.data.dataset import load_dataset
 from textclf.encoders.kinds import kind_of
-from textclf.encoders.prepare import load_recipe_data, prepare_data
+from textclf.encoders.prepare import ReadDataset, load_recipe_data, prepare_data
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
@@ -19,10 +20,12 @@ from textclf.training.saved.run_folder import open_run_folder
 from textclf.training.step import TrainingStep
 
 
-def fit_into(run_dir: Path, recipe: Recipe, *, resume: bool = False, **arguments: Any) -> Fitted:
-    """Trains into the unfinished folder of `run_dir`; `arguments` are those of `fit`."""
+def fit_into(
+    run_dir: Path, recipe: Recipe, *, resume: bool = False, read: ReadDataset = load_dataset, **arguments: Any
+) -> Fitted:
+    """Trains into the unfinished folder of `run_dir`; `read` is the reader of the task, `arguments` are those of `fit`."""
     with open_run_folder(run_dir, force=False, resume=resume) as folder:
-        recipe, dataset = load_recipe_data(recipe)
+        recipe, dataset = load_recipe_data(recipe, read=read)
         checkpoint = kind_of(recipe).load(recipe.encoder, dataset)
         data = prepare_data(recipe, dataset, checkpoint.tokenizer(recipe.encoder))
         arguments = {"task": Classification, **arguments}

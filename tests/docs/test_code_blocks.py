@@ -32,6 +32,7 @@ BEGINS_EMPTY = {
     "docs/how-to/own-data.md",
     "docs/how-to/pairs.md",
     "docs/how-to/question-answering.md",
+    "docs/how-to/several-labels.md",
     "docs/how-to/tables.md",
 }
 """All other pages say that they use the files of the tutorial, or its table."""

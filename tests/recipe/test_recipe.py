@@ -618,8 +618,8 @@ def test_a_recipe_without_a_task_is_text_classification_and_is_dumped_as_before_
 def test_a_task_that_is_not_known_is_answered_with_those_that_are(problems):
     [problem] = problems(MINIMAL + "task: text-clasification\n")
     assert problem == (
-        "4:7: task is `text-clasification`, but must be text-classification, multi-label-classification or "
-        "question-answering; did you mean `text-classification`?"
+        "4:7: task is `text-clasification`, but must be text-classification or "
+        "multi-label-classification or question-answering; did you mean `text-classification`?"
     )
 
 

@@ -14,7 +14,7 @@ import textclf
 from tests.command import run
 from tests.conftest import REPOSITORY
 
-NAMES = ["app_reviews", "faq_match", "shop_help", "support_tickets"]
+NAMES = ["app_reviews", "faq_match", "guest_feedback", "shop_help", "support_tickets"]
 
 
 def test_the_examples_say_what_they_show_and_how_large_they_are():
@@ -24,6 +24,8 @@ def test_the_examples_say_what_they_show_and_how_large_they_are():
     assert (pair.rows, pair.labels, pair.text) == (527, ("no", "yes"), ("question", "faq"))
     answers = examples["shop_help"]
     assert (answers.rows, answers.labels, answers.text) == (1042, (), ("question", "context"))
+    topics = examples["guest_feedback"]
+    assert (topics.rows, len(topics.labels), topics.labels[0], topics.text) == (150, 8, "breakfast", ("feedback",))
     assert examples["app_reviews"].about == "Is an app review negative, neutral or positive?"
     assert all("two cores" in example.time for example in examples.values())
 
@@ -107,5 +109,5 @@ def test_a_built_package_contains_the_examples_and_the_schema(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [str(built / "textclf" / "__init__.py"), "copied/recipes/faq_match.yaml", "4"]
+    assert done.stdout.split() == [str(built / "textclf" / "__init__.py"), "copied/recipes/faq_match.yaml", "5"]
     assert (tmp_path / "copied" / "datasets" / "faq_match_test.csv").is_file()

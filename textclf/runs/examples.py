@@ -98,6 +98,11 @@ def _rows_and_labels(recipe: Recipe) -> tuple[int, tuple[str, ...]]:
         from textclf.data.question_answering.dataset import load_question_file
 
         return len(load_question_file(data, data_files(data.train)[0])[0].rows), ()
+    if recipe.has_several_labels:
+        from textclf.data.multi_label.dataset import load_label_sets
+
+        dataset = load_label_sets(data, recipe.training.seed)
+        return len(dataset.train.rows) + len(dataset.validation.rows), tuple(dataset.labels)
     sample = sample_table(data_files(data.train)[0], (*data.text, data.label))
     return sample.total, tuple(sorted(set(sample.cells(sample.columns.index(data.label)))))
 

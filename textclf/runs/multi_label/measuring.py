@@ -23,6 +23,7 @@ from textclf.training.multi_label.calibration import (
     calibration_text,
     label_calibration_error,
 )
+from textclf.training.multi_label.task import JudgedRows
 from textclf.training.multi_label.thresholds import Thresholds, choose_thresholds
 
 
@@ -40,13 +41,26 @@ class Decisions:
         return sigmoid(self.calibration.apply(logits)).astype(np.float32)
 
 
-def decide(recipe: Recipe, logits: Mapping[str, np.ndarray], dataset: Dataset, progress: Progress) -> Decisions:
-    """Chooses the calibration and the thresholds on the validation rows; `logits` are the trained model's by split."""
+def decide(
+    recipe: Recipe,
+    logits: Mapping[str, np.ndarray],
+    dataset: Dataset,
+    progress: Progress,
+    more: JudgedRows | None = None,
+) -> Decisions:
+    """Chooses the calibration and the thresholds on the validation rows; `logits` are the trained model's by split.
+
+    `more` are training rows that were judged by cross-validation. They count like validation rows: of few rows, these alone
+    would have a handful with each label.
+    """
     truth = {split.name: split.labels for split in dataset.held_out}
     labels, training = dataset.labels, recipe.training
+    judged = JudgedRows(logits["validation"], truth["validation"])
+    if more is not None:
+        judged = JudgedRows(*(np.concatenate(pair) for pair in zip(judged, more, strict=True)))
     chosen = LabelCalibration.none(len(labels))
     if training.calibrate:
-        chosen = calibrate_labels(logits["validation"], truth["validation"])
+        chosen = calibrate_labels(*judged)
     errors = {
         name: {
             "before": label_calibration_error(sigmoid(values), truth[name]),
@@ -57,10 +71,13 @@ def decide(recipe: Recipe, logits: Mapping[str, np.ndarray], dataset: Dataset, p
     if training.calibrate:
         progress.say(f"Calibration: {calibration_text(chosen, errors)}")
     wanted = training.reject_for_precision
-    thresholds = choose_thresholds(sigmoid(chosen.apply(logits["validation"])), truth["validation"], wanted)
+    thresholds = choose_thresholds(sigmoid(chosen.apply(judged.logits)), judged.truth, wanted)
     low, high = thresholds.values.min(), thresholds.values.max()
     aim = "the best F1" if wanted is None else f"a precision of {wanted:.1%}"
-    progress.say(f"Thresholds: {low:.3f} to {high:.3f}, for {aim} of each label on the validation rows")
+    rows = counted(len(truth["validation"]), "validation row")
+    if more is not None:
+        rows += f" and, by cross-validation, {counted(len(more.truth), 'training row')}"
+    progress.say(f"Thresholds: {low:.3f} to {high:.3f}, for {aim} of each label on {rows}")
     return Decisions(
         chosen,
         thresholds,
@@ -76,6 +93,7 @@ def decide(recipe: Recipe, logits: Mapping[str, np.ndarray], dataset: Dataset, p
             precision=wanted,
             few=[labels[index] for index in thresholds.few],
             unreached=[labels[index] for index in thresholds.unreached],
+            cross_validated_rows=0 if more is None else len(more.truth),
         ),
     )
 

@@ -56,5 +56,5 @@ def label_set_text(metrics: LabelSetMetrics) -> str:
             "Most confused labels: one is missing, the other wrong\n"
             + text_table(("missing label", "wrong label", "rows", "share"), lines, 2)
         )
-    parts += [f"Warning: {warning}" for warning in result_warnings({"measured": metrics}, "measured")]
+    parts += [f"Warning: {warning}" for warning in result_warnings({"labelled": metrics}, "labelled")]
     return "\n\n".join(parts)

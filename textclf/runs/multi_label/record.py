@@ -61,12 +61,14 @@ class LabelSetThresholds(Record):
 
     That of the labels `few` is 0.5, because too few validation rows have them or lack them; for those of `unreached` no
     threshold has the wanted `precision`. `precision` is None if each threshold is that of the best F1.
+    `cross_validated_rows` training rows were judged by a head that was fitted to others; they count like validation rows.
     """
 
     values: Sequence[float]
     precision: float | None
     few: Sequence[str]
     unreached: Sequence[str]
+    cross_validated_rows: int = 0
 
 
 class LabelSetExport(Export):

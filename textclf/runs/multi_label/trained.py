@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -44,6 +45,7 @@ from textclf.tflite.graph.mobilebert import Quantization
 from textclf.tflite.graph.multi_label import INDEPENDENT_PROBABILITIES
 from textclf.tflite.graph.weights import inference_weights
 from textclf.training.loop import Fitted
+from textclf.training.multi_label.task import MultiLabel
 from textclf.training.saved.run_folder import RunFolder, save_state
 from textclf.training.watching.watchers import require_finite
 
@@ -73,7 +75,8 @@ class JustTrained:
         logits = {split.name: self.fitted.task.logits(split.name) for split in splits}
         for name, values in logits.items():
             require_finite(values, name)
-        chosen = decide(self.recipe, logits, dataset, progress)
+        more = cast("MultiLabel", self.fitted.task).cross_validated
+        chosen = decide(self.recipe, logits, dataset, progress, more)
         # Before the export: whatever fails from here on, the trained weights can be exported later.
         self._keep(chosen, folder)
         trained = {name: chosen.probabilities(values) for name, values in logits.items()}

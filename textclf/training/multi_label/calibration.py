@@ -50,7 +50,7 @@ class LabelCalibration:
 
 
 def calibrate_labels(logits: np.ndarray, truth: np.ndarray) -> LabelCalibration:
-    """Takes logits float [rows, labels] and true labels bool [rows, labels] of the validation rows.
+    """Takes logits float [rows, labels] and true labels bool [rows, labels] of rows that were not trained on.
 
     A label is calibrated if enough rows have it and lack it, and if factors and offsets that are fitted to four fifths of
     the rows make the other fifth better. Raises TrainingError for logits that are not finite.

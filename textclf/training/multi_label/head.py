@@ -16,7 +16,7 @@ from textclf.training.multi_label.weights import SideWeights
 # Up to this many rows times labels, cross-validation takes seconds.
 _MOST_CROSS_VALIDATED_CELLS = 200_000
 
-_STEPS_OF_A_FOLD, _STEPS = 30, 200
+_STEPS_OF_A_FOLD, _STEPS = 40, 200
 
 _SMALLEST_CHANGE = 1e-4
 
@@ -30,6 +30,11 @@ def fit_best_head(features: np.ndarray, targets: np.ndarray, weights: SideWeight
     The penalty and the scale of the logits are the same for all labels. `strata` are numbers by row; each fold has about
     the same share of every stratum. Raises TrainingError if the head would not be finite.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _best_head(features, targets, weights, strata)
+
+
+def _best_head(features: np.ndarray, targets: np.ndarray, weights: SideWeights, strata: np.ndarray) -> FittedHead:
     rows, labels = targets.shape
     if rows < 2 or rows * labels > _MOST_CROSS_VALIDATED_CELLS:
         fitted = _Fit(features, targets, weights).solution(PENALTY, _STEPS)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +26,13 @@ from textclf.training.multi_label.head import fit_best_head
 from textclf.training.multi_label.thresholds import DEFAULT_THRESHOLD, best_f1_thresholds
 from textclf.training.multi_label.weights import SideWeights, guessing_loss, side_weights
 from textclf.training.watching.watchers import Trouble, after_epoch
+
+
+class JudgedRows(NamedTuple):
+    """Logits float32 [rows, labels] and true labels bool [rows, labels] of rows on which the head was not fitted."""
+
+    logits: np.ndarray
+    truth: np.ndarray
 
 
 class PooledLabelSets(PooledClassifier):
@@ -68,6 +75,9 @@ class MultiLabel(Classification):
         self.row_weights = self._windows.weights(self._text_weights)
         self.guessing = guessing_loss(positives, rows, self._weights)
         self.model = PooledLabelSets(checkpoint, len(self._labels), seed, self._weights)
+        self._thresholds: np.ndarray | None = None
+        self.cross_validated: JudgedRows | None = None
+        """The training rows, as a head that was fitted to other rows judges them; only if the fitted head is the model."""
 
     def _rows_to_measure(self) -> np.ndarray:
         # With one stratum, the rows are spread evenly over the data.
@@ -86,6 +96,8 @@ class MultiLabel(Classification):
             head = fit_best_head(features, targets, self._weights, np.array(strata))
             self.model.variables["head/kernel"].assign(head.kernel)
             self.model.variables["head/bias"].assign(head.bias)
+        if not self._settings.epoch_count and head.cross_validated is not None:
+            self.cross_validated = JudgedRows(head.cross_validated, targets)
         return True
 
     # --- After an epoch ----------------------------------------------------------------------------------------------
@@ -123,11 +135,10 @@ class MultiLabel(Classification):
         return -entry["validation_loss"], entry["validation_mean_average_precision"]
 
     def scores(self, split: Split, logits: np.ndarray) -> dict[str, float]:
-        """Returns micro_f1, macro_f1 and loss of a split, with the thresholds of the validation rows."""
-        return self._measured(logits, split.labels, self._validation_thresholds()).scores()
-
-    def _validation_thresholds(self) -> np.ndarray:
-        return best_f1_thresholds(sigmoid(self.logits("validation")), self._data.dataset.validation.labels).values
+        """Returns micro_f1, macro_f1 and loss of a split, with the thresholds of the validation rows, which come first."""
+        if split.name == "validation":
+            self._thresholds = best_f1_thresholds(sigmoid(logits), split.labels).values
+        return self._measured(logits, split.labels, self._thresholds).scores()
 
     def _measured(self, logits: np.ndarray, truth: np.ndarray, thresholds: np.ndarray | None = None) -> LabelSetMetrics:
         probabilities = sigmoid(logits)
