@@ -18,6 +18,7 @@ def can_read_windows(recipe: Recipe) -> bool:
     """Returns whether the recipe may set `encoder.overflow` to windows."""
     return not (
         recipe.answers_questions
+        or recipe.has_several_labels
         or recipe.averages_words
         or recipe.training.engine == "model-maker"
         or len(recipe.dataset.text) > 1
