@@ -28,7 +28,9 @@ from textclf.tflite.graph.weights import token_weights
 from textclf.tflite.question_answering import QuestionAnswererMetadata, output_problems
 
 # The allowed losses, as fractions of the questions, for 8 or 16 bits and for 4 bits. A float32 file may differ only by
-# rounding, which grows with the logits.
+# rounding, which grows with the logits. Measured on shortly trained models: with 8 bits, a 4-layer encoder (384 tokens, 99
+# questions) changed 9 answers for the Task Library and 5 for LiteRT, 1 and 0 of them clearly, and a 2-layer one (64 tokens, F1
+# 97 %, 64 questions) changed 3, none clearly; 16 bits changed none. Undecided answers change often, so only clear ones count.
 MAX_CHANGED_ANSWERS, MAX_CHANGED_ANSWERS_OF_4_BITS = 0.02, 0.06
 
 MAX_LOST_F1, MAX_LOST_F1_OF_4_BITS = 0.005, 0.01

