@@ -189,6 +189,38 @@ def test_texts_of_one_word_are_found_by_the_name_of_their_column():
     assert textclf.new_recipe(write("words.csv", ["text", "label"], rows)).text == ("text",)
 
 
+@pytest.mark.parametrize("mark", ["|", ";", ", "])
+def test_a_column_with_several_labels_in_a_cell_gets_its_separator(mark):
+    sets = [["late"], ["late", "refund"], ["refund", "broken"], [], ["broken"], ["broken", "late"]]
+    rows = [(text(n), mark.join(sets[n % 6])) for n in range(60)]
+    made = textclf.new_recipe(write("tickets.csv", ["text", "topics"], rows))
+    assert (made.label, made.separator) == ("topics", mark.strip())
+    recipe = textclf.load_recipe(made.path)
+    assert recipe.has_several_labels
+    assert textclf.check(made.path).labels == ["broken", "late", "refund"]
+    assert f"several with `{mark.strip()}` between them" in made.as_text()
+
+
+def test_names_with_a_comma_are_one_label():
+    rows = [(text(n), ("Paris, France", "Rome, Italy", "Berlin, Germany")[n % 3]) for n in range(60)]
+    assert textclf.new_recipe(write("cities.csv", ["text", "label"], rows)).separator is None
+
+
+def test_three_columns_of_zeros_and_ones_are_the_labels():
+    rows = [(text(n), n % 2, n // 2 % 2, int(n % 3 == 0), 0, n // 4 % 2) for n in range(60)]
+    made = textclf.new_recipe(write("flags.csv", ["text", "late", "refund", "broken", "rare", "praise"], rows))
+    assert textclf.load_recipe(made.path).dataset.labels_from == ("late", "refund", "broken", "rare", "praise")
+    [never] = [one for one in textclf.check(made.path).findings if one.kind == "label_without_rows"]
+    assert "no row has the label `rare`" in never.message
+
+
+def test_columns_of_which_exactly_one_is_1_are_labels_with_a_hint():
+    rows = [(text(n), *(int(n % 3 == place) for place in range(3))) for n in range(60)]
+    made = textclf.new_recipe(write("one_hot.csv", ["text", "billing", "shipping", "returns"], rows))
+    assert textclf.load_recipe(made.path).has_several_labels
+    assert "exactly one of them is 1" in " ".join(made.path.read_text().replace("#", "").split())
+
+
 def test_two_columns_of_zeros_and_ones_are_a_question():
     rows = [(text(n), n % 2, n // 2 % 2) for n in range(60)]
     message = refused(write("flags.csv", ["text", "billing", "shipping"], rows))

@@ -548,8 +548,8 @@ class TrainingSettings(Settings):
         gt=0,
         lt=1,
         description="Chooses on the validation rows the probability below which no label is used, so that this "
-        "fraction of the used labels is right. null: every row gets a label. With several labels per row: chooses a threshold "
-        "for each label at which this fraction of its predictions is right. null: the threshold of the best F1.",
+        "fraction of the used labels is right. null: every row gets a label. With several labels per row: the threshold of each "
+        "label is that of the best F1 among those at which this fraction of its predictions is right. null: that of the best F1.",
     )
     seed: int = Field(
         default=1,
