@@ -340,7 +340,7 @@ def write_run(folder: Path) -> None:
     from textclf.data.dataset import load_dataset
     from textclf.encoders.formats.textclf_format import write_encoder
     from textclf.encoders.sources.locate import load_vocabulary
-    from textclf.exporting.classification import export_classifier
+    from textclf.exporting.classification.model_file import export_classifier
     from textclf.recipe.reading import load_recipe
     from textclf.recipe.writing import dump_recipe
     from textclf.training.saved.run_folder import save_state

@@ -59,7 +59,7 @@ PROGRAMS = ("`textclf answer`", "textclf as a phone", "loop over BertQuestionAns
 def write_model(folder: Path, encoder: str) -> Path:
     """A model with 8-bit weights of the encoder and a random head."""
     from textclf.encoders.sources.locate import load_checkpoint
-    from textclf.exporting.question_answering import export_question_answerer
+    from textclf.exporting.question_answering.model_file import export_question_answerer
     from textclf.recipe.reading import load_recipe
 
     (folder / "data.json").write_text("{}")
@@ -85,7 +85,7 @@ def measured(model: Path, path: Path, most: int, rounds: int) -> str:
     from textclf import QuestionAnswerer, answer_file
     from textclf.classify.question_answering.evaluation import read_questions
     from textclf.exporting.apps import run_question_answerer
-    from textclf.exporting.verify_answers import compared_answers
+    from textclf.exporting.question_answering.verify import compared_answers
 
     with QuestionAnswerer(model) as answerer:
         questions = [(question, context) for question, context in read_questions(answerer, path).texts[:most]]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textclf.classify.classifier import Classifier, Prediction
-    from textclf.classify.job import BatchSummary, FileMetrics, classify_file, evaluate_file
     from textclf.classify.multi_label.evaluation import evaluate_label_sets
     from textclf.classify.multi_label.metrics import LabelSetMetrics
     from textclf.classify.question_answering.evaluation import AnswerMetrics, evaluate_answers
     from textclf.classify.question_answering.job import AnswerSummary, answer_file
     from textclf.classify.question_answering.question_answerer import Answer, QuestionAnswerer
+    from textclf.classify.tables.job import BatchSummary, FileMetrics, classify_file, evaluate_file
     from textclf.encoders.mobilebert import Encoder
     from textclf.errors import TextclfError
     from textclf.exporting.report import VerificationReport
@@ -76,12 +76,12 @@ _HOMES = {
     "Answer": "textclf.classify.question_answering.question_answerer",
     "AnswerMetrics": "textclf.classify.question_answering.evaluation",
     "AnswerSummary": "textclf.classify.question_answering.job",
-    "BatchSummary": "textclf.classify.job",
+    "BatchSummary": "textclf.classify.tables.job",
     "CheckReport": "textclf.runs.check",
     "Classifier": "textclf.classify.classifier",
     "Encoder": "textclf.encoders.mobilebert",
     "Example": "textclf.runs.examples",
-    "FileMetrics": "textclf.classify.job",
+    "FileMetrics": "textclf.classify.tables.job",
     "Inspection": "textclf.tflite.inspection",
     "LabelSetMetrics": "textclf.classify.multi_label.metrics",
     "NewRecipe": "textclf.runs.new_recipe",
@@ -93,11 +93,11 @@ _HOMES = {
     "VerificationReport": "textclf.exporting.report",
     "answer_file": "textclf.classify.question_answering.job",
     "check": "textclf.runs.check",
-    "classify_file": "textclf.classify.job",
+    "classify_file": "textclf.classify.tables.job",
     "compare": "textclf.runs.compare",
     "copy_example": "textclf.runs.examples",
     "evaluate_answers": "textclf.classify.question_answering.evaluation",
-    "evaluate_file": "textclf.classify.job",
+    "evaluate_file": "textclf.classify.tables.job",
     "evaluate_label_sets": "textclf.classify.multi_label.evaluation",
     "export": "textclf.runs.export",
     "inspect": "textclf.tflite.inspection",

@@ -12,11 +12,11 @@ import pytest
 from tests.answering import CONTEXT, write_tiny_answerer
 from tests.classify.test_classifier import write_tiny_model
 from textclf import QuestionAnswerer, answer_file, classify_file
-from textclf.classify import journal as batch_journal
+from textclf.classify.tables import journal as batch_journal
 from textclf.classify.question_answering import job as answer_job
 from textclf.classify.question_answering.question_answerer import PendingAnswers
-from textclf.classify.table_job import JobInterruptedError
-from textclf.classify.windows import WindowSize
+from textclf.classify.tables.table_job import JobInterruptedError
+from textclf.classify.tables.windows import WindowSize
 from textclf.errors import ArgumentError, DataError, RunError
 
 ROWS = [
@@ -145,7 +145,7 @@ def test_a_job_of_labels_is_not_continued_with_answers(model, tmp_path, monkeypa
     many_rows(source, 200)
     with source.open("ab") as file:
         file.write(b"\xff\xfe,broken,broken\n")
-    monkeypatch.setattr("textclf.classify.windows.FIRST_WINDOW_ROWS", 8)
+    monkeypatch.setattr("textclf.classify.tables.windows.FIRST_WINDOW_ROWS", 8)
     with pytest.raises(DataError, match="resume"):
         classify_file(classifier, source, tmp_path / "out.csv", strict=True)
     with pytest.raises(RunError, match=r"the interrupted job was started with other settings"):

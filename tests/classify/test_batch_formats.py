@@ -17,8 +17,8 @@ from tests.classify.test_batch import left_over, read, start_job, write
 from tests.classify.test_classifier import LABELS, write_tiny_model
 from tests.command import run
 from tests.table_writers import write_csv, write_json_lines, write_parquet, write_table, write_workbook
-from textclf.classify import windows as batch_windows
-from textclf.classify.job import classify_file, evaluate_file
+from textclf.classify.tables import windows as batch_windows
+from textclf.classify.tables.job import classify_file, evaluate_file
 from textclf.errors import DataError, MissingPackageError, RunError
 
 WORDS = "good bad film food phone love hate the is was very so again never help".split()
@@ -333,7 +333,7 @@ def test_a_parquet_file_that_changed_meanwhile_is_noticed(model, tmp_path, monke
     source = write_parquet(tmp_path / "a.parquet", ROWS)
     with monkeypatch.context() as patch:
         patch.setattr(batch_windows, "WINDOW_ROWS", 16)
-        from textclf.classify import forms
+        from textclf.classify.tables import forms
 
         patch.setattr(forms, "_write_parquet", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):

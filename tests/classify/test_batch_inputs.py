@@ -23,10 +23,10 @@ from tests.classify.test_batch import ADDED, classified, read, write, write_rows
 from tests.classify.test_classifier import LABELS, write_tiny_model
 from tests.command import run
 from textclf.classify import classifier as predictor
-from textclf.classify import journal as batch_journal
-from textclf.classify import windows as batch_windows
+from textclf.classify.tables import journal as batch_journal
+from textclf.classify.tables import windows as batch_windows
 from textclf.classify.classifier import Classifier
-from textclf.classify.job import classify_file, evaluate_file
+from textclf.classify.tables.job import classify_file, evaluate_file
 from textclf.data.tables.files import open_input
 from textclf.errors import ArgumentError, DataError, ModelError, RunError, StreamError
 

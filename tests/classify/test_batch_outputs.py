@@ -16,10 +16,10 @@ import pytest
 
 from tests.classify.test_batch import left_over, read, start_job, write, write_rows
 from tests.classify.test_classifier import write_tiny_model
-from textclf.classify import journal as batch_journal
-from textclf.classify import windows as batch_windows
-from textclf.classify.job import classify_file
-from textclf.classify.table_job import JobInterruptedError
+from textclf.classify.tables import journal as batch_journal
+from textclf.classify.tables import windows as batch_windows
+from textclf.classify.tables.job import classify_file
+from textclf.classify.tables.table_job import JobInterruptedError
 from textclf.errors import RunError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -187,7 +187,7 @@ def test_an_error_of_the_input_is_not_blamed_on_the_output(model, source, tmp_pa
     def broken(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error", "some/other/file")
 
-    monkeypatch.setattr("textclf.classify.job.begin_rows", broken)
+    monkeypatch.setattr("textclf.classify.tables.job.begin_rows", broken)
     with pytest.raises(OSError, match="some/other/file"):
         classify_file(model, source, tmp_path / "output.csv")
 

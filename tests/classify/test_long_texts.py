@@ -17,8 +17,8 @@ from tests.command import run
 from tests.tiny import VOCABULARY
 from textclf.classify.classifier import Classifier
 from textclf.classify.combining import combine_probabilities, combine_windows
-from textclf.classify.job import classify_file, evaluate_file
 from textclf.classify.metrics import softmax
+from textclf.classify.tables.job import classify_file, evaluate_file
 from textclf.errors import DataError, ModelError
 from textclf.tflite.inspection import inspect_model
 

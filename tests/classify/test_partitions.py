@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.table_writers import write_parquet
-from textclf.classify.windows import Partition, TableOptions, parts_of, read_partition, read_windows
+from textclf.classify.tables.windows import Partition, TableOptions, parts_of, read_partition, read_windows
 from textclf.data.tables.table import Row
 from textclf.errors import DataError
 

@@ -19,7 +19,7 @@ from textclf.data.tokens.encoded import pad
 from textclf.data.tokens.spans import make_windows
 from textclf.errors import ArgumentError, DataError, ModelError
 from textclf.exporting.apps import installed_consumers, run_question_answerer
-from textclf.exporting.hard_questions import hard_questions
+from textclf.exporting.question_answering.hard_questions import hard_questions
 
 QUESTIONS = [
     ("is the app free?", CONTEXT),

@@ -21,8 +21,8 @@ import pytest
 
 from tests.command import run
 from tests.table_writers import write_parquet
-from textclf.classify.job import classify_file
-from textclf.classify.table_job import JobInterruptedError
+from textclf.classify.tables.job import classify_file
+from textclf.classify.tables.table_job import JobInterruptedError
 from textclf.cluster import engine
 from textclf.cluster.folder import MANIFEST, open_folder
 from textclf.cluster.partition import WORK_FOLDER

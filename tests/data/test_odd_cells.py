@@ -14,7 +14,7 @@ from tests.classify.test_batch import read
 from tests.classify.test_classifier import write_tiny_model
 from tests.data.test_other_formats import error, load, patched, written
 from tests.table_writers import write_workbook
-from textclf.classify.job import classify_file
+from textclf.classify.tables.job import classify_file
 from textclf.data.tables.opening import open_any
 
 SHEET = "xl/worksheets/sheet1.xml"

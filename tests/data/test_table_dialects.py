@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from textclf.classify.rows import TableLayout, extended, problem_of
+from textclf.classify.tables.rows import TableLayout, extended, problem_of
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
 from textclf.data.tables.table import Row, Table, open_table

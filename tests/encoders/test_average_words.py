@@ -25,8 +25,8 @@ from textclf.data.tokens.words import DELIMITER_PATTERN, SPECIAL_WORDS, WordToke
 from textclf.encoders.average_words import VECTORS, find_words, read_word_vectors, write_word_vectors
 from textclf.errors import EncoderError, ModelError, RecipeError
 from textclf.exporting.apps import CONSUMERS, installed_consumers, run_consumer
+from textclf.exporting.classification.verify import verify_model
 from textclf.exporting.hard_texts import hard_texts
-from textclf.exporting.verify import verify_model
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.export import export_run

@@ -15,9 +15,9 @@ from tests.command import run
 from tests.tflite.test_checks import packed, unpacked
 from textclf.classify.classifier import Classifier
 from textclf.errors import DataError, ModelError, VerificationError
-from textclf.exporting.answers import labels_are_independent, strange_answers
 from textclf.exporting.apps import LIMIT_SECONDS, run_consumer
-from textclf.exporting.verify import verify_model
+from textclf.exporting.classification.answers import labels_are_independent, strange_answers
+from textclf.exporting.classification.verify import verify_model
 from textclf.tflite.metadata import read_metadata, write_metadata
 from textclf.tflite.model_file import TfliteModel
 

@@ -11,7 +11,7 @@ from tests.tiny import VOCABULARY
 from textclf.classify.question_answering.selection import Candidate, Selected, select_answers
 from textclf.data.tokens.encoded import pad
 from textclf.errors import ModelError, VerificationError
-from textclf.exporting.question_answering import Answers, compare_answers, export_question_answerer
+from textclf.exporting.question_answering.model_file import Answers, compare_answers, export_question_answerer
 from textclf.recipe.reading import load_recipe
 from textclf.tflite.metadata import read_metadata
 

@@ -15,8 +15,8 @@ from tests.tiny import write_recipe, write_reviews
 from textclf.classify.classifier import Classifier
 from textclf.errors import RecipeError, RunError
 from textclf.exporting.apps import CONSUMERS, installed_consumers, run_consumer
+from textclf.exporting.classification.verify import verify_model
 from textclf.exporting.hard_texts import hard_texts
-from textclf.exporting.verify import verify_model
 from textclf.runs.export import export_run
 
 

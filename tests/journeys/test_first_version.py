@@ -19,12 +19,12 @@ from safetensors.numpy import load_file
 
 import textclf
 from tests.command import run
-from textclf.classify.job import classify_file
+from textclf.classify.tables.job import classify_file
 from textclf.encoders.sources.builtin import EARLIER
 from textclf.errors import RunError
 from textclf.recipe.reading import load_recipe
-from textclf.runs.classification.record import ClassificationMetrics
 from textclf.runs.pages.report import write_report
+from textclf.runs.tasks.classification.record import ClassificationMetrics
 from textclf.training.saved.run_folder import read_metrics
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "first_version"

@@ -17,7 +17,7 @@ from tests.loopback import Answer, Server
 from tests.stores import Store, Web, s3_store, web_server
 from tests.table_writers import write_csv, write_parquet, write_table
 from textclf import answer_file, evaluate_answers
-from textclf.classify.job import classify_file
+from textclf.classify.tables.job import classify_file
 from textclf.errors import DataError, RunError
 from textclf.files import copies, network
 
@@ -196,13 +196,13 @@ def test_an_upload_that_fails_is_resumed_without_classifying_again(folder, store
     web.files["/in.csv"] = b"body\nthe bus\nthe soup\n"
     arguments = (folder / "run", f"{server.url}/in.csv?sig={SECRET}", "s3://bucket/out/later.csv")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("textclf.classify.journal.is_there", lambda _: False)
+    monkeypatch.setattr("textclf.classify.tables.journal.is_there", lambda _: False)
     with pytest.raises(RunError, match=r"s3://bucket/out/later\.csv: cannot be reached.*to upload it, use resume=True"):
         classify_file(*arguments)
     for file in (network.cache_folder() / "outputs").rglob("*"):
         assert file.is_dir() or SECRET.encode() not in file.read_bytes()
     monkeypatch.undo()
-    monkeypatch.setattr("textclf.classify.job.begin_rows", None)  # nothing is classified again
+    monkeypatch.setattr("textclf.classify.tables.job.begin_rows", None)  # nothing is classified again
     summary = classify_file(*arguments[:1], f"{server.url}/in.csv?sig=another", arguments[2], resume=True)
     assert summary.rows == 2
     assert store.get("out/later.csv").count(b"\n") == 3
@@ -213,7 +213,7 @@ def test_a_job_whose_input_changed_meanwhile_is_not_resumed(folder, web, server,
     rows = [f"the bus {number}" for number in range(2000)]
     web.files["/big.csv"] = ("body\n" + "\n".join(rows) + "\n").encode()
     output = tmp_path / "out.csv"
-    monkeypatch.setattr("textclf.classify.journal.SECONDS_BETWEEN_COMMITS", 0.0)
+    monkeypatch.setattr("textclf.classify.tables.journal.SECONDS_BETWEEN_COMMITS", 0.0)
     started = classify_file.__globals__["begin_rows"]
     calls = []
 
@@ -224,7 +224,7 @@ def test_a_job_whose_input_changed_meanwhile_is_not_resumed(folder, web, server,
         return started(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("textclf.classify.job.begin_rows", stops)
+        patch.setattr("textclf.classify.tables.job.begin_rows", stops)
         with pytest.raises(KeyboardInterrupt):
             classify_file(folder / "run", f"{server.url}/big.csv", output)
     assert copies_left() == []

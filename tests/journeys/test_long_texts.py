@@ -17,7 +17,7 @@ import textclf
 from tests.command import run
 from tests.long_texts import write_long_recipe, write_long_reviews
 from textclf.classify.classifier import Classifier
-from textclf.classify.job import evaluate_file
+from textclf.classify.tables.job import evaluate_file
 from textclf.tflite.metadata import read_metadata
 
 

@@ -11,7 +11,7 @@ from tests.command import run
 from tests.tiny import tiny_checkpoint, write_recipe
 from textclf.data.dataset import load_dataset
 from textclf.errors import DataError, EngineError, ModelError, RunError
-from textclf.exporting.classification import export_classifier
+from textclf.exporting.classification.model_file import export_classifier
 from textclf.files.output_folder import foreign_entries
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe

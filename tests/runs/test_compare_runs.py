@@ -17,7 +17,7 @@ from textclf.classify.classifier import Classifier
 from textclf.classify.metrics import accuracy_difference_interval, mcnemar_p_value
 from textclf.encoders.prepare import load_recipe_data
 from textclf.errors import ArgumentError, DataError, ModelError, RecipeError, RunError
-from textclf.exporting.classification import export_classifier
+from textclf.exporting.classification.model_file import export_classifier
 from textclf.files.output_folder import foreign_entries
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.writing import dump_recipe

@@ -27,8 +27,8 @@ from textclf.errors import EncoderError, RunError, VerificationError
 from textclf.exporting.trained_run import load_trained_run
 from textclf.files.output_folder import foreign_entries
 from textclf.recipe.reading import load_recipe
-from textclf.runs.classification.engines import train_with_engine
 from textclf.runs.export import export_run
+from textclf.runs.tasks.classification.engines import train_with_engine
 from textclf.terminal.progress import Progress
 from textclf.tflite.metadata import read_metadata
 from textclf.training.saved.run_folder import RUN_ENTRIES, open_run_folder
@@ -90,7 +90,7 @@ def finish(folder: Path, *overrides: str, **how: Any) -> textclf.Run:
 
 def broken_in(*forms: str, error: Exception | None = None) -> Any:
     """The gate, which these forms of the file do not pass."""
-    from textclf.runs.classification import exporting
+    from textclf.runs.tasks.classification import exporting
 
     real = exporting.verify_export
 
@@ -105,7 +105,7 @@ def broken_in(*forms: str, error: Exception | None = None) -> Any:
 def test_a_form_that_does_not_pass_is_replaced_by_the_nearest_that_does_and_this_is_said_everywhere(
     trained, monkeypatch, capfd
 ):
-    monkeypatch.setattr("textclf.runs.classification.exporting.verify_export", broken_in("int4", "dynamic"))
+    monkeypatch.setattr("textclf.runs.tasks.classification.exporting.verify_export", broken_in("int4", "dynamic"))
     finished = finish(trained, "export.quantization=int4", quiet=False)
     export = finished.metrics["export"]
     assert export["requested"] == "int4"
@@ -128,7 +128,7 @@ def test_a_form_that_does_not_pass_is_replaced_by_the_nearest_that_does_and_this
 
 
 def test_the_command_ends_with_code_3_when_the_form_is_another_one(trained, monkeypatch):
-    monkeypatch.setattr("textclf.runs.classification.exporting.verify_export", broken_in("dynamic"))
+    monkeypatch.setattr("textclf.runs.tasks.classification.exporting.verify_export", broken_in("dynamic"))
     source = f"encoder.source={trained / 'encoder'}"
     assert run("train", trained / "recipe.yaml", source, "--run-dir", trained / "run", "--resume") == 3
     assert (trained / "run" / "model.tflite").is_file()
@@ -142,7 +142,7 @@ def test_where_no_form_passes_the_run_is_complete_without_a_model_and_gets_one_b
     trained, monkeypatch, error
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("textclf.runs.classification.exporting.verify_export", broken_in(*FORMS, error=error))
+        patch.setattr("textclf.runs.tasks.classification.exporting.verify_export", broken_in(*FORMS, error=error))
         with pytest.raises(
             VerificationError, match=r"the training is complete, but model\.tflite was not written"
         ) as it:
@@ -184,14 +184,14 @@ def test_probabilities_that_are_no_numbers_never_pass(trained, monkeypatch):
         probabilities[0, 0] = np.nan
         return probabilities
 
-    monkeypatch.setattr("textclf.runs.classification.exporting.Classifier.probabilities", with_nan)
+    monkeypatch.setattr("textclf.runs.tasks.classification.exporting.Classifier.probabilities", with_nan)
     with pytest.raises(VerificationError, match=r"not written: the exported model returns .* not numbers for 2 of"):
         finish(trained)
 
 
 def test_an_export_that_ends_the_process_is_resumed_in_another_form(trained, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("textclf.runs.classification.engines.export_classifier", stopped)
+        patch.setattr("textclf.runs.tasks.classification.engines.export_classifier", stopped)
         with pytest.raises(KeyboardInterrupt):
             finish(trained)
     resumed = finish(trained, "export.quantization=float16", "training.calibrate=false", "training.watchers.stuck=fail")

@@ -19,7 +19,7 @@ from textclf import Classifier, LabelSetMetrics, evaluate_file, evaluate_label_s
 from textclf.classify.multi_label.thresholds import thresholds_of
 from textclf.errors import ArgumentError, DataError, ModelError, RecipeError, RunError, TextclfError
 from textclf.exporting.apps import CONSUMERS, installed_consumers
-from textclf.runs.multi_label.record import LabelSetRunMetrics
+from textclf.runs.tasks.multi_label.record import LabelSetRunMetrics
 from textclf.tflite.metadata import read_metadata
 from textclf.training.saved.run_folder import load_state, save_state
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from textclf.errors import RunError
-from textclf.runs.classification.record import ClassificationMetrics
 from textclf.runs.pages.model_card import write_model_card
 from textclf.runs.pages.report import write_report
 from textclf.runs.record.metrics_file import RunMetrics
+from textclf.runs.tasks.classification.record import ClassificationMetrics
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 FIRST = FIXTURES / "first_version" / "runs" / "reviews"

@@ -13,9 +13,9 @@ from tests.answering import easy_questions, write_question_recipe, write_squad
 from textclf import QuestionAnswerer, compare, evaluate_answers, export, train, verify
 from textclf.classify.question_answering.evaluation import read_questions
 from textclf.errors import ArgumentError, RunError, TextclfError, VerificationError
-from textclf.runs.question_answering.examples import MarkedText, marked
-from textclf.runs.question_answering.record import AnsweringMetrics
-from textclf.runs.question_answering.trained import compare_answers
+from textclf.runs.tasks.question_answering.examples import MarkedText, marked
+from textclf.runs.tasks.question_answering.record import AnsweringMetrics
+from textclf.runs.tasks.question_answering.trained import compare_answers
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +145,13 @@ def test_without_a_passing_form_the_weights_are_kept_and_exported_later(tmp_path
         raise VerificationError("too different")
 
     recipe = write_question_recipe(tmp_path, questions=60, epochs=1)
-    monkeypatch.setattr("textclf.runs.question_answering.trained.compare_answers", refuses)
+    monkeypatch.setattr("textclf.runs.tasks.question_answering.trained.compare_answers", refuses)
     with pytest.raises(VerificationError, match=r"model\.tflite was not written: too different"):
         train(recipe, tmp_path / "run", quiet=True)
     metrics = AnsweringMetrics.read(tmp_path / "run")
     assert (metrics.export.withheld, metrics.export.quantization) == ("too different", None)
     assert "The export was withheld" in (tmp_path / "run" / "report.html").read_text()
-    monkeypatch.setattr("textclf.runs.question_answering.trained.compare_answers", compare_answers)
+    monkeypatch.setattr("textclf.runs.tasks.question_answering.trained.compare_answers", compare_answers)
     path, _ = export(tmp_path / "run", ["quantization=none"])
     assert path == tmp_path / "run" / "model.tflite"
     metrics = AnsweringMetrics.read(tmp_path / "run")

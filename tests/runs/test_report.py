@@ -15,11 +15,11 @@ import yaml
 
 from textclf.classify.metrics import Metrics, accuracy_interval, evaluate
 from textclf.data.examples import Split
-from textclf.runs.classification.record import ClassificationMetrics
 from textclf.runs.pages.metrics_text import metrics_text
 from textclf.runs.pages.mistakes import Mistake, most_confused, worst_mistakes
 from textclf.runs.pages.model_card import write_model_card
 from textclf.runs.pages.report import write_report
+from textclf.runs.tasks.classification.record import ClassificationMetrics
 
 LABELS = ["billing", "delivery", "other"]
 EVIL = "<script>alert('x')</script> & <b>bold</b>"

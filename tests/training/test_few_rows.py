@@ -32,7 +32,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> textclf.Run:
 
 
 def test_on_54_rows_the_reported_interval_holds_the_accuracy_on_unseen_rows(clinic: textclf.Run) -> None:
-    from textclf.runs.classification.record import ClassificationMetrics
+    from textclf.runs.tasks.classification.record import ClassificationMetrics
 
     estimate = ClassificationMetrics.read(clinic.dir).estimate
     assert estimate is not None

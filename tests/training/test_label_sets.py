@@ -7,7 +7,7 @@ import pytest
 
 from textclf.classify.multi_label.metrics import average_precision, f1_of, measure_label_sets, sigmoid
 from textclf.errors import RecipeError, TrainingError, VerificationError
-from textclf.exporting.multi_label import verify_label_sets
+from textclf.exporting.multi_label.model_file import verify_label_sets
 from textclf.training.multi_label.calibration import calibrate_labels, label_calibration_error
 from textclf.training.multi_label.head import fit_best_head
 from textclf.training.multi_label.thresholds import best_f1_thresholds, choose_thresholds

@@ -42,8 +42,8 @@ from textclf.terminal.native_log import load_tensorflow
 
 if TYPE_CHECKING:
     from textclf.classify.classifier import Prediction
-    from textclf.classify.job import BatchSummary
     from textclf.classify.question_answering.job import AnswerSummary
+    from textclf.classify.tables.job import BatchSummary
     from textclf.terminal.summary import Summary
 
 
@@ -162,7 +162,7 @@ def _refuse_without_dask(options: dict[str, Any]) -> None:
 def _classify_tables(model: Path, inputs: tuple[str, ...], output: str, options: dict[str, Any]) -> BatchSummary:
     of_dask = {name: options.pop(name) for name in ("scheduler", "partition_rows", "output_format")}
     if of_dask["scheduler"] is None:
-        from textclf.classify.job import classify_file
+        from textclf.classify.tables.job import classify_file
 
         return classify_file(model, inputs, output, quiet=False, **options)
     from textclf.cluster.job import classify_files
@@ -315,8 +315,8 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
     from textclf.classify.multi_label.metrics import LabelSetMetrics
     from textclf.classify.question_answering.evaluation import AnswerMetrics
     from textclf.runs.evaluate import evaluate
-    from textclf.runs.multi_label.metrics_text import label_set_text
     from textclf.runs.pages.metrics_text import metrics_text
+    from textclf.runs.tasks.multi_label.metrics_text import label_set_text
     from textclf.terminal.summary import show_summary
 
     metrics = evaluate(model, data, quiet=False, **options)

@@ -14,11 +14,11 @@ from textclf.terminal.screen import Kind
 from textclf.terminal.summary import Summary
 
 if TYPE_CHECKING:
-    from textclf.classify.job import BatchSummary
     from textclf.classify.metrics import Metrics
     from textclf.classify.multi_label.metrics import LabelSetMetrics
     from textclf.classify.question_answering.evaluation import AnswerMetrics
     from textclf.classify.question_answering.job import AnswerSummary
+    from textclf.classify.tables.job import BatchSummary
     from textclf.exporting.report import VerificationReport
     from textclf.runs.check import CheckReport
     from textclf.runs.comparison.answers import AnswerComparison
@@ -105,7 +105,7 @@ def _uses(model: Path, *, answers: bool) -> list[tuple[str, str]]:
 
 def _quality_of_labels(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
     from textclf.classify.metrics import Metrics, interval_text
-    from textclf.runs.classification.record import estimate_of
+    from textclf.runs.tasks.classification.record import estimate_of
 
     measured = _accuracy(Metrics.from_dict(metrics[split]), f"{split} rows")
     estimate = estimate_of(metrics["history"], metrics["best_epoch"], metrics[split]["rows"])

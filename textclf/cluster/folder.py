@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from filelock import Timeout
 
-from textclf.classify.rows import Tally
+from textclf.classify.tables.rows import Tally
 from textclf.cluster.partition import WORK_FOLDER
 from textclf.errors import RunError
 from textclf.files.writing import link_target, locked, sync_folder, write_text

@@ -17,9 +17,9 @@ from typing import Any
 
 from textclf import extras
 from textclf.classify.classifier import Classifier
-from textclf.classify.job import BatchSummary, Labelling, labelling_of
-from textclf.classify.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
-from textclf.classify.windows import Partition, check_output
+from textclf.classify.tables.job import BatchSummary, Labelling, labelling_of
+from textclf.classify.tables.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
+from textclf.classify.tables.windows import Partition, check_output
 from textclf.cluster.engine import Engine, KilledWorkersError, LostSchedulerError, check_scheduler, connected
 from textclf.cluster.folder import JobFolder, open_folder
 from textclf.cluster.partition import PartitionedJob, shown_parts

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textclf.classify.forms import finisher_of
-from textclf.classify.journal import JobState
-from textclf.classify.table_job import RowModel, TableJob, TableTask
-from textclf.classify.windows import Partition, read_partition
+from textclf.classify.tables.forms import finisher_of
+from textclf.classify.tables.journal import JobState
+from textclf.classify.tables.table_job import RowModel, TableJob, TableTask
+from textclf.classify.tables.windows import Partition, read_partition
 from textclf.data.tables.parts import TablePart
 from textclf.errors import DataError, RunError
 from textclf.files.writing import sync_folder

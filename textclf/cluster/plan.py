@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textclf.classify.windows import Partition, TableOptions, columns_of_all, parts_of
+from textclf.classify.tables.windows import Partition, TableOptions, columns_of_all, parts_of
 from textclf.data.tables.parts import TablePart
 from textclf.errors import DataError, RunError
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import textclf
 from textclf.classify.interpreters import usable_cores
-from textclf.classify.table_job import RowModel
-from textclf.classify.windows import Partition
+from textclf.classify.tables.table_job import RowModel
+from textclf.classify.tables.windows import Partition
 from textclf.cluster.partition import PartitionedJob, compute_partition
 from textclf.errors import ModelError, RunError
 

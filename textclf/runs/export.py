@@ -85,7 +85,7 @@ def _check_onnx(recipe: Recipe, overrides: Sequence[str]) -> None:
             "compatibility names the runtimes of a TFLite file, and ONNX files have no such setting; remove it, or write a "
             ".tflite"
         )
-    from textclf.exporting.onnx.writing import require_onnx
+    from textclf.exporting.onnx import require_onnx
 
     require_onnx(recipe)
 

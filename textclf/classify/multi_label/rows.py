@@ -1,11 +1,11 @@
-"""Adds several labels to a chunk of a table's rows, as `classify/rows.py` adds one."""
+"""Adds several labels to a chunk of a table's rows, as `classify/tables/rows.py` adds one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from textclf.classify.classifier import Classifier, are_numbers
-from textclf.classify.rows import (
+from textclf.classify.tables.rows import (
     ERROR_COLUMN,
     BegunRows,
     ClassifiedRows,

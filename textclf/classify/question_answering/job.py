@@ -14,7 +14,7 @@ from typing import Any
 
 from textclf.classify.question_answering.question_answerer import Answer, PendingAnswers, QuestionAnswerer
 from textclf.classify.question_answering.texts import problem_of_texts
-from textclf.classify.rows import (
+from textclf.classify.tables.rows import (
     ERROR_COLUMN,
     ClassifiedRows,
     NumberColumn,
@@ -26,9 +26,9 @@ from textclf.classify.rows import (
     rows_text,
     written_rows,
 )
-from textclf.classify.table_job import Finish, TableJob, check_ways, checked_inputs, run_table_job
+from textclf.classify.tables.table_job import Finish, TableJob, check_ways, checked_inputs, run_table_job
+from textclf.classify.tables.windows import TableOptions, WindowSize
 from textclf.classify.texts import checked_argument, named_columns
-from textclf.classify.windows import TableOptions, WindowSize
 from textclf.data.tables.table import Row
 from textclf.errors import ArgumentError, DataError
 from textclf.files.kinds import kind_of

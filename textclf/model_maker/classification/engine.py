@@ -20,7 +20,7 @@ from textclf.classify.metrics import evaluate
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.errors import EngineError
-from textclf.exporting.classification import model_settings
+from textclf.exporting.classification.model_file import model_settings
 from textclf.model_maker.classification.data_checks import check_data
 from textclf.model_maker.classification.encoders import at_model_maker
 from textclf.model_maker.classification.job import prepare_job
@@ -41,7 +41,7 @@ _SMALLEST = np.finfo(np.float32).tiny
 
 @dataclass
 class ModelMakerTraining:
-    """A training that Model Maker has finished: a `textclf.runs.classification.engines.Training`.
+    """A training that Model Maker has finished: a `textclf.runs.tasks.classification.engines.Training`.
 
     `probabilities` are the winner's, by split.
     """

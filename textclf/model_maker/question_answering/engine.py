@@ -18,7 +18,7 @@ import numpy as np
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.prepare_questions import PreparedQuestions
 from textclf.errors import EngineError
-from textclf.exporting.question_answering import model_settings
+from textclf.exporting.question_answering.model_file import model_settings
 from textclf.model_maker.environment import require_environment
 from textclf.model_maker.hub_module import VARIABLE_PREFIX
 from textclf.model_maker.question_answering.data_checks import check_questions_for_model_maker
@@ -41,7 +41,7 @@ _TENSORS = {"StatefulPartitionedCall:0": "end_logits", "StatefulPartitionedCall:
 
 @dataclass
 class ModelMakerAnswering:
-    """A training that Model Maker has finished: a `textclf.runs.question_answering.engines.Training`.
+    """A training that Model Maker has finished: a `textclf.runs.tasks.question_answering.engines.Training`.
 
     `split_logits` are the winner's, by split, float32 [windows, max_length, 2].
     """

@@ -41,7 +41,7 @@ from textclf.runs.comparison.fairness import overlap_of
 from textclf.runs.comparison.result import markdown_table, one_line, shortened
 from textclf.runs.comparison.runs import require_unchanged, unique_names
 from textclf.runs.pages.formats import markdown_text, signed_points
-from textclf.runs.question_answering.record import AnsweringMetrics
+from textclf.runs.tasks.question_answering.record import AnsweringMetrics
 from textclf.terminal.tables import text_table
 
 _SIGNIFICANT = 0.05

@@ -33,9 +33,9 @@ from textclf.model_maker.environment import require_environment
 from textclf.model_maker.process import how_it_ended, last_words, run_process, tail
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
-from textclf.runs.classification.record import ClassificationMetrics
 from textclf.runs.comparison.folder import FORMAT, VERSION, open_comparison_folder, writing
 from textclf.runs.record.training_log import read_steps
+from textclf.runs.tasks.classification.record import ClassificationMetrics
 from textclf.terminal.progress import Progress
 from textclf.terminal.tables import text_table
 

@@ -39,7 +39,7 @@ def main() -> None:
 
 def _export_again(run_dir: Path) -> float:
     """Returns the seconds that it takes to make the bytes of the file from the trained weights in memory."""
-    from textclf.exporting.classification import export_classifier
+    from textclf.exporting.classification.model_file import export_classifier
     from textclf.exporting.trained_run import load_trained_run
 
     trained = load_trained_run(run_dir)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from textclf.files.writing import write_text
-from textclf.runs.classification.record import ClassificationMetrics
 from textclf.runs.pages.page_template import PageValues, render
+from textclf.runs.tasks.classification.record import ClassificationMetrics
 
 
 def write_model_card(folder: Path, metrics: ClassificationMetrics) -> None:

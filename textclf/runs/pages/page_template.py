@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from textclf.classify.metrics import LabelMetrics, Metrics, accuracy_interval
 from textclf.data.findings.finding import counted
-from textclf.runs.classification.long_texts import LongTexts, SplitWindows
-from textclf.runs.classification.record import Calibration, ClassificationMetrics, Estimate
 from textclf.runs.pages.formats import duration, markdown_text, percent, points, signed_points, size
 from textclf.runs.record.metrics_file import Engine, Seeds
 from textclf.runs.record.private_paths import short_names, without_folders
+from textclf.runs.tasks.classification.long_texts import LongTexts, SplitWindows
+from textclf.runs.tasks.classification.record import Calibration, ClassificationMetrics, Estimate
 from textclf.terminal.door import printable_lines
 from textclf.training.classification.calibration import Rejection
 

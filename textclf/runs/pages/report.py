@@ -7,12 +7,12 @@ from pathlib import Path
 
 from textclf.classify.metrics import LabelMetrics, Metrics
 from textclf.files.writing import write_text
-from textclf.runs.classification.record import ClassificationMetrics
 from textclf.runs.pages.charts import draw_charts
 from textclf.runs.pages.formats import shortened
 from textclf.runs.pages.mistakes import Mistake, most_confused
 from textclf.runs.pages.page_template import PageValues, render
 from textclf.runs.record.training_log import read_steps
+from textclf.runs.tasks.classification.record import ClassificationMetrics
 
 # The largest confusion matrix that can be read on a page.
 _GRID_LABELS = 20

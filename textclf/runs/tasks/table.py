@@ -10,10 +10,10 @@ from textclf.onnx import reading as onnx
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import DEFAULT_TASK
-from textclf.runs.classification.task import TextClassification
-from textclf.runs.multi_label.task import MultiLabelClassification
-from textclf.runs.question_answering.task import QuestionAnswering
+from textclf.runs.tasks.classification.task import TextClassification
 from textclf.runs.tasks.interface import Task
+from textclf.runs.tasks.multi_label.task import MultiLabelClassification
+from textclf.runs.tasks.question_answering.task import QuestionAnswering
 from textclf.tflite.metadata import read_metadata
 
 # A further task adds a line here, and its name to `Task` in recipe/values.py.

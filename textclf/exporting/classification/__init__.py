@@ -1,0 +1,1 @@
+"""The file of a text classifier: writing, checking and comparing it."""

@@ -1,0 +1,1 @@
+"""The file of a question answerer: writing, checking and comparing it."""
