@@ -12,9 +12,9 @@ import pytest
 from tests.answering import CONTEXT, write_tiny_answerer
 from tests.classify.test_classifier import write_tiny_model
 from textclf import QuestionAnswerer, answer_file, classify_file
-from textclf.classify.tables import journal as batch_journal
 from textclf.classify.question_answering import job as answer_job
 from textclf.classify.question_answering.question_answerer import PendingAnswers
+from textclf.classify.tables import journal as batch_journal
 from textclf.classify.tables.table_job import JobInterruptedError
 from textclf.classify.tables.windows import WindowSize
 from textclf.errors import ArgumentError, DataError, RunError

@@ -19,10 +19,10 @@ import pytest
 from backports import zstd
 
 from tests.classify.test_classifier import LABELS, write_tiny_model
+from textclf.classify.classifier import Classifier
 from textclf.classify.tables import forms as batch_forms
 from textclf.classify.tables import journal as batch_journal
 from textclf.classify.tables import windows as batch_windows
-from textclf.classify.classifier import Classifier
 from textclf.classify.tables.job import classify_file, evaluate_file
 from textclf.classify.tables.rows import ResultOptions, added_columns, classify_rows
 from textclf.classify.tables.windows import TableOptions, read_windows

@@ -22,10 +22,10 @@ from backports import zstd
 from tests.classify.test_batch import ADDED, classified, read, write, write_rows
 from tests.classify.test_classifier import LABELS, write_tiny_model
 from tests.command import run
-from textclf.classify import classifier as predictor
+from textclf.classify import interpreters
+from textclf.classify.classifier import Classifier
 from textclf.classify.tables import journal as batch_journal
 from textclf.classify.tables import windows as batch_windows
-from textclf.classify.classifier import Classifier
 from textclf.classify.tables.job import classify_file, evaluate_file
 from textclf.data.tables.files import open_input
 from textclf.errors import ArgumentError, DataError, ModelError, RunError, StreamError
@@ -222,13 +222,13 @@ def test_missing_or_empty_cells_behind_the_text_are_no_fault(model, tmp_path):
 
 
 def test_a_row_whose_output_is_no_number_gets_no_label_but_a_reason(model, tmp_path, monkeypatch):
-    run_row = predictor.Runner.run
+    run_row = interpreters.Runner.run
 
     def broken(self, tokens):
         found = run_row(self, tokens)
         return np.full_like(found, np.nan) if (tokens.ids != 0).sum() > 4 else found
 
-    monkeypatch.setattr(predictor.Runner, "run", broken)
+    monkeypatch.setattr(interpreters.Runner, "run", broken)
     source = write(tmp_path / "input.csv", b"id,text,label\n1,good,good\n2,the film was bad,bad\n3,bad,bad\n")
     summary = classify_file(model, source, tmp_path / "output.csv", reject_below=0.1, scores=True)
     rows = read(tmp_path / "output.csv")

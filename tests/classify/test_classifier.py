@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from tests.tiny import VOCABULARY, tiny_checkpoint
-from textclf.classify import classifier as predictor
+from textclf.classify import interpreters, opening
 from textclf.classify.classifier import Classifier
 from textclf.classify.interpreters import check_understood
 from textclf.data.tokens.encoded import Tokens, pad
@@ -108,13 +108,13 @@ def test_a_prediction_holds_the_likeliest_label_and_every_score(classifier):
 def runs(monkeypatch) -> list[int]:
     """One entry for each text that an interpreter classifies."""
     done: list[int] = []
-    run = predictor.Runner.run
+    run = interpreters.Runner.run
 
-    def counted(self: predictor.Runner, tokens: Tokens) -> np.ndarray:
+    def counted(self: interpreters.Runner, tokens: Tokens) -> np.ndarray:
         done.append(1)
         return run(self, tokens)
 
-    monkeypatch.setattr(predictor.Runner, "run", counted)
+    monkeypatch.setattr(interpreters.Runner, "run", counted)
     return done
 
 
@@ -255,10 +255,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
 def test_a_model_with_another_tokenizer_is_refused_with_what_was_found(model, monkeypatch):
     import dataclasses
 
-    metadata = dataclasses.replace(
-        predictor.read_metadata(model), tokenizer="sentencepiece", input_names=("input_text",)
-    )
-    monkeypatch.setattr(predictor, "read_metadata", lambda *_: metadata)
+    metadata = dataclasses.replace(opening.read_metadata(model), tokenizer="sentencepiece", input_names=("input_text",))
+    monkeypatch.setattr(opening, "read_metadata", lambda *_: metadata)
     with pytest.raises(
         ModelError, match="name the inputs 'input_text', the tokenizer sentencepiece, 3 labels; expected a BERT"
     ):
@@ -268,8 +266,8 @@ def test_a_model_with_another_tokenizer_is_refused_with_what_was_found(model, mo
 def test_a_model_whose_labels_do_not_fit_its_output_is_refused(model, monkeypatch):
     import dataclasses
 
-    metadata = dataclasses.replace(predictor.read_metadata(model), labels=("bad", "good"))
-    monkeypatch.setattr(predictor, "read_metadata", lambda *_: metadata)
+    metadata = dataclasses.replace(opening.read_metadata(model), labels=("bad", "good"))
+    monkeypatch.setattr(opening, "read_metadata", lambda *_: metadata)
     with pytest.raises(ModelError, match=r"has 2 labels, but its output is float32 \[1, 3\]"):
         Classifier(model)
 

@@ -359,15 +359,15 @@ def test_the_bound_holds_for_texts_and_frames_too(tmp_path):
 
 
 def test_an_output_that_is_no_number_is_an_error_and_never_a_label(classifier, monkeypatch):
-    from textclf.classify import classifier as predictor
+    from textclf.classify import interpreters
 
-    run = predictor.Runner.run
+    run = interpreters.Runner.run
 
     def broken(self, tokens):
         found = run(self, tokens)
         return np.full_like(found, np.nan) if (tokens.ids != 0).sum() > 4 else found
 
-    monkeypatch.setattr(predictor.Runner, "run", broken)
+    monkeypatch.setattr(interpreters.Runner, "run", broken)
     assert len(classifier.classify(["good"])) == 1
     for call in (
         lambda: classifier.classify(["good", "", "the film was bad"]),
