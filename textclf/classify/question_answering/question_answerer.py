@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textclf.classify.interpreters import Runner, check_model_runs, check_task, usable_cores
+from textclf.classify.question_answering.frames import answered_frame
 from textclf.classify.question_answering.probability import answer_probabilities
 from textclf.classify.question_answering.selection import (
     Candidate,
@@ -186,6 +187,26 @@ class QuestionAnswerer:
                 )
             answers[position] = answer
         return answers
+
+    def answer_frame(
+        self,
+        frame: Any,
+        question_column: str | None = None,
+        context_column: str | None = None,
+        *,
+        phone: bool = False,
+        column_prefix: str = "",
+    ) -> Any:
+        """Returns a copy of a frame with the columns answer, score, start, end and error, each after `column_prefix`.
+
+        The result has the kind of the frame, as that of `Classifier.classify_frame`. The columns with the question and its
+        context are by default those that the model was trained on. `score` is a probability; `start` and `end` (exclusive)
+        are characters of the context. Without an answer, `answer`, `start` and `end` are missing. A row without a question
+        or a context also has no score, and the reason in `error`. Raises DataError for columns that are missing or would
+        be replaced, and for cells that are neither text nor missing.
+        """
+        question, context = question_column or self.question_column, context_column or self.context_column
+        return answered_frame(self, frame, question, context, phone=phone, column_prefix=column_prefix)
 
     def submit(self, questions: Sequence[tuple[str, ...]], *, phone: bool = False) -> PendingAnswers:
         """Starts to answer questions, (question, context) each, and returns at once an object that will have the answers.

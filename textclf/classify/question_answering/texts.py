@@ -28,8 +28,7 @@ def checked_questions(questions: Iterable[object]) -> list[tuple[str, str]]:
         )
     if hasattr(questions, "columns"):
         raise DataError(
-            f"questions is a {type(questions).__name__}, expected a list of pairs; pass for example "
-            'zip(frame["question"], frame["context"])'
+            f"questions is a {type(questions).__name__}, expected a list of pairs; use answer_frame for a frame"
         )
     return [_checked(given, f"questions[{position}]") for position, given in enumerate(questions)]
 

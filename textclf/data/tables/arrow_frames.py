@@ -69,18 +69,25 @@ def _plain(arrow: Any, column: Any) -> Any:
     return arrow.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type)
 
 
-def with_columns(data: Any, table: Any, added: Mapping[str, Sequence[Any]]) -> Any:
-    """Returns a copy with further columns, NaN as null, of the kind of `data`: a polars DataFrame, a RecordBatch, or a Table."""
+def with_columns(data: Any, table: Any, added: Mapping[str, Sequence[Any]], integers: Sequence[str] = ()) -> Any:
+    """Returns a copy with further columns, NaN as null, of the kind of `data`: a polars DataFrame, a RecordBatch, or a Table.
+
+    Columns that are not arrays have texts, except for the columns of `integers`.
+    """
     polars = sys.modules.get("polars")
     if polars is not None and isinstance(data, polars.DataFrame):
-        return data.with_columns(polars.Series(name, values, nan_to_null=True) for name, values in added.items())
+        kinds = {name: polars.Int64 if name in integers else polars.String for name in added}
+        return data.with_columns(
+            polars.Series(name, values, None if isinstance(values, np.ndarray) else kinds[name], nan_to_null=True)
+            for name, values in added.items()
+        )
     arrow = import_module("pyarrow")
     result = table
     for name, values in added.items():
         array = (
             arrow.array(values, from_pandas=True)
             if isinstance(values, np.ndarray)
-            else arrow.array(values, arrow.string())
+            else arrow.array(values, arrow.int64() if name in integers else arrow.string())
         )
         result = result.append_column(name, array)
     if isinstance(data, arrow.RecordBatch):
