@@ -36,11 +36,8 @@ def answered_frame(
         check_frame(frame_columns(frame), [question, context], added)
     pairs = list(zip(text_cells(frame, question), text_cells(frame, context), strict=True))
     answers = [_cells(answer, *pair) for answer, pair in zip(answerer.answers(pairs, phone=phone), pairs, strict=True)]
-    values = (
-        dict(zip(added, map(list, zip(*answers, strict=True)), strict=True))
-        if answers
-        else {name: [] for name in added}
-    )
+    columns = [list(column) for column in zip(*answers, strict=True)] or [[] for _ in added]
+    values: dict[str, Any] = dict(zip(added, columns, strict=True))
     if isinstance(frame, Sequence):
         return [{**row, **{name: values[name][place] for name in added}} for place, row in enumerate(frame)]
     score, start, end = added[1:4]
