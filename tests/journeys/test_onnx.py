@@ -11,6 +11,7 @@ import pytest
 from tests.answering import write_question_recipe
 from tests.journeys.test_main_job import run
 from tests.tiny import write_recipe
+from textclf.classify.question_answering.question_answerer import QuestionAnswerer
 from textclf.data.tokens.encoded import pad
 from textclf.errors import RunError
 from textclf.exporting.trained_run import load_trained_run
@@ -33,7 +34,7 @@ def test_a_run_is_written_for_onnx_and_compared_with_the_trained_model(finished,
     facts = {fact.key: fact.value for fact in onnx.load(finished / "model-dynamic.onnx").metadata_props}
     assert json.loads(facts["labels"]) == ["bad", "good"]
     settings = json.loads(facts["textclf.json"])
-    assert settings["text"] == ["text"]
+    assert settings["text"] == ["review"]
     assert "compatibility" not in settings
     assert run("export", finished, "--to", "onnx") == 2
     assert "exists already" in capsys.readouterr().err
@@ -76,9 +77,16 @@ def test_a_file_of_another_program_is_not_replaced(finished, tmp_path):
 
 def test_a_question_answerer_is_written_for_onnx(tmp_path, capsys):
     recipe = write_question_recipe(tmp_path, questions=60, epochs=1)
-    assert run("train", recipe, "--run-dir", tmp_path / "run") == 0
+    assert run("train", recipe, "export.quantization=none", "--run-dir", tmp_path / "run") == 0
     capsys.readouterr()
     assert run("export", tmp_path / "run", "quantization=none", "--to", "onnx", "-o", tmp_path / "qa.onnx") == 0
     assert "0 of" in capsys.readouterr().out
     outputs = [value.name for value in onnx.load(tmp_path / "qa.onnx").graph.output]
     assert outputs == ["start_logits", "end_logits"]
+    question = ("where is the prize", "the prize of red is in the house. " * 12)
+    answers = [QuestionAnswerer(model).answer(*question) for model in (tmp_path / "run", tmp_path / "qa.onnx")]
+    assert answers[0].text == answers[1].text
+    assert answers[0].score == pytest.approx(answers[1].score, abs=0.05)
+    assert run("evaluate", tmp_path / "qa.onnx", tmp_path / "test.json") == 0
+    assert run("verify", tmp_path / "qa.onnx") == 2
+    assert "is an ONNX file" in capsys.readouterr().err

@@ -107,7 +107,7 @@ def _no_vocabulary(model):
         (_labels_that_are_no_list, "its labels are not a JSON list of texts"),
         (_settings_that_are_not_json, "is not JSON"),
         (_another_program, "is not an ONNX file of textclf"),
-        (_other_labels, r"its output is float32 \[1, 3\], expected float32 \[1, 2\]"),
+        (_other_labels, r"an output is float32 \[1, 3\], expected float32 \[1, 2\]"),
         (_no_vocabulary, r"\[PAD\]"),
     ],
 )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 from textclf.classify.combining import combine_probabilities
-from textclf.classify.interpreters import usable_cores
+from textclf.classify.interpreters import check_understood, usable_cores
 from textclf.classify.long_texts import calls_of, long_texts_of
 from textclf.classify.multi_label.metrics import predicted_sets
 from textclf.classify.multi_label.thresholds import thresholds_of
@@ -124,7 +124,7 @@ class Classifier:
         """The path that was passed, for messages."""
         self.path = path
         self._content = content
-        self.metadata: ModelMetadata = metadata_of_content(name, content)
+        self.metadata: ModelMetadata = metadata_of_content(name, content, check_understood)
         self.labels = list(self.metadata.labels)
         settings = self.metadata.settings or {}
         self.text_columns = tuple(settings.get("text", ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,27 +45,34 @@ class OnnxModel:
 
 
 class OnnxRunner:
-    """An ONNX text classifier on one core."""
+    """An ONNX model of textclf on one core. `outputs` are the names of those that its task needs, in their order."""
 
-    def __init__(self, name: str, content: bytes, metadata: ModelMetadata) -> None:
+    def __init__(self, name: str, content: bytes, metadata: ModelMetadata, outputs: Sequence[str]) -> None:
         self._model = OnnxModel(content, name)
         length = (metadata.settings or {}).get("max_length")
-        if length is None or "probability" not in self._model.outputs:
-            raise ModelError(f"{name}: is not an ONNX text classifier of textclf: it has no length or no probabilities")
+        if length is None or not set(outputs) <= set(self._model.outputs):
+            raise ModelError(
+                f"{name}: has the outputs {', '.join(self._model.outputs)} and the length {length}; expected a length and the "
+                f"outputs {', '.join(outputs)}"
+            )
         self.max_length: int = length
+        self._outputs = outputs
         self._labels = len(metadata.labels)
         self.seconds = 0.0
 
-    def run(self, tokens: Tokens) -> np.ndarray:
-        """Takes one row and returns its probabilities, float32 [1, labels]."""
+    def run(self, tokens: Tokens) -> list[np.ndarray]:
+        """Takes one row and returns its outputs: float32 [1, labels], or [1, length] if the model has no labels."""
         begun = time.perf_counter()
-        result = self._model.run(tokens)["probability"]
-        if result.shape != (1, self._labels) or result.dtype != np.float32:
-            raise ModelError(
-                f"{self._model.name}: its output is {result.dtype} {list(result.shape)}, expected float32 [1, {self._labels}]"
-            )
+        found = self._model.run(tokens)
+        results = [found[name] for name in self._outputs]
+        shape = (1, self._labels or tokens.ids.shape[1])
+        for result in results:
+            if result.shape != shape or result.dtype != np.float32:
+                raise ModelError(
+                    f"{self._model.name}: an output is {result.dtype} {list(result.shape)}, expected float32 {list(shape)}"
+                )
         self.seconds += time.perf_counter() - begun
-        return result
+        return results
 
 
 def _short(error: Exception) -> str:

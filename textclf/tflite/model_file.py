@@ -107,6 +107,11 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         with path.open("rb") as file:
             start = file.read(8)
             if start[4:] != metadata_schema.MODEL_IDENTIFIER:
+                if path.suffix == ".onnx":
+                    raise ModelError(
+                        f"{path}: is an ONNX file, but a .tflite is expected here; `classify`, `answer` and `evaluate` read ONNX "
+                        "files, which were compared with the trained model when they were written"
+                    )
                 return start
             if status.st_size > _LARGEST_FILE:
                 raise ModelError(

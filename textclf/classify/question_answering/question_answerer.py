@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from textclf.classify.interpreters import Runner, check_model_runs, check_task, usable_cores
+from textclf.classify.interpreters import check_task, usable_cores
+from textclf.classify.opening import AnyRunner, content_of, metadata_of_content, new_runner
 from textclf.classify.question_answering.frames import answered_frame
 from textclf.classify.question_answering.probability import answer_probabilities
 from textclf.classify.question_answering.selection import (
@@ -40,7 +41,7 @@ from textclf.errors import ArgumentError, DataError, EncoderError, ModelError
 from textclf.files.model_path import model_path_of
 from textclf.recipe.values import QUESTION_ANSWERING
 from textclf.tflite.format.packed_files import EXPORT_AGAIN
-from textclf.tflite.metadata import ModelMetadata, load_model, read_metadata
+from textclf.tflite.metadata import ModelMetadata
 from textclf.tflite.question_answering import OUTPUTS, TASK_LIBRARY_LENGTH
 
 # The logit of a position beyond a window.
@@ -80,27 +81,26 @@ class Answer:
 
 
 class QuestionAnswerer:
-    """A question answering model read from a `.tflite` file or from the folder of a run. Several threads may use it.
+    """A question answering model read from a `.tflite` file, from the folder of a run, or from an ONNX file of textclf.
 
-    The file is read once, when the object is made. `num_threads` windows are computed in parallel, by default one for
-    each core that this process may use. A forked process may use its copy, and a pickled one includes the model. Raises
-    ModelError for a file that is not a question answering model with TFLite metadata and BERT's inputs.
+    Several threads may use it. The file is read once, when the object is made. `num_threads` windows are computed in
+    parallel, by default one for each core that this process may use. A forked process may use its copy, and a pickled one
+    includes the model. Raises ModelError for a file that is not a question answering model with TFLite metadata and BERT's
+    inputs, or such an ONNX file of textclf.
     """
 
     def __init__(self, model_path: str | Path, num_threads: int | None = None) -> None:
         if num_threads is not None and num_threads < 1:
             raise ArgumentError(f"num_threads is {num_threads}, expected 1 or more")
         path = model_path_of(model_path)
-        self._open(str(path), Path(os.path.abspath(path)), load_model(path)[1], num_threads or usable_cores())
+        self._open(str(path), Path(os.path.abspath(path)), content_of(path), num_threads or usable_cores())
 
     def _open(self, name: str, path: Path, content: bytes, num_threads: int) -> None:
         self.name = name
         """The path that was passed, for messages."""
         self.path = path
         self._content = content
-        self.metadata: ModelMetadata = read_metadata(content, name)
-        _check_understood(name, self.metadata)
-        check_model_runs(name, content, self.metadata)
+        self.metadata: ModelMetadata = metadata_of_content(name, content, _check_understood)
         settings = self.metadata.settings or {}
         self.question_column: str = settings.get("question", "question")
         self.context_column: str = settings.get("context", "context")
@@ -324,8 +324,8 @@ class QuestionAnswerer:
     def _new_workers(self) -> Workers:
         return Workers(self.num_threads, self._new_runner)
 
-    def _new_runner(self) -> Runner:
-        return Runner(self.name, self._content, self.metadata, SPAN_LOGITS)
+    def _new_runner(self) -> AnyRunner:
+        return new_runner(self.name, self._content, self.metadata, SPAN_LOGITS)
 
 
 def answer_of(selected: Selected, temperature: float, null_bound: float | None) -> Answer:
