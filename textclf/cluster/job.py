@@ -35,6 +35,7 @@ from textclf.cluster.plan import (
 from textclf.cluster.workers import ModelBytes, compute_here
 from textclf.data.tables.files import STANDARD_STREAM, compression_of, is_pipe, plain_suffix
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
+from textclf.files.locations import Location, is_address, shown_address
 from textclf.terminal.progress import Progress, RowsBar
 
 PARTITION_ROWS = 50_000
@@ -110,6 +111,11 @@ def classify_files(
     if num_threads is not None and num_threads < 1:
         raise ArgumentError(f"num_threads (--threads) is {num_threads}; give 1 or more")
     paths = _checked_files(inputs)
+    if is_address(output):
+        raise RunError(
+            f"{shown_address(os.fspath(output))}: is an address, but with Dask all machines write into a folder that they "
+            "share; name its path"
+        )
     ending = _ending(paths[0], output_format)
     with Classifier(model, num_threads=1) as classifier:
         labelling = labelling_of(
@@ -139,6 +145,11 @@ def classify_files(
 def _checked_files(inputs: str | Path | Sequence[str | Path]) -> list[str]:
     paths = checked_inputs(inputs, "use textclf.dask.classify(frame, model), which returns a frame with the labels")
     for path in paths:
+        if isinstance(path, Location):
+            raise DataError(
+                f"{path}: is an address, but with Dask all machines read the inputs from paths that they share; copy the file "
+                "there, or leave out --dask (scheduler), which reads addresses"
+            )
         if path == STANDARD_STREAM or is_pipe(path):
             raise DataError(f"{path}: can be read only once, but partitions are read by many; save its rows to a file")
         if os.path.isdir(path):
