@@ -179,7 +179,7 @@ def test_inspect_shows_the_windows(model, plain, capsys):
 def test_a_model_with_windows_reads_single_texts_only(classifier, tmp_path):
     with pytest.raises(DataError, match="one text"):
         classifier.probabilities([("good", "bad")])
-    with pytest.raises(ModelError, match="read in windows, which needs BERT's tokenizer and single texts"):
+    with pytest.raises(ModelError, match="read in windows, which needs BERT's tokenizer, single texts and one label"):
         write_tiny_model(tmp_path / "pair.tflite", text=("a", "b"), overflow="windows")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textclf.data.tokens.text_windows import LongTexts, WindowPlan
-from textclf.recipe.settings import EncoderSettings, Recipe
+from textclf.recipe.settings import EncoderSettings
 from textclf.recipe.values import MOST_WINDOWS, default_stride
 
 
@@ -12,14 +12,3 @@ def long_texts_of(settings: EncoderSettings, max_length: int) -> LongTexts:
     if settings.overflow != "windows":
         return settings.overflow
     return WindowPlan(settings.stride or default_stride(max_length), settings.max_windows or MOST_WINDOWS)
-
-
-def can_read_windows(recipe: Recipe) -> bool:
-    """Returns whether the recipe may set `encoder.overflow` to windows."""
-    return not (
-        recipe.answers_questions
-        or recipe.has_several_labels
-        or recipe.averages_words
-        or recipe.training.engine == "model-maker"
-        or len(recipe.dataset.text) > 1
-    )

@@ -22,7 +22,7 @@ from textclf.data.tokens.row_keys import Reading
 from textclf.data.tokens.text_windows import WindowPlan, encode_texts
 from textclf.encoders.interface import AnyEncoder, KnownEncoder
 from textclf.encoders.kinds import EncoderKind, kind_of
-from textclf.encoders.long_texts import can_read_windows, long_texts_of
+from textclf.encoders.long_texts import long_texts_of
 from textclf.errors import EncoderError
 from textclf.recipe.automatic import settle_epochs, settle_windows
 from textclf.recipe.settings import DatasetSettings, Recipe
@@ -123,7 +123,7 @@ def findings_of_tokens(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenize
     encoder = recipe.encoder
     long_texts = long_texts_of(encoder, encoder.fixed_length)
     # What could take the place of the part that is kept.
-    proposed = can_read_windows(recipe) and not isinstance(long_texts, WindowPlan)
+    proposed = recipe.may_read_windows and not isinstance(long_texts, WindowPlan)
     return token_findings(
         dataset, tokenizer, encoder.fixed_length, encoder.source, long_texts, propose_windows=proposed
     )

@@ -655,6 +655,12 @@ class Recipe(Settings):
         return self.task == QUESTION_ANSWERING
 
     @property
+    def may_read_windows(self) -> bool:
+        """Whether `encoder.overflow` may be windows."""
+        several = self.answers_questions or self.has_several_labels or len(self.dataset.text) > 1
+        return not (several or self.averages_words or self.training.engine == "model-maker")
+
+    @property
     def classifies_windows(self) -> bool:
         """Whether the model classifies a long text in windows."""
         return self.encoder.overflow == "windows" and not self.answers_questions

@@ -163,7 +163,7 @@ def new_recipe(
         {split: file.path for split, file in siblings.files.items()},
         {column.name or "(no name)": contents(column) for column in chosen.others},
         tuple(notes),
-        chosen.separator,
+        separator=chosen.separator,
     )
 
 
@@ -195,7 +195,7 @@ def _new_question_recipe(
         proposal.files,
         kinds,
         tuple(notes),
-        QUESTION_ANSWERING,
+        task=QUESTION_ANSWERING,
     )
 
 
