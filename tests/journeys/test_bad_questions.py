@@ -68,7 +68,7 @@ CASES: dict[str, str] = {
     "check recipe.yaml dataset.train=page.txt": "page.txt: there is no column `context`",
     "check recipe.yaml dataset.validation=model.tflite": "it is perhaps no text at all; export the table as CSV with UTF-8",
     # Recipes
-    "check wrong.yaml": "wrong.yaml:2:7: task is `question_answering`, but must be text-classification or multi-label-classification",
+    "check wrong.yaml": "wrong.yaml:2:7: task is `question_answering`, but must be text-classification or multi-label-",
     "check texts.yaml": "dataset.label belongs to the task text-classification; the column of the answers is dataset.answer",
     "check recipe.yaml encoder.max_length=10": "windows would not overlap; lower encoder.stride or encoder.question_length",
     "check recipe.yaml encoder.max_length=5000": "encoder.max_length is `5000`, but must be 512 or less",
