@@ -110,6 +110,13 @@ def recipe_file(data: Path, keep: Path, rows: int | None) -> Path:
     return path
 
 
+def train(words: Sequence[str], run: Path) -> None:
+    """Continues an interrupted training, or begins one."""
+    command = ["textclf", "train", *words, "--run-dir", str(run)]
+    if subprocess.run([*command, "--resume"], stderr=subprocess.DEVNULL, check=False).returncode:
+        subprocess.run(command, check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -131,8 +138,7 @@ def main() -> None:
         for seed in options.seeds:
             run = options.keep / f"{Path(encoder).name.replace(':', '-')}-{seed}"
             if not (run / "metrics.json").exists():
-                words = ["train", str(recipe), f"encoder={encoder}", f"training.seed={seed}", *options.settings]
-                subprocess.run(["textclf", *words, "--run-dir", str(run), "--resume"], check=True)
+                train([str(recipe), f"encoder={encoder}", f"training.seed={seed}", *options.settings], run)
             measured.append(json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"])
         show(f"{encoder}, {len(measured)} seeds", measured)
 
