@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
-
-from textclf.errors import VerificationError
 
 MODEL = "model.tflite"
 
@@ -81,12 +78,3 @@ class VerificationReport:
         if self.rows is not None:
             lines.append(self.rows.as_text())
         return "\n".join([*lines, *(result.as_text() for result in self.consumers)])
-
-
-@contextmanager
-def problems_of(report: VerificationReport) -> Iterator[None]:
-    """Puts a VerificationError into the report as a problem."""
-    try:
-        yield
-    except VerificationError as error:
-        report.problems.append(str(error))

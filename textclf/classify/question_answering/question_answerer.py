@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,9 @@ from textclf.recipe.values import QUESTION_ANSWERING
 from textclf.tflite.format.packed_files import EXPORT_AGAIN
 from textclf.tflite.metadata import ModelMetadata
 from textclf.tflite.question_answering import OUTPUTS, TASK_LIBRARY_LENGTH
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # The logit of a position beyond a window.
 _NEVER = -1e9
@@ -94,6 +97,13 @@ class QuestionAnswerer:
             raise ArgumentError(f"num_threads is {num_threads}, expected 1 or more")
         path = model_path_of(model_path)
         self._open(str(path), Path(os.path.abspath(path)), content_of(path), num_threads or usable_cores())
+
+    @classmethod
+    def of_content(cls, content: bytes, name: str, path: Path, num_threads: int | None = None) -> Self:
+        """Opens a model that was read elsewhere. `name` and `path` say in messages where it comes from."""
+        answerer = cls.__new__(cls)
+        answerer._open(name, path, content, num_threads or usable_cores())
+        return answerer
 
     def _open(self, name: str, path: Path, content: bytes, num_threads: int) -> None:
         self.name = name
@@ -340,9 +350,7 @@ def answer_of(selected: Selected, temperature: float, null_bound: float | None) 
 def _reopened(
     kind: type[QuestionAnswerer], name: str, path: Path, content: bytes, num_threads: int
 ) -> QuestionAnswerer:
-    answerer = kind.__new__(kind)
-    answerer._open(name, path, content, num_threads)
-    return answerer
+    return kind.of_content(content, name, path, num_threads)
 
 
 def _parts(rows: Sequence[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:

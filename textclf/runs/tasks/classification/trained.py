@@ -14,10 +14,10 @@ from textclf.data.examples import Dataset
 from textclf.encoders.interface import AnyEncoder
 from textclf.errors import RunError
 from textclf.exporting.classification.model_file import export_classifier
-from textclf.exporting.classification.onnx import compare_onnx_classifier, onnx_classifier
+from textclf.exporting.classification.onnx import compare_on_hard_texts, onnx_classifier
 from textclf.exporting.classification.verify import compare_with_run
 from textclf.exporting.parity import Verification
-from textclf.exporting.report import VerificationReport, problems_of
+from textclf.exporting.report import VerificationReport
 from textclf.exporting.trained_run import TrainedRun
 from textclf.files.writing import write_text
 from textclf.recipe.settings import Recipe
@@ -119,8 +119,9 @@ class FinishedClassifier:
 
     def onnx(self, report: VerificationReport) -> bytes:
         content = onnx_classifier(self.trained)
-        with problems_of(report):
-            report.parity = compare_onnx_classifier(content, self.trained)
+        with Classifier.of_content(content, report.model, Path(report.model)) as classifier:
+            compare_with_run(report, classifier, self.trained, None)
+            compare_on_hard_texts(report, classifier, self.trained)
         return content
 
     def record(self, model: Path, report: VerificationReport) -> None:

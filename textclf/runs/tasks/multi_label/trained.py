@@ -17,10 +17,10 @@ from textclf.data.multi_label.dataset import load_label_sets
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.exporting.multi_label.model_file import LabelSetVerification, export_label_sets, verify_label_sets
-from textclf.exporting.multi_label.onnx import compare_onnx_label_sets, onnx_label_sets
+from textclf.exporting.multi_label.onnx import onnx_label_sets
 from textclf.exporting.multi_label.trained_run import TrainedLabelSets
 from textclf.exporting.multi_label.verify import compare_with_run
-from textclf.exporting.report import VerificationReport, problems_of
+from textclf.exporting.report import VerificationReport
 from textclf.files.writing import write_text
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
@@ -239,8 +239,8 @@ class FinishedLabelSets:
 
     def onnx(self, report: VerificationReport) -> bytes:
         content = onnx_label_sets(self.trained)
-        with problems_of(report):
-            report.parity = compare_onnx_label_sets(content, self.trained)
+        with Classifier.of_content(content, report.model, Path(report.model)) as classifier:
+            compare_with_run(report, classifier, self.trained, None)
         return content
 
     def record(self, model: Path, report: VerificationReport) -> None:

@@ -22,10 +22,10 @@ from textclf.exporting.question_answering.model_file import (
     compare_answers,
     export_question_answerer,
 )
-from textclf.exporting.question_answering.onnx import compare_onnx_answerer, onnx_answerer
+from textclf.exporting.question_answering.onnx import onnx_answerer
 from textclf.exporting.question_answering.trained_run import TrainedAnswerer
 from textclf.exporting.question_answering.verify import compare_with_run, file_answers, joined_answers
-from textclf.exporting.report import VerificationReport, problems_of
+from textclf.exporting.report import VerificationReport
 from textclf.files.writing import write_text
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
@@ -243,8 +243,8 @@ class FinishedAnswerer:
 
     def onnx(self, report: VerificationReport) -> bytes:
         content = onnx_answerer(self.trained)
-        with problems_of(report):
-            report.parity = compare_onnx_answerer(content, self.trained)
+        with QuestionAnswerer.of_content(content, report.model, Path(report.model)) as answerer:
+            compare_with_run(report, answerer, self.trained, None)
         return content
 
     def record(self, model: Path, report: VerificationReport) -> None:
