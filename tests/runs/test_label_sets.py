@@ -93,6 +93,20 @@ def test_the_pages_show_thresholds_confused_labels_and_mistakes(folder):
     assert "multi-label-classification" in card
 
 
+def test_an_onnx_file_predicts_the_labels_of_the_run(folder, tmp_path):
+    path, report = export(folder / "run", ["quantization=none"], tmp_path / "topics.onnx", to="onnx")
+    assert report.problems == []
+    assert report.parity is not None
+    texts = [text for text, _ in topic_rows(20, seed=3)]
+    with Classifier(path) as onnx, Classifier(folder / "run") as tflite:
+        assert onnx.thresholds.tolist() == tflite.thresholds.tolist()
+        np.testing.assert_allclose(
+            onnx.probabilities([(text,) for text in texts]),
+            tflite.probabilities([(text,) for text in texts]),
+            atol=0.05,
+        )
+
+
 def test_a_resumed_training_ends_with_the_same_bytes(tmp_path):
     from tests.fitting import fit_into, interrupted_at
     from textclf.data.multi_label.dataset import load_label_sets

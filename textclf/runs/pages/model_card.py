@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from textclf.files.writing import write_text
 from textclf.runs.pages.page_template import PageValues, render
+from textclf.runs.record.metrics_file import RunMetrics
 from textclf.runs.tasks.classification.record import ClassificationMetrics
 
 
@@ -17,15 +18,51 @@ def write_model_card(folder: Path, metrics: ClassificationMetrics) -> None:
 
     Front matter: https://huggingface.co/docs/hub/model-cards#model-card-metadata.
     """
+    values = PageValues.of(metrics)
+    headline = values.headline
+    results = [
+        {"type": "accuracy", "name": "Accuracy", "value": round(headline.accuracy, 4)},
+        {"type": "f1", "name": "Macro-F1", "value": round(headline.macro_f1, 4)},
+    ]
+    task = ("text-classification", "Text classification")
+    tags = ["text-classification", *architecture_of(values), "tflite", "litert", "mediapipe", "textclf"]
+    facts = front_matter(values, task, "csv", results, tags, ["accuracy", "f1"])
+    write_card(folder, "model_card.md", values, facts)
+
+
+class CardValues(Protocol):
+    """What the cards of all tasks need of the values of a page."""
+
+    @property
+    def metrics(self) -> RunMetrics: ...
+
+    @property
+    def split(self) -> str:
+        """The split of the results."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any] | None: ...
+
+    @property
+    def layers(self) -> int | None:
+        """None if the encoder averages words."""
+
+
+def architecture_of(values: CardValues) -> list[str]:
+    """Returns the tag of the encoder's architecture, if it has one."""
+    return ["mobilebert"] if values.layers is not None else []
+
+
+def write_card(folder: Path, template: str, values: CardValues, facts: Mapping[str, Any]) -> None:
+    """Writes `MODEL_CARD.md` from a template, with these facts as front matter."""
     import yaml
 
-    values = PageValues.of(metrics)
     recipe = values.recipe or {"training": {}, "encoder": {}, "export": {}}
     page = render(
-        "model_card.md",
+        template,
         values,
         escape=False,
-        front_matter=yaml.safe_dump(_front_matter(values), sort_keys=False),
+        front_matter=yaml.safe_dump(facts, sort_keys=False),
         training=flat(recipe["training"]),
         encoder_settings=recipe["encoder"],
         export_settings=recipe["export"],
@@ -33,24 +70,32 @@ def write_model_card(folder: Path, metrics: ClassificationMetrics) -> None:
     write_text(folder / "MODEL_CARD.md", page)
 
 
-def _front_matter(values: PageValues) -> dict[str, Any]:
-    name, headline = values.metrics.name, values.headline
-    results = [
-        {"type": "accuracy", "name": "Accuracy", "value": round(headline.accuracy, 4)},
-        {"type": "f1", "name": "Macro-F1", "value": round(headline.macro_f1, 4)},
-    ]
-    task = {"type": "text-classification", "name": "Text classification"}
-    dataset = {"type": "csv", "name": name, "split": values.split}
-    architecture = ["mobilebert"] if values.layers is not None else []
+def front_matter(
+    values: CardValues,
+    task: tuple[str, str],
+    dataset_kind: str,
+    results: Sequence[Mapping[str, Any]],
+    tags: Sequence[str],
+    metrics: Sequence[str],
+) -> dict[str, Any]:
+    """Returns what model hubs read. `task` is its type, as hubs call it, and its name; `metrics` are the types of the
+    `results`."""
+    kind, task_name = task
+    name = values.metrics.name
     base = re.match(r"hf:([\w.-]+/[\w.-]+)", values.metrics.encoder.source)
+    index = {
+        "task": {"type": kind, "name": task_name},
+        "dataset": {"type": dataset_kind, "name": name, "split": values.split},
+        "metrics": list(results),
+    }
     return {
         # Without `language`: that of the encoder is known, but not that of the texts.
         **({"base_model": base[1]} if base is not None else {}),
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": kind,
         "library_name": "tflite",
-        "tags": ["text-classification", *architecture, "tflite", "litert", "mediapipe", "textclf"],
-        "metrics": ["accuracy", "f1"],
-        "model-index": [{"name": name, "results": [{"task": task, "dataset": dataset, "metrics": results}]}],
+        "tags": list(tags),
+        "metrics": list(metrics),
+        "model-index": [{"name": name, "results": [index]}],
     }
 
 

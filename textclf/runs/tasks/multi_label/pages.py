@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from textclf.files.writing import write_text
 from textclf.runs.pages.charts import Quality, draw_charts
 from textclf.runs.pages.formats import shortened
-from textclf.runs.pages.model_card import flat
+from textclf.runs.pages.model_card import architecture_of, front_matter, write_card
 from textclf.runs.pages.page_template import render
 from textclf.runs.pages.writing import Pages
 from textclf.runs.record.training_log import read_steps
@@ -50,40 +48,14 @@ def write_report(folder: Path, metrics: LabelSetRunMetrics, mistakes: Sequence[L
 
 def write_model_card(folder: Path, metrics: LabelSetRunMetrics) -> None:
     """Writes `MODEL_CARD.md` into the run folder."""
-    import yaml
-
     values = LabelSetPageValues.of(metrics)
-    recipe = values.recipe or {"training": {}, "encoder": {}, "export": {}}
-    page = render(
-        "label_sets_model_card.md",
-        values,
-        escape=False,
-        front_matter=yaml.safe_dump(_front_matter(values), sort_keys=False),
-        training=flat(recipe["training"]),
-        encoder_settings=recipe["encoder"],
-        export_settings=recipe["export"],
-    )
-    write_text(folder / "MODEL_CARD.md", page)
-
-
-def _front_matter(values: LabelSetPageValues) -> dict[str, Any]:
-    name, headline = values.metrics.name, values.headline
+    headline = values.headline
     results = [
         {"type": "f1", "name": "Micro-F1", "value": round(headline.micro_f1, 4)},
         {"type": "f1", "name": "Macro-F1", "value": round(headline.macro_f1, 4)},
     ]
-    task = {"type": "text-classification", "name": "Multi-label text classification"}
-    dataset = {"type": "csv", "name": name, "split": values.split}
-    architecture = ["mobilebert"] if values.layers is not None else []
-    base = re.match(r"hf:([\w.-]+/[\w.-]+)", values.metrics.encoder.source)
-    return {
-        # Without `language`: that of the encoder is known, but not that of the texts.
-        **({"base_model": base[1]} if base is not None else {}),
-        "pipeline_tag": "text-classification",
-        "library_name": "tflite",
-        "tags": [
-            "text-classification", "multi-label-classification", *architecture, "tflite", "litert", "mediapipe", "textclf",
-        ],
-        "metrics": ["f1"],
-        "model-index": [{"name": name, "results": [{"task": task, "dataset": dataset, "metrics": results}]}],
-    }  # fmt: skip
+    task = ("text-classification", "Multi-label text classification")
+    tags = [
+        "text-classification", "multi-label-classification", *architecture_of(values), "tflite", "litert", "mediapipe", "textclf",
+    ]  # fmt: skip
+    write_card(folder, "label_sets_model_card.md", values, front_matter(values, task, "csv", results, tags, ["f1"]))

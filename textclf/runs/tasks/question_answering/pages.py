@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from textclf.files.writing import write_text
 from textclf.runs.pages.charts import Quality, draw_charts
-from textclf.runs.pages.model_card import flat
+from textclf.runs.pages.model_card import front_matter, write_card
 from textclf.runs.pages.page_template import render
 from textclf.runs.pages.writing import Pages
 from textclf.runs.record.training_log import read_steps
@@ -45,24 +43,8 @@ def write_report(folder: Path, metrics: AnsweringMetrics, examples: Examples) ->
 
 def write_model_card(folder: Path, metrics: AnsweringMetrics) -> None:
     """Writes `MODEL_CARD.md` into the run folder."""
-    import yaml
-
     values = AnsweringPageValues.of(metrics)
-    recipe = values.recipe or {"training": {}, "encoder": {}, "export": {}}
-    page = render(
-        "answers_model_card.md",
-        values,
-        escape=False,
-        front_matter=yaml.safe_dump(_front_matter(values), sort_keys=False),
-        training=flat(recipe["training"]),
-        encoder_settings=recipe["encoder"],
-        export_settings=recipe["export"],
-    )
-    write_text(folder / "MODEL_CARD.md", page)
-
-
-def _front_matter(values: AnsweringPageValues) -> dict[str, Any]:
-    name, headline = values.metrics.name, values.headline
+    headline = values.headline
     results = [
         {"type": "exact_match", "name": "Exact match", "value": round(headline.server.exact_match, 4)},
         {"type": "f1", "name": "F1", "value": round(headline.server.f1, 4)},
@@ -72,15 +54,9 @@ def _front_matter(values: AnsweringPageValues) -> dict[str, Any]:
             {"type": "exact_match", "name": "Exact match on a phone", "value": round(headline.phone.exact_match, 4)},
             {"type": "f1", "name": "F1 on a phone", "value": round(headline.phone.f1, 4)},
         ]
-    task = {"type": "question-answering", "name": "Question answering"}
-    dataset = {"type": "squad", "name": name, "split": values.split}
-    base = re.match(r"hf:([\w.-]+/[\w.-]+)", values.metrics.encoder.source)
-    return {
-        # Without `language`: that of the encoder is known, but not that of the texts.
-        **({"base_model": base[1]} if base is not None else {}),
-        "pipeline_tag": "question-answering",
-        "library_name": "tflite",
-        "tags": ["question-answering", "mobilebert", "tflite", "litert", "textclf"],
-        "metrics": ["exact_match", "f1"],
-        "model-index": [{"name": name, "results": [{"task": task, "dataset": dataset, "metrics": results}]}],
-    }
+    task, tags = (
+        ("question-answering", "Question answering"),
+        ["question-answering", "mobilebert", "tflite", "litert", "textclf"],
+    )
+    facts = front_matter(values, task, "squad", results, tags, ["exact_match", "f1"])
+    write_card(folder, "answers_model_card.md", values, facts)
