@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from pretraining.peers.job import Rows
-from pretraining.teacher import installed_teacher
+from pretraining.teacher_files import installed_minilm
 
 MAX_LENGTH = 128
 
@@ -26,7 +26,7 @@ class MiniLM(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        folder = installed_teacher()
+        folder = installed_minilm()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device_name = torch.cuda.get_device_name() if self.device.type == "cuda" else None
         self.bfloat16 = self.device.type == "cuda" or _processor_multiplies_bfloat16()
@@ -61,7 +61,7 @@ class MiniLM(torch.nn.Module):
 
 def sha256_of_weights() -> str:
     """The SHA-256 of the file with the weights."""
-    return hashlib.sha256((installed_teacher() / "model.safetensors").read_bytes()).hexdigest()
+    return hashlib.sha256((installed_minilm() / "model.safetensors").read_bytes()).hexdigest()
 
 
 def by_length(rows: Sequence[dict[str, list[int]]]) -> Iterator[list[int]]:

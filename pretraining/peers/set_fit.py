@@ -11,7 +11,7 @@ from setfit import SetFitModel, Trainer, TrainingArguments
 from datasets import Dataset
 from pretraining.peers.job import Answer, Job
 from pretraining.peers.minilm import MAX_LENGTH, sha256_of_weights
-from pretraining.teacher import installed_teacher
+from pretraining.teacher_files import installed_minilm
 
 
 def run(job: Job) -> Answer:
@@ -19,7 +19,7 @@ def run(job: Job) -> Answer:
     batch_size = job.recipe["batch_size"]
     steps = min(job.recipe["max_steps"], steps_of_an_epoch(job.train.labels, batch_size))
     names = sorted(set(job.train.labels))
-    model = SetFitModel.from_pretrained(str(installed_teacher()), labels=names)
+    model = SetFitModel.from_pretrained(str(installed_minilm()), labels=names)
     model.model_body.max_seq_length = MAX_LENGTH
     rows = Dataset.from_dict({"text": job.train.joined, "label": [names.index(label) for label in job.train.labels]})
     with TemporaryDirectory() as output:
