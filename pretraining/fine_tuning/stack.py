@@ -147,9 +147,12 @@ class Dropout:
 
 
 def product(inputs: Tensor, kernel: Tensor, bfloat16: bool) -> Tensor:
-    """With `bfloat16`, operands and gradients are rounded as by `bfloat16_product` of textclf."""
+    """With `bfloat16`, operands, result and gradients are rounded as by `bfloat16_product` of textclf.
+
+    The result is bfloat16 then: adding a bias of float32 to it takes the sum in float32 without another pass.
+    """
     if bfloat16:
-        return torch.bmm(inputs.bfloat16(), kernel.bfloat16()).float()
+        return torch.bmm(inputs.bfloat16(), kernel.bfloat16())
     return torch.bmm(inputs, kernel)
 
 
@@ -213,9 +216,7 @@ def pooled(
     bias = torch.where(texts.mask, 0.0, _REPLACED)[:, None, None].repeat(len(stack), 1, 1, 1)
     for number in range(last + 1):
         prefix = f"encoder/layer_{number}/"
-        layer = {
-            name.removeprefix(prefix): value for name, value in stack.values.items() if name.startswith(prefix)
-        }
+        layer = {name.removeprefix(prefix): value for name, value in stack.values.items() if name.startswith(prefix)}
         states = transformer_layer(
             layer, states, bias, config.num_attention_heads, dropout, bfloat16, first_token_only=number == last
         )

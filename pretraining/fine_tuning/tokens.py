@@ -88,9 +88,7 @@ _KEYS = ("flat_ids", "first_lengths", "truncated", "lengths", "labels", "pad_id"
 
 def _rows(arrays: dict[str, np.ndarray]) -> Rows:
     offsets = np.concatenate([[0], np.cumsum(arrays["lengths"])]).astype(np.int64)
-    encoded = Encoded(
-        arrays["flat_ids"], offsets, arrays["first_lengths"], arrays["truncated"], int(arrays["pad_id"])
-    )
+    encoded = Encoded(arrays["flat_ids"], offsets, arrays["first_lengths"], arrays["truncated"], int(arrays["pad_id"]))
     return Rows(encoded, arrays["labels"])
 
 

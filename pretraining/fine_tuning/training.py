@@ -131,7 +131,9 @@ class SideBySide:
         """Returns what `recipes` led to, in their order."""
         torch.manual_seed(self.seed)
         best = [part.clone() for part in (self.stack.words.detach(), self.stack.others)]
-        trained = [Trained(metrics, 0, []) for metrics in self._measured(self.stack, self.data.validation, self.validation)]
+        trained = [
+            Trained(metrics, 0, []) for metrics in self._measured(self.stack, self.data.validation, self.validation)
+        ]
         quality = [_quality(run.metrics) for run in trained]
         for run in trained:
             run.validation.append(run.metrics.accuracy)
@@ -190,9 +192,7 @@ class SideBySide:
         with chosen_kernels(self.device):
             for batch, rate, (texts, labels) in zip(planned, rates, self.train.batches(planned, twice), strict=True):
                 stack.clear_gradients()
-                found = maths.logits(
-                    stack, self.encoder.config, self._constants, texts, dropout, self.bfloat16
-                )
+                found = maths.logits(stack, self.encoder.config, self._constants, texts, dropout, self.bfloat16)
                 targets = torch.cat([labels, labels]) if twice else labels
                 losses = maths.row_losses(found, targets, smoothing).mean(dim=1)
                 if twice:
