@@ -160,6 +160,9 @@ class Runner:
 
     def in_processes(self, jobs: Sequence[Job], count: int) -> None:
         context = torch.multiprocessing.get_context("spawn")
+        # NumPy, which fits heads, reads this when a process begins.
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            os.environ.setdefault(f"{library}_NUM_THREADS", str(_threads(count)))
         waiting, answers = context.Queue(), context.Queue()
         for job in [*jobs, *[None] * count]:
             waiting.put(job)
@@ -203,6 +206,10 @@ class Runner:
         print(f"{number} of {count}: {job} in {rows[0]['seconds']:.0f} s: {scores}", file=sys.stderr, flush=True)
 
 
+def _threads(processes: int) -> int:
+    return max(1, (os.cpu_count() or 1) // processes)
+
+
 def _answer(worker: Worker, job: Job) -> tuple[Job, list[dict[str, Any]], str | None]:
     """A job that fails must not end the others, for example if memory is short."""
     try:
@@ -213,7 +220,7 @@ def _answer(worker: Worker, job: Job) -> tuple[Job, list[dict[str, Any]], str | 
 
 def _work(inputs: Inputs, processes: int, waiting: Any, answers: Any) -> None:
     """What a process of several does."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    torch.set_num_threads(_threads(processes))
     worker = Worker(inputs)
     while (job := waiting.get()) is not None:
         answers.put(_answer(worker, job))

@@ -198,9 +198,7 @@ def transformer_layer(
         states, narrow = (part.unflatten(1, (-1, length))[:, :, 0] for part in (states, narrow))
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     narrow = no_norm(layer, "bottleneck/input", narrow)
-    context = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=bias.expand(-1, heads, query.shape[2], -1), dropout_p=dropout
-    )
+    context = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     context = context.transpose(1, 2).reshape(runs, -1, heads * context.shape[-1])
     attended = no_norm(layer, "attention/output", dense(layer, "attention/output/dense", context, bfloat16) + narrow)
     wide = torch.relu(dense(layer, "intermediate/dense", attended, bfloat16))

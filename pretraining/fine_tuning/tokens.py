@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class TokenSet:
         return replace(self, **{part: getattr(self, part).some(most) for part in PARTS})
 
     def write(self, file: Path) -> None:
-        arrays = {"label_names": np.array(self.label_names), "max_length": np.array(self.max_length)}
+        arrays: dict[str, Any] = {"label_names": np.array(self.label_names), "max_length": np.array(self.max_length)}
         for part in PARTS:
             rows: Rows = getattr(self, part)
             encoded = rows.encoded

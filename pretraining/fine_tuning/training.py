@@ -29,8 +29,13 @@ from textclf.training.classification.head import fit_best_head
 from textclf.training.classification.measured_rows import measured_rows
 from textclf.training.features import standardisation
 
-# Rows times runs that are computed at once without gradients.
-_ROWS_MEASURED_AT_ONCE = 1024
+# Rows times runs that are computed at once without gradients, by the type of device.
+_MEASURED_AT_ONCE = {"cuda": 1024}
+_MEASURED_AT_ONCE_ELSEWHERE = 128
+
+
+def _measured_at_once(device: torch.device) -> int:
+    return _MEASURED_AT_ONCE.get(device.type, _MEASURED_AT_ONCE_ELSEWHERE)
 
 
 class DeviceRows:
@@ -77,7 +82,7 @@ def fit_first_head(encoder: EncoderCheckpoint, data: TokenSet, device: torch.dev
     on_device = DeviceRows(data.train, data.max_length, device)
     planned = [
         Batch(rows[batch.rows], batch.length)
-        for batch in evaluation_batches(on_device.lengths[rows], _ROWS_MEASURED_AT_ONCE, data.max_length)
+        for batch in evaluation_batches(on_device.lengths[rows], _measured_at_once(device), data.max_length)
     ]
     outputs = np.zeros((len(labels), encoder.width), np.float32)
     with torch.no_grad(), chosen_kernels(device):
@@ -122,7 +127,7 @@ class SideBySide:
         )
         arrays = maths.arrays_of_run(encoder, head.kernel, head.bias)
         self.stack = Stack.of(arrays, encoder.layers, len(recipes), self.recipes[0].freeze, device)
-        self.constants = tuple(torch.from_numpy(part).to(device) for part in (head.mean, head.scale))
+        self.constants = torch.from_numpy(head.mean).to(device), torch.from_numpy(head.scale).to(device)
         self.optimizer = AdamW(self.stack, self.recipes)
         rate = self.recipes[0].attention_dropout
         self.attention_dropout = encoder.config.attention_probs_dropout_prob if rate is None else rate
@@ -156,7 +161,7 @@ class SideBySide:
                     quality[index], run.best_epoch = _quality(metrics), epoch + 1
                     for kept, now in zip(best, (stack.words.detach(), stack.others), strict=True):
                         kept[index] = now[index]
-        chosen = Stack(*best, self.stack.places, self.stack.frozen)
+        chosen = Stack(best[0], best[1], self.stack.places, self.stack.frozen)
         for run, metrics in zip(trained, self._measured(chosen, self.data.test, self.test), strict=True):
             run.metrics = metrics
         return [trained[self.order.index(index)] for index in range(len(trained))]
@@ -192,7 +197,7 @@ class SideBySide:
         with chosen_kernels(self.device):
             for batch, rate, (texts, labels) in zip(planned, rates, self.train.batches(planned, twice), strict=True):
                 stack.clear_gradients()
-                found = maths.logits(stack, self.encoder.config, self._constants, texts, dropout, self.bfloat16)
+                found = maths.logits(stack, self.encoder.config, self.constants, texts, dropout, self.bfloat16)
                 targets = torch.cat([labels, labels]) if twice else labels
                 losses = maths.row_losses(found, targets, smoothing).mean(dim=1)
                 if twice:
@@ -200,21 +205,17 @@ class SideBySide:
                 losses.sum().backward()
                 self.optimizer.update(rate[:runs])
                 total += losses.detach() * len(batch.rows)
-        return (total / len(self.train.lengths)).tolist()
-
-    @property
-    def _constants(self) -> tuple[Tensor, Tensor]:
-        mean, scale = self.constants
-        return mean, scale
+        means: list[float] = (total / len(self.train.lengths)).tolist()
+        return means
 
     @torch.no_grad()
     def _measured(self, stack: Stack, rows: Rows, on_device: DeviceRows) -> list[Metrics]:
         """Returns the metrics of each run, computed in float32 without dropout."""
-        size = max(1, _ROWS_MEASURED_AT_ONCE // len(stack))
+        size = max(1, _measured_at_once(self.device) // len(stack))
         planned = evaluation_batches(on_device.lengths, size, self.data.max_length)
         with chosen_kernels(self.device):
             found = [
-                maths.logits(stack, self.encoder.config, self._constants, texts)
+                maths.logits(stack, self.encoder.config, self.constants, texts)
                 for texts, _ in on_device.batches(planned)
             ]
         logits = np.zeros((len(stack), len(rows), len(self.data.label_names)), np.float32)
