@@ -163,10 +163,14 @@ class Runner:
         # NumPy, which fits heads, reads this when a process begins.
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ.setdefault(f"{library}_NUM_THREADS", str(_threads(count)))
-        waiting, answers = context.Queue(), context.Queue()
+        handed, waiting, answers = context.Queue(), context.Queue(), context.Queue()
+        # Arguments of a process would be written before it has begun, and block where it cannot begin.
+        for _ in range(count):
+            handed.put(self.inputs)
+        handed.cancel_join_thread()
         for job in [*jobs, *[None] * count]:
             waiting.put(job)
-        processes = [context.Process(target=_work, args=(self.inputs, count, waiting, answers)) for _ in range(count)]
+        processes = [context.Process(target=_work, args=(count, handed, waiting, answers)) for _ in range(count)]
         for process in processes:
             process.start()
         try:
@@ -218,9 +222,9 @@ def _answer(worker: Worker, job: Job) -> tuple[Job, list[dict[str, Any]], str | 
         return job, [], traceback.format_exc()
 
 
-def _work(inputs: Inputs, processes: int, waiting: Any, answers: Any) -> None:
+def _work(processes: int, handed: Any, waiting: Any, answers: Any) -> None:
     """What a process of several does."""
     torch.set_num_threads(_threads(processes))
-    worker = Worker(inputs)
+    worker = Worker(handed.get())
     while (job := waiting.get()) is not None:
         answers.put(_answer(worker, job))
