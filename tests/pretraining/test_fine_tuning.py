@@ -14,8 +14,8 @@ from pretraining.fine_tuning.__main__ import main  # noqa: E402
 from pretraining.fine_tuning.optimizer import AdamW, scheduled_learning_rate  # noqa: E402
 from pretraining.fine_tuning.recipes import FineTuning  # noqa: E402
 from pretraining.fine_tuning.stack import Dropout, Stack  # noqa: E402
-from pretraining.fine_tuning.tokens import Rows  # noqa: E402
-from pretraining.fine_tuning.training import DeviceRows  # noqa: E402
+from pretraining.fine_tuning.tokens import Rows, TokenSet  # noqa: E402
+from pretraining.fine_tuning.training import DeviceRows, SideBySide, fit_first_head  # noqa: E402
 from tests.pretraining.peers import read_results, write_set  # noqa: E402
 from tests.tiny import tiny_checkpoint, write_tiny_encoder  # noqa: E402
 from textclf.data.tokens.batching import training_batches  # noqa: E402
@@ -133,6 +133,20 @@ def test_the_rate_falls_by_layer(encoder: EncoderCheckpoint, rows: Rows) -> None
         full, reduced = stack.values[name].detach() - before[name]
         assert full.abs().max() > 1e-3
         torch.testing.assert_close(reduced, share * full, atol=1e-6, rtol=1e-3)
+
+
+def test_recipes_side_by_side_are_trained_as_if_alone(encoder: EncoderCheckpoint, rows: Rows) -> None:
+    data = TokenSet("made up", ("a", "b", "c"), 32, rows, rows.some(60), rows.some(70))
+    head = fit_first_head(encoder, data, CPU)
+    recipes = [FineTuning(epochs=epochs, learning_rate=1e-3 * epochs, dropout=0.0) for epochs in (1, 4, 2)]
+
+    together = SideBySide(encoder, data, head, recipes, 1, CPU, False).run()
+    for recipe, run in zip(recipes, together, strict=True):
+        (alone,) = SideBySide(encoder, data, head, [recipe], 1, CPU, False).run()
+        assert len(run.losses) == recipe.epochs
+        assert run.losses == pytest.approx(alone.losses, rel=1e-3)
+        assert run.validation == alone.validation
+        assert (run.metrics.accuracy, run.best_epoch) == (alone.metrics.accuracy, alone.best_epoch)
 
 
 @pytest.fixture
