@@ -18,7 +18,7 @@ def scheduled_learning_rate(step: int, total_steps: int, peak: float, warmup: fl
     warmup_steps = round(total_steps * warmup)
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
-    return peak * (total_steps - step) / max(total_steps - warmup_steps, 1)
+    return peak * max(total_steps - step, 0) / max(total_steps - warmup_steps, 1)
 
 
 class AdamW:

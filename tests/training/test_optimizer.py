@@ -13,6 +13,7 @@ def test_the_rate_rises_linearly_then_falls_to_zero():
     rates = [scheduled_learning_rate(step, 10, 1.0, 0.4) for step in range(10)]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     assert scheduled_learning_rate(0, 10, 1.0, 0.0) == 1.0
+    assert [scheduled_learning_rate(step, 10, 1.0, 0.4) for step in (10, 11)] == [0.0, 0.0]
 
 
 def make_optimizer(clip_norm: float = 1e9) -> AdamW:

@@ -17,11 +17,14 @@ _WITHOUT_DECAY = ("bias", "gamma", "beta")
 
 
 def scheduled_learning_rate(step: int, total_steps: int, peak: float, warmup: float) -> float:
-    """Returns the learning rate of step 0, 1, …; `warmup` is the share of `total_steps` during which it rises."""
+    """Returns the learning rate of step 0, 1, …; `warmup` is the share of `total_steps` during which it rises.
+
+    It is 0 from `total_steps` on: an epoch can have one batch more than the first one, from which the total is estimated.
+    """
     warmup_steps = round(total_steps * warmup)
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
-    return peak * (total_steps - step) / max(total_steps - warmup_steps, 1)
+    return peak * max(total_steps - step, 0) / max(total_steps - warmup_steps, 1)
 
 
 class AdamW:
