@@ -108,7 +108,7 @@ def measured(model: Path, path: Path, most: int, rounds: int) -> str:
 # --- By position -----------------------------------------------------------------------------------------------------
 POSITIONS = (0, 64, 126, 192, 256, 320)
 """An answer is measured once at or just behind each of these tokens; the first is where it is without sentences before it.
-The built-in encoders saw 126 tokens at most while they were distilled."""
+In their first training the built-in encoders saw 126 tokens at most, in the second one 510."""
 
 
 def measured_by_position(model: Path, path: Path, most: int) -> list[str]:

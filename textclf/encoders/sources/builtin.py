@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from textclf.encoders.sources.locate import DEFAULT_BUILTIN, builtin_names, load_checkpoint
 
-EARLIER = {"63fc801309ad17f28c72f6c3e358998e3565b4798957212323ec5dc96cd939d7": "mobilebert-small of textclf 0.1"}
+EARLIER = {
+    "63fc801309ad17f28c72f6c3e358998e3565b4798957212323ec5dc96cd939d7": "mobilebert-small of textclf 0.1",
+    "58a86f7c2eec92883e7d6195d36f588400603c2e7af3d8941282325ce4f3412e": "mobilebert-small before its second training",
+    "b8f480064d2078a48baca603952269fcc092e11f194f832c65cd7d69dbca0643": "mobilebert-medium before its second training",
+}
 """The built-in encoders of earlier versions by fingerprint (`EncoderCheckpoint.fingerprint`)."""
 
 _SHOWN_DIGITS = 8
