@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from textclf.recipe.values import QUESTION_ANSWERING
-from textclf.tflite.model_file import Operator
+from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.registered_operations import REGISTERED
 
 Compatibility = Literal["litert", "task-library"]
@@ -37,8 +37,8 @@ class Runtime:
 
     `releases` are its versions, the oldest first, each with the release of TensorFlow Lite or LiteRT whose operations it
     registers. A version that is not listed registers what the one before it does. `is_last` says that no version follows.
-    `answers_questions` is False for programs with ready-made tasks that have none for question answering.
-    `source` says where the figures come from.
+    `without_int4` are those of these versions that refuse tensors of 4 bits whatever their operations. `answers_questions` is
+    False for programs with ready-made tasks that have none for question answering. `source` says where the figures come from.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Runtime:
     releases: tuple[tuple[str, str], ...]
     source: str
     is_last: bool = False
+    without_int4: tuple[str, ...] = ()
     answers_questions: bool = True
 
 
@@ -84,8 +85,16 @@ KNOWN_RUNTIMES = (
     Runtime(
         "MediaPipe Tasks",
         "Python, Android, iOS, web",
-        (("1.0", "LiteRT 2.1.6"), ("1.2.2", "LiteRT 2.2")),
-        "measured",
+        (
+            ("0.10.9", "TensorFlow Lite 2.14"),
+            ("0.10.14", "TensorFlow Lite 2.17"),
+            ("0.10.35", "LiteRT 1.0"),
+            ("1.0", "LiteRT 2.2"),
+        ),
+        "measured with mediapipe 0.10.9 to 1.2.3 on the versions of FULLY_CONNECTED, DEQUANTIZE and GATHER and on files of every "
+        "quantisation, and with @mediapipe/tasks-text 0.10.12 to 1.0.1 in Chromium on the files; the packages for Android and "
+        "iOS are built from the same source",
+        without_int4=("0.10.9", "0.10.14", "0.10.35"),
         answers_questions=False,
     ),
     Runtime(
@@ -95,6 +104,7 @@ KNOWN_RUNTIMES = (
         "measured with tflite-support 0.4.4; third_party/tensorflow/version.bzl names TensorFlow of 13 June 2023, between 2.13 "
         "and 2.14",
         is_last=True,
+        without_int4=("0.4.4",),
     ),
     Runtime(
         "tflite_flutter",
@@ -112,8 +122,8 @@ KNOWN_RUNTIMES = (
     Runtime(
         "LiteRT.js",
         "web",
-        (("2.5", "LiteRT 2.1.6"),),
-        "measured with @litertjs/core 2.5.3 in Chromium",
+        (("0.2", "LiteRT 1.3"), ("2.0", "LiteRT 2.1"), ("2.5.3", "LiteRT 2.1.6")),
+        "measured with @litertjs/core 0.2.1, 2.0.0 and 2.5.3 in Chromium",
     ),
 )
 """The runtimes that a model made for phones, browsers or servers may meet, with the operations that they register."""
@@ -145,39 +155,49 @@ ONNX_RUNTIME = "ONNX Runtime"
 
 
 def runtime_support(
-    operators: Iterable[Operator],
+    model: TfliteModel,
     *,
     task: str | None = None,
     settings: Mapping[str, object] | None = None,
     run: str | Path = "RUN",
 ) -> list[RuntimeSupport]:
-    """Returns for each runtime which of its versions load a file with these operations.
+    """Returns for each runtime which of its versions load a file.
 
     `task` is the file's task, as a recipe names it. `settings` are the file's, if textclf wrote it: then a remedy names the
     setting with which `run` is exported for the others.
     """
-    used: dict[str, int] = {}
-    custom: set[str] = set()
-    for operator in operators:
-        if operator.custom:
-            custom.add(operator.name)
-        else:
-            used[operator.name] = max(operator.version, used.get(operator.name, 0))
+    needs = _needs(model)
     remedy = _remedy(settings, run)
-    found = [_support(runtime, used, sorted(custom), task, remedy) for runtime in KNOWN_RUNTIMES]
-    onnx = f"textclf export {run} --to onnx"
     return [
-        *found,
+        *(_support(runtime, needs, task, remedy) for runtime in KNOWN_RUNTIMES),
         RuntimeSupport(
             ONNX_RUNTIME,
             "servers",
             False,
             None,
             "it reads ONNX files only",
-            onnx if settings is not None else None,
+            f"textclf export {run} --to onnx" if settings is not None else None,
             "onnxruntime reads .onnx and .ort files",
         ),
     ]
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """The highest version of each operation of a file, its custom operations, and whether it has tensors of 4 bits."""
+
+    versions: Mapping[str, int]
+    custom: tuple[str, ...]
+    int4: bool
+
+
+def _needs(model: TfliteModel) -> _Needs:
+    versions: dict[str, int] = {}
+    for operator in model.operators:
+        if not operator.custom:
+            versions[operator.name] = max(operator.version, versions.get(operator.name, 0))
+    custom = sorted({operator.name for operator in model.operators if operator.custom})
+    return _Needs(versions, tuple(custom), any(tensor.type.name == "int4" for tensor in model.tensors))
 
 
 def _remedy(settings: Mapping[str, object] | None, run: str | Path) -> str | None:
@@ -188,23 +208,21 @@ def _remedy(settings: Mapping[str, object] | None, run: str | Path) -> str | Non
     return " ".join(["textclf export", str(run), *words, "compatibility=task-library"])
 
 
-def _support(
-    runtime: Runtime, used: Mapping[str, int], custom: list[str], task: str | None, remedy: str | None
-) -> RuntimeSupport:
+def _support(runtime: Runtime, needs: _Needs, task: str | None, remedy: str | None) -> RuntimeSupport:
     if task == QUESTION_ANSWERING and not runtime.answers_questions:
         reason = "it has no task that answers questions"
         return RuntimeSupport(runtime.name, runtime.platforms, False, None, reason, None, runtime.source)
-    problems = [_problem(REGISTERED[release], used, custom) for _, release in runtime.releases]
+    problems = [_problem(runtime, version, REGISTERED[release], needs) for version, release in runtime.releases]
     first = max((index + 1 for index, problem in enumerate(problems) if problem is not None), default=0)
     loads = first < len(problems)
-    newest_that_fails = None if first == 0 else problems[first - 1]
+    last_problem = problems[first - 1] if first else None
     return RuntimeSupport(
         runtime.name,
         runtime.platforms,
         loads,
         _versions(runtime, first) if loads else None,
-        newest_that_fails,
-        remedy if newest_that_fails is not None else None,
+        last_problem,
+        remedy if last_problem is not None else None,
         runtime.source,
     )
 
@@ -214,16 +232,16 @@ def _versions(runtime: Runtime, first: int) -> str:
     return version if runtime.is_last else f"{version} and later"
 
 
-def _problem(registered: Mapping[str, int], used: Mapping[str, int], custom: list[str]) -> str | None:
-    """Returns why a release refuses a file, or None if it registers all operations."""
-    if custom:
-        return f"the custom operation {custom[0]} is not known"
-    for name, version in sorted(used.items()):
+def _problem(runtime: Runtime, version: str, registered: Mapping[str, int], needs: _Needs) -> str | None:
+    """Returns why a version of a runtime refuses a file, or None if it loads it."""
+    if needs.custom:
+        return f"the custom operation {needs.custom[0]} is not known"
+    for name, needed in sorted(needs.versions.items()):
         if name not in registered:
             return f"{name} is not known"
-        if version > registered[name]:
-            return f"{name} has version {version} (known: up to {registered[name]})"
-    return None
+        if needed > registered[name]:
+            return f"{name} has version {needed} (known: up to {registered[name]})"
+    return "tensors of 4 bits are not known" if needs.int4 and version in runtime.without_int4 else None
 
 
 def loading_lines(found: Iterable[RuntimeSupport]) -> list[str]:
