@@ -160,7 +160,10 @@ def runtimes_of(graph: TfliteModel, metadata: ModelMetadata, path: Path) -> list
     """Returns for each known runtime which of its versions load a model, whose file is `path`."""
     is_of_run = path.name == MODEL_FILE and (path.parent / "metrics.json").is_file()
     return runtime_support(
-        graph, task=metadata.task, settings=metadata.settings, run=path.parent if is_of_run else "RUN"
+        graph,
+        answers_questions=not metadata.labels,
+        settings=metadata.settings,
+        run=path.parent if is_of_run else "RUN",
     )
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from textclf.recipe.values import QUESTION_ANSWERING
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.registered_operations import REGISTERED
 
@@ -157,19 +156,19 @@ ONNX_RUNTIME = "ONNX Runtime"
 def runtime_support(
     model: TfliteModel,
     *,
-    task: str | None = None,
+    answers_questions: bool = False,
     settings: Mapping[str, object] | None = None,
     run: str | Path = "RUN",
 ) -> list[RuntimeSupport]:
     """Returns for each runtime which of its versions load a file.
 
-    `task` is the file's task, as a recipe names it. `settings` are the file's, if textclf wrote it: then a remedy names the
-    setting with which `run` is exported for the others.
+    `answers_questions` says that the file has no labels but answers questions. `settings` are the file's, if textclf wrote it:
+    then a remedy names the setting with which `run` is exported for the others.
     """
     needs = _needs(model)
     remedy = _remedy(settings, run)
     return [
-        *(_support(runtime, needs, task, remedy) for runtime in KNOWN_RUNTIMES),
+        *(_support(runtime, needs, answers_questions, remedy) for runtime in KNOWN_RUNTIMES),
         RuntimeSupport(
             ONNX_RUNTIME,
             "servers",
@@ -208,8 +207,8 @@ def _remedy(settings: Mapping[str, object] | None, run: str | Path) -> str | Non
     return " ".join(["textclf export", str(run), *words, "compatibility=task-library"])
 
 
-def _support(runtime: Runtime, needs: _Needs, task: str | None, remedy: str | None) -> RuntimeSupport:
-    if task == QUESTION_ANSWERING and not runtime.answers_questions:
+def _support(runtime: Runtime, needs: _Needs, answers_questions: bool, remedy: str | None) -> RuntimeSupport:
+    if answers_questions and not runtime.answers_questions:
         reason = "it has no task that answers questions"
         return RuntimeSupport(runtime.name, runtime.platforms, False, None, reason, None, runtime.source)
     problems = [_problem(runtime, version, REGISTERED[release], needs) for version, release in runtime.releases]
