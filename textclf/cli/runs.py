@@ -11,11 +11,14 @@ import click
 from textclf.cli.group import cli, help_end
 from textclf.cli.options import PATH, json_option
 from textclf.data.findings.finding import counted
+from textclf.recipe.values import DEFAULT_TASK, MULTI_LABEL, QUESTION_ANSWERING
 from textclf.terminal.door import command_line, json_text, write_message, write_report, write_result
 from textclf.terminal.tables import text_table
 
 if TYPE_CHECKING:
     from textclf.runs.listing import RunEntry
+
+_TASKS: dict[str, str] = {DEFAULT_TASK: "one label", MULTI_LABEL: "several labels", QUESTION_ANSWERING: "questions"}
 
 _SORTS = ("date", "name", "score", "rows", "size", "seconds")
 
@@ -82,7 +85,7 @@ def _table(runs: Sequence[RunEntry]) -> str:
         "Run",
         "Task",
         "Encoder",
-        "Result, with its 95 % confidence interval",
+        "Result (95 % interval)",
         "State",
         "Date (UTC)",
         "Rows",
@@ -93,7 +96,7 @@ def _table(runs: Sequence[RunEntry]) -> str:
         [
             (
                 run.folder,
-                run.task or "",
+                _TASKS.get(run.task or "", run.task or ""),
                 run.encoder or "",
                 "" if run.score is None else run.score.as_text(),
                 run.state,

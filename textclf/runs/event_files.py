@@ -5,6 +5,7 @@ Takes run folders, finished or not, and writes a folder for each: losses and sco
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,10 +38,11 @@ def write_event_files(entries: Sequence[RunEntry], folder: Path) -> list[Path]:
         if log is None:
             continue
         events = list(_events(log, entry))
+        end = log.stat().st_mtime
         target = folder / _name_of(entry, entries) / EVENT_FILE
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(target, _records(events))
+            write_bytes(target, _records(events, end))
         except OSError as error:
             raise RunError(
                 f"{target}: cannot be written ({error.strerror or error}); choose another folder (--tensorboard)"
@@ -104,21 +106,20 @@ def _is_number(value: object) -> bool:
 
 
 def _is_score(name: str, value: object) -> bool:
-    return name not in _NOT_SCORES and _is_number(value)
+    return name not in _NOT_SCORES and not name.endswith("_rows") and _is_number(value)
 
 
-def _records(events: Sequence[_Event]) -> bytes:
-    """Returns the bytes of an event file."""
-    import io
-
+def _records(events: Sequence[_Event], end: float) -> bytes:
+    """Returns the bytes of an event file whose last event was at `end`, in seconds since 1970."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     stream = io.BytesIO()
     writer = RecordWriter(stream)
-    writer.write(Event(wall_time=0.0, file_version="brain.Event:2").SerializeToString())
+    start = end - (events[-1][1] if events else 0.0)
+    writer.write(Event(wall_time=start, file_version="brain.Event:2").SerializeToString())
     for step, seconds, values in events:
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        writer.write(Event(wall_time=seconds, step=step, summary=Summary(value=scalars)).SerializeToString())
+        writer.write(Event(wall_time=start + seconds, step=step, summary=Summary(value=scalars)).SerializeToString())
     return stream.getvalue()

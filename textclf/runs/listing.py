@@ -37,9 +37,8 @@ class Score:
     def as_text(self) -> str:
         """Returns `accuracy 96.3 % (94.1–97.7), 432 test rows`."""
         low, high = self.interval
-        return (
-            f"{self.name} {100 * self.value:.1f} % ({100 * low:.1f}–{100 * high:.1f}), {self.rows:,} {self.split} rows"
-        )
+        what = "questions" if self.name == "F1" else "rows"
+        return f"{self.name} {100 * self.value:.1f} % ({100 * low:.1f}–{100 * high:.1f}), {self.rows:,} {self.split} {what}"
 
 
 @dataclass(frozen=True)
@@ -149,17 +148,14 @@ def _finished(folder: Path) -> RunEntry:
     try:
         return _of_record(folder, read_metrics(folder), date)
     except RunError as error:
-        what, _, remedy = str(error).partition(": ")[2].partition("; ")
-        return RunEntry(str(folder), folder.name, "damaged", date, problem=what, remedy=remedy or None)
+        return _damaged(folder, date, str(error).partition(": ")[2].partition("; ")[0])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        return RunEntry(
-            str(folder),
-            folder.name,
-            "damaged",
-            date,
-            problem=f"the metrics are damaged ({type(error).__name__}: {error})",
-            remedy="restore metrics.json, or train again",
-        )
+        return _damaged(folder, date, f"the metrics are damaged ({type(error).__name__}: {error})")
+
+
+def _damaged(folder: Path, date: str, problem: str) -> RunEntry:
+    remedy = f"restore {METRICS}, or train again"
+    return RunEntry(str(folder), folder.name, "damaged", date, problem=problem, remedy=remedy)
 
 
 def _of_record(folder: Path, values: Mapping[str, Any], date: str) -> RunEntry:
