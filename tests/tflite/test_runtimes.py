@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from tests.conftest import REPOSITORY
 from tests.tflite.test_checks import LABELS, described, packed, unpacked
 from tests.tflite.test_inference_graph import LENGTH, classifier_weights
 from tests.tiny import VOCABULARY, tiny_checkpoint
@@ -14,7 +15,7 @@ from textclf.tflite.graph.mobilebert import build_inference_graph
 from textclf.tflite.inspection import inspect_model
 from textclf.tflite.metadata import write_metadata
 from textclf.tflite.registered_operations import REGISTERED
-from textclf.tflite.runtimes import KNOWN_RUNTIMES, loading_lines
+from textclf.tflite.runtimes import KNOWN_RUNTIMES, ONNX_RUNTIME, loading_lines
 
 EVERYWHERE = {
     "LiteRT": "1.0 and later",
@@ -78,6 +79,20 @@ def graph_of(quantization: str, compatibility: str = "litert") -> bytes:
 def test_each_form_loads_in_the_runtimes_in_which_it_was_measured_to(quantization, compatibility, changes, tmp_path):
     content = described(graph_of(quantization, compatibility), quantization=quantization, compatibility=compatibility)
     assert versions(content, tmp_path / "m.tflite") == {**EVERYWHERE, **changes}
+
+
+def test_the_page_about_apps_says_what_the_files_say(tmp_path):
+    page = (REPOSITORY / "docs" / "how-to" / "apps.md").read_text(encoding="utf-8")
+    forms = [("dynamic", "litert"), ("dynamic", "task-library"), ("int4", "litert")]
+    columns = []
+    for quantization, compatibility in forms:
+        path = tmp_path / f"{quantization}-{compatibility}.tflite"
+        path.write_bytes(described(graph_of(quantization, compatibility)))
+        columns.append(inspect_model(path).runtimes)
+    for runtimes in zip(*columns, strict=True):
+        if runtimes[0].runtime != ONNX_RUNTIME:
+            cells = [runtimes[0].runtime, runtimes[0].platforms, *(one.versions or "no" for one in runtimes)]
+            assert f"| {' | '.join(cells)} |" in page
 
 
 def test_a_file_of_another_program_is_judged_by_its_operations(tmp_path):
