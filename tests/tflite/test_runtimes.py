@@ -112,9 +112,12 @@ def test_what_does_not_load_comes_with_the_reason_and_the_command(tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(described(graph_of("dynamic"), quantization="dynamic", compatibility="litert"))
     loads, refuses, remedy = loading_lines(inspect_model(path).runtimes)
-    assert loads.startswith("Loads in LiteRT (1.0 and later), TensorFlow Lite (2.17 and later), MediaPipe Tasks")
-    assert refuses.startswith(
-        "Does not load in tflite-runtime, Task Library, tflite_flutter (iOS): FULLY_CONNECTED has"
+    assert loads == (
+        "Loads in LiteRT from 1.0, TensorFlow Lite from 2.17, MediaPipe Tasks from 0.10.14, tflite_flutter on Android from "
+        "0.12.1, LiteRT.js from 0.2"
+    )
+    assert refuses == (
+        "Does not load in tflite-runtime, Task Library, tflite_flutter on iOS, because FULLY_CONNECTED has version 12"
     )
     assert remedy == "For the others: textclf export RUN compatibility=task-library"
 

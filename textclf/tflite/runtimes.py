@@ -246,15 +246,13 @@ def _problem(runtime: Runtime, version: str, registered: Mapping[str, int], need
 def loading_lines(found: Iterable[RuntimeSupport]) -> list[str]:
     """Returns in which runtimes a file loads, in which it does not and why, and what to do for those: at most three lines."""
     found = [support for support in found if support.runtime != ONNX_RUNTIME]
-    loading = [support for support in found if support.loads]
-    others = [support for support in found if not support.loads]
-    lines = [
-        f"Loads in {', '.join(f'{_name(support, found)} ({support.versions})' for support in loading) or 'no known runtime'}"
-    ]
+    loading = [f"{_name(support)} {_short(support.versions)}" for support in found if support.versions is not None]
+    others = [support for support in found if support.versions is None]
+    lines = [f"Loads in {', '.join(loading) or 'no known runtime'}"]
     if others:
-        names = ", ".join(_name(support, found) for support in others)
-        reasons = "; ".join(dict.fromkeys(support.reason or "" for support in others))
-        lines.append(f"Does not load in {names}: {reasons}")
+        names = ", ".join(map(_name, others))
+        reasons = dict.fromkeys((support.reason or "").partition(" (")[0] for support in others)
+        lines.append(f"Does not load in {names}, because {' and '.join(reasons)}")
     return [*lines, *remedy_lines(found)]
 
 
@@ -264,7 +262,12 @@ def remedy_lines(found: Iterable[RuntimeSupport]) -> list[str]:
     return [f"For the others: {remedy}" for remedy in remedies]
 
 
-def _name(support: RuntimeSupport, found: Iterable[RuntimeSupport]) -> str:
-    """Returns the name, with the platform where several have the same name."""
-    same = sum(other.runtime == support.runtime for other in found)
-    return support.runtime if same == 1 else f"{support.runtime} ({support.platforms.split()[-1]})"
+def _name(support: RuntimeSupport) -> str:
+    """Returns the name of a runtime; that of tflite_flutter with its platform, since each has a runtime."""
+    return support.runtime + support.platforms.removeprefix("Flutter") * support.platforms.startswith("Flutter")
+
+
+def _short(versions: str) -> str:
+    """Returns `from 1.0` for `1.0 and later`."""
+    version, later, _ = versions.partition(" and later")
+    return f"from {version}" if later else version
