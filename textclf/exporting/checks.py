@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from textclf.data.findings.finding import counted
 from textclf.exporting.apps import CONSUMERS, how_to_add, installed_consumers
 from textclf.exporting.report import ANSWERS, ROWS, STRUCTURE, TRAINED_MODEL, VerificationReport
 from textclf.files.model_path import MODEL_FILE
@@ -32,8 +33,8 @@ def conclude_structure(
     report.conclude(
         STRUCTURE,
         [],
-        f"{len(graph.inputs)} inputs, {holds}{len(metadata.vocabulary):,} entries in the vocabulary, "
-        f"{len(graph.operators):,} operations",
+        f"{counted(len(graph.inputs), 'input')}, {holds}{len(metadata.vocabulary):,} entries in the vocabulary, "
+        f"{counted(len(graph.operators), 'operation')}",
     )
     return True
 
