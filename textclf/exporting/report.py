@@ -126,10 +126,10 @@ class VerificationReport:
         if not self.checks:
             return "\n".join([*lines, *self._results()])
         lines += ["", text_table(["Check", "Result", "Details"], self._rows_of_checks(), left_columns=3)]
+        lines += ["", *(f"checked: {what}" for what in self.checked)] if self.checked else []
         remedies = [f"{check.name}: {check.remedy}" for check in self.checks if check.remedy is not None]
         if remedies:
             lines += ["", "Add what was not checked:", *remedies]
-        lines += [f"checked: {what}" for what in self.checked]
         if self.runtimes:
             rows = [(one.runtime, one.platforms, one.as_text()) for one in self.runtimes]
             lines += ["", text_table(["Runtime", "Platforms", "Loads the file"], rows, left_columns=3)]
