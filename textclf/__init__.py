@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from textclf.classify.tables.job import BatchSummary, FileMetrics, classify_file, evaluate_file
     from textclf.encoders.mobilebert import Encoder
     from textclf.errors import TextclfError
-    from textclf.exporting.report import VerificationReport
+    from textclf.exporting.report import Check, VerificationReport
     from textclf.recipe.reading import load_recipe
     from textclf.recipe.settings import Recipe
     from textclf.runs.check import CheckReport, check
     from textclf.runs.compare import compare
     from textclf.runs.examples import Example, copy_example, list_examples
     from textclf.runs.export import export_run as export
+    from textclf.runs.listing import RunEntry, RunList, list_runs
     from textclf.runs.new_recipe import NewRecipe, new_recipe
     from textclf.runs.train import Run, train
     from textclf.runs.verify import verify
     from textclf.tflite.inspection import Inspection
     from textclf.tflite.inspection import inspect_model as inspect
+    from textclf.tflite.runtimes import RuntimeSupport
 
 # The program that uses the library decides which log messages are shown.
 logging.getLogger("textclf").addHandler(logging.NullHandler())
@@ -39,6 +41,7 @@ __all__ = [
     "AnswerMetrics",
     "AnswerSummary",
     "BatchSummary",
+    "Check",
     "CheckReport",
     "Classifier",
     "Encoder",
@@ -51,6 +54,9 @@ __all__ = [
     "QuestionAnswerer",
     "Recipe",
     "Run",
+    "RunEntry",
+    "RunList",
+    "RuntimeSupport",
     "TextclfError",
     "VerificationReport",
     "answer_file",
@@ -64,6 +70,7 @@ __all__ = [
     "export",
     "inspect",
     "list_examples",
+    "list_runs",
     "load_encoder",
     "load_recipe",
     "new_recipe",
@@ -77,6 +84,7 @@ _HOMES = {
     "AnswerMetrics": "textclf.classify.question_answering.evaluation",
     "AnswerSummary": "textclf.classify.question_answering.job",
     "BatchSummary": "textclf.classify.tables.job",
+    "Check": "textclf.exporting.report",
     "CheckReport": "textclf.runs.check",
     "Classifier": "textclf.classify.classifier",
     "Encoder": "textclf.encoders.mobilebert",
@@ -89,6 +97,9 @@ _HOMES = {
     "QuestionAnswerer": "textclf.classify.question_answering.question_answerer",
     "Recipe": "textclf.recipe.settings",
     "Run": "textclf.runs.train",
+    "RunEntry": "textclf.runs.listing",
+    "RunList": "textclf.runs.listing",
+    "RuntimeSupport": "textclf.tflite.runtimes",
     "TextclfError": "textclf.errors",
     "VerificationReport": "textclf.exporting.report",
     "answer_file": "textclf.classify.question_answering.job",
@@ -102,6 +113,7 @@ _HOMES = {
     "export": "textclf.runs.export",
     "inspect": "textclf.tflite.inspection",
     "list_examples": "textclf.runs.examples",
+    "list_runs": "textclf.runs.listing",
     "load_recipe": "textclf.recipe.reading",
     "new_recipe": "textclf.runs.new_recipe",
     "train": "textclf.runs.train",

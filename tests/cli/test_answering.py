@@ -132,6 +132,10 @@ def test_inspect_shows_the_task_and_verify_what_was_checked(model, capsys):
     assert "task          question-answering\n" in capsys.readouterr().out
     assert run("verify", model) == 0
     shown = capsys.readouterr().out
-    assert f"{model}: verified\n" in shown
+    assert f"{model}: structure only: its predictions were not compared with anything\n" in shown
     assert "checked: outputs end_logits and start_logits: float32 [1, 64]\n" in shown
-    assert "the runtime of phones needs 384" in shown
+    assert (
+        "task-library       not checked  it needs inputs of 384 tokens in BERT's order, and these are of 64\n" in shown
+    )
+    assert f"trained model: textclf verify {model} --run runs/NAME\n" in shown
+    assert "no: it has no task that answers questions\n" in shown

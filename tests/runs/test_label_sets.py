@@ -15,7 +15,7 @@ import textclf
 from tests.command import run as command
 from tests.label_sets import FOUR_COLUMNS, TOPICS, topic_rows, write_topic_recipe, write_topics
 from tests.tiny import write_recipe
-from textclf import Classifier, LabelSetMetrics, evaluate_file, evaluate_label_sets, export, train, verify
+from textclf import Classifier, LabelSetMetrics, evaluate_file, evaluate_label_sets, export, list_runs, train, verify
 from textclf.classify.multi_label.thresholds import thresholds_of
 from textclf.errors import ArgumentError, DataError, ModelError, RecipeError, RunError, TextclfError
 from textclf.exporting.apps import CONSUMERS, installed_consumers
@@ -60,6 +60,9 @@ def run(folder, tmp_path) -> Path:
 # --- The run ---------------------------------------------------------------------------------------------------------
 def test_the_record_has_the_task_the_thresholds_and_the_metrics_of_each_label(folder):
     values = json.loads((folder / "run" / "metrics.json").read_text())
+    [listed] = list_runs(folder / "run").runs
+    assert listed.score is not None
+    assert (listed.score.name, list(listed.score.interval)) == ("micro-F1", values["test"]["micro_f1_interval"])
     assert list(values)[:4] == ["format", "version", "task", "name"]
     assert values["task"] == "multi-label-classification"
     assert values["labels"] == sorted(TOPICS)

@@ -43,7 +43,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_every_command_has_a_public_function():
     twins = {name: {"answer": "answer_file", "classify": "classify_file", "evaluate": "evaluate_file", "encoder": "load_encoder",
-                    "new": "new_recipe", "examples": "list_examples"}.get(name, name)
+                    "new": "new_recipe", "examples": "list_examples", "runs": "list_runs"}.get(name, name)
              for name in cli.commands if name != "model-maker"}  # fmt: skip
     assert set(twins.values()) <= set(textclf.__all__)
 

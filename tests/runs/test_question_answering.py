@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.answering import easy_questions, write_question_recipe, write_squad
-from textclf import QuestionAnswerer, compare, evaluate_answers, export, train, verify
+from textclf import QuestionAnswerer, compare, evaluate_answers, export, list_runs, train, verify
 from textclf.classify.question_answering.evaluation import read_questions
 from textclf.errors import ArgumentError, RunError, TextclfError, VerificationError
 from textclf.runs.tasks.question_answering.examples import MarkedText, marked
@@ -40,6 +40,10 @@ def test_the_record_has_both_ways_to_answer_the_calibration_and_the_check_of_the
     assert list(values)[:4] == ["format", "version", "task", "name"]
     assert values["task"] == "question-answering"
     assert values["rows"] == {"train": 96, "validation": 24, "test": 40}
+    [listed] = list_runs(folder / "run").runs
+    assert listed.score is not None
+    assert (listed.score.name, listed.score.value, listed.score.rows) == ("F1", values["test"]["server"]["f1"], 40)
+    assert listed.score.as_text().endswith("40 test questions")
     assert set(values["history"][0]) >= {"validation_exact_match", "validation_f1", "validation_loss"}
     assert values["test"]["server"]["count"] == 40
     assert values["test"]["phone"] is None  # the tiny model reads 64 tokens, and phones need 384

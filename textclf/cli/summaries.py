@@ -46,6 +46,7 @@ def of_training(run: Run) -> Summary:
         ("Size", f"{_size(run.model_path)}, quantization: {export['quantization']}"),
         *_quality(metrics, split),
         *([("Warnings", f"{len(warnings):,}, in the report")] if warnings else []),
+        *[("Runtimes" if number == 0 else "", line) for number, line in enumerate(runtime_lines(run))],
         ("Report", str(run.dir / "report.html")),
         ("Time", _duration(metrics["seconds"])),
     ]
@@ -55,6 +56,14 @@ def of_training(run: Run) -> Summary:
         facts=facts,
         next_steps=_uses(run.dir, answers=answers),
     )
+
+
+def runtime_lines(run: Run) -> list[str]:
+    """Returns which runtimes load the model of a run, and what to do for the others."""
+    from textclf.tflite.inspection import inspect_model
+    from textclf.tflite.runtimes import loading_lines
+
+    return loading_lines(inspect_model(run.model_path).runtimes)
 
 
 def _quality(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
@@ -344,23 +353,27 @@ def of_inspection(inspection: Inspection) -> Summary:
 
 
 def of_verification(report: VerificationReport, run: Path | None) -> Summary:
-    doubt = report.parity.doubt if report.parity is not None else None
-    kind: Kind = "error" if report.problems else "success" if doubt is None else "warning"
-    verdict = "NOT verified" if report.problems else "verified" if doubt is None else "not judged, on too few rows"
-    facts = []
-    if report.problems:
-        facts.append(("Problems", f"{len(report.problems):,}"))
+    kinds: dict[str, Kind] = {"verified": "success", "failed": "error"}
+    verdicts = {"failed": "NOT verified", "no verdict": "not judged, on too few rows"}
+    facts = [
+        (words, ", ".join(names))
+        for result, words in (("passed", "Passed"), ("failed", "Failed"), ("not checked", "Not checked"))
+        if (names := [check.name for check in report.checks if check.result == result])
+    ]
     if report.parity is not None:
         facts.append(("Trained model", f"{report.parity.changed} differ"))
     if report.rows is not None:
         facts += [(name, f"{_percent(score)} on {rows}") for name, score, rows in report.rows.scores]
-    if report.consumers:
-        facts.append(("Runtimes", ", ".join(result.name for result in report.consumers)))
     if report.problems:
         next_steps = [] if run is None else [("Export the model again", command("export", run))]
     else:
         next_steps = [_uses(_short(report.model), answers=_is_answerer(Path(report.model)))[0]]
-    return Summary(title=f"{report.model}: {verdict}", kind=kind, facts=facts, next_steps=next_steps)
+    return Summary(
+        title=f"{report.model}: {verdicts.get(report.verdict, report.verdict)}",
+        kind=kinds.get(report.verdict, "warning"),
+        facts=facts,
+        next_steps=next_steps,
+    )
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------

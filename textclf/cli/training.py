@@ -66,6 +66,8 @@ def train_command(
         write_result(f"Done in {run.metrics['seconds']:.0f} s → {run.dir}", needed=False)
         word, verb = summaries.use_of(run.metrics)
         use = command_line(["textclf", verb, str(run.model_path), "INPUT.csv", "-o", "OUTPUT.csv"])
+        for line in summaries.runtime_lines(run):
+            write_result(line, needed=False)
         write_result(f"{word} with: {use}", needed=False)
     if run.metrics["export"].get("refused"):
         # The model has another form than the recipe requests.

@@ -96,6 +96,15 @@ def installed_consumers() -> list[str]:
     return [name for name in CONSUMERS if (_chromium() and _package() if name == "browser" else _interpreter(name))]
 
 
+def how_to_add(name: str) -> str:
+    """Returns the command that installs one of CONSUMERS, and what to set."""
+    if name == "browser":
+        return "npm install @mediapipe/tasks-text (set TEXTCLF_TASKS_TEXT to its folder; it also needs Chromium)"
+    if name == "mediapipe":
+        return f"{install_command('verify')} (or set {_INTERPRETERS[name]})"
+    return f'pip install tflite-support "numpy<2" (Python 3.9 to 3.11; or set {_INTERPRETERS[name]} to such a Python)'
+
+
 def run_consumer(
     name: str, model: Path, labels: Sequence[str], texts: Sequence[str], *, limit_seconds: float = LIMIT_SECONDS
 ) -> np.ndarray:
@@ -164,8 +173,7 @@ def _output_of_python(name: str, script: str, order: str, limit_seconds: float) 
     """Returns the last line that a script prints in the Python of a consumer, whose input is `order`."""
     interpreter = _interpreter(name)
     if interpreter is None:
-        remedy = install_command("verify") if name == "mediapipe" else f"pip install {_MODULES[name].replace('_', '-')}"
-        raise VerificationError(f"{name} is not installed; run: {remedy} (or set {_INTERPRETERS[name]})")
+        raise VerificationError(f"{name} is not installed; run: {how_to_add(name)}")
     # The output of such a program goes to the disk, and only its end is read.
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
         try:

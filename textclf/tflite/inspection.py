@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from textclf.errors import ModelError
-from textclf.files.model_path import model_path_of
+from textclf.files.model_path import MODEL_FILE, model_path_of
 from textclf.recipe.values import MOST_WINDOWS, MULTI_LABEL, default_stride
-from textclf.tflite.metadata import load_model, metadata_of
+from textclf.tflite.metadata import ModelMetadata, load_model, metadata_of
 from textclf.tflite.model_file import Operator, Tensor, TfliteModel
+from textclf.tflite.runtimes import RuntimeSupport, remedy_lines, runtime_support
 
 _SHOWN_LABELS = 12
 
@@ -28,7 +29,10 @@ class TensorFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """`weight_types` and `weight_bytes` count the stored tensors by type, `operators` the operations with versions."""
+    """`weight_types` and `weight_bytes` count the stored tensors by type, `operators` the operations with versions.
+
+    `runtimes` says for each known runtime which of its versions load the file.
+    """
 
     file: str
     bytes: int
@@ -45,6 +49,7 @@ class Inspection:
     operators: dict[str, int]
     associated_files: list[str]
     settings: dict[str, Any] | None
+    runtimes: list[RuntimeSupport]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,6 +100,8 @@ class Inspection:
             ],
             ("operators", ", ".join(f"{name} ×{count}" for name, count in self.operators.items())),
             ("files inside", ", ".join(self.associated_files) or "none"),
+            *[("loads in", f"{one.runtime} ({one.platforms}): {one.as_text()}") for one in self.runtimes],
+            *[("", line) for line in remedy_lines(self.runtimes)],
         ]
         return "\n".join(f"{key:<13} {value}" for key, value in lines)
 
@@ -145,6 +152,18 @@ def inspect_model(model: str | Path) -> Inspection:
         operators=dict(operators.most_common()),
         associated_files=list(metadata.files),
         settings=metadata.settings,
+        runtimes=runtimes_of(graph, metadata, path),
+    )
+
+
+def runtimes_of(graph: TfliteModel, metadata: ModelMetadata, path: Path) -> list[RuntimeSupport]:
+    """Returns for each known runtime which of its versions load a model, whose file is `path`."""
+    is_of_run = path.name == MODEL_FILE and (path.parent / "metrics.json").is_file()
+    return runtime_support(
+        graph,
+        answers_questions=not metadata.labels,
+        settings=metadata.settings,
+        run=path.parent if is_of_run else "RUN",
     )
 
 

@@ -19,7 +19,15 @@ from textclf.data.dataset import load_dataset
 from textclf.data.findings.finding import counted
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.errors import ModelError, VerificationError
-from textclf.exporting.apps import installed_consumers, run_consumer
+from textclf.exporting.apps import CONSUMERS, run_consumer
+from textclf.exporting.checks import (
+    conclude_answers,
+    conclude_rows,
+    conclude_structure,
+    conclude_trained_model,
+    is_asked,
+    skip_trained_model,
+)
 from textclf.exporting.classification.answers import answer_problems, classify_table
 from textclf.exporting.hard_texts import hard_texts
 from textclf.exporting.parity import UNDECIDED_MARGIN, verify_export
@@ -77,26 +85,37 @@ def verify_model(
     content = load_model(path)[1]
     trained = load_trained_run(Path(run)) if run is not None else None
     vocabulary = trained.checkpoint.vocabulary if trained is not None else None
-    report.problems += structure_problems(content, vocabulary=vocabulary)
-    if report.problems:
+    if not conclude_structure(report, content, structure_problems(content, vocabulary=vocabulary)):
         return report
-    try:
-        classifier, graph = Classifier(path), TfliteModel(content, str(path))
-        report.problems += answer_problems(classifier, graph)
-    except ModelError as error:
-        report.problems.append(str(error))
-    if report.problems:
+    opened = open_classifier(report, path, content)
+    if opened is None:
         return report
+    classifier, graph = opened
     texts: list[tuple[str, ...]] = []
+    problems: list[str] = []
     table = _table(data, classifier, trained)
     if trained is not None:
+        before = len(report.problems)
         compare_with_run(report, classifier, trained, table)
-    elif table is not None:
-        report.rows, problems, texts = classify_table(classifier, graph, table)
-        report.problems += problems
-    for name in fitting_consumers(classifier) if consumers is None else consumers:
-        compare_with_consumer(report, classifier, name, [text[0] for text in texts if len(text) == 1])
+        conclude_trained_model(report, before)
+    else:
+        skip_trained_model(report)
+        if table is not None:
+            report.rows, problems, texts = classify_table(classifier, graph, table)
+        conclude_rows(report, problems)
+    compare_with_consumers(report, classifier, consumers, [text[0] for text in texts if len(text) == 1])
     return report
+
+
+def open_classifier(report: VerificationReport, path: Path, content: bytes) -> tuple[Classifier, TfliteModel] | None:
+    """Opens a model and checks its answers; returns None, with the problems in the report, if they are not probabilities."""
+    graph = TfliteModel(content, str(path))
+    try:
+        classifier = Classifier(path)
+        problems = answer_problems(classifier, graph)
+    except ModelError as error:
+        problems = [str(error)]
+    return (classifier, graph) if conclude_answers(report, problems, "probabilities for difficult texts") else None
 
 
 def _table(data: str | Path | Rows | None, classifier: Classifier, trained: TrainedRun | None) -> _Table | None:
@@ -145,12 +164,6 @@ def _rows(run: TrainedRun, data: _Table | None) -> tuple[list[tuple[str, ...]], 
     return [text for split in splits for text in split.texts], np.concatenate([split.labels for split in splits])
 
 
-def fitting_consumers(classifier: Classifier) -> list[str]:
-    """Returns the installed programs for which the file was made."""
-    compatibility = (classifier.metadata.settings or {}).get("compatibility", "task-library")
-    return [name for name in installed_consumers() if compatibility == "task-library" or name != "task-library"]
-
-
 ClearlyChanged: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Probabilities float [texts, labels] of textclf and of another program → which texts clearly get another result."""
 
@@ -159,6 +172,27 @@ def _other_label(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     second, best = np.partition(ours, -2, axis=1)[:, -2:].T
     changed: np.ndarray = (ours.argmax(axis=1) != theirs.argmax(axis=1)) & (best - second > UNDECIDED_MARGIN)
     return changed
+
+
+def compare_with_consumers(
+    report: VerificationReport,
+    classifier: Classifier,
+    consumers: Sequence[str] | None,
+    rows: Sequence[str] = (),
+    clearly_changed: ClearlyChanged = _other_label,
+) -> None:
+    """Compares every installed program, or those in `consumers`, with textclf on difficult texts and on `rows`."""
+    for name in CONSUMERS:
+        if is_asked(report, name, consumers, _unfit(classifier)):
+            compare_with_consumer(report, classifier, name, rows, clearly_changed)
+
+
+def _unfit(classifier: Classifier) -> str | None:
+    """Returns why no program of phones and browsers can be compared, or None."""
+    settings = classifier.metadata.settings or {}
+    if len(settings.get("text", ["text"])) == 2:
+        return "it reads no sentence pairs"
+    return "it has another tokenizer than BERT's Python code" if settings.get("tokenizer") == "bert" else None
 
 
 def compare_with_consumer(
@@ -170,8 +204,9 @@ def compare_with_consumer(
 ) -> None:
     """Compares another program with textclf on difficult texts and on `rows`. The result, or a problem, goes into the report."""
     settings = classifier.metadata.settings or {}
-    if len(settings.get("text", ["text"])) == 2 or settings.get("tokenizer") == "bert":
-        return  # These programs support neither sentence pairs nor BERT's tokenizer.
+    if (unfit := _unfit(classifier)) is not None:
+        report.skip(name, unfit)
+        return
     texts = [*hard_texts(), *rows]
     if name == "task-library" and classifier.metadata.tokenizer == "regex":
         # Its NLClassifier reads beyond a NUL character; all other tokenizers of both runtimes stop there.
@@ -179,7 +214,7 @@ def compare_with_consumer(
     try:
         theirs = run_consumer(name, classifier.path, classifier.labels, texts)
     except VerificationError as error:
-        report.problems.append(str(error))
+        report.conclude(name, [str(error)], "")
         return
     ours = classifier.probabilities_at_full_length([(text,) for text in texts])
     changed = clearly_changed(ours, theirs)
@@ -190,9 +225,11 @@ def compare_with_consumer(
     far = ~(differences <= expected)
     result = ConsumerResult(name, len(texts), float(differences.max()), int(changed.sum()), int(far.sum()))
     report.consumers.append(result)
+    problems = []
     if result.changed_labels or result.far_texts > allowed:
-        report.problems.append(
+        problems.append(
             f"{name} gives {result.changed_labels:,} of {counted(result.texts, 'text')} clearly another label than textclf, "
             f"and {result.far_texts:,} a probability that differs by more than {expected} (at most {allowed} may; the largest "
             f"difference is {result.largest_difference:.4f})"
         )
+    report.conclude(name, problems, result.as_text().partition(": ")[2])

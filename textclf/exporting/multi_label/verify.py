@@ -24,9 +24,9 @@ from textclf.data.multi_label.dataset import load_label_set_file, load_label_set
 from textclf.data.tables.column_names import matching_columns
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.data.tables.opening import ReadOptions, open_any
-from textclf.errors import DataError, ModelError, VerificationError
-from textclf.exporting.classification.answers import answer_problems
-from textclf.exporting.classification.verify import compare_with_consumer, fitting_consumers
+from textclf.errors import DataError, VerificationError
+from textclf.exporting.checks import conclude_rows, conclude_structure, conclude_trained_model, skip_trained_model
+from textclf.exporting.classification.verify import compare_with_consumers, open_classifier
 from textclf.exporting.multi_label.model_file import clearly_changed_sets, verify_label_sets
 from textclf.exporting.multi_label.trained_run import TrainedLabelSets, load_trained_label_sets
 from textclf.exporting.report import VerificationReport
@@ -34,7 +34,6 @@ from textclf.files.model_path import model_path_of
 from textclf.terminal.native_log import load_tensorflow
 from textclf.tflite.checks import structure_problems
 from textclf.tflite.metadata import load_model
-from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.multi_label import output_problems
 
 # More texts show little more about a runtime, and take it minutes.
@@ -80,32 +79,33 @@ def verify_label_set_model(
     content = load_model(path)[1]
     trained = load_trained_label_sets(Path(run)) if run is not None else None
     vocabulary = trained.run.checkpoint.vocabulary if trained is not None else None
-    report.problems += structure_problems(content, vocabulary=vocabulary, output_problems=output_problems)
-    if report.problems:
+    problems = structure_problems(content, vocabulary=vocabulary, output_problems=output_problems)
+    if not conclude_structure(report, content, problems):
         return report
-    try:
-        classifier = Classifier(path)
-        report.problems += answer_problems(classifier, TfliteModel(content, str(path)))
-    except ModelError as error:
-        report.problems.append(str(error))
-    if report.problems:
+    opened = open_classifier(report, path, content)
+    if opened is None:
         return report
+    classifier = opened[0]
     texts: list[tuple[str, ...]] = []
     table = _table(data, classifier)
     if trained is not None:
+        before = len(report.problems)
         compare_with_run(report, classifier, trained, table)
-    elif table is not None:
-        report.rows, texts = _rows_of(classifier, table)
+        conclude_trained_model(report, before)
+    else:
+        skip_trained_model(report)
+        if table is not None:
+            report.rows, texts = _rows_of(classifier, table)
+        conclude_rows(report)
     thresholds = classifier.thresholds
     assert thresholds is not None
-    for name in fitting_consumers(classifier) if consumers is None else consumers:
-        compare_with_consumer(
-            report,
-            classifier,
-            name,
-            [text[0] for text in texts if len(text) == 1],
-            lambda ours, theirs: clearly_changed_sets(ours, theirs, thresholds),
-        )
+    compare_with_consumers(
+        report,
+        classifier,
+        consumers,
+        [text[0] for text in texts if len(text) == 1],
+        lambda ours, theirs: clearly_changed_sets(ours, theirs, thresholds),
+    )
     return report
 
 

@@ -20,7 +20,15 @@ from textclf.data.findings.finding import counted
 from textclf.data.question_answering.questions import QuestionSplit
 from textclf.data.tables.frames import Rows
 from textclf.errors import ModelError, VerificationError
-from textclf.exporting.apps import PhoneAnswer, installed_consumers, run_question_answerer
+from textclf.exporting.apps import PhoneAnswer, run_question_answerer
+from textclf.exporting.checks import (
+    conclude_answers,
+    conclude_rows,
+    conclude_structure,
+    conclude_trained_model,
+    is_asked,
+    skip_trained_model,
+)
 from textclf.exporting.question_answering.hard_questions import hard_questions
 from textclf.exporting.question_answering.model_file import Answers, compare_answers
 from textclf.exporting.question_answering.trained_run import TrainedAnswerer, load_trained_answerer
@@ -36,6 +44,8 @@ from textclf.tflite.question_answering import OUTPUTS, TASK_LIBRARY_LENGTH, outp
 from textclf.tflite.runtimes import RUNTIMES, Compatibility
 
 CONSUMER = "task-library"
+
+_CONSUMERS = (CONSUMER,)
 
 # Both runtimes compute in float32. With 8-bit weights, other builds of a runtime round the inputs of matrix products
 # differently: the sums of two logits of a trained model then differ by up to some tenths.
@@ -116,27 +126,41 @@ def verify_answers(
     graph = TfliteModel(content, str(path))
     trained = load_trained_answerer(Path(run)) if run is not None else None
     vocabulary = trained.checkpoint.vocabulary if trained is not None else None
-    report.problems += structure_problems(
+    problems = structure_problems(
         content, vocabulary=vocabulary, compatibility=_compatibility(content), output_problems=output_problems
     )
-    if report.problems:
+    if not conclude_structure(report, content, problems, _CONSUMERS):
         return report
     try:
         answerer = QuestionAnswerer(path)
         report.checked += _structure(metadata_of(graph), graph, answerer)
-        report.problems += _answer_problems(answerer, report)
+        problems = _answer_problems(answerer)
     except ModelError as error:
-        report.problems.append(str(error))
-    if report.problems:
+        problems = [str(error)]
+    details = f"numbers as logits for {counted(_QUESTIONS_IN_WINDOWS, 'question')} about difficult texts"
+    if not conclude_answers(report, problems, details, _CONSUMERS):
         return report
     split = None if data is None else read_questions(answerer, data, arguments=_COLUMNS)
     if trained is not None:
+        before = len(report.problems)
         compare_with_run(report, answerer, trained, split)
-    elif split is not None:
-        name = str(path_of(data)) if isinstance(data, str | os.PathLike) else "data"
-        report.rows = AnsweredRows(name, measure_answers(answerer, split).metrics)
-    _compare_with_phone(report, answerer, split, consumers)
+        conclude_trained_model(report, before)
+    else:
+        skip_trained_model(report)
+        if split is not None:
+            name = str(path_of(data)) if isinstance(data, str | os.PathLike) else "data"
+            report.rows = AnsweredRows(name, measure_answers(answerer, split).metrics)
+        conclude_rows(report)
+    if is_asked(report, CONSUMER, consumers, _unfit(answerer)):
+        _compare_with_phone(report, answerer, split)
     return report
+
+
+def _unfit(answerer: QuestionAnswerer) -> str | None:
+    """Returns why the runtime of phones cannot answer, or None."""
+    if answerer.fits_phones:
+        return None
+    return f"it needs inputs of {TASK_LIBRARY_LENGTH} tokens in BERT's order, and these are of {answerer.max_length}"
 
 
 def _compatibility(content: bytes) -> Compatibility:
@@ -165,7 +189,7 @@ def _structure(metadata: ModelMetadata, graph: TfliteModel, answerer: QuestionAn
     return checked
 
 
-def _answer_problems(answerer: QuestionAnswerer, report: VerificationReport) -> list[str]:
+def _answer_problems(answerer: QuestionAnswerer) -> list[str]:
     questions = hard_questions()[:_QUESTIONS_IN_WINDOWS]
     pending = [answerer.submit(questions)]
     if answerer.fits_phones:
@@ -174,7 +198,6 @@ def _answer_problems(answerer: QuestionAnswerer, report: VerificationReport) -> 
         bad = int((~np.isfinite(one.logits()).all(axis=(1, 2))).sum())
         if bad:
             return [f"{bad:,} windows of {counted(len(questions), 'question')} get logits that are not numbers"]
-    report.checked.append(f"the logits are numbers for {counted(len(questions), 'question')} about difficult texts")
     return []
 
 
@@ -221,38 +244,29 @@ def joined_answers(answers: Sequence[Answers]) -> Answers:
     return Answers(np.concatenate([part.logits for part in answers]), selected)
 
 
-def _compare_with_phone(
-    report: VerificationReport,
-    answerer: QuestionAnswerer,
-    split: QuestionSplit | None,
-    consumers: Sequence[str] | None,
-) -> None:
-    if consumers is None and CONSUMER not in installed_consumers():
-        if answerer.fits_phones:
-            report.checked.append(
-                "not asked: BertQuestionAnswerer of the Task Library, which is not installed (pip install tflite-support "
-                "for Python up to 3.11, or set TEXTCLF_TASK_LIBRARY_PYTHON)"
-            )
-        return
-    if not answerer.fits_phones or (consumers is not None and CONSUMER not in consumers):
+def _compare_with_phone(report: VerificationReport, answerer: QuestionAnswerer, split: QuestionSplit | None) -> None:
+    if _unfit(answerer) is not None:
+        report.skip(CONSUMER, _unfit(answerer) or "")
         return
     own = [] if split is None else [(question, context) for question, context in split.texts if "\0" not in context]
     questions = [*hard_questions(), *own[:_COMPARED_QUESTIONS]]
     try:
         theirs = run_question_answerer(answerer.path, questions)
     except VerificationError as error:
-        report.problems.append(str(error))
+        report.conclude(CONSUMER, [str(error)], "")
         return
     ours = answerer.answers(questions, phone=True)
     rounded = (answerer.metadata.settings or {}).get("quantization") in ("dynamic", "int4")
     result = compared_answers(ours, theirs, MAX_ROUNDED_DIFFERENCE if rounded else MAX_LOGIT_DIFFERENCE)
     report.consumers.append(result)
     allowed = int(MAX_ANSWERS_ROUNDED_FURTHER * result.questions) if rounded else 0
+    problems = []
     if result.far_answers > allowed:
-        report.problems.append(
+        problems.append(
             f"{CONSUMER} gives {result.far_answers:,} of {counted(result.questions, 'question')} clearly another answer than "
             f"textclf does as a phone (at most {allowed} may differ by more than rounding)"
         )
+    report.conclude(CONSUMER, problems, result.as_text().partition(": ")[2])
 
 
 def compared_answers(

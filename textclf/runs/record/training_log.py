@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+_LAST_BYTES = 1 << 14
+
 
 @dataclass(frozen=True)
 class Step:
@@ -33,3 +35,19 @@ def read_steps(folder: Path) -> list[Step]:
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"log.jsonl is damaged ({type(error).__name__}: {error})") from error
+
+
+def last_step(log: Path) -> int | None:
+    """Returns the number of the last step in a log, from its last kilobytes; None if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LAST_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # the incomplete line of a run that was killed, or the end of a long one
+    return None
