@@ -316,13 +316,13 @@ class Interpreter {
 
   #batchProduct(first, second, transposed, make) {
     const [rows, inner] = first.shape.slice(-2), batch = first.shape.slice(0, -2);
-    const outputs = second.shape.at(transposed ? -2 : -1);
-    const result = make([...batch, rows, outputs]).address;
+    const outputs = second.shape.at(transposed ? -2 : -1), bytes = 4 * inner * outputs;
+    const result = make([...batch, rows, outputs]).address, turned = this.take(bytes);
     for (let number = 0; number < sizeOf(batch); number++) {
-      const a = first.address + 4 * number * rows * inner, b = second.address + 4 * number * inner * outputs;
-      const target = result + 4 * number * rows * outputs;
-      if (transposed) this.kernels.multiply(a, b, 0, rows, inner, outputs, 0, target);
-      else this.kernels.multiply_plain(a, b, rows, inner, outputs, target);
+      const a = first.address + 4 * number * rows * inner, b = second.address + number * bytes;
+      if (transposed) this.kernels.transpose(b, outputs, inner, turned);
+      this.kernels.multiply_plain(a, transposed ? turned : b, rows, inner, outputs, result + 4 * number * rows * outputs);
     }
+    this.give(turned, bytes);
   }
 }
