@@ -25,9 +25,13 @@ from textclf.terminal.door import announce, write_message, write_result
 )
 @click.argument("model", type=PATH)
 @click.option("-o", "--output", type=PATH, help="File to write (default: demo.html in the run's folder).")
-@click.option("--examples", type=click.IntRange(min=1), default=12, show_default=True, metavar="N", help="Test rows in the page.")
+@click.option(
+    "--examples", type=click.IntRange(min=1), default=12, show_default=True, metavar="N", help="Test rows in the page."
+)
 @click.option("--no-examples", is_flag=True, help="Put no rows into the page.")
-@click.option("--examples-from", type=DATA_PATH, metavar="TABLE", help="Labelled rows to use instead of the run's test rows.")
+@click.option(
+    "--examples-from", type=DATA_PATH, metavar="TABLE", help="Labelled rows to use instead of the run's test rows."
+)
 @text_option
 @label_option("Column with the true label, for --examples-from.")
 @click.option("--serve", is_flag=True, help="Serve the page on this machine; without -o, no file is written.")

@@ -39,9 +39,7 @@ def page_graph(model: TfliteModel, input_names: Sequence[str], outputs: Sequence
     """
     used = {tensor for operator in model.operators for tensor in (*operator.inputs, *operator.outputs) if tensor >= 0}
     constants = bytearray()
-    tensors = [
-        _tensor(model, tensor, constants) if place in used else {} for place, tensor in enumerate(model.tensors)
-    ]
+    tensors = [_tensor(model, tensor, constants) if place in used else {} for place, tensor in enumerate(model.tensors)]
     return PageGraph(
         {
             "inputs": dict(zip(input_names, model.input_indices, strict=True)),

@@ -111,7 +111,11 @@ def _tokenizer_facts(name: str, metadata: ModelMetadata) -> dict[str, Any]:
                 "that of Model Maker; train the model with textclf"
             )
         # \x{26} of RE2 is \u{26} in JavaScript.
-        return {"kind": "regex", "vocabulary": vocabulary, "pattern": re.sub(r"\\x\{", r"\\u{", pattern).replace(r"\'", "'")}
+        return {
+            "kind": "regex",
+            "vocabulary": vocabulary,
+            "pattern": re.sub(r"\\x\{", r"\\u{", pattern).replace(r"\'", "'"),
+        }
     return {
         "kind": (metadata.settings or {}).get("tokenizer", "device"),
         "vocabulary": vocabulary,

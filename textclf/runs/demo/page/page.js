@@ -20,7 +20,13 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
-const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.00995 ? 2 : share >= 0.9995 ? 0 : 1)} %`;
+/* Near 0 and 1 with two decimals; what would be rounded to them is not shown as them. */
+function percent(share) {
+  if (share > 0 && share < 0.00005) return "< 0.01 %";
+  if (share < 1 && share >= 0.99995) return "> 99.99 %";
+  return `${(100 * share).toFixed(share === 0 || share === 1 ? 0 : share < 0.01 || share >= 0.99 ? 2 : 1)} %`;
+}
+
 const counted = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 

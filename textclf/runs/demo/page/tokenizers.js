@@ -84,11 +84,13 @@ class DeviceTokenizer {
   }
 }
 
-/* BERT's own tokenizer, which lower-cases all of Unicode and strips accents. */
+/* BERT's own tokenizer, which lower-cases all of Unicode and strips accents. It knows the characters of the browser's version
+ * of Unicode; the library with which textclf computes it knows fewer, so some 650 rare ones differ. */
 class BertTokenizer {
   constructor(vocabulary, ideographs) {
     this.pieces = new WordPieces(vocabulary);
-    this.ideograph = new RegExp(`[${classOf(ideographs)}]`, "u");
+    // The library does not know the ideographs before U+2B920 (its normalizers/bert.rs).
+    this.ideograph = new RegExp(`(?![\\u{2b820}-\\u{2b91f}])[${classOf(ideographs)}]`, "u");
   }
 
   spans(text) {
@@ -115,11 +117,12 @@ class BertTokenizer {
     let word = null, last = null, place = 0;
     for (const character of text) {
       const start = place, end = (place += character.length);
-      if (/^[\t\n\r]$|^\p{White_Space}$/u.test(character)) {
+      const isControl = character === "\ufffd" || /^(?![\t\n\r])[\p{Cc}\p{Cf}\p{Co}]$/u.test(character);
+      if (isControl) continue;
+      if (/^\p{White_Space}$/u.test(character)) {
         word = last = null;
         continue;
       }
-      if (character === "\ufffd" || /^[\p{Cc}\p{Cf}\p{Co}]$/u.test(character)) continue;
       const isIdeograph = this.ideograph.test(character);
       const letters = [...character.normalize("NFD")].filter((letter) => !/^\p{Mn}$/u.test(letter));
       if (!letters.length && last && last.end === start) last.end = end;
