@@ -23,6 +23,7 @@ from textclf.classify.classifier import Classifier
 from textclf.classify.question_answering.question_answerer import QuestionAnswerer
 from textclf.data.tokens.wordpiece import Tokenizer
 from textclf.errors import ModelError, RunError
+from textclf.files.output_folder import foreign_entries
 from textclf.runs.demo.serving import DemoServer
 from textclf.runs.demo.writing import make_page
 from textclf.tflite.graph.classification import PROBABILITIES
@@ -30,6 +31,7 @@ from textclf.tflite.graph.mobilebert import ClassifierWeights, build_inference_g
 from textclf.tflite.graph.multi_label import INDEPENDENT_PROBABILITIES
 from textclf.tflite.metadata import write_metadata
 from textclf.tflite.trial.probe import trust
+from textclf.training.saved.run_folder import RUN_ENTRIES
 
 LABELS = ("bad", "good", "so so")
 HARD_TEXTS = [
@@ -202,6 +204,7 @@ def test_the_page_answers_questions_as_we_do(phone, browser, tmp_path):
 def test_a_person_types_chooses_a_row_and_sees_which_words_decided(browser, finished_run):
     demo = textclf.demo(finished_run, force=True)
     assert (demo.path, demo.rows_name, demo.examples) == (finished_run / "demo.html", "test rows", 12)
+    assert foreign_entries(finished_run, RUN_ENTRIES) == []  # so that `train --force` may replace the run
     browser.open(demo.path.as_uri())
     browser.wait("document.body && document.body.dataset.ready")
     browser.insert("an awful film")  # the field has the focus
