@@ -88,7 +88,7 @@ def _labels_of(split: Split, labels: Sequence[str]) -> list[tuple[str, ...]]:
     if isinstance(split, QuestionSplit):
         return [tuple(dict.fromkeys(golds)) for golds in golds_of(split)]
     if split.labels.ndim == 2:
-        return [tuple(labels[place] for place in np.flatnonzero(row)) for row in split.labels]
+        return [tuple(labels[place] for place in np.flatnonzero(row).tolist()) for row in split.labels]
     return [(labels[place],) for place in split.labels.tolist()]
 
 

@@ -9,6 +9,8 @@ const EXPLAIN_AFTER = 350;
 const ANSWER_AFTER = 200;
 /* A change of the logarithmic odds that gets the full colour, unless another word changes them more. */
 const FULL_COLOUR = 1.5;
+/* With less than this, no word decided alone. */
+const LITTLE_CHANGE = 0.1;
 
 const { model: facts, graph, examples, kept } = JSON.parse(document.getElementById("page-facts").textContent);
 const find = (id) => document.getElementById(id);
@@ -273,7 +275,9 @@ async function explain() {
     spans[index].style.setProperty("--weight", (0.6 * Math.abs(change) / largest).toFixed(3));
   }
   const strongest = changes.sort((a, b) => Math.abs(b.change) - Math.abs(a.change)).slice(0, STRONGEST);
-  find("strongest").replaceChildren(...strongest.map(({ index, share }) => {
+  const little = Math.abs(strongest[0].change) < LITTLE_CHANGE;
+  if (little) find("strongest").replaceChildren(element("li", {}, "No word alone changes the probability much."));
+  else find("strongest").replaceChildren(...strongest.map(({ index, share }) => {
     const word = element("q", { dir: "auto" }, spans[index].textContent);
     return element("li", {}, "Without ", word, `: ${percent(scores[target])} → ${percent(share)}`);
   }));
