@@ -20,7 +20,7 @@ from textclf.terminal.door import announce, write_message, write_result
         "textclf demo runs/NAME",
         "textclf demo runs/NAME --serve",
         "textclf demo model.tflite -o page.html --examples-from labelled.csv",
-        then="open runs/NAME/demo.html in a browser",
+        then="textclf classify runs/NAME inbox.csv -o sorted.csv",
     ),
 )
 @click.argument("model", type=PATH)
@@ -35,7 +35,7 @@ from textclf.terminal.door import announce, write_message, write_result
 @text_option
 @label_option("Column with the true label, for --examples-from.")
 @click.option("--serve", is_flag=True, help="Serve the page on this machine; without -o, no file is written.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --serve (default: any free port).")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port for --serve (default: any free port).")
 @click.option("--force", is_flag=True, help="Replace the page if it exists.")
 @offline_option
 def demo_command(
