@@ -53,6 +53,13 @@ HARD_TEXTS = [
 ]
 
 
+_LETTERS = sorted(
+    {letter for text in HARD_TEXTS for letter in text + text.lower() if letter > "~" and not letter.isspace()}
+)
+PIECES = [*VOCABULARY, *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
+"""The tiny vocabulary and every letter of the hard texts, so that no difference is hidden by [UNK]."""
+
+
 def texts_of(count: int) -> list[str]:
     chance = random.Random(1)
     more = [" ".join(chance.choices(VOCABULARY[40:], k=chance.randint(1, 30))) for _ in range(count - len(HARD_TEXTS))]
@@ -70,18 +77,18 @@ def write_model(
     **settings: object,
 ) -> Path:
     """A tiny classifier with random weights, whose label differs from text to text."""
-    checkpoint, chance = tiny_checkpoint(seed=3), np.random.default_rng(5)
+    checkpoint, chance = tiny_checkpoint(seed=3, vocab_size=len(PIECES)), np.random.default_rng(5)
     kernel = 3 * chance.standard_normal((checkpoint.config.hidden_size, len(labels))).astype(np.float32)
     bias, outputs = np.zeros(len(labels), np.float32), INDEPENDENT_PROBABILITIES if several else PROBABILITIES
     weights = ClassifierWeights(
         checkpoint.config, checkpoint.weights, checkpoint.mask_convention, kernel, bias, outputs
     )
-    rows = Tokenizer(VOCABULARY).encode([(text,) for text in texts_of(60) if text.strip()], length)
+    rows = Tokenizer(PIECES).encode([(text,) for text in texts_of(60) if text.strip()], length)
     content = write_metadata(
         build_inference_graph(weights, length, quantization, compatibility, rows),  # type: ignore[arg-type]
         name="tiny",
         labels=labels,
-        vocabulary=VOCABULARY,
+        vocabulary=PIECES,
         settings={"tokenizer": "device", "text": ["text"], "label": "label", "quantization": quantization, **settings},
     )
     path.write_bytes(content)
@@ -164,7 +171,7 @@ def test_the_page_reads_texts_as_the_settings_of_the_model_say(settings, browser
     page = opened(browser, model)
     assert_same_predictions(page, model, [[text] for text in texts_of(40)])
     tokens = page.run(f"Promise.all({json.dumps(HARD_TEXTS)}.map((text) => textclf.tokens(text)))")
-    assert tokens == Tokenizer(VOCABULARY, settings.get("tokenizer", "device")).pieces(HARD_TEXTS)
+    assert tokens == Tokenizer(PIECES, settings.get("tokenizer", "device")).pieces(HARD_TEXTS)
 
 
 @needs_browser
