@@ -7,7 +7,7 @@ CONSUMERS := .consumers
 TRY := --train
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate
 
-.PHONY: quickstart test coverage test-consumers lint release schema reference docs recording requirements clean
+.PHONY: quickstart test coverage test-consumers lint release schema reference docs recording demo-kernels requirements clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/textclf train recipes/support_tickets.yaml --force
@@ -56,6 +56,13 @@ release: $(VENV)/installed-dev
 # Writes the picture of a terminal that README.md shows. It takes some minutes, because it trains the recipe of the quick start.
 recording: $(VENV)/installed
 	$(BIN)/python -m docs.record_terminal
+
+# Compiles the arithmetic of the demo page for WebAssembly. It needs clang and lld.
+demo-kernels:
+	clang --target=wasm32 -O3 -fno-vectorize -msimd128 -nostdlib -ffreestanding -Wall -Wextra -Wl,--no-entry \
+		-Wl,--import-memory -Wl,--strip-all -Wl,-z,stack-size=4096 \
+		-o textclf/runs/demo/page/kernels.wasm textclf/runs/demo/page/kernels.c
+	chmod 644 textclf/runs/demo/page/kernels.wasm
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

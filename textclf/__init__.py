@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from textclf.recipe.settings import Recipe
     from textclf.runs.check import CheckReport, check
     from textclf.runs.compare import compare
+    from textclf.runs.demo.writing import Demo
+    from textclf.runs.demo.writing import write_demo as demo
     from textclf.runs.examples import Example, copy_example, list_examples
     from textclf.runs.export import export_run as export
     from textclf.runs.listing import RunEntry, RunList, list_runs
@@ -44,6 +46,7 @@ __all__ = [
     "Check",
     "CheckReport",
     "Classifier",
+    "Demo",
     "Encoder",
     "Example",
     "FileMetrics",
@@ -64,6 +67,7 @@ __all__ = [
     "classify_file",
     "compare",
     "copy_example",
+    "demo",
     "evaluate_answers",
     "evaluate_file",
     "evaluate_label_sets",
@@ -87,6 +91,7 @@ _HOMES = {
     "Check": "textclf.exporting.report",
     "CheckReport": "textclf.runs.check",
     "Classifier": "textclf.classify.classifier",
+    "Demo": "textclf.runs.demo.writing",
     "Encoder": "textclf.encoders.mobilebert",
     "Example": "textclf.runs.examples",
     "FileMetrics": "textclf.classify.tables.job",
@@ -107,6 +112,7 @@ _HOMES = {
     "classify_file": "textclf.classify.tables.job",
     "compare": "textclf.runs.compare",
     "copy_example": "textclf.runs.examples",
+    "demo": "textclf.runs.demo.writing",
     "evaluate_answers": "textclf.classify.question_answering.evaluation",
     "evaluate_file": "textclf.classify.tables.job",
     "evaluate_label_sets": "textclf.classify.multi_label.evaluation",
@@ -121,7 +127,7 @@ _HOMES = {
 }
 
 # Inside the package, these functions have longer names, which say what they work on.
-_INNER_NAMES = {"export": "export_run", "inspect": "inspect_model"}
+_INNER_NAMES = {"demo": "write_demo", "export": "export_run", "inspect": "inspect_model"}
 
 _TENSORFLOW = ("textclf.encoders.mobilebert", "textclf.runs.train")
 

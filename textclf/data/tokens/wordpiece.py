@@ -86,13 +86,25 @@ _IDEOGRAPHS = "3400-4DBF 4E00-9FFF F900-FAFF 20000-2A6DF 2A700-2B73F 2B740-2B81F
 _ASCII_SYMBOLS = "21-2F 3A-40 5B-60 7B-7E"
 
 
+def device_delimiters() -> list[tuple[int, int]]:
+    """Returns the code points of which each is a separate word on devices, as ranges with their last one."""
+    return _ranges(f"{_ASCII_SYMBOLS} {_PUNCTUATION} {_IDEOGRAPHS}")
+
+
+def ideographs() -> list[tuple[int, int]]:
+    """Returns the ranges of CJK ideographs in the same way."""
+    return _ranges(_IDEOGRAPHS)
+
+
+def _ranges(listed: str) -> list[tuple[int, int]]:
+    ends = (item.partition("-") for item in listed.split())
+    return [(int(first, 16), int(last or first, 16)) for first, _, last in ends]
+
+
 @functools.cache
 def _word_pattern() -> re.Pattern[str]:
     """Matches one delimiter, or the longest run of other characters."""
-    delimiters = ""
-    for item in f"{_ASCII_SYMBOLS} {_PUNCTUATION} {_IDEOGRAPHS}".split():
-        first, _, last = item.partition("-")
-        delimiters += rf"\U{int(first, 16):08x}-\U{int(last or first, 16):08x}"
+    delimiters = "".join(rf"\U{first:08x}-\U{last:08x}" for first, last in device_delimiters())
     return re.compile(f"[{delimiters}]|[^{delimiters}]+")
 
 

@@ -1,0 +1,1 @@
+"""`textclf demo`: a page with a model inside. `writing.py` writes it; the files of the page are in `page/`."""
