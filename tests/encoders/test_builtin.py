@@ -33,7 +33,15 @@ def test_the_package_has_a_small_and_a_medium_encoder_with_the_same_vocabulary(f
 def test_the_model_card_of_a_built_in_encoder_names_its_teachers_and_their_licence(name):
     card = (locate(f"builtin:{name}") / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card.startswith(f"# {name}\n")
-    for fact in ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "Apache-2.0", "176.6 million", "4,303 steps", "111.5 million", "2,722 steps"):
+    for fact in (
+        "all-MiniLM-L6-v2",
+        "all-mpnet-base-v2",
+        "Apache-2.0",
+        "176.6 million",
+        "4,303 steps",
+        "111.5 million",
+        "2,722 steps",
+    ):
         assert fact in card
 
 
@@ -60,7 +68,9 @@ def test_the_small_encoder_of_the_first_version_is_recognised(fingerprints):
 
 
 def test_the_encoders_before_their_second_training_are_recognised():
-    assert "it was mobilebert-small before its second training" in builtin_change("builtin:mobilebert-small", SECOND_SMALL)
+    assert "it was mobilebert-small before its second training" in builtin_change(
+        "builtin:mobilebert-small", SECOND_SMALL
+    )
     assert "it was mobilebert-medium before its second training" in builtin_change("builtin", FIRST_MEDIUM)
 
 

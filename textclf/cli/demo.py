@@ -35,7 +35,9 @@ from textclf.terminal.door import announce, write_message, write_result
 @text_option
 @label_option("Column with the true label, for --examples-from.")
 @click.option("--serve", is_flag=True, help="Serve the page on this machine; without -o, no file is written.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port for --serve (default: any free port).")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port for --serve (default: any free port)."
+)
 @click.option("--force", is_flag=True, help="Replace the page if it exists.")
 @offline_option
 def demo_command(

@@ -50,7 +50,20 @@ class _Command(_HelpWithExamples):
         return _through_the_door(super().get_help_option(ctx))
 
 
-_BY_USE = ("new", "check", "train", "classify", "answer", "evaluate", "verify", "inspect", "compare", "export", "demo", "runs")
+_BY_USE = (
+    "new",
+    "check",
+    "train",
+    "classify",
+    "answer",
+    "evaluate",
+    "verify",
+    "inspect",
+    "compare",
+    "export",
+    "demo",
+    "runs",
+)
 """The first commands in the help, in the order in which a person needs them."""
 
 
