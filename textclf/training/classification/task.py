@@ -29,7 +29,7 @@ from textclf.training.classification.head import FittedHead, fit_best_head
 from textclf.training.classification.measured_rows import measured_rows
 from textclf.training.classification.window_rows import windows_of
 from textclf.training.features import fresh_kernel, standardisation
-from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
+from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel, compiled
 from textclf.training.watching.watchers import Trouble, after_epoch, guessing_loss
 
 
@@ -49,8 +49,8 @@ class PooledClassifier(TaskModel):
         self.feature_mean = tf.Variable(tf.zeros(self.width), trainable=False)
         self.feature_scale = tf.Variable(tf.ones(self.width), trainable=False)
         self.constants = {"features/mean": self.feature_mean, "features/scale": self.feature_scale}
-        self._features = tf.function(self.pooled, input_signature=[TOKENS_SIGNATURE])
-        self._classified = tf.function(self._classify, input_signature=[tf.TensorSpec([None, self.width], tf.float32)])
+        self._features = compiled(self.pooled, [TOKENS_SIGNATURE])
+        self._classified = compiled(self._classify, [tf.TensorSpec([None, self.width], tf.float32)])
 
     def fresh_head(self, seed: int) -> dict[str, np.ndarray]:
         return {

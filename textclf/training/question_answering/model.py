@@ -13,7 +13,7 @@ from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import Dropout, Product
 from textclf.recipe.settings import TrainingSettings
 from textclf.training.features import fresh_kernel, standardisation
-from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
+from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel, compiled
 from textclf.training.question_answering.measures import PADDING_LOGIT
 
 
@@ -36,9 +36,9 @@ class SpanModel(TaskModel):
         self.feature_mean = tf.Variable(tf.zeros(shape), trainable=False)
         self.feature_scale = tf.Variable(tf.ones(shape), trainable=False)
         self.constants = {"features/mean": self.feature_mean, "features/scale": self.feature_scale}
-        self._states = tf.function(self._token_states, input_signature=[TOKENS_SIGNATURE])
+        self._states = compiled(self._token_states, [TOKENS_SIGNATURE])
         signature = [tf.TensorSpec([None, None, self.width], tf.float32), tf.TensorSpec([None, None], tf.int32)]
-        self._spans = tf.function(self._span_logits, input_signature=signature)
+        self._spans = compiled(self._span_logits, signature)
 
     @cached_property
     def published(self) -> QuestionHead | None:
