@@ -110,7 +110,7 @@ def test_an_encoder_of_enormous_outputs_starts_at_the_loss_of_guessing(tmp_path)
 
 
 def test_overflow_is_the_same_in_training_and_classification(train):
-    run = train("encoder.overflow=tail", "encoder.max_length=8", "export.quantization=none")
+    run = train("encoder.overflow=tail", "encoder.max_length=8", "export.quantization=none", "training.freeze=1")
     assert run.metrics["export"]["largest_difference"] < 1e-3
     classifier = Classifier(run.model_path)
     long, tail = "great " * 9 + "the film was bad again", "great the film was bad again"
@@ -131,8 +131,9 @@ def test_check_finds_a_misspelt_label_in_the_class_weights(tmp_path, capfd):
 
 
 def test_a_fitted_head_begins_below_the_loss_of_guessing_and_a_fresh_one_at_it(train):
+    settings = ("training.dropout=0", "training.freeze=1")
     first = {
-        head: events(train(f"training.head={head}", "training.dropout=0", folder=head), "step")[0]["loss"]
+        head: events(train(f"training.head={head}", *settings, folder=head), "step")[0]["loss"]
         for head in ("fitted", "fresh")
     }
     assert first["fresh"] == pytest.approx(np.log(2), abs=0.05)
