@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSUMERS := .consumers
 TRY := --train
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# pip compiles Python's files on one core. -qq: some packages contain files that no Python 3 can compile.
+COMPILE_INSTALLED := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib textclf || true
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate
 
 .PHONY: quickstart test coverage test-consumers lint release schema reference docs recording demo-kernels requirements clean
@@ -46,7 +49,7 @@ docs: $(VENV)/installed-dev reference
 
 # Builds the source archive and the wheel, checks both, and installs the wheel into new environments: first the light core, to
 # use a finished model from an empty folder, then the extra `train`, to train one (not with `TRY=`). docs/releasing.md says how to publish them.
-release: $(VENV)/installed-dev
+release: $(VENV)/installed-dev reference
 	rm -rf build dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
@@ -66,12 +69,14 @@ demo-kernels:
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(INSTALL) --no-compile -r requirements.txt
+	$(INSTALL) --no-deps --editable .
+	$(COMPILE_INSTALLED)
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) --no-compile -r requirements-dev.txt
+	$(COMPILE_INSTALLED)
 	touch $@
 
 $(CONSUMERS)/installed: Makefile

@@ -55,10 +55,10 @@ def write_topic_recipe(
     encoder: str | None = None,
     **training: object,
 ) -> Path:
-    """A recipe, its data and its tiny encoder in one folder."""
+    """A recipe, its data and its tiny encoder of one layer in one folder."""
     write_topics(folder / "train.csv", rows)
     write_topics(folder / "test.csv", 60, seed=1)
-    source = encoder or str(write_tiny_encoder(folder / "encoder"))
+    source = encoder or str(write_tiny_encoder(folder / "encoder", num_hidden_layers=1))
     settings = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, **training}
     path = folder / "recipe.yaml"
     path.write_text(

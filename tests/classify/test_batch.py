@@ -433,13 +433,13 @@ def start_job(model: Path, source: Path, output: Path, *options: str) -> subproc
 
 @pytest.mark.parametrize("name", ["output.csv", "output.csv.zst"])
 def test_a_killed_job_is_resumed_to_the_bytes_of_an_undisturbed_one(model, tmp_path, name):
-    source = write_rows(tmp_path / "input.csv", 60_000)
+    source = write_rows(tmp_path / "input.csv", 20_000)
     (tmp_path / "whole").mkdir()
     whole, output = tmp_path / "whole" / name, tmp_path / name
     undisturbed = classify_file(model, source, whole, where_label=True)
     job = start_job(model, source, output, "--where-label")
     unfinished = tmp_path / f".{name}.unfinished"
-    while job.poll() is None and not (unfinished.exists() and unfinished.stat().st_size > 500_000):
+    while job.poll() is None and not (unfinished.exists() and unfinished.stat().st_size > 150_000):
         time.sleep(0.005)
     job.send_signal(signal.SIGKILL)
     job.communicate()

@@ -309,13 +309,13 @@ def test_an_output_whose_package_is_missing_names_the_extra(model, tmp_path, mon
 )
 def test_a_killed_job_is_resumed_to_the_bytes_of_an_undisturbed_one(model, tmp_path, source, name):
     pytest.importorskip("pyarrow")
-    rows = [{**ROWS[number % 120], "id": number} for number in range(40_000)]
+    rows = [{**ROWS[number % 120], "id": number} for number in range(15_000)]
     path = write_table(tmp_path, source, rows)
     (tmp_path / "whole").mkdir()
     undisturbed = classify_file(model, path, tmp_path / "whole" / name)
     output, unfinished = tmp_path / name, tmp_path / f".{name}.unfinished"
     job = start_job(model, path, output)
-    while job.poll() is None and not (unfinished.exists() and unfinished.stat().st_size > 200_000):
+    while job.poll() is None and not (unfinished.exists() and unfinished.stat().st_size > 75_000):
         time.sleep(0.005)
     job.send_signal(signal.SIGKILL)
     job.communicate()

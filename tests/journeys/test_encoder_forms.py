@@ -11,6 +11,7 @@ import pytest
 import textclf
 from tests.encoder_writers import write_hugging_face, write_tf1_checkpoint, write_tf1_hub, write_tf2_saved_model
 from tests.tiny import tiny_checkpoint, write_recipe, write_tiny_encoder
+from textclf.encoders.checkpoint import EncoderCheckpoint
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +25,22 @@ def train_a_step(recipe: Path, run: Path) -> bytes:
     return textclf.train(textclf.load_recipe(recipe), run, quiet=True).model_path.read_bytes()
 
 
+def one_layer() -> EncoderCheckpoint:
+    """That of `write_recipe`."""
+    return tiny_checkpoint(num_hidden_layers=1)
+
+
 def _packed_hub_module(folder: Path) -> Path:
-    write_tf1_hub(folder, tiny_checkpoint())
+    write_tf1_hub(folder, one_layer())
     return Path(shutil.make_archive(str(folder), "gztar", folder))
 
 
 FORMS: dict[str, Callable[[Path], Path]] = {
-    "hugging_face": lambda folder: write_hugging_face(folder, tiny_checkpoint(), "old.bin", "mobilebert."),
-    "tf1_checkpoint": lambda folder: write_tf1_checkpoint(folder, tiny_checkpoint()),
+    "hugging_face": lambda folder: write_hugging_face(folder, one_layer(), "old.bin", "mobilebert."),
+    "tf1_checkpoint": lambda folder: write_tf1_checkpoint(folder, one_layer()),
     "tf1_hub in an archive": _packed_hub_module,
-    "tf2_saved_model": lambda folder: write_tf2_saved_model(folder, tiny_checkpoint()),
-    "a run": lambda folder: write_tiny_encoder(folder / "checkpoints" / "best").parent.parent,
+    "tf2_saved_model": lambda folder: write_tf2_saved_model(folder, one_layer()),
+    "a run": lambda folder: write_tiny_encoder(folder / "checkpoints" / "best", num_hidden_layers=1).parent.parent,
 }
 
 

@@ -13,14 +13,14 @@ import pytest
 
 import textclf
 from tests.command import run
-from tests.tiny import write_recipe, write_reviews
+from tests.tiny import write_recipe, write_reviews, write_tiny_encoder
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """The folder of a finished run; the recipe and its data lie beside it."""
     folder = tmp_path_factory.mktemp("main_job")
-    recipe = write_recipe(folder)
+    recipe = write_recipe(folder, encoder=write_tiny_encoder(folder / "encoder"))
     assert run("train", recipe, "--run-dir", folder / "run") == 0
     return folder / "run"
 

@@ -76,7 +76,7 @@ def test_a_file_of_another_program_is_not_replaced(finished, tmp_path):
 
 
 def test_a_question_answerer_is_written_for_onnx(tmp_path, capsys):
-    recipe = write_question_recipe(tmp_path, questions=60, epochs=1)
+    recipe = write_question_recipe(tmp_path, questions=60, epochs=1, freeze=2)
     assert run("train", recipe, "export.quantization=none", "--run-dir", tmp_path / "run") == 0
     capsys.readouterr()
     assert run("export", tmp_path / "run", "quantization=none", "--to", "onnx", "-o", tmp_path / "qa.onnx") == 0

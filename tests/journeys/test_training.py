@@ -56,7 +56,7 @@ def test_several_seeds_are_summed_up_and_the_best_one_is_exported(train, tmp_pat
 
 
 def test_a_training_that_learns_nothing_is_said_and_stopped_early(train, tmp_path):
-    settings = ("training.early_stopping=2", "training.learning_rate=1e-12", "training.freeze=2", "training.head=fresh")
+    settings = ("training.early_stopping=2", "training.learning_rate=1e-12", "training.freeze=1", "training.head=fresh")
     run = train(*settings, epochs=6)
     assert len(run.metrics["history"]) == 3
     assert run.metrics["best_epoch"] == 1
@@ -74,7 +74,7 @@ def test_class_weights_pull_predictions_towards_the_heavy_label(train, tmp_path)
     texts = [(row["review"],) for row in csv.DictReader(write_reviews(tmp_path / "new.csv", 40, seed=9).open())]
 
     def mean_good(weights: str) -> float:
-        settings = (f"training.class_weights={weights}", "training.calibrate=false", "training.freeze=2")
+        settings = (f"training.class_weights={weights}", "training.calibrate=false", "training.freeze=1")
         settings += ("training.learning_rate=0.03", "export.quantization=none")
         run = train(*settings, epochs=3, folder=f"run{len(weights)}")
         return float(Classifier(run.model_path).probabilities(texts)[:, 1].mean())
@@ -110,7 +110,7 @@ def test_an_encoder_of_enormous_outputs_starts_at_the_loss_of_guessing(tmp_path)
 
 
 def test_overflow_is_the_same_in_training_and_classification(train):
-    run = train("encoder.overflow=tail", "encoder.max_length=8", "export.quantization=none")
+    run = train("encoder.overflow=tail", "encoder.max_length=8", "export.quantization=none", "training.freeze=1")
     assert run.metrics["export"]["largest_difference"] < 1e-3
     classifier = Classifier(run.model_path)
     long, tail = "great " * 9 + "the film was bad again", "great the film was bad again"
@@ -131,8 +131,9 @@ def test_check_finds_a_misspelt_label_in_the_class_weights(tmp_path, capfd):
 
 
 def test_a_fitted_head_begins_below_the_loss_of_guessing_and_a_fresh_one_at_it(train):
+    settings = ("training.dropout=0", "training.freeze=1")
     first = {
-        head: events(train(f"training.head={head}", "training.dropout=0", folder=head), "step")[0]["loss"]
+        head: events(train(f"training.head={head}", *settings, folder=head), "step")[0]["loss"]
         for head in ("fitted", "fresh")
     }
     assert first["fresh"] == pytest.approx(np.log(2), abs=0.05)

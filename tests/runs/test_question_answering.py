@@ -148,7 +148,7 @@ def test_without_a_passing_form_the_weights_are_kept_and_exported_later(tmp_path
     def refuses(*arguments, **options):
         raise VerificationError("too different")
 
-    recipe = write_question_recipe(tmp_path, questions=60, epochs=1)
+    recipe = write_question_recipe(tmp_path, questions=60, epochs=1, freeze=2)
     monkeypatch.setattr("textclf.runs.tasks.question_answering.trained.compare_answers", refuses)
     with pytest.raises(VerificationError, match=r"model\.tflite was not written: too different"):
         train(recipe, tmp_path / "run", quiet=True)

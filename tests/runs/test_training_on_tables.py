@@ -42,7 +42,7 @@ def of_bytes(run: textclf.Run) -> bytes:
 
 def test_a_frame_trains_the_model_that_its_file_trains_and_stays_in_the_run(tmp_path, frame):
     """With a tiny MobileBERT, all three splits, of which one comes as dicts and one as a file."""
-    encoder = write_tiny_encoder(tmp_path / "encoder")
+    encoder = write_tiny_encoder(tmp_path / "encoder", num_hidden_layers=1)
     more = pd.read_csv(write_reviews(tmp_path / "more.csv", 30, seed=5))
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(

@@ -117,7 +117,8 @@ def test_what_is_frozen_keeps_its_bits():
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prizes")
-    return write_question_recipe(folder, epochs=3, encoder=write_tiny_encoder(folder / "encoder"))
+    encoder = write_tiny_encoder(folder / "encoder")
+    return write_question_recipe(folder, epochs=3, precision="float32", encoder=encoder)
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +231,8 @@ def test_no_epochs_and_no_head_is_an_error_that_says_what_to_do(recipe: Path, tm
 
 # --- What goes wrong -------------------------------------------------------------------------------------------------
 def test_a_training_that_learns_nothing_is_reported(recipe: Path, tmp_path: Path):
-    fitted = fit_questions(
-        tmp_path / "run", textclf.load_recipe(recipe, ["training.epochs=1", "training.learning_rate=1e-9"])
-    )
+    settings = ["training.epochs=1", "training.learning_rate=1e-9", "training.freeze=2"]
+    fitted = fit_questions(tmp_path / "run", textclf.load_recipe(recipe, settings))
     [warning] = fitted.results[0].warnings
     assert "the model learned nothing from the questions; check that dataset.question, dataset.context and" in warning
 

@@ -398,7 +398,7 @@ class Encoder:
         self._weights = {
             name: tf.constant(array) for name, array in stack_weights(self.config, checkpoint.weights).items()
         }
-        self._encode = tf.function(self._forward, reduce_retracing=True)
+        self._encode = tf.function(self._forward, reduce_retracing=True, autograph=False)
 
     def encode(self, input_ids: np.ndarray, input_mask: np.ndarray, segment_ids: np.ndarray) -> EncoderOutput:
         """Takes three integer arrays [batch, length], length at most `config.max_position_embeddings`, and returns states.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,14 @@ from textclf.encoders.trainable import trainable
 from textclf.recipe.settings import TrainingSettings
 
 TOKENS_SIGNATURE = Tokens(*[tf.TensorSpec([None, None], tf.int32)] * 3)
-"""Any number of rows of any length, for `tf.function`."""
+"""Any number of rows of any length, for `compiled`."""
+
+
+def compiled(function: Callable[..., Any], signature: Sequence[Any]) -> Callable[..., Any]:
+    """`tf.function` without its translation of Python's `if` and `for`: none here depends on a tensor, and at the first
+    training of a process the translation takes more than a second."""
+    traced: Callable[..., Any] = tf.function(function, input_signature=signature, autograph=False)
+    return traced
 
 
 class Part(NamedTuple):
@@ -38,7 +45,7 @@ class TaskModel:
     """Rows that are computed at once if no gradients are needed."""
 
     targets_signature: tf.TensorSpec
-    """The targets of a part, for `tf.function`."""
+    """The targets of a part, for `compiled`."""
 
     def __init__(self, checkpoint: AnyEncoder, seed: int) -> None:
         self.encoder = trainable(checkpoint)

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from textclf.encoders.mobilebert import Dropout, Product
 from textclf.recipe.settings import TrainingSettings
-from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
+from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel, compiled
 from textclf.training.optimizer import AdamW
 
 # The dropout seeds of this many parts of a step share their first number. For each further block of parts (up to 256), it
@@ -40,10 +40,10 @@ class TrainingStep:
         part = [Part(TOKENS_SIGNATURE, model.targets_signature, weights), tf.TensorSpec([], tf.float32)]
         seed, rate = tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.float32)
         # Both kinds of step call it, so that it is traced once.
-        self._gradients = tf.function(self._part_gradients, input_signature=[*part, seed])
-        self._whole = tf.function(self._step_at_once, input_signature=[*part, seed, rate])
-        self._add = tf.function(self._add_part, input_signature=[*part, seed])
-        self._apply = tf.function(self._apply_sums, input_signature=[rate])
+        self._gradients = compiled(self._part_gradients, [*part, seed])
+        self._whole = compiled(self._step_at_once, [*part, seed, rate])
+        self._add = compiled(self._add_part, [*part, seed])
+        self._apply = compiled(self._apply_sums, [rate])
         self._sums: dict[str, tf.Variable] = {}
 
     def __call__(self, parts: Sequence[Part], learning_rate: float, seed: int, number: int) -> tuple[float, float]:

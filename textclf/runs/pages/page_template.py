@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,7 @@ def render(name: str, values: Any, *, escape: bool, **more: Any) -> str:
     return _template(name, escape=escape).render(vars(values), **more)
 
 
+@cache
 def _template(name: str, *, escape: bool) -> Template:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 

@@ -29,7 +29,7 @@ from textclf.training.classification.head import FittedHead, fit_best_head
 from textclf.training.classification.measured_rows import measured_rows
 from textclf.training.classification.window_rows import windows_of
 from textclf.training.features import fresh_kernel, standardisation
-from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
+from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel, compiled
 from textclf.training.watching.watchers import Trouble, after_epoch, guessing_loss
 
 
@@ -49,8 +49,8 @@ class PooledClassifier(TaskModel):
         self.feature_mean = tf.Variable(tf.zeros(self.width), trainable=False)
         self.feature_scale = tf.Variable(tf.ones(self.width), trainable=False)
         self.constants = {"features/mean": self.feature_mean, "features/scale": self.feature_scale}
-        self._features = tf.function(self.pooled, input_signature=[TOKENS_SIGNATURE])
-        self._logits = tf.function(self.logits, input_signature=[TOKENS_SIGNATURE])
+        self._features = compiled(self.pooled, [TOKENS_SIGNATURE])
+        self._classified = compiled(self._classify, [tf.TensorSpec([None, self.width], tf.float32)])
 
     def fresh_head(self, seed: int) -> dict[str, np.ndarray]:
         return {
@@ -67,8 +67,11 @@ class PooledClassifier(TaskModel):
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
         """Tokens [rows, length] → logits float32 [rows, labels]; `frozen_layers` as in `encode_pooled`."""
-        features = self.pooled(tokens, attention_dropout, product, frozen_layers)
-        features = (features - self.feature_mean) * self.feature_scale
+        return self._classify(self.pooled(tokens, attention_dropout, product, frozen_layers), head_dropout)
+
+    def _classify(self, pooled: tf.Tensor, head_dropout: Dropout | None = None) -> tf.Tensor:
+        """Pooled outputs [rows, width] → logits [rows, labels]."""
+        features = (pooled - self.feature_mean) * self.feature_scale
         if head_dropout is not None:
             features = head_dropout(features, tf.constant(self.layers))
         return tf.matmul(features, self.variables["head/kernel"]) + self.variables["head/bias"]
@@ -94,7 +97,8 @@ class PooledClassifier(TaskModel):
 
     def predict_logits(self, tokens: Tokens) -> np.ndarray:
         """Returns logits float32 [rows, labels] without dropout."""
-        logits: np.ndarray = self._logits(tokens).numpy()
+        # The encoder's graph is that of `pooled_outputs`: to trace it takes about a second.
+        logits: np.ndarray = self._classified(self._features(tokens)).numpy()
         return logits
 
     def standardize(self, pooled_outputs: np.ndarray) -> None:

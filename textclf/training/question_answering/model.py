@@ -13,7 +13,7 @@ from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import Dropout, Product
 from textclf.recipe.settings import TrainingSettings
 from textclf.training.features import fresh_kernel, standardisation
-from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel
+from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel, compiled
 from textclf.training.question_answering.measures import PADDING_LOGIT
 
 
@@ -36,8 +36,9 @@ class SpanModel(TaskModel):
         self.feature_mean = tf.Variable(tf.zeros(shape), trainable=False)
         self.feature_scale = tf.Variable(tf.ones(shape), trainable=False)
         self.constants = {"features/mean": self.feature_mean, "features/scale": self.feature_scale}
-        self._states = tf.function(self._token_states, input_signature=[TOKENS_SIGNATURE])
-        self._logits = tf.function(self.logits, input_signature=[TOKENS_SIGNATURE])
+        self._states = compiled(self._token_states, [TOKENS_SIGNATURE])
+        signature = [tf.TensorSpec([None, None, self.width], tf.float32), tf.TensorSpec([None, None], tf.int32)]
+        self._spans = compiled(self._span_logits, signature)
 
     @cached_property
     def published(self) -> QuestionHead | None:
@@ -66,13 +67,15 @@ class SpanModel(TaskModel):
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
         """Tokens [rows, length] → logits float32 [rows, length, 2]; padding has `PADDING_LOGIT`."""
-        states = self._token_states(tokens, attention_dropout, product, frozen_layers)
+        return self._span_logits(self._token_states(tokens, attention_dropout, product, frozen_layers), tokens.mask)
+
+    def _span_logits(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         mean, scale = self.feature_mean, self.feature_scale
         first, others = (states[:, :1] - mean[0]) * scale[0], (states[:, 1:] - mean[1]) * scale[1]
         features = tf.reshape(tf.concat([first, others], axis=1), [-1, self.width])
         logits = tf.matmul(features, self.variables["head/kernel"]) + self.variables["head/bias"]
-        logits = tf.reshape(logits, tf.concat([tf.shape(tokens.ids), [2]], axis=0))
-        return tf.where(tf.cast(tokens.mask, tf.bool)[:, :, None], logits, PADDING_LOGIT)
+        logits = tf.reshape(logits, tf.concat([tf.shape(mask), [2]], axis=0))
+        return tf.where(tf.cast(mask, tf.bool)[:, :, None], logits, PADDING_LOGIT)
 
     def row_losses(
         self,
@@ -95,7 +98,8 @@ class SpanModel(TaskModel):
 
     def predict_logits(self, tokens: Tokens) -> np.ndarray:
         """Returns logits float32 [rows, length, 2] without dropout."""
-        logits: np.ndarray = self._logits(tokens).numpy()
+        # The encoder's graph is that of `token_states`: to trace it takes about a second.
+        logits: np.ndarray = self._spans(self._states(tokens), tokens.mask).numpy()
         return logits
 
     def token_states(self, tokens: Tokens) -> np.ndarray:
