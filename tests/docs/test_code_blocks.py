@@ -48,6 +48,7 @@ NOT_RUN = {
     ("docs/how-to/locations.md", '$ pip install "textclf-tflite[remote]" s3fs'): NETWORK,
     ("docs/how-to/locations.md", "https://***@example.org/tickets.csv"): NOT_CODE,
     ("docs/how-to/onnx.md", '$ pip install "textclf-tflite[train,onnx]"'): NETWORK,
+    ("docs/how-to/compare.md", '$ pip install "textclf-tflite[tensorboard]"'): NETWORK,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
     ("docs/how-to/dask.md", "dask scheduler"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "textclf model-maker setup"): NETWORK,
