@@ -127,7 +127,9 @@ def test_the_python_app_predicts_as_we_do_on_a_hundred_texts(settings, tmp_path)
 
 @needs_browser
 @pytest.mark.parametrize(
-    "settings", [{"reject_below": 0.5, "reject_label": "unsure"}, SEVERAL, PAIR], ids=["bound", "several labels", "pairs"]
+    "settings",
+    [{"reject_below": 0.5, "reject_label": "unsure"}, SEVERAL, PAIR],
+    ids=["bound", "several labels", "pairs"],
 )
 def test_the_web_app_predicts_as_we_do_on_a_hundred_texts_and_asks_nobody(settings, browser, tmp_path):
     model = write_model(tmp_path / "model.tflite", **settings)
@@ -178,7 +180,9 @@ def test_the_python_and_web_apps_answer_questions_as_we_do(browser, tmp_path):
 def test_the_python_app_reads_lines_and_arguments(finished_run, tmp_path):
     [app] = textclf.app(finished_run, ["python"], tmp_path)
     program = [sys.executable, app.path / "classify.py"]
-    lines = subprocess.run(program, input="a good film\n\n", capture_output=True, text=True, check=True).stdout.split("\n")
+    lines = subprocess.run(program, input="a good film\n\n", capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     argument = subprocess.run([*program, "a good film"], capture_output=True, text=True, check=True).stdout
     with Classifier(finished_run) as classifier:
         [prediction] = classifier.classify(["a good film"])

@@ -79,7 +79,9 @@ def _phone(platform: Platform, model: OpenedModel, source: Path) -> Plan:
         library = "tensorflow-lite-task-text 0.4.4" if platform == "android" else "the pod TensorFlowLiteTaskText 0.4.4"
         notes = ["The app answers as phones do: it reads the beginning of a long text, and returns whole words."]
         if opened.null_bound is not None:
-            notes.append('The Task Library always returns an answer if it finds one: the bound for "no answer" is not used.')
+            notes.append(
+                'The Task Library always returns an answer if it finds one: the bound for "no answer" is not used.'
+            )
         return Plan((platform, f"{platform}-answers"), assets, {"library": library}, tuple(notes))
     if _is_pair(model):
         raise ModelError(

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+HERE = Path(__file__).resolve().parent
+
 # Of a question answering model: candidates and the most tokens of an answer, and the logit of a position beyond the text.
 _CANDIDATES, _LONGEST_ANSWER, _NEVER = 20, 30, -1e9
 
@@ -50,7 +52,9 @@ class Tokenizer:
             encoding = self.bert.encode(text, add_special_tokens=False)
             nexts = [*(start for start, _ in encoding.offsets[1:]), len(text)]
             ends = [_with_marks(text, end, until) for (_, end), until in zip(encoding.offsets, nexts, strict=False)]
-            return [(token, start, end) for token, (start, _), end in zip(encoding.ids, encoding.offsets, ends, strict=True)]
+            return [
+                (token, start, end) for token, (start, _), end in zip(encoding.ids, encoding.offsets, ends, strict=True)
+            ]
         text = text.partition("\0")[0]
         if self.kind == "regex":
             starts = [0, *(found.end() for found in self.delimiters.finditer(text))]
@@ -79,7 +83,7 @@ class Tokenizer:
 class Model:
     """The model in a folder with model.tflite and model_settings.json."""
 
-    def __init__(self, folder: Path = Path(__file__).resolve().parent) -> None:
+    def __init__(self, folder: Path = HERE) -> None:
         self.settings = json.loads((folder / "model_settings.json").read_text("utf-8"))
         self.labels: list[str] = self.settings.get("labels", [])
         self.tokenize = Tokenizer(self.settings["tokenizer"])
