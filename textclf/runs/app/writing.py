@@ -113,12 +113,13 @@ def _planned(
 def _files(platform: Platform, plan: Plan, model: OpenedModel) -> Iterator[tuple[str, bytes]]:
     """Yields the relative path and the content of each file. Of equal paths the last counts."""
     values = {**plan.values, "name": model.facts["name"], "notes": "".join(f"\n- Note: {note}" for note in plan.notes)}
+    settings = {"format": _FORMAT, "textclf": textclf.__version__, **_facts(platform, model)}
+    # First, because an app that was not written completely is recognised by it.
+    yield _inside(plan, SETTINGS), _json(settings)
     templates = resources.files("textclf.runs.app").joinpath("templates")
     for name in plan.templates:
         for path, content in _tree(templates.joinpath(name)):
             yield path, _filled(content, values) if path == "README.md" else content
-    settings = {"format": _FORMAT, "textclf": textclf.__version__, **_facts(platform, model)}
-    yield _inside(plan, SETTINGS), _json(settings)
     if platform == "web":
         page = resources.files("textclf.runs.demo").joinpath("page")
         for file in _PAGE_FILES:
