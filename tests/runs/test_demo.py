@@ -89,7 +89,14 @@ def write_model(
         name="tiny",
         labels=labels,
         vocabulary=PIECES,
-        settings={"tokenizer": "device", "text": ["text"], "label": "label", "quantization": quantization, **settings},
+        settings={
+            "tokenizer": "device",
+            "text": ["text"],
+            "label": "label",
+            "quantization": quantization,
+            "compatibility": compatibility,
+            **settings,
+        },
     )
     path.write_bytes(content)
     trust(content)

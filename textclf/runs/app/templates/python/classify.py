@@ -104,7 +104,7 @@ class Model:
         windows = [self._run(*row)[0] for row in self._rows(tokens)]
         scores = windows[0]
         if len(windows) > 1:  # the softmax of the mean logits
-            logits = np.log(np.maximum(np.float64(windows), np.finfo(np.float32).tiny)).mean(axis=0)
+            logits = np.log(np.maximum(np.array(windows, np.float64), np.finfo(np.float32).tiny)).mean(axis=0)
             scores = _softmax(logits).astype(np.float32)
         by_label = dict(zip(self.labels, scores.tolist(), strict=True))
         thresholds = self.settings["thresholds"]
@@ -225,7 +225,8 @@ def _windows(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     powers: np.ndarray = np.exp(logits - logits.max())
-    return powers / powers.sum()
+    shares: np.ndarray = powers / powers.sum()
+    return shares
 
 
 def main() -> None:
