@@ -29,6 +29,7 @@ from textclf.errors import ArgumentError, ModelError, RunError
 from textclf.files.output_folder import foreign_entries
 from textclf.training.saved.run_folder import RUN_ENTRIES
 
+BOUND = {"reject_below": 0.9, "reject_label": "unsure"}
 SEVERAL = {"several": True, "task": "multi-label-classification", "thresholds": [0.5, 0.3, 0.7]}
 PAIR = {"text": ["question", "faq"]}
 
@@ -95,6 +96,9 @@ def pages_results(page: Page, rows: Sequence[Sequence[str]], method: str = "clas
 def assert_same_predictions(results: Sequence[Any], model: Path, rows: Sequence[Sequence[str]]) -> None:
     with Classifier(model) as classifier:
         predictions = classifier.classify([row if len(row) > 1 else row[0] for row in rows])
+        bound = classifier.reject_below
+    assert len({prediction.labels for prediction in predictions}) > 2
+    assert any(prediction.rejected for prediction in predictions) == (bound > 0)
     for row, result, prediction in zip(rows, results, predictions, strict=True):
         if prediction.error:
             assert result is None
@@ -108,7 +112,7 @@ def assert_same_predictions(results: Sequence[Any], model: Path, rows: Sequence[
 @pytest.mark.parametrize(
     "settings",
     [
-        {"reject_below": 0.5, "reject_label": "unsure"},
+        BOUND,
         SEVERAL,
         PAIR,
         {"overflow": "windows", "stride": 12, "max_windows": 4},
@@ -128,7 +132,7 @@ def test_the_python_app_predicts_as_we_do_on_a_hundred_texts(settings, tmp_path)
 @needs_browser
 @pytest.mark.parametrize(
     "settings",
-    [{"reject_below": 0.5, "reject_label": "unsure"}, SEVERAL, PAIR],
+    [BOUND, SEVERAL, PAIR],
     ids=["bound", "several labels", "pairs"],
 )
 def test_the_web_app_predicts_as_we_do_on_a_hundred_texts_and_asks_nobody(settings, browser, tmp_path):

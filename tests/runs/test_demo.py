@@ -145,7 +145,7 @@ def assert_quiet(page: Page, address: str) -> None:
 
 @needs_browser
 def test_the_page_predicts_as_we_do_on_a_hundred_texts_and_asks_nobody(browser, tmp_path):
-    model = write_model(tmp_path / "model.tflite", reject_below=0.5, reject_label="unsure")
+    model = write_model(tmp_path / "model.tflite", reject_below=0.9, reject_label="unsure")
     page = opened(browser, model)
     assert_same_predictions(page, model, [[text] for text in texts_of(100)])
     assert_quiet(page, model.with_suffix(".html").as_uri())
