@@ -70,6 +70,10 @@ def in_python(folder: Path, rows: Sequence[Sequence[str]], method: str = "classi
     return list(json.loads(ended.stdout))
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 64  # a browser opens several connections at once
+
+
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Requests are not logged."""
@@ -78,13 +82,15 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 @contextmanager
 def in_browser(browser: Page, folder: Path) -> Iterator[Page]:
     """The web app, served from this machine; checks that it logs nothing and asks only for its files."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
+    with _Server(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         browser.open(address)
-        browser.wait("document.body && (document.body.dataset.ready || document.getElementById('note').textContent)")
-        yield browser
-        server.shutdown()
+        try:
+            browser.wait("document.body?.dataset.ready || document.getElementById('note')?.textContent")
+            yield browser
+        finally:
+            server.shutdown()
     assert browser.logged == []
     assert [one for one in browser.requested if not one.startswith((address, "data:"))] == []
 
@@ -97,7 +103,7 @@ def assert_same_predictions(results: Sequence[Any], model: Path, rows: Sequence[
     with Classifier(model) as classifier:
         predictions = classifier.classify([row if len(row) > 1 else row[0] for row in rows])
         bound = classifier.reject_below
-    assert len({prediction.labels for prediction in predictions}) > 2
+    assert len({prediction.labels for prediction in predictions}) > 1
     assert any(prediction.rejected for prediction in predictions) == (bound > 0)
     for row, result, prediction in zip(rows, results, predictions, strict=True):
         if prediction.error:

@@ -79,7 +79,9 @@ def write_model(
     """A tiny classifier with random weights, whose label differs from text to text."""
     checkpoint, chance = tiny_checkpoint(seed=3, vocab_size=len(PIECES)), np.random.default_rng(5)
     kernel = 3 * chance.standard_normal((checkpoint.config.hidden_size, len(labels))).astype(np.float32)
-    bias, outputs = np.zeros(len(labels), np.float32), INDEPENDENT_PROBABILITIES if several else PROBABILITIES
+    # With this bias, about half of the texts have each of several labels.
+    bias = np.array([14, 27, 14] if several else np.zeros(len(labels)), np.float32)
+    outputs = INDEPENDENT_PROBABILITIES if several else PROBABILITIES
     weights = ClassifierWeights(
         checkpoint.config, checkpoint.weights, checkpoint.mask_convention, kernel, bias, outputs
     )
