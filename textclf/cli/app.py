@@ -30,8 +30,7 @@ _CHOICES = ("android", "ios", "web", "flutter", "python", "all")
     type=click.Choice(_CHOICES),
     multiple=True,
     default=("all",),
-    show_default="all",
-    help="Platform; repeat the option for several.",
+    help="Platform; repeat the option for several (default: all).",
 )
 @click.option("-o", "--output", type=PATH, help="Folder for the apps (default: app in the run's folder).")
 @click.option("--force", is_flag=True, help="Replace the files of earlier apps, with your changes in them.")
