@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from textclf.exporting.report import Check, VerificationReport
     from textclf.recipe.reading import load_recipe
     from textclf.recipe.settings import Recipe
+    from textclf.runs.app.writing import App
+    from textclf.runs.app.writing import write_app as app
     from textclf.runs.check import CheckReport, check
     from textclf.runs.compare import compare
     from textclf.runs.demo.writing import Demo
@@ -42,6 +44,7 @@ __all__ = [
     "Answer",
     "AnswerMetrics",
     "AnswerSummary",
+    "App",
     "BatchSummary",
     "Check",
     "CheckReport",
@@ -63,6 +66,7 @@ __all__ = [
     "TextclfError",
     "VerificationReport",
     "answer_file",
+    "app",
     "check",
     "classify_file",
     "compare",
@@ -88,6 +92,7 @@ _HOMES = {
     "AnswerMetrics": "textclf.classify.question_answering.evaluation",
     "AnswerSummary": "textclf.classify.question_answering.job",
     "BatchSummary": "textclf.classify.tables.job",
+    "App": "textclf.runs.app.writing",
     "Check": "textclf.exporting.report",
     "CheckReport": "textclf.runs.check",
     "Classifier": "textclf.classify.classifier",
@@ -108,6 +113,7 @@ _HOMES = {
     "TextclfError": "textclf.errors",
     "VerificationReport": "textclf.exporting.report",
     "answer_file": "textclf.classify.question_answering.job",
+    "app": "textclf.runs.app.writing",
     "check": "textclf.runs.check",
     "classify_file": "textclf.classify.tables.job",
     "compare": "textclf.runs.compare",
@@ -127,7 +133,7 @@ _HOMES = {
 }
 
 # Inside the package, these functions have longer names, which say what they work on.
-_INNER_NAMES = {"demo": "write_demo", "export": "export_run", "inspect": "inspect_model"}
+_INNER_NAMES = {"app": "write_app", "demo": "write_demo", "export": "export_run", "inspect": "inspect_model"}
 
 _TENSORFLOW = ("textclf.encoders.mobilebert", "textclf.runs.train")
 

@@ -79,7 +79,9 @@ def write_model(
     """A tiny classifier with random weights, whose label differs from text to text."""
     checkpoint, chance = tiny_checkpoint(seed=3, vocab_size=len(PIECES)), np.random.default_rng(5)
     kernel = 3 * chance.standard_normal((checkpoint.config.hidden_size, len(labels))).astype(np.float32)
-    bias, outputs = np.zeros(len(labels), np.float32), INDEPENDENT_PROBABILITIES if several else PROBABILITIES
+    # With this bias, about half of the texts have each of several labels.
+    bias = np.array([14, 27, 14] if several else np.zeros(len(labels)), np.float32)
+    outputs = INDEPENDENT_PROBABILITIES if several else PROBABILITIES
     weights = ClassifierWeights(
         checkpoint.config, checkpoint.weights, checkpoint.mask_convention, kernel, bias, outputs
     )
@@ -89,7 +91,14 @@ def write_model(
         name="tiny",
         labels=labels,
         vocabulary=PIECES,
-        settings={"tokenizer": "device", "text": ["text"], "label": "label", "quantization": quantization, **settings},
+        settings={
+            "tokenizer": "device",
+            "text": ["text"],
+            "label": "label",
+            "quantization": quantization,
+            "compatibility": compatibility,
+            **settings,
+        },
     )
     path.write_bytes(content)
     trust(content)
@@ -138,7 +147,7 @@ def assert_quiet(page: Page, address: str) -> None:
 
 @needs_browser
 def test_the_page_predicts_as_we_do_on_a_hundred_texts_and_asks_nobody(browser, tmp_path):
-    model = write_model(tmp_path / "model.tflite", reject_below=0.5, reject_label="unsure")
+    model = write_model(tmp_path / "model.tflite", reject_below=0.9, reject_label="unsure")
     page = opened(browser, model)
     assert_same_predictions(page, model, [[text] for text in texts_of(100)])
     assert_quiet(page, model.with_suffix(".html").as_uri())

@@ -17,11 +17,25 @@ from textclf.errors import ModelError
 from textclf.recipe.values import QUESTION_ANSWERING
 from textclf.runs.demo.graph import PageGraph, page_graph
 from textclf.runs.tasks.table import task_of_model
-from textclf.tflite.metadata import ModelMetadata, load_model
+from textclf.tflite.metadata import load_model
 from textclf.tflite.model_file import TfliteModel
 
 # The patterns of RE2 that mean the same in JavaScript: textclf's own, and that of Model Maker.
 _KNOWN_PATTERNS = (DELIMITER_PATTERN, r"[^\w\']+", r"[^\w']+")
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """An open model, the bytes of its file, the positions of the outputs that are needed, and what models.js reads of it
+    except for its tokenizer."""
+
+    opened: Classifier | QuestionAnswerer
+    content: bytes
+    outputs: list[int]
+    facts: dict[str, Any]
+
+    def close(self) -> None:
+        self.opened.close()
 
 
 @dataclass(frozen=True)
@@ -45,20 +59,32 @@ def open_demo_model(path: Path) -> DemoModel:
     compute."""
     if path.suffix == ".onnx":
         raise ModelError(f"{path}: is an ONNX file, but the demo computes a .tflite; name the .tflite of the same run")
+    model = open_model(path)
+    return DemoModel(model.opened, graph_of(model), {**model.facts, "tokenizer": tokenizer_facts(model)})
+
+
+def open_model(path: Path) -> OpenedModel:
+    """Opens a `.tflite`. Raises ModelError for a file that textclf cannot use."""
     content = load_model(path)[1]
     if task_of_model(path).name == QUESTION_ANSWERING:
         answerer = QuestionAnswerer.of_content(content, str(path), path, num_threads=1)
         outputs = SPAN_LOGITS.positions(answerer.metadata)
-        return _demo_model(answerer, content, outputs, _answering_facts(answerer))
+        return _opened_model(answerer, content, outputs, _answering_facts(answerer))
     classifier = Classifier.of_content(content, str(path), path)
     names = classifier.metadata.output_names
     outputs = [names.index("probability") if "probability" in names else 0]
-    return _demo_model(classifier, content, outputs, _labelling_facts(classifier))
+    return _opened_model(classifier, content, outputs, _labelling_facts(classifier))
 
 
-def _demo_model(
+def graph_of(model: OpenedModel) -> PageGraph:
+    """Returns the graph for the interpreter in a page. Raises ModelError for a graph that it cannot compute."""
+    opened = model.opened
+    return page_graph(TfliteModel(model.content, opened.name), opened.metadata.input_names, model.outputs)
+
+
+def _opened_model(
     opened: Classifier | QuestionAnswerer, content: bytes, outputs: list[int], facts: dict[str, Any]
-) -> DemoModel:
+) -> OpenedModel:
     metadata = opened.metadata
     settings = metadata.settings or {}
     common = {
@@ -68,10 +94,8 @@ def _demo_model(
         "maxLength": opened.max_length,
         "resizable": metadata.resizable,
         "lengthStep": LENGTH_STEP,
-        "tokenizer": _tokenizer_facts(opened.name, metadata),
     }
-    graph = page_graph(TfliteModel(content, opened.name), metadata.input_names, outputs)
-    return DemoModel(opened, graph, {**common, **facts})
+    return OpenedModel(opened, content, outputs, {**common, **facts})
 
 
 def _labelling_facts(classifier: Classifier) -> dict[str, Any]:
@@ -101,14 +125,16 @@ def _answering_facts(answerer: QuestionAnswerer) -> dict[str, Any]:
     }
 
 
-def _tokenizer_facts(name: str, metadata: ModelMetadata) -> dict[str, Any]:
+def tokenizer_facts(model: OpenedModel) -> dict[str, Any]:
+    """Returns what tokenizers.js reads of a model's tokenizer. Raises ModelError for one that it does not know."""
+    name, metadata = model.opened.name, model.opened.metadata
     vocabulary = list(metadata.vocabulary)
     if metadata.tokenizer == "regex":
         pattern = metadata.delimiter_pattern or ""
         if pattern not in _KNOWN_PATTERNS:
             raise ModelError(
-                f"{name}: its tokenizer splits words at {pattern!r}, but the demo knows only the pattern of textclf and "
-                "that of Model Maker; train the model with textclf"
+                f"{name}: its tokenizer splits words at {pattern!r}, but pages and apps know only the pattern of textclf "
+                "and that of Model Maker; train the model with textclf"
             )
         # \x{26} of RE2 is \u{26} in JavaScript.
         return {
