@@ -62,6 +62,7 @@ _BY_USE = (
     "compare",
     "export",
     "demo",
+    "serve",
     "runs",
 )
 """The first commands in the help, in the order in which a person needs them."""

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from textclf.cli import answering, demo, examples, model_maker, models, new, runs, training  # noqa: F401 - their commands
+from textclf.cli import answering, demo, examples, model_maker, models, new, runs, serving, training  # noqa: F401 - their commands
 from textclf.cli.group import InterruptedError, cli, write_help
 from textclf.cli.usage import usage_message
 from textclf.errors import TextclfError
