@@ -52,6 +52,7 @@ NOT_RUN = {
     ("docs/how-to/serve.md", '$ pip install "textclf-tflite[serve]"'): NETWORK,
     ("docs/how-to/serve.md", "$ textclf serve"): UNTIL_STOPPED,
     ("docs/how-to/serve.md", "$ curl"): UNTIL_STOPPED,
+    ("docs/how-to/serve.md", "$ python -c"): UNTIL_STOPPED,
     ("docs/how-to/serve.md", "{"): NOT_CODE,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
     ("docs/how-to/dask.md", "dask scheduler"): NETWORK,

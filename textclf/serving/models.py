@@ -31,7 +31,10 @@ class ServedModel(Protocol):
     summary: str
     """What the route does, in one sentence."""
     body: BodySchema
-    opened: Classifier | QuestionAnswerer
+
+    @property
+    def opened(self) -> Classifier | QuestionAnswerer:
+        """The open model."""
 
     def rows(self, content: Any) -> list[Row]:
         """Returns the rows that a body asks about."""

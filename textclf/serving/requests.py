@@ -122,6 +122,7 @@ def classification_body(widths: Set[int], limits: Limits) -> BodySchema:
     """Returns the schema for `/classify`. `widths` are the numbers of strings that a text may have: 1, 2 or both."""
     string: Any = _string(limits)
     pair: Any = Annotated[list[string], Field(min_length=2, max_length=2)]
+    text: Any
     if widths == {1}:
         text, item = string, f"a string of at most {limits.max_characters:,} characters"
     elif widths == {2}:
@@ -136,7 +137,7 @@ def classification_body(widths: Set[int], limits: Limits) -> BodySchema:
         ),
         "scores": (bool, Field(False, description="true or false: whether to return the probability of every label")),
     }
-    texts = Annotated[list[text], Field(min_length=1, max_length=limits.max_texts)]
+    texts: Any = Annotated[list[text], Field(min_length=1, max_length=limits.max_texts)]
     listed = f"a list of 1 to {limits.max_texts:,} texts, each {item}"
     return BodySchema(
         new_model("ClassifyText", __config__=_STRICT, text=(text, Field(description=item)), **options),
