@@ -54,6 +54,7 @@ NOT_RUN = {
     ("docs/how-to/serve.md", "$ curl"): UNTIL_STOPPED,
     ("docs/how-to/serve.md", "$ python -c"): UNTIL_STOPPED,
     ("docs/how-to/serve.md", "{"): NOT_CODE,
+    ("docs/how-to/compare.md", '$ pip install "textclf-tflite[tensorboard]"'): NETWORK,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
     ("docs/how-to/dask.md", "dask scheduler"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "textclf model-maker setup"): NETWORK,

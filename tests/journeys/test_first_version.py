@@ -112,7 +112,7 @@ def test_a_first_run_is_exported_from_its_own_weights_although_the_built_in_enco
     """As if the run had begun with the built-in encoder of its version."""
     assert run("export", "runs/reviews", "quantization=float16", "-o", "before.tflite") == 0
     assert "the built-in encoder changed" not in capsys.readouterr().err
-    [first_small] = EARLIER
+    first_small = next(iter(EARLIER))
     replace_in(Path("runs/reviews/recipe.yaml"), f"source: {folder}/encoder", "source: builtin")
     replace_in(Path("runs/reviews/metrics.json"), ENCODER, first_small)
     assert run("export", "runs/reviews", "quantization=float16", "-o", "after.tflite") == 0

@@ -30,7 +30,7 @@ from textclf.training.saved.run_folder import RunFolder, load_state, save_state
 from textclf.training.step import TrainingStep
 
 EPOCHS, STEPS_AN_EPOCH = 2, 4
-[FIRST_SMALL] = EARLIER
+FIRST_SMALL = next(iter(EARLIER))
 
 
 @dataclass
