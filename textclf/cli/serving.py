@@ -89,4 +89,7 @@ def serve_command(model: Path, **options: Any) -> None:
     announce("Loading the model")
     from textclf.serving.server import serve
 
-    serve(model, **options, on_start=lambda address: write_result(f"Serving {model} on {address} (Ctrl-C to stop)"))
+    def started(address: str) -> None:
+        write_result(f"Serving {model} on {address} (Ctrl-C to stop)", needed=False)
+
+    serve(model, **options, on_start=started)

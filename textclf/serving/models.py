@@ -116,17 +116,14 @@ class ServedClassifier:
 
     def result_schema(self) -> dict[str, Any]:
         probability = {"type": "number", "minimum": 0, "maximum": 1}
-        labels: dict[str, Any] = {
-            "type": "string",
-            "enum": sorted({*self.opened.labels, self.opened.reject_label} - {""}),
-        }
+        label = {"type": "string"}
         if self.several:
             own: dict[str, Any] = {
-                "labels": {"type": "array", "items": labels, "description": "The labels of the text, maybe none"}
+                "labels": {"type": "array", "items": label, "description": "The labels of the text, maybe none"}
             }
         else:
             own = {
-                "label": {"anyOf": [labels, {"type": "null"}], "description": "null if the text is rejected or empty"},
+                "label": {**_or_null(label), "description": "null if the text is rejected or empty"},
                 "rejected": {
                     "type": "boolean",
                     "description": "Whether the highest probability is below reject_below (default: the model's)",

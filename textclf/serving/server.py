@@ -9,13 +9,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textclf import extras
 from textclf.errors import ArgumentError
 from textclf.serving.limits import TOKEN_VARIABLE, Limits, read_token
 from textclf.serving.models import open_model
 from textclf.serving.service import Service
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _SECONDS_TO_STOP = 30
 
@@ -85,23 +88,26 @@ def _run(service: Service, listening: socket.socket, host: str, on_start: Callab
         ws="none",
         timeout_graceful_shutdown=_SECONDS_TO_STOP,
     )
-    if on_start is not None:
-        shown = f"[{host}]" if ":" in host else host
-        on_start(f"http://{shown}:{listening.getsockname()[1]}")
-    with _stopped_quietly():
-        uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    with _stopped_quietly(server):
+        if on_start is not None:
+            shown = f"[{host}]" if ":" in host else host
+            on_start(f"http://{shown}:{listening.getsockname()[1]}")
+        server.run(sockets=[listening])
 
 
 @contextmanager
-def _stopped_quietly() -> Iterator[None]:
-    """Takes the signals that uvicorn raises again after it has stopped in order, so that they do not end the process."""
+def _stopped_quietly(server: uvicorn.Server) -> Iterator[None]:
+    """Takes the signals that arrive before the server runs, and those that it raises again after it has stopped in order, so
+    that they do not end the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def nothing(number: int, frame: object) -> None: ...
+    def stop(number: int, frame: object) -> None:
+        server.should_exit = True
 
-    replaced = {number: signal.signal(number, nothing) for number in (signal.SIGINT, signal.SIGTERM)}
+    replaced = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

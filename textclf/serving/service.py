@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import json
 import logging
 import os
@@ -42,8 +43,6 @@ _READ_ANYWAY = 8
 
 _CLIENT_LEFT = 499
 """The status of a request whose client closed the connection, in metrics; nobody receives it."""
-
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Answer(NamedTuple):
@@ -156,12 +155,11 @@ class Service:
         if self._token is None:
             # A page of another site could lead a name of its own to this address and read the answers.
             host = request.headers.get("host", "")
-            name = host if host.endswith("]") else host.rpartition(":")[0] or host
-            if name.lower() not in LOOPBACK_NAMES:
+            if not _is_this_machine(host if host.endswith("]") else host.rpartition(":")[0] or host):
                 raise Refused(
                     403,
                     "this service has no token, so it answers only under the names of this machine",
-                    [Problem("header Host", "is another name", f"one of {', '.join(LOOPBACK_NAMES)}")],
+                    [Problem("header Host", "is another name", "localhost or 127.0.0.1")],
                 )
         elif not public:
             scheme, _, sent = request.headers.get("authorization", "").partition(" ")
@@ -222,7 +220,8 @@ class Service:
 
     async def _describe(self, request: Request) -> Answer:
         opened = self.model.opened
-        settings = opened.metadata.settings or {}
+        # The file may contain NaN, which JSON does not know.
+        settings = json.loads(json.dumps(opened.metadata.settings or {}), parse_constant=lambda _: None)
         return Answer(
             200,
             _json(
@@ -252,6 +251,13 @@ class Service:
 
     async def _show_page(self, request: Request) -> Answer:
         return Answer(200, self._page.content, "text/html; charset=utf-8", self._page.headers)
+
+
+def _is_this_machine(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"
 
 
 # --- Bodies and answers ----------------------------------------------------------------------------------------------
