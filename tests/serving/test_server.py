@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,13 +57,19 @@ def predictions_of(address: str, *texts: str) -> list[dict[str, Any]]:
         return json.load(response)["predictions"]
 
 
+def wait_for(address: str, metric: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while metric not in urllib.request.urlopen(f"{address}/metrics").read().decode():
+        assert time.monotonic() < deadline, metric
+        time.sleep(0.02)
+
+
 def stopped_with_texts_under_way(process: subprocess.Popen[str], address: str, number: signal.Signals) -> list[float]:
     """The scores of two texts that wait for company when the service is asked to stop."""
     found: list[Any] = []
     client = threading.Thread(target=lambda: found.extend(predictions_of(address, "good", "bad")))
     client.start()
-    while "textclf_queue_texts 2.0" not in urllib.request.urlopen(f"{address}/metrics").read().decode():
-        pass
+    wait_for(address, "textclf_queue_texts 2.0")
     process.send_signal(number)
     client.join(SECONDS)
     return [one["score"] for one in found]
@@ -83,11 +90,18 @@ def test_a_killed_service_starts_again_at_its_port_and_a_stopped_one_answers_wha
 
 
 @posix_only
-def test_an_interrupted_service_ends_well_and_logs_requests_only_if_asked(model):
+def test_an_interrupted_service_ends_well_and_forgets_a_client_that_has_left(model):
     with service(model, "--port", 0, "--max-wait-ms", 1000, "--log-requests") as (process, address):
+        body = b'{"texts": ["a", "b", "bad"]}'
+        head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as leaving:
+            leaving.sendall(head % len(body) + body)
+            wait_for(address, "textclf_queue_texts 3.0")
+        wait_for(address, 'textclf_requests_total{path="/classify",status="499"} 1.0')
         assert len(stopped_with_texts_under_way(process, address, signal.SIGINT)) == 2
         output, errors = process.communicate(timeout=SECONDS)
     assert (process.returncode, output) == (0, "")
+    assert "POST /classify 499" in errors
     assert re.search(r"^POST /classify 200 [\d.]+ ms$", errors, re.MULTILINE)
     assert "good" not in errors
 

@@ -39,6 +39,7 @@ class Page:
             f"style-src {_hash(page, 'style')}",
             f"script-src {_hash(page, 'script')}",
             "connect-src 'self'",
+            "img-src data:",
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
