@@ -18,11 +18,11 @@ class Metrics:
     def __init__(self, waiting: Callable[[], int], interpreter_seconds: Callable[[], float]) -> None:
         extras.require("prometheus_client", "to serve a model")
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-        from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+        from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
         self._registry = CollectorRegistry()
         self._generate = generate_latest
-        self.media_type: str = CONTENT_TYPE_PLAIN_0_0_4
+        self.media_type: str = CONTENT_TYPE_LATEST
         self._requests = Counter("textclf_requests", "Finished requests.", ("path", "status"), registry=self._registry)
         self._request_seconds = Histogram(
             "textclf_request_seconds",
