@@ -155,6 +155,27 @@ def test_a_body_that_does_not_fit_is_answered_with_its_problem(client, body, whe
     assert found["expected"].startswith(expected)
 
 
+def test_a_question_that_does_not_fit_is_answered_with_its_place(answering):
+    client, _ = answering
+    asked = [{"question": "why?", "context": 5}, {"question": "why?"}, {"question": "a", "context": "b", "id": 7}, None]
+    response = client.post("/answer", json={"questions": asked})
+    assert response.status_code == 422
+    assert [tuple(problem.values())[:2] for problem in response.json()["problems"]] == [
+        ("body.questions[0].context", "is a number"),
+        ("body.questions[1].context", "is missing"),
+        ("body.questions[2].id", "is an unknown key"),
+        ("body.questions[3]", "is null"),
+    ]
+    assert response.json()["problems"][2]["expected"] == "only the keys question, context"
+
+
+def test_a_body_with_thousands_of_problems_is_answered_with_the_first(model):
+    with client_of(model) as client:
+        response = client.post("/classify", json={f"{'k' * 200}{number}": 0 for number in range(4000)})
+    assert len(response.json()["problems"]) == 10
+    assert len(response.content) < 5000
+
+
 def test_a_body_that_is_too_large_is_refused_whether_its_size_is_declared_or_not(client):
     def parts() -> Iterator[bytes]:
         yield from [b'{"text": "'] + [b"x" * 1000] * 400

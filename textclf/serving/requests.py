@@ -12,6 +12,11 @@ from textclf.serving.limits import Limits
 
 _MOST_PROBLEMS = 10
 
+# A body of a million bytes can have a hundred thousand problems.
+_MOST_READ = 100
+
+_LONGEST_NAME = 80
+
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 _KINDS: dict[type, str] = {
@@ -74,11 +79,12 @@ class BodySchema:
 
     def _problems(self, error: ValidationError) -> list[Problem]:
         found: dict[tuple[str | int, ...], Problem] = {}
-        for one in error.errors(include_url=False, include_context=True):
+        names = {*self.one.model_fields, *self.many.model_fields}
+        for one in error.errors(include_url=False)[:_MOST_READ]:
             branch, *place = one["loc"] or ("one",)
             model = self.many if branch == "many" else self.one
             # Behind the name of a key, pydantic also names the alternatives of a union.
-            known = tuple(part for part in place if isinstance(part, int) or part in model.model_fields)
+            known = tuple(part for part in place if isinstance(part, int) or part in names)
             if one["type"] == "extra_forbidden":
                 known = tuple(place)
             found.setdefault(known, self._problem(model, known, one))
@@ -89,9 +95,9 @@ class BodySchema:
     def _problem(self, model: type[BaseModel], place: Sequence[str | int], error: Any) -> Problem:
         where = "body"
         for part in place:
-            where += f"[{part}]" if isinstance(part, int) else f".{part}"
+            where += f"[{part}]" if isinstance(part, int) else f".{part[:_LONGEST_NAME]}"
         if error["type"] == "extra_forbidden":
-            keys = ", ".join(model.model_fields)
+            keys = ", ".join((model if len(place) == 1 else self.one).model_fields)
             return Problem(where, "is an unknown key", f"only the keys {keys}")
         return Problem(where, _what(error), self._expected(model, place))
 
