@@ -90,7 +90,7 @@ $(CONSUMERS)/installed: Makefile
 # Updates the pinned versions. It needs uv.
 requirements:
 	$(COMPILE) --extra train pyproject.toml -o requirements.txt
-	$(COMPILE) --extra train --extra pandas --extra parquet --extra excel --extra dask --extra onnx --extra remote --extra tensorboard --group dev --group docs pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --extra train --extra pandas --extra parquet --extra excel --extra dask --extra onnx --extra remote --extra serve --extra tensorboard --group dev --group docs pyproject.toml -o requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) $(CONSUMERS) .coverage* build dist site .cache *.egg-info

@@ -24,6 +24,7 @@ ROOMS = [
     "tflite",
     "onnx",
     "classify",
+    "serving",
     "cluster",
     "dask",
     "training",

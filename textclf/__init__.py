@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from textclf.runs.new_recipe import NewRecipe, new_recipe
     from textclf.runs.train import Run, train
     from textclf.runs.verify import verify
+    from textclf.serving.server import serve
     from textclf.tflite.inspection import Inspection
     from textclf.tflite.inspection import inspect_model as inspect
     from textclf.tflite.runtimes import RuntimeSupport
@@ -82,6 +83,7 @@ __all__ = [
     "load_encoder",
     "load_recipe",
     "new_recipe",
+    "serve",
     "train",
     "verify",
 ]
@@ -128,6 +130,7 @@ _HOMES = {
     "list_runs": "textclf.runs.listing",
     "load_recipe": "textclf.recipe.reading",
     "new_recipe": "textclf.runs.new_recipe",
+    "serve": "textclf.serving.server",
     "train": "textclf.runs.train",
     "verify": "textclf.runs.verify",
 }

@@ -16,6 +16,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "parquet": ("pyarrow",),
     "remote": ("aiohttp", "fsspec"),
+    "serve": ("prometheus_client", "starlette", "uvicorn"),
     "tensorboard": ("tensorboard",),
     "train": ("google_crc32c", "h5py", "jinja2", "matplotlib", "requests", "tensorflow"),
     "verify": ("mediapipe",),

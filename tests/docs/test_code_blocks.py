@@ -40,6 +40,7 @@ BEGINS_EMPTY = {
 NETWORK = "installs or downloads"
 OTHER_LANGUAGE = "runs in an app, not here"
 OTHER_PROGRAM = "needs the old program from which a reader migrates"
+UNTIL_STOPPED = "a service that runs until it is stopped, and its requests; tests/serving/ sends such requests"
 NOT_CODE = "shows files or a usage line"
 NOT_RUN = {
     ("README.md", '$ pip install ".[train]"'): NETWORK,
@@ -48,6 +49,11 @@ NOT_RUN = {
     ("docs/how-to/locations.md", '$ pip install "textclf-tflite[remote]" s3fs'): NETWORK,
     ("docs/how-to/locations.md", "https://***@example.org/tickets.csv"): NOT_CODE,
     ("docs/how-to/onnx.md", '$ pip install "textclf-tflite[train,onnx]"'): NETWORK,
+    ("docs/how-to/serve.md", '$ pip install "textclf-tflite[serve]"'): NETWORK,
+    ("docs/how-to/serve.md", "$ textclf serve"): UNTIL_STOPPED,
+    ("docs/how-to/serve.md", "$ curl"): UNTIL_STOPPED,
+    ("docs/how-to/serve.md", "$ python -c"): UNTIL_STOPPED,
+    ("docs/how-to/serve.md", "{"): NOT_CODE,
     ("docs/how-to/compare.md", '$ pip install "textclf-tflite[tensorboard]"'): NETWORK,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
     ("docs/how-to/dask.md", "dask scheduler"): NETWORK,

@@ -29,6 +29,8 @@ def without(modules: str, code: str, folder: Path) -> subprocess.CompletedProces
     )
 
 
+_EXTRAS = {"pyarrow": "parquet", "distributed": "dask", "starlette": "serve"}
+
 TRAINING = "tensorflow is not installed, which is needed to train, to export and to compute with trained weights"
 
 
@@ -52,6 +54,11 @@ TRAINING = "tensorflow is not installed, which is needed to train, to export and
             "pyarrow is not installed, which is needed to read and write Parquet files",
         ),
         (
+            "starlette",
+            ["serve", str(RUN)],
+            "starlette is not installed, which is needed to serve a model",
+        ),
+        (
             "distributed",
             ["classify", str(RUN), str(FIXTURES / "train.csv"), "-o", "out", "--dask", "local"],
             "distributed is not installed, which is needed to classify with Dask",
@@ -70,9 +77,7 @@ def test_a_command_says_in_one_line_what_to_install(tmp_path, modules, arguments
     assert done.stdout == ""
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"Error: {said}")
-    assert last.endswith(
-        "; run: " + COMMAND.format(extra={"pyarrow": "parquet", "distributed": "dask"}.get(modules, "train"))
-    )
+    assert last.endswith("; run: " + COMMAND.format(extra=_EXTRAS.get(modules, "train")))
     assert "Traceback" not in done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"recipe.yaml", "table.parquet"}
 

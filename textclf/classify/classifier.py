@@ -354,11 +354,15 @@ class Classifier:
         """The time spent inside LiteRT so far, summed over the interpreters of this process."""
         return self._workers.seconds
 
+    @property
+    def strings_per_text(self) -> set[int]:
+        """How many strings a text may have: 1, 2 for sentence pairs, or either if the model does not say."""
+        only_single = self.tokenizer.kind == "regex" or isinstance(self.long_texts, WindowPlan)
+        return {len(self.text_columns)} if self.text_columns else {1} if only_single else {1, 2}
+
     def _checked(self, texts: Iterable[str | Sequence[str]]) -> list[tuple[str, ...]]:
         self._open_workers()
-        only_single = self.tokenizer.kind == "regex" or isinstance(self.long_texts, WindowPlan)
-        widths = {len(self.text_columns)} if self.text_columns else {1} if only_single else {1, 2}
-        return checked_rows(texts, widths, " and ".join(self.text_columns))
+        return checked_rows(texts, self.strings_per_text, " and ".join(self.text_columns))
 
     def _bound(self, reject_below: float | None) -> float | None:
         if reject_below is None:

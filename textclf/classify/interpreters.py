@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from textclf.data.tokens.encoded import Tokens
 from textclf.errors import ModelError
-from textclf.recipe.values import Task, quoted
+from textclf.recipe.values import QUESTION_ANSWERING, Task, quoted
 from textclf.terminal.native_log import start_litert
 from textclf.tflite.format.packed_files import EXPORT_AGAIN
 from textclf.tflite.metadata import ModelMetadata
@@ -133,6 +133,10 @@ def check_task(name: str, metadata: ModelMetadata, *tasks: Task) -> None:
         raise ModelError(
             f"{name}: the model's task is {metadata.task}, but this command needs a model of {tasks[0]}{use}"
         )
+
+
+def is_question_answerer(metadata: ModelMetadata) -> bool:
+    return metadata.task == QUESTION_ANSWERING
 
 
 def check_understood(name: str, metadata: ModelMetadata) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from textclf.classify.interpreters import PROBABILITIES, Outputs, Runner, check_model_runs
+from textclf.classify.interpreters import PROBABILITIES, Outputs, Runner, check_model_runs, is_question_answerer
 from textclf.data.tokens.encoded import Tokens
 from textclf.onnx import reading as onnx
 from textclf.onnx.running import OnnxRunner
@@ -34,6 +34,13 @@ class AnyRunner(Protocol):
 def content_of(path: Path) -> bytes:
     """Returns the bytes of a model, by the ending of its name. Raises ModelError for a file that cannot be read."""
     return onnx.read_file(path) if path.suffix == ".onnx" else load_model(path)[1]
+
+
+def answers_questions(name: str, content: bytes) -> bool:
+    """Returns whether a model answers questions, rather than classifies texts. Raises ModelError for any other file."""
+    return is_question_answerer(
+        onnx.metadata_of(content, name) if onnx.is_onnx(content) else read_metadata(content, name)
+    )
 
 
 def metadata_of_content(name: str, content: bytes, check_understood: CheckUnderstood) -> ModelMetadata:

@@ -63,6 +63,7 @@ _BY_USE = (
     "export",
     "demo",
     "app",
+    "serve",
     "runs",
 )
 """The first commands in the help, in the order in which a person needs them."""

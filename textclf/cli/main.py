@@ -21,6 +21,7 @@ from textclf.cli import (  # noqa: F401 - their commands
     models,
     new,
     runs,
+    serving,
     training,
 )
 from textclf.cli.group import InterruptedError, cli, write_help

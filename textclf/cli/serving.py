@@ -1,0 +1,95 @@
+"""The command serve: an HTTP service for a finished model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from textclf.cli.group import cli, help_end
+from textclf.cli.options import MODEL, PATH
+from textclf.terminal.door import announce, write_result
+
+
+@cli.command(
+    "serve",
+    short_help="Answer HTTP requests with a model.",
+    epilog=help_end(
+        "textclf serve runs/NAME",
+        "textclf serve model.tflite --port 0 --threads 4",
+        "textclf serve runs/NAME --host 0.0.0.0 --token-file token.txt",
+    ),
+)
+@click.argument("model", type=MODEL)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; all but this machine's need a token.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    metavar="N",
+    help="Port; 0: any free port.",
+)
+@click.option(
+    "--token-file",
+    type=PATH,
+    metavar="FILE",
+    help="File with the token that clients must send (default: the environment variable TEXTCLF_TOKEN).",
+)
+@click.option(
+    "--threads",
+    "num_threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of parallel interpreters (default: one per core).",
+)
+@click.option(
+    "--max-wait-ms",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="MS",
+    help="Milliseconds that a text waits for others before an incomplete batch starts.",
+)
+@click.option(
+    "--max-batch", type=click.IntRange(min=1), default=64, show_default=True, metavar="N", help="Texts in a batch."
+)
+@click.option(
+    "--max-queue", type=click.IntRange(min=1), default=1024, show_default=True, metavar="N", help="Texts that may wait."
+)
+@click.option(
+    "--max-texts", type=click.IntRange(min=1), default=256, show_default=True, metavar="N", help="Texts in a request."
+)
+@click.option(
+    "--max-characters",
+    type=click.IntRange(min=1),
+    default=100_000,
+    show_default=True,
+    metavar="N",
+    help="Characters of a text.",
+)
+@click.option(
+    "--max-body",
+    type=click.IntRange(min=1),
+    default=1 << 20,
+    show_default=True,
+    metavar="BYTES",
+    help="Bytes of a body.",
+)
+@click.option("--log-requests", is_flag=True, help="Log the path, status and time of each request, but no texts.")
+def serve_command(model: Path, **options: Any) -> None:
+    """Answer HTTP requests with a model: POST /classify, or POST /answer of a question answering model.
+
+    MODEL is a .tflite file, an ONNX file of textclf or the folder of a run. Texts of requests that wait are classified
+    together. The page at / shows all routes, /openapi.json describes them, and /metrics is for Prometheus.
+
+    Ctrl-C or SIGTERM stops the service after the requests under way have been answered.
+    """
+    announce("Loading the model")
+    from textclf.serving.server import serve
+
+    def started(address: str) -> None:
+        write_result(f"Serving {model} on {address} (Ctrl-C to stop)", needed=False)
+
+    serve(model, **options, on_start=started)
