@@ -14,18 +14,18 @@ import pytest
 
 pytest.importorskip("starlette", minversion="1.10")  # whose client uses httpx2; it needs Python 3.11
 
-import httpx2  # noqa: E402
-from starlette.testclient import TestClient  # noqa: E402
+import httpx2
+from starlette.testclient import TestClient
 
-import textclf  # noqa: E402
-from tests.answering import CONTEXT, write_tiny_answerer  # noqa: E402
-from tests.classify.test_classifier import LABELS, write_tiny_model  # noqa: E402
-from tests.runs.test_demo import write_model  # noqa: E402
-from textclf.errors import ArgumentError  # noqa: E402
-from textclf.serving.batching import Batcher, QueueFullError  # noqa: E402
-from textclf.serving.limits import Limits, read_token  # noqa: E402
-from textclf.serving.models import open_model  # noqa: E402
-from textclf.serving.service import Service  # noqa: E402
+import textclf
+from tests.answering import CONTEXT, write_tiny_answerer
+from tests.classify.test_classifier import LABELS, write_tiny_model
+from tests.runs.test_demo import write_model
+from textclf.errors import ArgumentError
+from textclf.serving.batching import Batcher, QueueFullError
+from textclf.serving.limits import Limits, read_token
+from textclf.serving.models import open_model
+from textclf.serving.service import Service
 
 TOKEN = "a-token-of-24-characters"
 TEXTS = ["the film was good", "bad bad app", "so so", "", "never again " * 200, "日本語 ünïcödé 🎉", "before\0after"]
