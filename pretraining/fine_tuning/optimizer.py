@@ -13,14 +13,6 @@ from pretraining.fine_tuning.stack import Stack
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-6
 
 
-def scheduled_learning_rate(step: int, total_steps: int, peak: float, warmup: float) -> float:
-    """The same as in textclf, whose module needs TensorFlow."""
-    warmup_steps = round(total_steps * warmup)
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    return peak * max(total_steps - step, 0) / max(total_steps - warmup_steps, 1)
-
-
 class AdamW:
     """Changes the weights of a stack by its gradients."""
 

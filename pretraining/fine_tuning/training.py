@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pretraining.attention import chosen_kernels
 from pretraining.fine_tuning import stack as maths
-from pretraining.fine_tuning.optimizer import AdamW, scheduled_learning_rate
+from pretraining.fine_tuning.optimizer import AdamW
 from pretraining.fine_tuning.recipes import FineTuning
 from pretraining.fine_tuning.stack import Dropout, Stack
 from pretraining.fine_tuning.tokens import Rows, TokenSet
@@ -28,6 +28,7 @@ from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.training.classification.head import fit_best_head
 from textclf.training.classification.measured_rows import measured_rows
 from textclf.training.features import standardisation
+from textclf.training.learning_rate import scheduled_learning_rate
 
 # Rows times runs that are computed at once without gradients, by the type of device.
 _MEASURED_AT_ONCE = {"cuda": 1024}

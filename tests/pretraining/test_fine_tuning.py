@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from pretraining.fine_tuning import stack as maths  # noqa: E402
 from pretraining.fine_tuning.__main__ import main  # noqa: E402
-from pretraining.fine_tuning.optimizer import AdamW, scheduled_learning_rate  # noqa: E402
+from pretraining.fine_tuning.optimizer import AdamW  # noqa: E402
 from pretraining.fine_tuning.recipes import FineTuning  # noqa: E402
 from pretraining.fine_tuning.stack import Dropout, Stack  # noqa: E402
 from pretraining.fine_tuning.tokens import Rows, TokenSet  # noqa: E402
@@ -23,6 +23,7 @@ from textclf.data.tokens.batching import training_batches  # noqa: E402
 from textclf.data.tokens.encoded import pad  # noqa: E402
 from textclf.encoders.checkpoint import EncoderCheckpoint  # noqa: E402
 from textclf.recipe.settings import EncoderSettings  # noqa: E402
+from textclf.training.learning_rate import scheduled_learning_rate  # noqa: E402
 
 CPU = torch.device("cpu")
 FORM = {
@@ -103,7 +104,7 @@ def test_losses_and_norms_of_the_first_steps_are_those_of_textclf(
         take_step = TrainingStep(model, adam, settings, matrix_product("bfloat16" if bfloat16 else "float32"))
         theirs = []
         for step, batch in enumerate(batches):
-            rate = textclf_optimizer.scheduled_learning_rate(step, 4, recipe.learning_rate, 0.5)
+            rate = scheduled_learning_rate(step, 4, recipe.learning_rate, 0.5)
             part = Part(
                 pad(rows.encoded, batch.rows, batch.length),
                 rows.labels[batch.rows].astype(np.int32),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from textclf.training.optimizer import AdamW, scheduled_learning_rate
+from textclf.training.learning_rate import scheduled_learning_rate
+from textclf.training.optimizer import AdamW
 
 
 def test_the_rate_rises_linearly_then_falls_to_zero():

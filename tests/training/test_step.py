@@ -16,8 +16,9 @@ from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.mobilebert import bfloat16_product
 from textclf.recipe.settings import TrainingSettings
 from textclf.training.classification.task import PooledClassifier
+from textclf.training.learning_rate import scheduled_learning_rate
 from textclf.training.model import Part
-from textclf.training.optimizer import AdamW, scheduled_learning_rate
+from textclf.training.optimizer import AdamW
 from textclf.training.step import TrainingStep
 
 

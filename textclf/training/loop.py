@@ -19,10 +19,11 @@ from textclf.encoders.prepare import PreparedData
 from textclf.errors import EncoderError
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
+from textclf.training.learning_rate import scheduled_learning_rate
 from textclf.training.machine.hardware import chosen_precision, device_name, distribution_strategy, matrix_product
 from textclf.training.machine.interruption import Interruption
 from textclf.training.machine.memory import expected_shortage, prepare_linear_algebra
-from textclf.training.optimizer import AdamW, scheduled_learning_rate
+from textclf.training.optimizer import AdamW
 from textclf.training.rows import TrainingRows
 from textclf.training.saved.run_folder import RunFolder, RunLog, load_state, save_state
 from textclf.training.saved.saving import SECONDS_BETWEEN_SAVES, Saving, TrainingProgress

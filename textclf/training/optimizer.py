@@ -1,7 +1,7 @@
 """AdamW as MobileBERT was fine-tuned with it (google-research mobilebert/optimization.py): gradients change variables.
 
 There is no bias correction. Weight decay is decoupled and exempts biases and the normalisations' gammas and betas.
-Gradients are clipped by their joint norm. The learning rate rises linearly during warm-up, then falls linearly to zero.
+Gradients are clipped by their joint norm.
 """
 
 from __future__ import annotations
@@ -14,17 +14,6 @@ import tensorflow as tf
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-6
 
 _WITHOUT_DECAY = ("bias", "gamma", "beta")
-
-
-def scheduled_learning_rate(step: int, total_steps: int, peak: float, warmup: float) -> float:
-    """Returns the learning rate of step 0, 1, …; `warmup` is the share of `total_steps` during which it rises.
-
-    It is 0 from `total_steps` on: an epoch can have one batch more than the first one, from which the total is estimated.
-    """
-    warmup_steps = round(total_steps * warmup)
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    return peak * max(total_steps - step, 0) / max(total_steps - warmup_steps, 1)
 
 
 class AdamW:
