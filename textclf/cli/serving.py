@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from textclf.cli.group import cli, help_end
 from textclf.cli.options import MODEL, PATH
+from textclf.serving.limits import Limits
 from textclf.terminal.door import announce, write_result
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _limit(name: str, usual: int, help: str, metavar: str = "N") -> Callable[[_Function], _Function]:
+    """The option for one number of `Limits`."""
+    return click.option(name, type=click.IntRange(min=1), default=usual, show_default=True, metavar=metavar, help=help)
 
 
 @cli.command(
@@ -52,31 +61,11 @@ from textclf.terminal.door import announce, write_result
     metavar="MS",
     help="Milliseconds that a text waits for others before an incomplete batch starts.",
 )
-@click.option(
-    "--max-batch", type=click.IntRange(min=1), default=64, show_default=True, metavar="N", help="Texts in a batch."
-)
-@click.option(
-    "--max-queue", type=click.IntRange(min=1), default=1024, show_default=True, metavar="N", help="Texts that may wait."
-)
-@click.option(
-    "--max-texts", type=click.IntRange(min=1), default=256, show_default=True, metavar="N", help="Texts in a request."
-)
-@click.option(
-    "--max-characters",
-    type=click.IntRange(min=1),
-    default=100_000,
-    show_default=True,
-    metavar="N",
-    help="Characters of a text.",
-)
-@click.option(
-    "--max-body",
-    type=click.IntRange(min=1),
-    default=1 << 20,
-    show_default=True,
-    metavar="BYTES",
-    help="Bytes of a body.",
-)
+@_limit("--max-batch", Limits.max_batch, "Texts in a batch.")
+@_limit("--max-queue", Limits.max_queue, "Texts that may wait.")
+@_limit("--max-texts", Limits.max_texts, "Texts in a request.")
+@_limit("--max-characters", Limits.max_characters, "Characters of a text.")
+@_limit("--max-body", Limits.max_body, "Bytes of a body.", metavar="BYTES")
 @click.option("--log-requests", is_flag=True, help="Log the path, status and time of each request, but no texts.")
 def serve_command(model: Path, **options: Any) -> None:
     """Answer HTTP requests with a model: POST /classify, or POST /answer of a question answering model.
