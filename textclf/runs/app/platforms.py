@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from textclf.classify.question_answering.question_answerer import QuestionAnswerer
 from textclf.errors import ModelError
+from textclf.runs.demo.graph import PageGraph
 from textclf.runs.demo.model import OpenedModel, graph_of, tokenizer_facts
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.runtimes import RuntimeSupport, runtime_support
@@ -23,13 +24,15 @@ class Plan:
     """The app of a model for a platform.
 
     `templates` are folders of templates, copied over each other, `assets` the folder of the app in which model and settings
-    are, and `values` what stands for `{{…}}` in README.md. `notes` say in what the app differs from textclf.
+    are, and `values` what stands for `{{…}}` in README.md. `notes` say in what the app differs from textclf. An app
+    with a `graph` contains this graph for the interpreter in place of the file.
     """
 
     templates: tuple[str, ...]
     assets: str
     values: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    graph: PageGraph | None = None
 
 
 def plan_of(platform: Platform, model: OpenedModel, source: Path) -> Plan:
@@ -60,8 +63,7 @@ def _python(model: OpenedModel, source: Path) -> Plan:
 
 def _web(model: OpenedModel) -> Plan:
     tokenizer_facts(model)
-    graph_of(model)
-    return Plan(("web",), ".", {})
+    return Plan(("web",), ".", {}, graph=graph_of(model))
 
 
 def _phone(platform: Platform, model: OpenedModel, source: Path) -> Plan:

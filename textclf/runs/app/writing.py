@@ -20,7 +20,7 @@ from textclf.files.kinds import model_path
 from textclf.files.output_folder import read_json
 from textclf.files.writing import write_bytes
 from textclf.runs.app.platforms import PLATFORMS, Plan, Platform, plan_of
-from textclf.runs.demo.model import OpenedModel, graph_of, open_model, tokenizer_facts
+from textclf.runs.demo.model import OpenedModel, open_model, tokenizer_facts
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable
@@ -73,10 +73,7 @@ def write_app(
     if output is None and not source.is_dir():
         raise ArgumentError(f"{model}: is a file, so there is no run for its apps; choose a folder (output, or -o)")
     folder = Path(output) if output is not None else source / FOLDER
-    path = model_path(model)
-    if path.suffix == ".onnx":
-        raise ModelError(f"{path}: is an ONNX file, but apps use a .tflite; name the .tflite of the same run")
-    opened = open_model(path)
+    opened = open_model(model_path(model), "apps use")
     try:
         planned, apps = _planned(opened, platforms, source)
         contents = {platform: dict(_files(platform, plan, opened)) for platform, plan in planned.items()}
@@ -120,13 +117,12 @@ def _files(platform: Platform, plan: Plan, model: OpenedModel) -> Iterator[tuple
     for name in plan.templates:
         for path, content in _tree(templates.joinpath(name)):
             yield path, _filled(content, values) if path == "README.md" else content
-    if platform == "web":
+    if plan.graph is not None:
         page = resources.files("textclf.runs.demo").joinpath("page")
         for file in _PAGE_FILES:
             yield file, page.joinpath(file).read_bytes()
-        graph = graph_of(model)
-        yield "model_graph.json", _json(graph.description)
-        yield "model.bin", graph.constants
+        yield "model_graph.json", _json(plan.graph.description)
+        yield "model.bin", plan.graph.constants
         return
     yield _inside(plan, "model.tflite"), model.content
     if platform == "python":

@@ -38,33 +38,11 @@ class OpenedModel:
         self.opened.close()
 
 
-@dataclass(frozen=True)
-class DemoModel:
-    """An open model, its graph for the page, and the facts that models.js and page.js read."""
-
-    opened: Classifier | QuestionAnswerer
-    graph: PageGraph
-    facts: dict[str, Any]
-
-    @property
-    def answers_questions(self) -> bool:
-        return isinstance(self.opened, QuestionAnswerer)
-
-    def close(self) -> None:
-        self.opened.close()
-
-
-def open_demo_model(path: Path) -> DemoModel:
-    """Opens the model of a page. Raises ModelError for a file that textclf cannot use, and for one that the page cannot
-    compute."""
+def open_model(path: Path, use: str) -> OpenedModel:
+    """Opens a `.tflite`. `use` says in messages who needs it: `the demo computes`. Raises ModelError for a file that textclf
+    cannot use, and for an ONNX file."""
     if path.suffix == ".onnx":
-        raise ModelError(f"{path}: is an ONNX file, but the demo computes a .tflite; name the .tflite of the same run")
-    model = open_model(path)
-    return DemoModel(model.opened, graph_of(model), {**model.facts, "tokenizer": tokenizer_facts(model)})
-
-
-def open_model(path: Path) -> OpenedModel:
-    """Opens a `.tflite`. Raises ModelError for a file that textclf cannot use."""
+        raise ModelError(f"{path}: is an ONNX file, but {use} a .tflite; name the .tflite of the same run")
     content = load_model(path)[1]
     if task_of_model(path).name == QUESTION_ANSWERING:
         answerer = QuestionAnswerer.of_content(content, str(path), path, num_threads=1)

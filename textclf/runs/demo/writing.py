@@ -23,7 +23,8 @@ from textclf.errors import ArgumentError, DataError, ModelError, RunError
 from textclf.files.kinds import model_path
 from textclf.files.writing import link_target, write_bytes
 from textclf.runs.demo.examples import Example, LabelledRows, choose_examples, rows_of_run, rows_of_table
-from textclf.runs.demo.model import DemoModel, open_demo_model
+from textclf.runs.demo.graph import PageGraph
+from textclf.runs.demo.model import OpenedModel, graph_of, open_model, tokenizer_facts
 from textclf.terminal.progress import Progress
 
 EXAMPLES = 12
@@ -105,8 +106,9 @@ def make_page(
         raise ArgumentError(f"examples is {examples}, expected 0 or more")
     progress = Progress(quiet=quiet)
     run = Path(model) if Path(model).is_dir() else None
-    opened = open_demo_model(model_path(model))
+    opened = open_model(model_path(model), "the demo computes")
     try:
+        graph, facts = graph_of(opened), {**opened.facts, "tokenizer": tokenizer_facts(opened)}
         rows = LabelledRows([], [], "test rows")
         if examples and examples_from is not None:
             rows = rows_of_table(Path(examples_from), opened.opened, text_columns, label_column)
@@ -115,7 +117,7 @@ def make_page(
         chosen = choose_examples(opened.opened, rows, examples) if rows.texts else []
     finally:
         opened.close()
-    content = _html(opened, run.name if run is not None else None, chosen, rows.name).encode()
+    content = _html(graph, {**facts, "run": run.name if run is not None else None}, chosen, rows.name).encode()
     if len(content) > _LARGEST_PAGE:
         raise ModelError(
             f"{model}: the page would have {len(content) / 1e6:,.0f} MB, more than browsers open "
@@ -124,7 +126,7 @@ def make_page(
     return DemoPage(content, len(chosen), rows.name)
 
 
-def _rows_of_run(run: Path, opened: DemoModel, progress: Progress) -> LabelledRows:
+def _rows_of_run(run: Path, opened: OpenedModel, progress: Progress) -> LabelledRows:
     """Returns the rows of a run; none, with a warning, where its data cannot be read any more."""
     try:
         return rows_of_run(run, opened.opened)
@@ -135,7 +137,8 @@ def _rows_of_run(run: Path, opened: DemoModel, progress: Progress) -> LabelledRo
 
 
 # --- The page --------------------------------------------------------------------------------------------------------
-def _html(model: DemoModel, run: str | None, examples: list[Example], rows_name: str) -> str:
+def _html(graph: PageGraph, model: dict[str, Any], examples: list[Example], rows_name: str) -> str:
+    """`model` are the facts that models.js and page.js read."""
     script, worker = _file("page.js").decode(), "\n".join(_file(name).decode() for name in _WORKER)
     style = resources.files("textclf.runs.pages").joinpath("templates/style.css").read_text("utf-8")
     note = (
@@ -143,19 +146,19 @@ def _html(model: DemoModel, run: str | None, examples: list[Example], rows_name:
         "purpose; how often the model is right is in its report."
     )
     facts = {
-        "model": {**model.facts, "run": run},
-        "graph": model.graph.description,
+        "model": model,
+        "graph": graph.description,
         "examples": [asdict(example) for example in examples],
         "kept": note,
     }
     values = {
-        "title": html.escape(run or model.facts["name"]),
+        "title": html.escape(model["run"] or model["name"]),
         "version": html.escape(textclf.__version__),
         "style": style + _file("demo.css").decode(),
         "facts": _as_json(facts),
         "worker": worker,
         "kernels": _packed(_file("kernels.wasm")),
-        "constants": _packed(model.graph.constants),
+        "constants": _packed(graph.constants),
         "script": script,
         "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     }
