@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from textclf import extras
 from textclf.encoders.sources.builtin import builtin_change
-from textclf.errors import ArgumentError, ModelError, RunError, VerificationError
+from textclf.errors import ArgumentError, ModelError, VerificationError
 from textclf.exporting.report import MODEL, VerificationReport
 from textclf.files.kinds import run_path
+from textclf.files.output_file import checked_output, output_errors
 from textclf.files.writing import link_target, replace_file
 from textclf.recipe.settings import Recipe
 from textclf.runs.tasks.table import task_of_run
@@ -49,21 +48,21 @@ def export_run(
     own_model = folder / MODEL
     withheld = to == "tflite" and not own_model.exists()
     path = Path(output) if output is not None else own_model if withheld else folder / _name_of(trained.recipe, to)
-    target = _checked_output(path, force=force)
+    target = checked_output(path, _why_not_replaced, force=force)
     unverified = target.with_name(f".{target.name}.unverified")
     report = VerificationReport(str(path))
     try:
         # Fails before the work if nothing can be written there.
-        with _output_errors(path):
+        with output_errors(path):
             unverified.write_bytes(b"")
         content = trained.onnx(report) if to == "onnx" else trained.content()
-        with _output_errors(path):
+        with output_errors(path):
             unverified.write_bytes(content)
         if to == "tflite":
             trained.compare(unverified, report)
         if report.problems:
             raise VerificationError(f"{path}: not written: {report.problems[0]}")
-        with _output_errors(path):
+        with output_errors(path):
             replace_file(unverified, target)
     finally:
         unverified.unlink(missing_ok=True)
@@ -99,30 +98,13 @@ def _log_encoder_change(folder: Path, source: str) -> None:
         _LOG.info("%s: %s; the run's own weights are exported", folder, change)
 
 
-def _checked_output(path: Path, *, force: bool) -> Path:
-    """The path with links followed. Raises RunError if nothing may be written there."""
-    choose = "choose another output (-o)"
-    try:
-        target = link_target(path)
-        if not target.parent.is_dir():
-            raise RunError(f"{path}: the folder {target.parent} does not exist; create it, or {choose}")
-        if not os.path.lexists(target):
-            return target
-        if target.is_dir():
-            raise RunError(f"{path}: is a folder; set output (-o) to a file in it")
-        if not target.is_file():
-            raise RunError(f"{path}: is not a regular file; {choose}")
-        if target.name == MODEL and is_run(target.parent):
-            raise RunError(
-                f"{path}: is the model of a run, which the run's metrics and report describe; {choose}, or train again"
-            )
-        if not _is_model_of_ours(target):
-            raise RunError(f"{path}: exists already and is not a model of textclf, so it is not replaced; {choose}")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); {choose}") from error
-    if not force:
-        raise RunError(f"{path}: exists already; {choose}, or replace it with force=True (--force)")
-    return target
+def _why_not_replaced(target: Path) -> str | None:
+    """Returns why an existing file is never replaced by a model, or None if it may be."""
+    if target.name == MODEL and is_run(target.parent):
+        return "is the model of a run, which the run's metrics and report describe; choose another output (-o), or train again"
+    if not _is_model_of_ours(target):
+        return "exists already and is not a model of textclf, so it is not replaced; choose another output (-o)"
+    return None
 
 
 def _is_model_of_ours(path: Path) -> bool:
@@ -137,11 +119,3 @@ def _is_onnx_of_ours(path: Path) -> bool:
     from textclf.onnx.model_file import is_ours
 
     return is_ours(path)
-
-
-@contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another output (-o)") from error

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import html
 import json
-import os
 import re
 import zlib
 from dataclasses import asdict, dataclass
@@ -21,7 +20,8 @@ from typing import Any
 import textclf
 from textclf.errors import ArgumentError, DataError, ModelError, RunError
 from textclf.files.kinds import model_path
-from textclf.files.writing import link_target, write_bytes
+from textclf.files.output_file import checked_output, output_errors
+from textclf.files.writing import write_bytes
 from textclf.runs.demo.examples import Example, LabelledRows, choose_examples, rows_of_run, rows_of_table
 from textclf.runs.demo.graph import PageGraph
 from textclf.runs.demo.model import OpenedModel, graph_of, open_model, tokenizer_facts
@@ -76,7 +76,7 @@ def write_demo(
     compute, DataError for a table that cannot be read, and RunError for an output that exists or cannot be written.
     """
     path = Path(output) if output is not None else _usual_output(Path(model))
-    target = _checked_output(path, force=force)
+    target = checked_output(path, _why_not_replaced, force=force)
     page = make_page(
         model,
         examples=examples,
@@ -85,10 +85,8 @@ def write_demo(
         label_column=label_column,
         quiet=quiet,
     )
-    try:
+    with output_errors(path):
         write_bytes(target, page.content)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another output (-o)") from error
     return Demo(path, len(page.content), page.examples, page.rows_name)
 
 
@@ -185,22 +183,9 @@ def _usual_output(model: Path) -> Path:
     return model / "demo.html" if model.is_dir() else model.with_name(f"{model.stem}-demo.html")
 
 
-def _checked_output(path: Path, *, force: bool) -> Path:
-    """The path with links followed. Raises RunError if nothing may be written there."""
-    choose = "choose another output (-o)"
-    try:
-        target = link_target(path)
-        if not target.parent.is_dir():
-            raise RunError(f"{path}: the folder {target.parent} does not exist; create it, or {choose}")
-        if not os.path.lexists(target):
-            return target
-        if not target.is_file():
-            raise RunError(f"{path}: is not a regular file; {choose}")
-        with target.open("rb") as file:
-            if _MARK not in file.read(4096):
-                raise RunError(f"{path}: exists already and is not a demo of textclf, so it is not replaced; {choose}")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); {choose}") from error
-    if not force:
-        raise RunError(f"{path}: exists already; {choose}, or replace it with force=True (--force)")
-    return target
+def _why_not_replaced(target: Path) -> str | None:
+    """Returns why an existing file is never replaced by a page, or None if it may be."""
+    with target.open("rb") as file:
+        if _MARK in file.read(4096):
+            return None
+    return "exists already and is not a demo of textclf, so it is not replaced; choose another output (-o)"
