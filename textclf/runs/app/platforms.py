@@ -19,12 +19,29 @@ Platform = Literal["android", "ios", "web", "flutter", "python"]
 PLATFORMS: tuple[Platform, ...] = get_args(Platform)
 
 
+# What the READMEs and the build files say of the libraries of phones.
+_LABELLING = {
+    "android": {
+        "library": "com.google.mediapipe:tasks-text 1.0.0",
+        "dependency": "com.google.mediapipe:tasks-text:1.0.0",
+    },
+    "ios": {"library": "the pod MediaPipeTasksText 1.0.0", "dependency": "'MediaPipeTasksText', '1.0.0'"},
+}
+_ANSWERING = {
+    "android": {
+        "library": "tensorflow-lite-task-text 0.4.4",
+        "dependency": "org.tensorflow:tensorflow-lite-task-text:0.4.4",
+    },
+    "ios": {"library": "the pod TensorFlowLiteTaskText 0.4.4", "dependency": "'TensorFlowLiteTaskText', '~> 0.4.4'"},
+}
+
+
 @dataclass(frozen=True)
 class Plan:
     """The app of a model for a platform.
 
     `templates` are folders of templates, copied over each other, `assets` the folder of the app in which model and settings
-    are, and `values` what stands for `{{…}}` in README.md. `notes` say in what the app differs from textclf. An app
+    are, and `values` what stands for `{{…}}` in them. `notes` say in what the app differs from textclf. An app
     with a `graph` contains this graph for the interpreter in place of the file.
     """
 
@@ -78,13 +95,12 @@ def _phone(platform: Platform, model: OpenedModel, source: Path) -> Plan:
                 f"device, but this one reads {opened.max_length}; train it so, or write a python or web app"
             )
         _check_loads(model, source, "Task Library", where)
-        library = "tensorflow-lite-task-text 0.4.4" if platform == "android" else "the pod TensorFlowLiteTaskText 0.4.4"
         notes = ["The app answers as phones do: it reads the beginning of a long text, and returns whole words."]
         if opened.null_bound is not None:
             notes.append(
                 'The Task Library always returns an answer if it finds one: the bound for "no answer" is not used.'
             )
-        return Plan((platform, f"{platform}-answers"), assets, {"library": library}, tuple(notes))
+        return Plan((platform, f"{platform}-answers"), assets, _ANSWERING[platform], tuple(notes))
     if _is_pair(model):
         raise ModelError(
             f"{opened.name}: classifies pairs of texts, but MediaPipe's TextClassifier reads one; write a flutter, python or "
@@ -96,14 +112,13 @@ def _phone(platform: Platform, model: OpenedModel, source: Path) -> Plan:
             "do; train it with encoder.tokenizer: device, or write a python or web app (--for)"
         )
     _check_loads(model, source, "MediaPipe Tasks", where)
-    library = "com.google.mediapipe:tasks-text 1.0.0" if platform == "android" else "the pod MediaPipeTasksText 1.0.0"
     notes = []
     if model.facts["windows"] or model.facts["overflow"] != "head":
         notes.append(
             f"MediaPipe reads the first {opened.max_length} tokens of a long text, so its labels can differ from those of "
             "textclf."
         )
-    return Plan((platform, f"{platform}-labels"), assets, {"library": library}, tuple(notes))
+    return Plan((platform, f"{platform}-labels"), assets, _LABELLING[platform], tuple(notes))
 
 
 def _flutter(model: OpenedModel, source: Path) -> Plan:

@@ -37,6 +37,9 @@ _LARGEST_SETTINGS = 1 << 28
 # What the page of `textclf demo` computes with.
 _PAGE_FILES = ("interpreter.js", "tokenizers.js", "models.js", "kernels.wasm")
 
+# The templates with `{{…}}`.
+_FILLED = ("README.md", "app/build.gradle.kts", "Podfile")
+
 _REQUIREMENTS = "ai-edge-litert==2.3.0\nnumpy>=1.26\n"
 
 _REQUIREMENT_OF_BERT = "tokenizers==0.23.3\n"
@@ -116,7 +119,7 @@ def _files(platform: Platform, plan: Plan, model: OpenedModel) -> Iterator[tuple
     templates = resources.files("textclf.runs.app").joinpath("templates")
     for name in plan.templates:
         for path, content in _tree(templates.joinpath(name)):
-            yield path, _filled(content, values) if path == "README.md" else content
+            yield path, _filled(content, values) if path in _FILLED else content
     if plan.graph is not None:
         page = resources.files("textclf.runs.demo").joinpath("page")
         for file in _PAGE_FILES:

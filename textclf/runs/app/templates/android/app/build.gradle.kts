@@ -21,5 +21,5 @@ android {
 }
 
 dependencies {
-    implementation("com.google.mediapipe:tasks-text:1.0.0")
+    implementation("{{dependency}}")
 }
