@@ -20,7 +20,7 @@ import pytest
 
 import textclf
 from tests.answering import CONTEXT, tiny_answerer
-from tests.browser import Page, needs_browser, open_browser
+from tests.browser import Page, needs_browser
 from tests.command import run
 from tests.runs.test_demo import texts_of, write_model
 from textclf.classify.classifier import Classifier
@@ -40,20 +40,6 @@ method, rows = json.load(sys.stdin)
 model = classify.Model()
 print(json.dumps([getattr(model, method)(*row) for row in rows]))
 """
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with open_browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a tiny encoder."""
-    folder = tmp_path_factory.mktemp("app") / "reviews"
-    shutil.copytree(Path(__file__).parent.parent / "fixtures" / "first_version", folder)
-    return folder / "runs" / "reviews"
 
 
 def in_python(folder: Path, rows: Sequence[Sequence[str]], method: str = "classify") -> list[Any]:

@@ -6,9 +6,8 @@ import http.client
 import json
 import random
 import re
-import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 
 import textclf
 from tests.answering import CONTEXT, tiny_answerer
-from tests.browser import Page, needs_browser, open_browser
+from tests.browser import Page, needs_browser
 from tests.command import run
 from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.classify.classifier import Classifier
@@ -103,22 +102,6 @@ def write_model(
     path.write_bytes(content)
     trust(content)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with open_browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a tiny encoder with its data."""
-    folder = tmp_path_factory.mktemp("demo") / "reviews"
-    shutil.copytree(Path(__file__).parent.parent / "fixtures" / "first_version", folder)
-    recipe = folder / "runs" / "reviews" / "recipe.yaml"
-    recipe.write_text(recipe.read_text("utf-8").replace("/tmp/reviews", str(folder)), "utf-8")
-    return recipe.parent
 
 
 def opened(browser: Page, model: Path, **options: object) -> Page:

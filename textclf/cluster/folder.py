@@ -21,7 +21,7 @@ from filelock import Timeout
 from textclf.classify.tables.rows import Tally
 from textclf.cluster.partition import WORK_FOLDER
 from textclf.errors import RunError
-from textclf.files.writing import link_target, locked, sync_folder, write_text
+from textclf.files.writing import link_target, lock_of, locked, sync_folder, write_text
 
 MANIFEST = "manifest.json"
 
@@ -251,7 +251,7 @@ def open_folder(output: str, settings: Mapping[str, Any], *, force: bool, resume
 @contextmanager
 def _locked(output: str, target: Path) -> Iterator[None]:
     try:
-        with locked(target.with_name(f".{target.name}.lock")):
+        with locked(lock_of(target)):
             yield
     except Timeout:
         raise RunError(f"{output}: another process is writing this folder; wait for it, or name another one") from None

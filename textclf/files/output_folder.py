@@ -22,7 +22,7 @@ from typing import Any
 from filelock import Timeout
 
 from textclf.errors import RunError
-from textclf.files.writing import locked, sync_folder, write_text
+from textclf.files.writing import lock_of, locked, sync_folder, write_text
 
 MARKER = "unfinished.json"
 """This file in an unfinished folder records whether it is complete and whether it may replace an existing folder."""
@@ -273,7 +273,7 @@ def open_place(target: Path, kind: FolderKind) -> Iterator[Path]:
             place = _checked_place(target, kind)
             stack.callback(_remove_empty, _make_parents(place.parent))
             try:
-                stack.enter_context(locked(place.parent / f".{place.name}.lock"))
+                stack.enter_context(locked(lock_of(place)))
             except Timeout:
                 raise RunError(
                     f"{target}: another process is writing this {kind.name}; wait for it, or choose another {kind.argument}"

@@ -60,6 +60,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def lock_of(place: Path) -> Path:
+    """Returns the lock file of a folder that a process writes. It is beside the folder."""
+    return place.parent / f".{place.name}.lock"
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Inside, no other process holds the lock file `path`. The lock file is removed at the end.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from textclf.classify.metrics import share_interval
 from textclf.errors import ArgumentError, RunError
-from textclf.files.writing import locked
+from textclf.files.writing import lock_of, locked
 from textclf.recipe.values import DEFAULT_TASK, MULTI_LABEL, QUESTION_ANSWERING
 from textclf.terminal.door import command_line
 from textclf.training.saved.run_folder import METRICS, RunFolder, read_metrics
@@ -223,7 +223,7 @@ def _is_written(run: RunFolder) -> bool:
     """Returns whether a process holds the lock of a run."""
     from filelock import Timeout
 
-    lock = run.place.parent / f".{run.place.name}.lock"
+    lock = lock_of(run.place)
     if not lock.exists():
         return False
     try:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from textclf.errors import EncoderError
 from textclf.files.network import cache_folder
-from textclf.files.writing import write_text
+from textclf.files.writing import lock_of, write_text
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def make_cached(name: str, make: Callable[[Path], None]) -> Path:
     unfinished = folder.with_name(f".{name}.unfinished")
     with _accessing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.with_name(f".{name}.lock"), name):
+        with _lock(lock_of(folder), name):
             if folder.is_dir():
                 return folder
             # Only a killed process leaves an unfinished folder, because this process holds the lock.
