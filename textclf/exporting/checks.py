@@ -8,7 +8,7 @@ from pathlib import Path
 from textclf.data.findings.finding import counted
 from textclf.exporting.apps import CONSUMERS, how_to_add, installed_consumers
 from textclf.exporting.report import ANSWERS, ROWS, STRUCTURE, TRAINED_MODEL, VerificationReport
-from textclf.files.model_path import MODEL_FILE
+from textclf.files.model_path import run_of_model
 from textclf.terminal.door import command_line
 from textclf.tflite.inspection import runtimes_of
 from textclf.tflite.metadata import metadata_of
@@ -67,8 +67,7 @@ def conclude_trained_model(report: VerificationReport, before: int) -> None:
 def skip_trained_model(report: VerificationReport) -> None:
     """Notes that no run was named."""
     path = Path(report.model)
-    is_of_run = path.name == MODEL_FILE and (path.parent / "metrics.json").is_file()
-    command = command_line(["textclf", "verify", str(path), "--run", str(path.parent) if is_of_run else "runs/NAME"])
+    command = command_line(["textclf", "verify", str(path), "--run", str(run_of_model(path) or "runs/NAME")])
     report.skip(TRAINED_MODEL, "no run was named", command)
 
 
@@ -83,15 +82,15 @@ def conclude_rows(report: VerificationReport, problems: Sequence[str] = ()) -> N
 def is_asked(report: VerificationReport, name: str, consumers: Sequence[str] | None, unfit: str | None) -> bool:
     """Returns whether a program is compared with textclf, and lists it as not checked if it is not.
 
-    `consumers` are the names that a person passed; by default, every program is asked that is installed, unless the file is
-    `unfit` for it, for the reason there.
+    `consumers` are the names that a person passed; by default, every program is asked that is installed and loads the file.
+    `unfit` is the reason why the file can be compared with no such program, or None.
     """
-    if consumers is not None:
-        if name not in consumers:
-            report.skip(name, "it was not to be asked")
-        return name in consumers
-    if unfit is not None:
+    if consumers is not None and name not in consumers:
+        report.skip(name, "it was not to be asked")
+    elif unfit is not None:
         report.skip(name, unfit)
+    elif consumers is not None:
+        return True
     elif refusal := _refusal(report, name):
         report.skip(name, *refusal)
     elif name not in installed_consumers():

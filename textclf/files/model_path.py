@@ -11,6 +11,11 @@ MODEL_FILE = "model.tflite"
 """The name of the model file in the folder of a run."""
 
 
+def run_of_model(path: Path) -> Path | None:
+    """Returns the folder of the run whose model a file is, or None."""
+    return path.parent if path.name == MODEL_FILE and (path.parent / "metrics.json").is_file() else None
+
+
 def model_path_of(path: str | Path) -> Path:
     """Returns the file itself or, for a folder, its `model.tflite`.
 

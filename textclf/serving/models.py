@@ -156,8 +156,9 @@ class ServedAnswerer:
         return [(one.question, one.context) for one in asked]
 
     def compute(self, rows: Sequence[Row]) -> list[Answer | str]:
-        results: list[Answer | str] = [problem_of_texts(*row) or _DAMAGED for row in rows]
-        filled = [position for position, row in enumerate(rows) if problem_of_texts(*row) is None]
+        problems = [problem_of_texts(*row) for row in rows]
+        results: list[Answer | str] = [problem or _DAMAGED for problem in problems]
+        filled = [position for position, problem in enumerate(problems) if problem is None]
         parts = self.opened.in_parts([rows[position] for position in filled])
         found = (answer for part in parts for answer in part.result())
         for position, answer in zip(filled, found, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textclf.errors import ModelError
-from textclf.files.model_path import MODEL_FILE, model_path_of
+from textclf.files.model_path import model_path_of, run_of_model
 from textclf.recipe.values import MOST_WINDOWS, MULTI_LABEL, default_stride
 from textclf.tflite.metadata import ModelMetadata, load_model, metadata_of
 from textclf.tflite.model_file import Operator, Tensor, TfliteModel
@@ -158,12 +158,11 @@ def inspect_model(model: str | Path) -> Inspection:
 
 def runtimes_of(graph: TfliteModel, metadata: ModelMetadata, path: Path) -> list[RuntimeSupport]:
     """Returns for each known runtime which of its versions load a model, whose file is `path`."""
-    is_of_run = path.name == MODEL_FILE and (path.parent / "metrics.json").is_file()
     return runtime_support(
         graph,
         answers_questions=not metadata.labels,
         settings=metadata.settings,
-        run=path.parent if is_of_run else "RUN",
+        run=run_of_model(path) or "RUN",
     )
 
 

@@ -204,9 +204,6 @@ def compare_with_consumer(
 ) -> None:
     """Compares another program with textclf on difficult texts and on `rows`. The result, or a problem, goes into the report."""
     settings = classifier.metadata.settings or {}
-    if (unfit := _unfit(classifier)) is not None:
-        report.skip(name, unfit)
-        return
     texts = [*hard_texts(), *rows]
     if name == "task-library" and classifier.metadata.tokenizer == "regex":
         # Its NLClassifier reads beyond a NUL character; all other tokenizers of both runtimes stop there.

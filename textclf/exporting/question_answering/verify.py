@@ -245,9 +245,6 @@ def joined_answers(answers: Sequence[Answers]) -> Answers:
 
 
 def _compare_with_phone(report: VerificationReport, answerer: QuestionAnswerer, split: QuestionSplit | None) -> None:
-    if _unfit(answerer) is not None:
-        report.skip(CONSUMER, _unfit(answerer) or "")
-        return
     own = [] if split is None else [(question, context) for question, context in split.texts if "\0" not in context]
     questions = [*hard_questions(), *own[:_COMPARED_QUESTIONS]]
     try:
