@@ -528,8 +528,8 @@ class TrainingSettings(Settings):
     )
     precision: Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(known_precision)] = Field(
         default="auto",
-        description="The precision of matrix products in training. `auto` uses bfloat16 where the processor multiplies it in "
-        "hardware; weights, gradients and sums stay float32.",
+        description="The precision of matrix products in training. `auto` uses bfloat16 where the processor multiplies it "
+        "faster than float32; weights, gradients and sums stay float32.",
     )
     early_stopping: int | None = Field(
         default=None,

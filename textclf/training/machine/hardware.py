@@ -11,18 +11,21 @@ import tensorflow as tf
 from textclf.encoders.mobilebert import Product, bfloat16_product
 from textclf.errors import RunError
 
-# What /proc/cpuinfo calls the instructions that multiply bfloat16.
-_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+# What /proc/cpuinfo calls the instructions that multiply bfloat16. Intel's AVX-512 instruction reaches half the rate of
+# float32 products (160 and 290 GFLOP/s on 2 cores of a fifth-generation Xeon), and AMD's twice that rate.
+_MATRIX_UNIT, _VECTOR_INSTRUCTION, _INTEL = "amx_bf16", "avx512_bf16", "GenuineIntel"
+
+_PROCESSOR = Path("/proc/cpuinfo")
 
 # NVIDIA's Ampere, the first with bfloat16 tensor cores.
 _BFLOAT16_CAPABILITY = (8, 0)
 
 
 def chosen_precision(wanted: Literal["auto", "float32", "bfloat16"]) -> Literal["float32", "bfloat16"]:
-    """Returns the precision for `training.precision`; `auto` is bfloat16 if the hardware multiplies it."""
+    """Returns the precision for `training.precision`; `auto` is the one that the hardware multiplies faster."""
     if wanted != "auto":
         return wanted
-    return "bfloat16" if _multiplies_bfloat16() else "float32"
+    return "bfloat16" if _bfloat16_is_faster() else "float32"
 
 
 def matrix_product(precision: Literal["float32", "bfloat16"]) -> Product:
@@ -31,16 +34,16 @@ def matrix_product(precision: Literal["float32", "bfloat16"]) -> Product:
     return product
 
 
-def _multiplies_bfloat16() -> bool:
+def _bfloat16_is_faster() -> bool:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]
         return all(capability is not None and capability >= _BFLOAT16_CAPABILITY for capability in capabilities)
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+        words = set(_PROCESSOR.read_text(encoding="ascii", errors="replace").split())
     except OSError:
         return False
-    return not _BFLOAT16_FLAGS.isdisjoint(flags)
+    return _MATRIX_UNIT in words or (_VECTOR_INSTRUCTION in words and _INTEL not in words)
 
 
 def distribution_strategy() -> tf.distribute.Strategy:
