@@ -19,13 +19,14 @@ STARTED = time.monotonic()
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np  # noqa: E402 - the clock starts before the imports
+import tensorflow as tf  # noqa: E402
 
 from textclf.data.tokens.batching import Batch, part_count  # noqa: E402
 from textclf.data.tokens.encoded import Tokens  # noqa: E402
 from textclf.encoders.checkpoint import EncoderCheckpoint, MobileBertConfig, expected_shapes  # noqa: E402
 from textclf.model_maker.worker import peak_memory  # noqa: E402
 from textclf.recipe.settings import TrainingSettings  # noqa: E402
-from textclf.training.machine.hardware import chosen_precision, matrix_product  # noqa: E402
+from textclf.training.machine.hardware import chosen_precision  # noqa: E402
 from textclf.training.model import Part  # noqa: E402
 from textclf.training.optimizer import AdamW  # noqa: E402
 from textclf.training.question_answering.model import SpanModel  # noqa: E402
@@ -45,7 +46,7 @@ def main() -> None:
     precision = chosen_precision(options.precision)
     model = SpanModel(random_checkpoint(options.layers), seed=0)
     settings = TrainingSettings()
-    step = TrainingStep(model, AdamW(model.variables, 0.01, 1.0), settings, matrix_product(precision))
+    step = TrainingStep(model, AdamW(model.variables, 0.01, 1.0), settings, tf.as_dtype(precision))
     parts = parts_of(options.windows, options.length, options.parts)
     print(
         f"{options.layers} layers, {options.windows} windows of {options.length} tokens in {len(parts)} parts, {precision}; "

@@ -94,6 +94,7 @@ def test_no_light_room_imports_tensorflow() -> None:
 
 
 WITH_TENSORFLOW = {
+    "textclf.encoders.dense",
     "textclf.encoders.mobilebert",
     "textclf.encoders.average_words",
     "textclf.encoders.trainable",

@@ -147,7 +147,7 @@ class Dropout:
 
 
 def product(inputs: Tensor, kernel: Tensor, bfloat16: bool) -> Tensor:
-    """With `bfloat16`, operands, result and gradients are rounded as by `bfloat16_product` of textclf.
+    """With `bfloat16`, operands, result and gradients are rounded as in textclf's dense layers.
 
     The result is bfloat16 then: adding a bias of float32 to it takes the sum in float32 without another pass.
     """

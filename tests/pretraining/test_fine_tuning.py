@@ -64,11 +64,10 @@ def stack_of(encoder: EncoderCheckpoint, runs: int, frozen: int | None) -> tuple
 def test_losses_and_norms_of_the_first_steps_are_those_of_textclf(
     frozen: int | None, bfloat16: bool, tolerance: float, compared: int, encoder: EncoderCheckpoint, rows: Rows
 ) -> None:
-    pytest.importorskip("tensorflow")
+    tf = pytest.importorskip("tensorflow")
     from textclf.recipe.settings import TrainingSettings
     from textclf.training import optimizer as textclf_optimizer
     from textclf.training.classification.task import PooledClassifier
-    from textclf.training.machine.hardware import matrix_product
     from textclf.training.model import Part
     from textclf.training.step import TrainingStep
 
@@ -101,7 +100,7 @@ def test_losses_and_norms_of_the_first_steps_are_those_of_textclf(
         model.feature_mean.assign(constants[0].numpy())
         model.feature_scale.assign(constants[1].numpy())
         adam = textclf_optimizer.AdamW(model.variables, recipe.weight_decay, recipe.clip_norm, decayed_from=frozen or 0)
-        take_step = TrainingStep(model, adam, settings, matrix_product("bfloat16" if bfloat16 else "float32"))
+        take_step = TrainingStep(model, adam, settings, tf.bfloat16 if bfloat16 else tf.float32)
         theirs = []
         for step, batch in enumerate(batches):
             rate = scheduled_learning_rate(step, 4, recipe.learning_rate, 0.5)

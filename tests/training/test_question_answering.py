@@ -51,7 +51,7 @@ def step_of(model: SpanModel, **changes: object) -> TrainingStep:
 
     settings = TrainingSettings(**changes)
     optimizer = AdamW(model.variables, 0.01, 1.0, decayed_from=settings.frozen_layers or 0)
-    return TrainingStep(model, optimizer, settings, tf.matmul)
+    return TrainingStep(model, optimizer, settings, tf.float32)
 
 
 # --- The model -------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from tests.tiny import VOCABULARY, tiny_checkpoint
 from textclf.data.tokens.encoded import Tokens
+from textclf.encoders import mobilebert
 from textclf.encoders.checkpoint import EncoderCheckpoint
-from textclf.encoders.mobilebert import bfloat16_product
 from textclf.recipe.settings import TrainingSettings
 from textclf.training.classification.task import PooledClassifier
 from textclf.training.learning_rate import scheduled_learning_rate
@@ -26,13 +26,13 @@ def checkpoint_without_dropout(**changes: object) -> EncoderCheckpoint:
     return tiny_checkpoint(attention_probs_dropout_prob=0.0, **changes)
 
 
-def training(checkpoint: EncoderCheckpoint, product=tf.matmul, **changes: object) -> tuple:
+def training(checkpoint: EncoderCheckpoint, dtype: tf.DType = tf.float32, **changes: object) -> tuple:
     settings = TrainingSettings(dropout=0.0, **changes)
     classifier = PooledClassifier(checkpoint, 2, seed=1)
     optimizer = AdamW(
         classifier.variables, settings.weight_decay, settings.clip_norm, decayed_from=settings.frozen_layers or 0
     )
-    return classifier, TrainingStep(classifier, optimizer, settings, product)
+    return classifier, TrainingStep(classifier, optimizer, settings, dtype)
 
 
 def batch(number: int, rows: int = 8, length: int = 12) -> Part:
@@ -135,6 +135,16 @@ def test_fifty_steps_have_the_losses_of_a_plain_float32_reference():
     assert difference < 1e-4
 
 
+@pytest.mark.parametrize("freeze", ["none", 1])
+def test_layers_in_a_loop_learn_as_layers_one_after_the_other(freeze, monkeypatch: pytest.MonkeyPatch):
+    losses = []
+    for unrolled in (2, 0):
+        monkeypatch.setattr(mobilebert, "_UNROLLED_LAYERS", unrolled)
+        _, step = training(tiny_checkpoint(), freeze=freeze)
+        losses.append([step([batch(number)], 1e-2, 1, number) for number in range(5)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
 def test_a_step_in_parts_is_the_step_of_the_whole_batch():
     checkpoint = checkpoint_without_dropout()
     whole, whole_step = training(checkpoint)
@@ -200,7 +210,7 @@ def test_padded_to_16_and_to_128_loss_and_gradients_are_the_same():
 
 def test_dropout_depends_on_seed_and_step_only():
     classifier = PooledClassifier(tiny_checkpoint(num_hidden_layers=1), 2, seed=1)
-    step = TrainingStep(classifier, AdamW(classifier.variables, 0.01, 1.0), TrainingSettings(), tf.matmul)
+    step = TrainingStep(classifier, AdamW(classifier.variables, 0.01, 1.0), TrainingSettings(), tf.float32)
 
     def loss(seed: int, number: int) -> float:
         # With a learning rate of 0, a step changes no weight.
@@ -213,7 +223,7 @@ def test_dropout_depends_on_seed_and_step_only():
 
 def test_bfloat16_products_stay_within_their_precision():
     _, exact_step = training(checkpoint_without_dropout())
-    _, rounded_step = training(checkpoint_without_dropout(), bfloat16_product)
+    _, rounded_step = training(checkpoint_without_dropout(), tf.bfloat16)
     exact_result, rounded_result = (s([batch(0)], 1e-3, 1, 0) for s in (exact_step, rounded_step))
     assert rounded_result == pytest.approx(exact_result, rel=0.02)
     assert rounded_result != exact_result

@@ -45,8 +45,8 @@ class Flagger(TaskModel):
         features = self.pooled(tokens, *arguments)
         return tf.matmul(features, self.variables["head/kernel"]) + self.variables["head/bias"]
 
-    def row_losses(self, part: Part, settings: TrainingSettings, dropout: Any, _: Any, product: Any) -> tf.Tensor:
-        logits = self._logits(part.tokens, dropout, product, settings.frozen_layers)
+    def row_losses(self, part: Part, settings: TrainingSettings, dropout: Any, _: Any, dtype: Any) -> tf.Tensor:
+        logits = self._logits(part.tokens, dropout, dtype, settings.frozen_layers)
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=part.targets, logits=logits)
         return tf.reduce_mean(losses, axis=1)
 

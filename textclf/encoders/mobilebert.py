@@ -1,24 +1,29 @@
 """The MobileBERT encoder (arXiv 2004.02984; google-research mobilebert/modeling.py) as functions over named tensors.
 
 They take tokens and return a state of width 512 for each token. The weights of all layers are stacked by kind, [layers,
-…], and the layers run in one loop: tracing 24 separate layers takes minutes, tracing one takes a second.
+…]. The operands of the dense layers' products are rounded to a `dtype`, float32 or bfloat16; the rest is float32.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from textclf.data.tokens.encoded import Tokens
+from textclf.encoders import dense as dense_layers
 from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
 
 Weights = Mapping[str, tf.Tensor]
-Product = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""How the matrix products of dense layers are computed: float32 [rows, inputs] and [inputs, outputs] → [rows, outputs]."""
+Stacks = Mapping[str, tf.TensorArray | Sequence[tf.Tensor]]
+"""The weights of all layers, by kind; an array or a list has one element per layer."""
+
+# Encoders of up to this many layers run them one after the other: a step of the built-in ones is 5 to 8 % faster than with
+# a loop. Deeper ones run them in a loop, because tracing 24 separate layers takes 8 seconds longer than tracing one.
+_UNROLLED_LAYERS = 8
 
 # The names of one layer's arrays in the checkpoint, and of the stack with that kind of array for all layers.
 _LAYER_KINDS = {
@@ -94,31 +99,11 @@ def unstack_weights(config: MobileBertConfig, stacked: Mapping[str, np.ndarray])
     return weights
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow has no types
-def bfloat16_product(
-    rows: tf.Tensor, kernel: tf.Tensor
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-    """Multiplies operands rounded to bfloat16; the sums, results and gradients are float32.
-
-    A kernel that is already rounded gets a rounded gradient.
-    """
-    short_rows, short_kernel = tf.cast(rows, tf.bfloat16), tf.cast(kernel, tf.bfloat16)
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        short = tf.cast(upstream, tf.bfloat16)
-        return (
-            tf.cast(tf.matmul(short, short_kernel, transpose_b=True), tf.float32),
-            tf.cast(tf.matmul(short_rows, short, transpose_a=True), kernel.dtype),
-        )
-
-    return tf.cast(tf.matmul(short_rows, short_kernel), tf.float32), gradient
-
-
 def embed(
     config: MobileBertConfig,
     weights: Weights,
     tokens: Tokens,
-    product: Product = tf.matmul,
+    dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
     """Tokens [batch, length] → states [batch·length, hidden].
 
@@ -132,7 +117,7 @@ def embed(
     previous = tf.concat([edge, vectors[:, :-1]], axis=1)
     trigrams = tf.concat([following, vectors, previous], axis=2)
     rows = tf.reshape(trigrams, [batch * length, 3 * config.embedding_size])
-    states = _dense(weights, "embeddings/embedding_transformation", rows, product)
+    states = _dense(weights, "embeddings/embedding_transformation", rows, dtype)
     states = tf.reshape(states, [batch, length, config.hidden_size])
     # There are about two segment vectors: a product with one-hot rows has a much cheaper gradient than a gather.
     segments = tf.one_hot(tokens.segments, config.type_vocab_size, dtype=states.dtype)
@@ -177,7 +162,7 @@ def transformer_layer(
     index: tf.Tensor,
     first_token_only: bool = False,
     dropout: Dropout | None = None,
-    product: Product = tf.matmul,
+    dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
     """One bottlenecked layer (paper, figure 1c): states [batch·length, hidden] → the same shape.
 
@@ -188,27 +173,28 @@ def transformer_layer(
     heads, width = config.num_attention_heads, config.intra_bottleneck_size
     stream = tf.reshape(states, [batch, length, config.hidden_size])[:, 0] if first_token_only else states
 
-    if config.key_query_shared_bottleneck and not config.use_bottleneck_attention and not first_token_only:
+    merged = not first_token_only and not config.use_bottleneck_attention
+    if merged and config.key_query_shared_bottleneck:
         layer_input, key_input, value = _merged(
-            layer, ("bottleneck_input", "bottleneck_attention", "value"), states, product
+            layer, ("bottleneck_input", "bottleneck_attention", "value"), states, dtype
         )
         layer_input = _norm(layer, "bottleneck_input", layer_input)
-        query, key = _merged(layer, ("query", "key"), _norm(layer, "bottleneck_attention", key_input), product)
+        query, key = _merged(layer, ("query", "key"), _norm(layer, "bottleneck_attention", key_input), dtype)
     else:
-        layer_input = _dense_norm(layer, "bottleneck_input", stream, product)
+        layer_input = _dense_norm(layer, "bottleneck_input", stream, None, dtype)
         if config.use_bottleneck_attention:
             key_input = value_input = (
-                layer_input if not first_token_only else _dense_norm(layer, "bottleneck_input", states, product)
+                layer_input if not first_token_only else _dense_norm(layer, "bottleneck_input", states, None, dtype)
             )
             query_input = layer_input
         elif config.key_query_shared_bottleneck:
-            key_input, value_input = _dense_norm(layer, "bottleneck_attention", states, product), states
+            key_input, value_input = _dense_norm(layer, "bottleneck_attention", states, None, dtype), states
             query_input = tf.reshape(key_input, [batch, length, width])[:, 0]
         else:
             query_input, key_input, value_input = stream, states, states
-        query = _dense(layer, "query", query_input, product)
-        key = _dense(layer, "key", key_input, product)
-        value = _dense(layer, "value", value_input, product)
+        query = _dense(layer, "query", query_input, dtype)
+        key = _dense(layer, "key", key_input, dtype)
+        value = _dense(layer, "value", value_input, dtype)
 
     def split_heads(rows: tf.Tensor) -> tf.Tensor:
         return tf.transpose(tf.reshape(rows, [batch, -1, heads, width // heads]), [0, 2, 1, 3])
@@ -222,14 +208,20 @@ def transformer_layer(
         probabilities = dropout(probabilities, index)
     context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [-1, width])
 
-    states = _norm(layer, "attention_output", _dense(layer, "attention_output", context, product) + layer_input)
+    states = _dense_norm(layer, "attention_output", context, layer_input, dtype)
     # Unstacked once: the gradient of an index would fill a whole stack of zeros for each network.
     networks = {name: tf.unstack(tensor) for name, tensor in layer.items() if name.startswith("feedforward_")}
     for network in range(config.num_feedforward_networks):
-        ffn = {name: tensors[network] for name, tensors in networks.items()}
-        inner = tf.nn.relu(_dense(ffn, "feedforward_intermediate", states, product))
-        states = _norm(ffn, "feedforward_output", _dense(ffn, "feedforward_output", inner, product) + states)
-    return _norm(layer, "bottleneck_output", _dense(layer, "bottleneck_output", states, product) + stream)
+        ffn = {name.removeprefix("feedforward_"): tensors[network] for name, tensors in networks.items()}
+        states = dense_layers.feed_forward(
+            states,
+            (ffn["intermediate/kernel"], ffn["output/kernel"]),
+            (ffn["intermediate/bias"], ffn["output/bias"]),
+            ffn["output/gamma"],
+            ffn["output/beta"],
+            dtype,
+        )
+    return _dense_norm(layer, "bottleneck_output", states, stream, dtype)
 
 
 def encode(
@@ -239,15 +231,15 @@ def encode(
     *,
     mask_convention: MaskConvention,
     dropout: Dropout | None = None,
-    product: Product = tf.matmul,
+    dtype: tf.DType = tf.float32,
     frozen_layers: int | None = None,
 ) -> tf.Tensor:
     """Tokens [batch, length] → `sequence_output` [batch, length, hidden].
 
     No gradient reaches the embeddings and the first `frozen_layers` layers. With None, gradients reach everything.
     """
-    states, mask, stacks = _begin(config, weights, tokens, mask_convention, product)
-    states = _run_to(config, stacks, states, mask, config.num_hidden_layers, dropout, product, frozen_layers)
+    states, mask, stacks = _begin(config, weights, tokens, mask_convention, dtype)
+    states = _run_to(config, stacks, states, mask, config.num_hidden_layers, dropout, dtype, frozen_layers)
     return tf.reshape(states, tf.concat([tf.shape(tokens.ids), [config.hidden_size]], axis=0))
 
 
@@ -258,22 +250,22 @@ def encode_pooled(
     *,
     mask_convention: MaskConvention,
     dropout: Dropout | None = None,
-    product: Product = tf.matmul,
+    dtype: tf.DType = tf.float32,
     frozen_layers: int | None = None,
 ) -> tf.Tensor:
     """As `encode`, but computes and returns only `pooled_output` [batch, hidden]."""
-    states, mask, stacks = _begin(config, weights, tokens, mask_convention, product)
+    states, mask, stacks = _begin(config, weights, tokens, mask_convention, dtype)
     last = config.num_hidden_layers - 1
-    states = _run_to(config, stacks, states, mask, last, dropout, product, frozen_layers)
+    states = _run_to(config, stacks, states, mask, last, dropout, dtype, frozen_layers)
     states = transformer_layer(
         config,
-        {name: stack.read(last) for name, stack in stacks.items()},
+        _layer(stacks, last),
         states,
         mask,
         index=tf.constant(last),
         first_token_only=True,
         dropout=dropout,
-        product=product,
+        dtype=dtype,
     )
     if frozen_layers is not None and frozen_layers > last:
         states = tf.stop_gradient(states)
@@ -281,37 +273,36 @@ def encode_pooled(
 
 
 def _begin(
-    config: MobileBertConfig, weights: Weights, tokens: Tokens, mask_convention: MaskConvention, product: Product
-) -> tuple[tf.Tensor, AttentionMask, dict[str, tf.TensorArray]]:
+    config: MobileBertConfig, weights: Weights, tokens: Tokens, mask_convention: MaskConvention, dtype: tf.DType
+) -> tuple[tf.Tensor, AttentionMask, Stacks]:
     """Returns the states before the first layer, and the mask and the weights of all layers."""
-    states = embed(config, weights, tokens, product)
+    states = embed(config, weights, tokens, dtype)
     mask = attention_mask(tokens.mask, mask_convention, states.dtype)
-    if product is bfloat16_product:
+    if dtype != tf.float32:
         # All layers of a kind at once, not one by one in the loop.
         weights = {
-            name: tf.cast(tensor, tf.bfloat16) if _is_stacked_kernel(name) else tensor
-            for name, tensor in weights.items()
+            name: tf.cast(tensor, dtype) if _is_stacked_kernel(name) else tensor for name, tensor in weights.items()
         }
     return states, mask, _layer_stacks(config, weights)
 
 
 def _run_to(
     config: MobileBertConfig,
-    stacks: Mapping[str, tf.TensorArray],
+    stacks: Stacks,
     states: tf.Tensor,
     mask: AttentionMask,
     end: int,
     dropout: Dropout | None,
-    product: Product,
+    dtype: tf.DType,
     frozen_layers: int | None,
 ) -> tf.Tensor:
     """Runs the layers before `end`. No gradient reaches the first `frozen_layers` and what is below them."""
     begin = 0
     if frozen_layers is not None:
         begin = min(frozen_layers, end)
-        states = _run_layers(config, stacks, states, mask, range(begin), dropout, product)
+        states = _run_layers(config, stacks, states, mask, range(begin), dropout, dtype)
         states = tf.stop_gradient(states)
-    return _run_layers(config, stacks, states, mask, range(begin, end), dropout, product)
+    return _run_layers(config, stacks, states, mask, range(begin, end), dropout, dtype)
 
 
 def pool(config: MobileBertConfig, weights: Weights, first_states: tf.Tensor) -> tf.Tensor:
@@ -325,35 +316,51 @@ def _is_stacked_kernel(name: str) -> bool:
     return name.startswith("layers/") and name.endswith("/kernel")
 
 
-def _layer_stacks(config: MobileBertConfig, weights: Weights) -> dict[str, tf.TensorArray]:
-    """Returns arrays to read one layer's weights from; the gradient of plain indexing would be a whole stack per layer."""
+def _layer_stacks(config: MobileBertConfig, weights: Weights) -> Stacks:
+    """Returns what a layer's weights are read from; the gradient of plain indexing would be a whole stack per layer."""
+    stacked = {name.removeprefix("layers/"): weights[name] for name in stacked_names(config)}
+    if config.num_hidden_layers <= _UNROLLED_LAYERS:
+        return {name: tf.unstack(tensor) for name, tensor in stacked.items()}
     return {
-        name.removeprefix("layers/"): tf.TensorArray(
-            weights[name].dtype,
+        name: tf.TensorArray(
+            tensor.dtype,
             size=config.num_hidden_layers,
-            element_shape=weights[name].shape[1:],
+            element_shape=tensor.shape[1:],
             clear_after_read=False,
-        ).unstack(weights[name])
-        for name in stacked_names(config)
+        ).unstack(tensor)
+        for name, tensor in stacked.items()
+    }
+
+
+def _layer(stacks: Stacks, index: int | tf.Tensor) -> Weights:
+    return {
+        name: stack.read(index) if isinstance(stack, tf.TensorArray) else stack[index] for name, stack in stacks.items()
     }
 
 
 def _run_layers(
     config: MobileBertConfig,
-    stacks: Mapping[str, tf.TensorArray],
+    stacks: Stacks,
     states: tf.Tensor,
     mask: AttentionMask,
     layers: range,
     dropout: Dropout | None = None,
-    product: Product = tf.matmul,
+    dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
     """Runs some layers, one after the other."""
     if not layers:
         return states
+    if config.num_hidden_layers <= _UNROLLED_LAYERS:
+        for number in layers:
+            states = transformer_layer(
+                config, _layer(stacks, number), states, mask, index=tf.constant(number), dropout=dropout, dtype=dtype
+            )
+        return states
 
     def body(index: tf.Tensor, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        layer = {name: stack.read(index) for name, stack in stacks.items()}
-        states = transformer_layer(config, layer, states, mask, index=index, dropout=dropout, product=product)
+        states = transformer_layer(
+            config, _layer(stacks, index), states, mask, index=index, dropout=dropout, dtype=dtype
+        )
         return index + 1, states
 
     _, states = tf.while_loop(
@@ -362,24 +369,25 @@ def _run_layers(
     return states
 
 
-def _dense(weights: Weights, name: str, rows: tf.Tensor, product: Product = tf.matmul) -> tf.Tensor:
-    return tf.nn.bias_add(product(rows, weights[f"{name}/kernel"]), weights[f"{name}/bias"])
+def _dense(weights: Weights, name: str, rows: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    return dense_layers.dense(rows, weights[f"{name}/kernel"], weights[f"{name}/bias"], dtype)
 
 
-def _merged(weights: Weights, names: tuple[str, ...], rows: tf.Tensor, product: Product) -> list[tf.Tensor]:
+def _merged(weights: Weights, names: tuple[str, ...], rows: tf.Tensor, dtype: tf.DType) -> list[tf.Tensor]:
     """Computes dense layers of equal width that read the same rows as one wide product."""
-    wide = product(rows, tf.concat([weights[f"{name}/kernel"] for name in names], axis=1))
-    outputs = tf.split(wide, len(names), axis=1)
-    return [tf.nn.bias_add(output, weights[f"{name}/bias"]) for name, output in zip(names, outputs, strict=True)]
+    kernel, bias = (tf.concat([weights[f"{name}/{part}"] for name in names], axis=-1) for part in ("kernel", "bias"))
+    outputs: list[tf.Tensor] = tf.split(dense_layers.dense(rows, kernel, bias, dtype), len(names), axis=1)
+    return outputs
 
 
 def _norm(weights: Weights, name: str, rows: tf.Tensor) -> tf.Tensor:
     """NoNorm (paper, section 3.4): a scale and a shift instead of layer normalisation."""
-    return rows * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+    return dense_layers.no_norm(rows, weights[f"{name}/gamma"], weights[f"{name}/beta"])
 
 
-def _dense_norm(weights: Weights, name: str, rows: tf.Tensor, product: Product) -> tf.Tensor:
-    return _norm(weights, name, _dense(weights, name, rows, product))
+def _dense_norm(weights: Weights, name: str, rows: tf.Tensor, residual: tf.Tensor | None, dtype: tf.DType) -> tf.Tensor:
+    dense = (weights[f"{name}/kernel"], weights[f"{name}/bias"])
+    return dense_layers.dense_norm(rows, *dense, weights[f"{name}/gamma"], weights[f"{name}/beta"], residual, dtype)
 
 
 class EncoderOutput(NamedTuple):

@@ -18,7 +18,6 @@ from textclf.encoders.formats.question_head import QuestionHead, question_head
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.mobilebert import (
     Dropout,
-    Product,
     encode,
     encode_pooled,
     stack_weights,
@@ -53,7 +52,7 @@ class TrainableEncoder(Protocol):
         variables: Mapping[str, tf.Tensor],
         tokens: Tokens,
         dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
         frozen_layers: int | None,
     ) -> tf.Tensor:
         """Tokens [rows, length] → float32 [rows, width]."""
@@ -63,7 +62,7 @@ class TrainableEncoder(Protocol):
         variables: Mapping[str, tf.Tensor],
         tokens: Tokens,
         dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
         frozen_layers: int | None,
     ) -> tf.Tensor:
         """Tokens [rows, length] → a state of each token, float32 [rows, length, width]. Raises EncoderError if the encoder
@@ -99,7 +98,7 @@ class TrainableMobileBert:
         variables: Mapping[str, tf.Tensor],
         tokens: Tokens,
         dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
         frozen_layers: int | None,
     ) -> tf.Tensor:
         return encode_pooled(
@@ -108,7 +107,7 @@ class TrainableMobileBert:
             tokens,
             mask_convention=self.checkpoint.mask_convention,
             dropout=dropout,
-            product=product,
+            dtype=dtype,
             frozen_layers=frozen_layers,
         )
 
@@ -117,7 +116,7 @@ class TrainableMobileBert:
         variables: Mapping[str, tf.Tensor],
         tokens: Tokens,
         dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
         frozen_layers: int | None,
     ) -> tf.Tensor:
         return encode(
@@ -126,7 +125,7 @@ class TrainableMobileBert:
             tokens,
             mask_convention=self.checkpoint.mask_convention,
             dropout=dropout,
-            product=product,
+            dtype=dtype,
             frozen_layers=frozen_layers,
         )
 
@@ -166,7 +165,7 @@ class TrainableAverageWords:
         variables: Mapping[str, tf.Tensor],
         tokens: Tokens,
         dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
         frozen_layers: int | None,
     ) -> tf.Tensor:
         vectors = tf.gather(variables[VECTORS], tf.gather(tf.constant(self.checkpoint.rows), tokens.ids))
@@ -178,7 +177,7 @@ class TrainableAverageWords:
         variables: Mapping[str, tf.Tensor],
         tokens: Tokens,
         dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
         frozen_layers: int | None,
     ) -> tf.Tensor:
         raise EncoderError(

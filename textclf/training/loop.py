@@ -20,7 +20,7 @@ from textclf.errors import EncoderError
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
 from textclf.training.learning_rate import scheduled_learning_rate
-from textclf.training.machine.hardware import chosen_precision, device_name, distribution_strategy, matrix_product
+from textclf.training.machine.hardware import chosen_precision, device_name, distribution_strategy
 from textclf.training.machine.interruption import Interruption
 from textclf.training.machine.memory import expected_shortage, prepare_linear_algebra
 from textclf.training.optimizer import AdamW
@@ -126,7 +126,7 @@ class _Training:
             self.optimizer = AdamW(
                 self.model.variables, self.settings.weight_decay, self.settings.clip_norm, decayed_from=frozen
             )
-            self.step = step_kind(self.model, self.optimizer, self.settings, matrix_product(self.precision))
+            self.step = step_kind(self.model, self.optimizer, self.settings, tf.as_dtype(self.precision))
         self.stepped = False
         # Averaged words need little memory.
         self.rows = TrainingRows(

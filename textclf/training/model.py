@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.interface import AnyEncoder
-from textclf.encoders.mobilebert import Dropout, Product
+from textclf.encoders.mobilebert import Dropout
 from textclf.encoders.trainable import trainable
 from textclf.recipe.settings import TrainingSettings
 
@@ -63,7 +63,7 @@ class TaskModel:
         settings: TrainingSettings,
         attention_dropout: Dropout | None,
         head_dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
     ) -> tf.Tensor:
         """Returns the loss of each row, float32 [rows], before weights. Runs inside a tf.function."""
         raise NotImplementedError
@@ -81,11 +81,11 @@ class TaskModel:
         self,
         tokens: Tokens,
         dropout: Dropout | None = None,
-        product: Product = tf.matmul,
+        dtype: tf.DType = tf.float32,
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
         """Tokens [rows, length] → the encoder's vectors float32 [rows, width]; the arguments as in `encode_pooled`."""
-        return self.encoder.pooled(self.variables, tokens, dropout, product, frozen_layers)
+        return self.encoder.pooled(self.variables, tokens, dropout, dtype, frozen_layers)
 
     def not_finite(self) -> str | None:
         """Returns the name of the first array of `state` with NaN or infinity, or None."""

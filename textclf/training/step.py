@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from textclf.encoders.mobilebert import Dropout, Product
+from textclf.encoders.mobilebert import Dropout
 from textclf.recipe.settings import TrainingSettings
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel, compiled
 from textclf.training.optimizer import AdamW
@@ -30,12 +30,12 @@ class TrainingStep:
     Make it, the model and the optimiser inside the scope of the distribution strategy that it should use.
     """
 
-    def __init__(self, model: TaskModel, optimizer: AdamW, settings: TrainingSettings, product: Product) -> None:
+    def __init__(self, model: TaskModel, optimizer: AdamW, settings: TrainingSettings, dtype: tf.DType) -> None:
         self._strategy = tf.distribute.get_strategy()
         self._model = model
         self._optimizer = optimizer
         self._settings = settings
-        self._product = product
+        self._dtype = dtype
         weights = tf.TensorSpec([None], tf.float32)
         part = [Part(TOKENS_SIGNATURE, model.targets_signature, weights), tf.TensorSpec([], tf.float32)]
         seed, rate = tf.TensorSpec([2], tf.int32), tf.TensorSpec([], tf.float32)
@@ -86,7 +86,7 @@ class TrainingStep:
         attention = Dropout(attention_rate, seed) if attention_rate else None
         head = Dropout(settings.dropout, seed) if settings.dropout else None
         with tf.GradientTape() as tape:
-            losses = self._model.row_losses(part, settings, attention, head, self._product)
+            losses = self._model.row_losses(part, settings, attention, head, self._dtype)
             loss = tf.reduce_sum(losses * part.weights) / rows
         trained = self._trained_variables()
         gradients = tape.gradient(loss, trained)

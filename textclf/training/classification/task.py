@@ -19,7 +19,7 @@ from textclf.data.findings.finding import counted
 from textclf.data.tokens.batching import Batch, evaluation_batches
 from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.interface import AnyEncoder
-from textclf.encoders.mobilebert import Dropout, Product
+from textclf.encoders.mobilebert import Dropout
 from textclf.encoders.prepare import PreparedData
 from textclf.errors import EncoderError
 from textclf.recipe.settings import TrainingSettings
@@ -63,11 +63,11 @@ class PooledClassifier(TaskModel):
         tokens: Tokens,
         attention_dropout: Dropout | None = None,
         head_dropout: Dropout | None = None,
-        product: Product = tf.matmul,
+        dtype: tf.DType = tf.float32,
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
         """Tokens [rows, length] → logits float32 [rows, labels]; `frozen_layers` as in `encode_pooled`."""
-        return self._classify(self.pooled(tokens, attention_dropout, product, frozen_layers), head_dropout)
+        return self._classify(self.pooled(tokens, attention_dropout, dtype, frozen_layers), head_dropout)
 
     def _classify(self, pooled: tf.Tensor, head_dropout: Dropout | None = None) -> tf.Tensor:
         """Pooled outputs [rows, width] → logits [rows, labels]."""
@@ -82,10 +82,10 @@ class PooledClassifier(TaskModel):
         settings: TrainingSettings,
         attention_dropout: Dropout | None,
         head_dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
     ) -> tf.Tensor:
         """Cross-entropy in nats, with `training.label_smoothing`."""
-        logits = self.logits(part.tokens, attention_dropout, head_dropout, product, settings.frozen_layers)
+        logits = self.logits(part.tokens, attention_dropout, head_dropout, dtype, settings.frozen_layers)
         count, smoothing = logits.shape[1], settings.label_smoothing
         targets = tf.one_hot(part.targets, count) * (1.0 - smoothing) + smoothing / count
         return tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)

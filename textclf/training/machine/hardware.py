@@ -1,4 +1,4 @@
-"""Chooses devices and precision: a distribution strategy, and the matrix product of dense layers in training."""
+"""Chooses devices and precision: a distribution strategy, and the precision of matrix products in training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Literal
 
 import tensorflow as tf
 
-from textclf.encoders.mobilebert import Product, bfloat16_product
 from textclf.errors import RunError
 
 # What /proc/cpuinfo calls the instructions that multiply bfloat16. Intel's AVX-512 instruction reaches half the rate of
@@ -26,12 +25,6 @@ def chosen_precision(wanted: Literal["auto", "float32", "bfloat16"]) -> Literal[
     if wanted != "auto":
         return wanted
     return "bfloat16" if _bfloat16_is_faster() else "float32"
-
-
-def matrix_product(precision: Literal["float32", "bfloat16"]) -> Product:
-    """Returns the product for training steps. Evaluation and export always use float32."""
-    product: Product = bfloat16_product if precision == "bfloat16" else tf.matmul
-    return product
 
 
 def _bfloat16_is_faster() -> bool:

@@ -16,7 +16,7 @@ from textclf.classify.multi_label.metrics import LabelSetMetrics, mean_loss, mea
 from textclf.data.examples import Split
 from textclf.data.multi_label.label_sets import set_text, strata_of
 from textclf.encoders.interface import AnyEncoder
-from textclf.encoders.mobilebert import Dropout, Product
+from textclf.encoders.mobilebert import Dropout
 from textclf.recipe.settings import TrainingSettings
 from textclf.terminal.progress import Progress
 from textclf.training.classification.measured_rows import measured_rows
@@ -50,10 +50,10 @@ class PooledLabelSets(PooledClassifier):
         settings: TrainingSettings,
         attention_dropout: Dropout | None,
         head_dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
     ) -> tf.Tensor:
         """Binary cross-entropy in nats, the weighted mean over the labels."""
-        logits = self.logits(part.tokens, attention_dropout, head_dropout, product, settings.frozen_layers)
+        logits = self.logits(part.tokens, attention_dropout, head_dropout, dtype, settings.frozen_layers)
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=part.targets, logits=logits)
         weights = part.targets * self._with_label + (1.0 - part.targets) * self._without_label
         return tf.reduce_mean(losses * weights, axis=1)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.formats.question_head import QuestionHead
 from textclf.encoders.interface import AnyEncoder
-from textclf.encoders.mobilebert import Dropout, Product
+from textclf.encoders.mobilebert import Dropout
 from textclf.recipe.settings import TrainingSettings
 from textclf.training.features import fresh_kernel, standardisation
 from textclf.training.model import TOKENS_SIGNATURE, Part, TaskModel, compiled
@@ -54,20 +54,20 @@ class SpanModel(TaskModel):
         self,
         tokens: Tokens,
         dropout: Dropout | None = None,
-        product: Product = tf.matmul,
+        dtype: tf.DType = tf.float32,
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
-        return self.encoder.states(self.variables, tokens, dropout, product, frozen_layers)
+        return self.encoder.states(self.variables, tokens, dropout, dtype, frozen_layers)
 
     def logits(
         self,
         tokens: Tokens,
         attention_dropout: Dropout | None = None,
-        product: Product = tf.matmul,
+        dtype: tf.DType = tf.float32,
         frozen_layers: int | None = None,
     ) -> tf.Tensor:
         """Tokens [rows, length] → logits float32 [rows, length, 2]; padding has `PADDING_LOGIT`."""
-        return self._span_logits(self._token_states(tokens, attention_dropout, product, frozen_layers), tokens.mask)
+        return self._span_logits(self._token_states(tokens, attention_dropout, dtype, frozen_layers), tokens.mask)
 
     def _span_logits(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         mean, scale = self.feature_mean, self.feature_scale
@@ -83,13 +83,13 @@ class SpanModel(TaskModel):
         settings: TrainingSettings,
         attention_dropout: Dropout | None,
         head_dropout: Dropout | None,
-        product: Product,
+        dtype: tf.DType,
     ) -> tf.Tensor:
         """The mean of the two cross-entropies in nats, over the positions of the window (run_squad.py, `compute_loss`).
 
         `run_squad.py` drops no features before the head, so `head_dropout` is not used.
         """
-        logits = self.logits(part.tokens, attention_dropout, product, settings.frozen_layers)
+        logits = self.logits(part.tokens, attention_dropout, dtype, settings.frozen_layers)
         losses = [
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels=part.targets[:, end], logits=logits[:, :, end])
             for end in range(2)
