@@ -1,8 +1,16 @@
-"""How fast `textclf classify` is beside a loop over MediaPipe's TextClassifier: one full-size model, real short texts.
+"""How fast `textclf classify` is beside what else classifies a table: one model of the published size, real short texts.
 
 In: sms_spam and banking77 (folders with train, dev and test CSVs), repeated with variations. Out: a table of rows a
 second on all cores and on one, the share of the time inside the interpreter, peak memory, the time to the first row, and
-whether the bars are met. MediaPipe may live in another Python: name it with --mediapipe-python.
+whether the bars are met. The others:
+
+- a loop over MediaPipe's TextClassifier, in this Python or in that of --mediapipe-python;
+- LiteRT used plainly: one interpreter on all cores, each row padded to 128 tokens;
+- ONNX Runtime on all cores (--onnx-python, a Python with torch, transformers, onnx and onnxruntime): the same architecture
+  exported from transformers, its weights quantised to int8, rows sorted by length in batches of 8 and of 32, each padded to
+  its longest row.
+
+LiteRT and ONNX Runtime are handed tokens; splitting texts into tokens and reading and writing tables are not counted for them.
 """
 
 from __future__ import annotations
@@ -17,12 +25,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from textclf.data.tokens.encoded import Encoded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -48,6 +60,43 @@ print(json.dumps({"rows_per_second": len(texts) / seconds, "labels": labels}))
 """
 
 
+ONNX_LOOP = """
+import json, os, sys, time
+import numpy as np, onnxruntime, torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from transformers import MobileBertConfig, MobileBertForSequenceClassification
+folder, labels = sys.argv[1], int(sys.argv[2])
+config = MobileBertConfig(classifier_activation=False, num_labels=labels, attn_implementation="eager")
+class Logits(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = MobileBertForSequenceClassification(config).eval()
+    def forward(self, ids, mask):
+        return self.model(input_ids=ids, attention_mask=mask).logits
+example = torch.ones((2, 16), dtype=torch.int64)
+axes = {"ids": {0: "rows", 1: "length"}, "mask": {0: "rows", 1: "length"}, "logits": {0: "rows"}}
+float_file, file = os.path.join(folder, "float.onnx"), os.path.join(folder, "int8.onnx")
+torch.onnx.export(Logits(), (example, example), float_file, input_names=["ids", "mask"], output_names=["logits"],
+                  dynamic_axes=axes, dynamo=False)
+quantize_dynamic(float_file, file, weight_type=QuantType.QInt8)
+session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+tokens = sorted(json.load(sys.stdin), key=len)
+def classify(rows):
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for row, numbers in enumerate(rows):
+        ids[row, :len(numbers)] = numbers
+    session.run(None, {"ids": ids, "mask": (ids > 0).astype(np.int64)})
+rates = {}
+for size in (8, 32):
+    classify(tokens[-size:])
+    begun = time.perf_counter()
+    for start in range(0, len(tokens), size):
+        classify(tokens[start:start + size])
+    rates[size] = len(tokens) / (time.perf_counter() - begun)
+print(json.dumps(rates))
+"""
+
+
 @dataclass(frozen=True)
 class Measured:
     """One run of `textclf classify`: what its summary says, and its largest resident memory in MB."""
@@ -62,6 +111,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000, help="rows for all cores; a quarter of them for one core")
     parser.add_argument("--mediapipe-rows", type=int, default=500)
     parser.add_argument("--mediapipe-python", default=sys.executable, help="a Python that has mediapipe")
+    parser.add_argument("--onnx-python", help="a Python that has torch, transformers, onnx and onnxruntime")
+    parser.add_argument("--onnx-rows", type=int, default=2000)
+    parser.add_argument("--litert-rows", type=int, default=200)
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
     parser.add_argument("--model", type=Path, help="a .tflite; by default a full-size one with random weights is made")
     options = parser.parse_args()
@@ -85,10 +137,16 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     some = texts[:: max(1, len(texts) // options.mediapipe_rows)][: options.mediapipe_rows]
     before = mediapipe_loop(options.mediapipe_python, model, some)
     all_cores = classify(model, everything, folder, cores)
+    others = {"LiteRT, one interpreter, padded to 128": litert_plainly(model, texts[: options.litert_rows], len(cores))}
+    if options.onnx_python:
+        rows = encoded(model, texts[: options.onnx_rows])
+        tokens = [ids.tolist() for ids in np.split(rows.flat_ids, rows.offsets[1:-1])]
+        for size, rate in onnx_runtime(options.onnx_python, tokens, folder).items():
+            others[f"ONNX Runtime int8, sorted by length, batches of {size}"] = rate
     one_core = classify(model, part, folder, cores[:1])
     after = mediapipe_loop(options.mediapipe_python, model, some)
     mediapipe = (before["rows_per_second"] + after["rows_per_second"]) / 2
-    print(report(len(cores), all_cores, one_core, mediapipe, first_row))
+    print(report(len(cores), all_cores, one_core, mediapipe, first_row, others))
     print(f"\nThe same label as MediaPipe on {equal_labels(model, some, before['labels']):.1%} of {len(some)} texts.")
 
 
@@ -186,6 +244,38 @@ def mediapipe_loop(python: str, model: Path, texts: Sequence[str]) -> dict[str, 
     return json.loads(done.stdout)
 
 
+def encoded(model: Path, texts: Sequence[str]) -> Encoded:
+    from textclf.classify.classifier import Classifier
+
+    return Classifier(model).tokenizer.encode([(text,) for text in texts], MAX_LENGTH)
+
+
+def litert_plainly(model: Path, texts: Sequence[str], threads: int) -> float:
+    """Rows a second of one interpreter, one row at a time, each padded to the length of the file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    from textclf.data.tokens.encoded import pad
+
+    interpreter = Interpreter(str(model), num_threads=threads)
+    runner = interpreter.get_signature_runner()
+    rows = encoded(model, texts)
+    begun = time.perf_counter()
+    for row in range(len(rows)):
+        tokens = pad(rows, [row], MAX_LENGTH)
+        runner(ids=tokens.ids, mask=tokens.mask, segment_ids=tokens.segments)
+    return len(rows) / (time.perf_counter() - begun)
+
+
+def onnx_runtime(python: str, tokens: Sequence[Sequence[int]], folder: Path) -> dict[str, float]:
+    """Rows a second by batch size."""
+    command = [python, "-c", ONNX_LOOP, str(folder), str(len(LABELS))]
+    done = subprocess.run(command, input=json.dumps(tokens), text=True, capture_output=True, check=False)
+    if done.returncode:
+        sys.exit(f"{python} cannot export MobileBERT and run it with ONNX Runtime\n{done.stderr}")
+    rates: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return rates
+
+
 def equal_labels(model: Path, texts: Sequence[str], labels: Sequence[str]) -> float:
     from textclf.classify.classifier import Classifier
 
@@ -193,15 +283,24 @@ def equal_labels(model: Path, texts: Sequence[str], labels: Sequence[str]) -> fl
     return float(np.mean([prediction.label == label for prediction, label in zip(predictions, labels, strict=True)]))
 
 
-def report(cores: int, all_cores: Measured, one_core: Measured, mediapipe: float, first_row: float) -> str:
+def report(
+    cores: int,
+    all_cores: Measured,
+    one_core: Measured,
+    mediapipe: float,
+    first_row: float,
+    others: Mapping[str, float],
+) -> str:
     rows = [
         (f"textclf classify, {cores} cores", all_cores.rows_per_second),
         ("textclf classify, 1 core", one_core.rows_per_second),
         ("loop over MediaPipe's TextClassifier", mediapipe),
+        *others.items(),
         ("Model Maker's evaluate_tflite (measured elsewhere)", MODEL_MAKER_ROWS_A_SECOND),
     ]
     bars = [
         ("times MediaPipe's loop", all_cores.rows_per_second / mediapipe, 6.0, True),
+        *((f"times {name}", all_cores.rows_per_second / rate, 2.0, True) for name, rate in others.items()),
         ("times Model Maker's evaluate_tflite", all_cores.rows_per_second / MODEL_MAKER_ROWS_A_SECOND, 15.0, True),
         ("of the threads' time in the interpreter", all_cores.interpreter_share, 0.9, True),
         (f"times one core on {cores}", all_cores.rows_per_second / one_core.rows_per_second, 0.9 * cores, True),
