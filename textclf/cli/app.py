@@ -33,13 +33,13 @@ _CHOICES = ("android", "ios", "web", "flutter", "python", "all")
     help="Platform; repeat the option for several (default: all).",
 )
 @click.option("-o", "--output", type=PATH, help="Folder for the apps (default: app in the run's folder).")
-@click.option("--force", is_flag=True, help="Replace the files of earlier apps, with your changes in them.")
+@click.option("--force", is_flag=True, help="Replace the files of existing apps; your changes in them are lost.")
 def app_command(model: Path, platforms: tuple[str, ...], output: Path | None, force: bool) -> None:
     """Write the smallest complete project that classifies, or answers questions, with a finished model: for Android, iOS,
-    browsers, Flutter and Python, each in a folder of its name.
+    browsers, Flutter and Python, each in a separate folder.
 
-    MODEL is the folder of a run, or a .tflite file of textclf. The projects apply the thresholds and the bound for rejecting
-    texts that the model has. Each contains a copy of the model and a README.
+    MODEL is the folder of a run, or a .tflite file of textclf. The projects use the model's thresholds for labels and for
+    rejecting texts. Each contains a copy of the model and a README.
     """
     announce("Loading the model")
     from textclf.runs.app.platforms import PLATFORMS

@@ -26,7 +26,12 @@ from textclf.terminal.door import announce, write_message, write_result
 @click.argument("model", type=PATH)
 @click.option("-o", "--output", type=PATH, help="File to write (default: demo.html in the run's folder).")
 @click.option(
-    "--examples", type=click.IntRange(min=1), default=12, show_default=True, metavar="N", help="Test rows in the page."
+    "--examples",
+    type=click.IntRange(min=1),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Number of test rows in the page.",
 )
 @click.option("--no-examples", is_flag=True, help="Put no rows into the page.")
 @click.option(
@@ -36,7 +41,7 @@ from textclf.terminal.door import announce, write_message, write_result
 @label_option("Column with the true label, for --examples-from.")
 @click.option("--serve", is_flag=True, help="Serve the page on this machine; without -o, no file is written.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port for --serve (default: any free port)."
+    "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port for --serve (default: a free port)."
 )
 @click.option("--force", is_flag=True, help="Replace the page if it exists.")
 @offline_option
@@ -52,13 +57,13 @@ def demo_command(
     port: int,
     force: bool,
 ) -> None:
-    """Write one HTML page in which a browser computes the model: no network, no server and no installation are needed.
+    """Write one HTML page that contains and runs the model. It needs no network, no server and no installation.
 
-    MODEL is a .tflite file of textclf or the folder of a run. The page predicts while a text is typed, and shows which words
-    decided. A question answering model marks the answer in a text.
+    MODEL is a .tflite file of textclf or the folder of a run. The page predicts while you type a text, and shows which words
+    decided. With a question answering model, it marks the answer in a text.
 
-    The page contains the model and, of a run, some of its test rows. Before you share it, leave out private rows with
-    --no-examples.
+    The page contains the model and, if MODEL is a run, some of its test rows. If they are private, use --no-examples before
+    you share the page.
     """
     if no_examples and examples_from is not None:
         raise click.UsageError("--examples-from has no effect with --no-examples; leave one of them out")

@@ -39,8 +39,8 @@ COMPLETION = "_TEXTCLF_COMPLETE"
 
 # --- Running a command -----------------------------------------------------------------------------------------------
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs one command and exits with 0 (done), 2 (an error that the user can fix), 3 (done, but with a result to look
-    at, such as rows without a label), 130 (interrupted) or 1 (any other failure)."""
+    """Runs one command and exits with 0 (done), 2 (an error that the user can fix), 3 (done, but the user should look at
+    the result, for example at rows without a label), 130 (interrupted) or 1 (any other failure)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     with terminal.surroundings():
         if not faulthandler.is_enabled():

@@ -22,17 +22,17 @@ def model_maker_group() -> None:
 
 @model_maker_group.command(
     "setup",
-    short_help="Make the environment (2.5 GB).",
+    short_help="Create the environment (2.5 GB).",
     epilog=help_end(
         "textclf model-maker setup",
         "textclf model-maker setup --python /usr/bin/python3.9",
         then="textclf train recipe.yaml --engine model-maker",
     ),
 )
-@click.option("--python", type=PYTHON, help="Path of a Python 3.9 (default: searched for, or else downloaded).")
+@click.option("--python", type=PYTHON, help="Path of a Python 3.9 (default: an installed Python 3.9, or a download).")
 @offline_option
 def model_maker_setup_command(python: Path | None) -> None:
-    """Make the environment for training.engine=model-maker. It needs 2.5 GB in textclf's cache folder."""
+    """Create the environment for training.engine=model-maker. It needs 2.5 GB in textclf's cache folder."""
     from textclf.model_maker.environment import set_up
 
     set_up(python)
@@ -56,7 +56,7 @@ def model_maker_remove_command() -> None:
 
 @model_maker_group.command(
     "status",
-    short_help="Show whether it exists.",
+    short_help="Show whether the environment exists.",
     epilog=help_end(
         "textclf model-maker status",
         "textclf model-maker status --json",

@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     "--reject-below",
     type=PROBABILITY,
     metavar="P",
-    help="Write no label, or the model's reject label, where the most probable label has a probability below P "
-    "(default: the threshold that training chose, if it chose one). A model of several labels writes those of P or more.",
+    help="Write no label, or the model's reject label, if the most probable label has a probability below P "
+    "(default: the threshold that training chose, if it chose one). A model of several labels writes the labels with P or more.",
 )
 @click.option("--where-label", is_flag=True, help="Compare with the true labels in the input.")
 @label_option("Column with the true label, for --where-label.")
@@ -125,9 +125,9 @@ def classify_command(
     MODEL is a .tflite file or the folder of a run. INPUT is a table (CSV, TSV, JSON Lines, a JSON array, Parquet or an Excel
     workbook; text also compressed with gzip, zstd, bzip2 or xz), a pattern such as 'logs/*.csv.gz', an address such as https://…
     or s3://…, or - for standard input.
-    The output has all columns and rows of the
-    input in the same order, and the new columns predicted_label, predicted_score and error; of a model of several labels per
-    row, predicted_labels and error.
+
+    The output has all columns and rows of the input in the same order, and the new columns predicted_label, predicted_score
+    and error. With a model of several labels per row, the new columns are predicted_labels and error.
 
     With --dask, the rows are divided into partitions, which the workers of a Dask cluster classify. OUTPUT is a folder with
     a file for each partition and manifest.json.
@@ -304,8 +304,8 @@ def _write_several(prediction: Prediction, *, scores: bool, as_json: bool) -> No
 def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> None:
     """Measure MODEL on the labelled rows of DATA, a table as for classify.
 
-    A model of several labels per row reads them as in training: from one column, which --label may name, or from a column of 0
-    and 1 for each label.
+    For a model of several labels per row, DATA has them as in training: in one column, which --label may name, or in a column
+    of 0 and 1 for each label.
 
     For a model that answers questions, DATA is a SQuAD file (.json) or a table, --text names the columns of the question and
     of the context, and --label that of the answer. It is measured as textclf answers, and as a phone does.
@@ -416,9 +416,10 @@ def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bo
     """Check a .tflite MODEL: its structure, its predictions, and the installed runtimes.
 
     With --run, the rows of DATA are compared with the trained model (default: its validation and test rows). Without it,
-    they are classified, by the installed runtimes too, and the accuracy is reported if they have labels.
+    they are classified, by the installed runtimes too, and the accuracy is reported if the rows have labels.
 
-    The report lists what was checked, what was not and the command that adds it, and which runtimes load the file.
+    The report lists the checks that were made, those that were not made with the command that adds them, and the runtimes
+    that load the file.
 
     Exit code 0: every check that was made passed; the report says `structure only` if the predictions were compared with
     nothing, and `no verdict` if there were too few rows. Exit code 2: a check failed, or the model or DATA cannot be read.

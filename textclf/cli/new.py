@@ -39,10 +39,10 @@ _MOST_ROWS_CHECKED = 100_000
 @click.option("--force", is_flag=True, help="Replace the recipe if it exists.")
 @offline_option
 def new_command(table: Path, output: Path | None, **options: Any) -> None:
-    """Write a recipe for TABLE, with a reason beside each setting, and check it.
+    """Write a recipe for TABLE, with the reason for each setting in a comment, and check it.
 
     TABLE is a CSV or TSV file, JSON Lines, a JSON array, a Parquet file or an Excel workbook, or a SQuAD file. The columns
-    with the text and the label are detected from their content. If several columns suit, you are asked. Questions with
+    with the text and the label are detected from their content. If several columns are possible, you are asked. Questions with
     contexts and answers get a recipe of the task question-answering. Files such as test.csv and dev.csv beside train.csv
     become the test and validation data.
     """
@@ -64,7 +64,7 @@ def new_command(table: Path, output: Path | None, **options: Any) -> None:
         report = check(made.path)
     except TextclfError as error:
         raise DataError(
-            f"{error}\nThe recipe {recipe} is written. Correct what is wrong, then run: textclf check {recipe}"
+            f"{error}\nThe recipe {recipe} is written. Correct the problems, then run: textclf check {recipe}"
         ) from None
     write_report(report.as_text(), marked=True)
     write_result(f"\nTrain with: textclf train {recipe}")

@@ -31,14 +31,19 @@ def _limit(name: str, usual: int, help: str, metavar: str = "N") -> Callable[[_F
     ),
 )
 @click.argument("model", type=MODEL)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address; all but this machine's need a token.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; one that other machines can reach needs a token.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8000,
     show_default=True,
     metavar="N",
-    help="Port; 0: any free port.",
+    help="Port; 0 means a free port.",
 )
 @click.option(
     "--token-file",
@@ -61,19 +66,19 @@ def _limit(name: str, usual: int, help: str, metavar: str = "N") -> Callable[[_F
     metavar="MS",
     help="Milliseconds that a text waits for others before an incomplete batch starts.",
 )
-@_limit("--max-batch", Limits.max_batch, "Texts in a batch.")
-@_limit("--max-queue", Limits.max_queue, "Texts that may wait.")
-@_limit("--max-texts", Limits.max_texts, "Texts in a request.")
-@_limit("--max-characters", Limits.max_characters, "Characters of a text.")
-@_limit("--max-body", Limits.max_body, "Bytes of a body.", metavar="BYTES")
+@_limit("--max-batch", Limits.max_batch, "Largest number of texts in a batch.")
+@_limit("--max-queue", Limits.max_queue, "Largest number of waiting texts.")
+@_limit("--max-texts", Limits.max_texts, "Largest number of texts in a request.")
+@_limit("--max-characters", Limits.max_characters, "Largest number of characters in a text.")
+@_limit("--max-body", Limits.max_body, "Largest size of a request body in bytes.", metavar="BYTES")
 @click.option("--log-requests", is_flag=True, help="Log the path, status and time of each request, but no texts.")
 def serve_command(model: Path, **options: Any) -> None:
-    """Answer HTTP requests with a model: POST /classify, or POST /answer of a question answering model.
+    """Answer HTTP requests with a model: POST /classify, or POST /answer for a question answering model.
 
-    MODEL is a .tflite file, an ONNX file of textclf or the folder of a run. Texts of requests that wait are classified
-    together. The page at / shows all routes, /openapi.json describes them, and /metrics is for Prometheus.
+    MODEL is a .tflite file, an ONNX file of textclf or the folder of a run. Waiting texts of several requests are
+    classified together. The page at / shows all routes, /openapi.json describes them, and /metrics is for Prometheus.
 
-    Ctrl-C or SIGTERM stops the service after the requests under way have been answered.
+    Ctrl-C or SIGTERM stops the service. It first answers the requests that it has accepted.
     """
     announce("Loading the model")
     from textclf.serving.server import serve

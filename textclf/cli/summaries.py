@@ -36,7 +36,7 @@ def of_training(run: Run) -> Summary:
     export, warnings = metrics["export"], metrics["warnings"]
     answers = answers_questions(metrics)
     if export.get("refused"):
-        outcome = "trained, but not exported in the form that the recipe asks for"
+        outcome = "trained, but not exported in the form that the recipe requests"
     elif export.get("doubt"):
         outcome = f"trained and exported; there are too few {'questions' if answers else 'rows'} to verify it"
     else:
@@ -191,7 +191,7 @@ def of_comparison(comparison: Comparison | ComparedRuns, items: Sequence[str], o
 
     if isinstance(comparison, Comparison):
         return Summary(title=f"{comparison.name}: the engines are compared")
-    more = [("Write every row on which they disagree", command("compare", *items, "-o", "compared"))]
+    more = [("Write the rows on which they disagree", command("compare", *items, "-o", "compared"))]
     if isinstance(comparison, AnswerComparison):
         return _of_answer_comparison(comparison, [] if output is not None else more)
     if isinstance(comparison, LabelSetComparison):
@@ -354,7 +354,7 @@ def of_inspection(inspection: Inspection) -> Summary:
 
 def of_verification(report: VerificationReport, run: Path | None) -> Summary:
     kinds: dict[str, Kind] = {"verified": "success", "failed": "error"}
-    verdicts = {"failed": "NOT verified", "no verdict": "not judged, on too few rows"}
+    verdicts = {"failed": "NOT verified", "no verdict": "no verdict, because there are too few rows"}
     facts = [
         (words, ", ".join(names))
         for result, words in (("passed", "Passed"), ("failed", "Failed"), ("not checked", "Not checked"))
@@ -383,7 +383,7 @@ def command(name: str, *words: object) -> str:
 
 
 def _short(model: str | Path) -> Path:
-    """The folder of the run where it stands for the model."""
+    """Returns the folder of the run if `model` is its model.tflite, otherwise `model`."""
     path = Path(model)
     is_of_run = path.name == "model.tflite" and (path.parent / "metrics.json").is_file()
     return path.parent if is_of_run else path
@@ -407,7 +407,7 @@ def _accuracy(metrics: Metrics, rows: str) -> str:
 
 
 def _percent(share: float) -> str:
-    """Never "100.0 %" for what is not all, nor "0.0 %" for what is not nothing."""
+    """Returns "100.0 %" only for exactly 1, and "0.0 %" only for exactly 0."""
     if 0.9995 <= share < 1:
         return ">99.9 %"
     return "<0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"

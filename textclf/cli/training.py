@@ -193,9 +193,10 @@ def compare_command(
 ) -> None:
     """Compare the models of finished runs, and of recipes, which are trained first.
 
-    All models are run on the same rows. For each run: accuracy, macro-F1, loss and size. For each run against the first:
-    the difference of the accuracies with its confidence interval, whether it is significant (McNemar's exact test), the
-    differences per label, and the rows that get different labels. KEY=VALUE changes a setting of the recipes.
+    All models are run on the same rows. The report contains accuracy, macro-F1, loss and size of each run. For each run
+    compared with the first, it contains the difference of the accuracies with its confidence interval, whether it is
+    significant (McNemar's exact test), the differences per label, and the rows that get different labels. KEY=VALUE changes a
+    setting of the recipes.
 
     One RECIPE alone is trained with several engines on the same split and encoder. For each training: time to the first
     step, examples per second, peak memory, accuracy, time of the export, size, latency, and the predictions that

@@ -176,7 +176,7 @@ function showVerdict(result) {
       : "No label reaches its threshold."));
   } else if (result.rejected) {
     parts.push(element("span", { className: "label none", dir: "auto" }, result.labels[0] ?? "no label"));
-    parts.push(element("p", {}, `The most probable label, “${best}”, has ${score}, below the bound of ${percent(facts.rejectBelow)}.`));
+    parts.push(element("p", {}, `The most probable label, “${best}”, has ${score}, below the threshold of ${percent(facts.rejectBelow)}.`));
   } else {
     parts.push(element("span", { className: "label", dir: "auto" }, best));
     parts.push(element("p", {}, `Probability ${score}`));
