@@ -47,8 +47,14 @@ if TYPE_CHECKING:
 @click.argument("model", type=MODEL)
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1, type=DATA)
 @click.option("-o", "--output", help="File to write, compressed if it ends in .gz or .zst; - for standard output.")
-@click.option("--question", "questions", multiple=True, metavar="TEXT", help="A question; may be given several times.")
-@click.option("--context", metavar="FILE", help="Text file with the answers; - for standard input.")
+@click.option(
+    "--question",
+    "questions",
+    multiple=True,
+    metavar="TEXT",
+    help="A question; repeat the option for several questions.",
+)
+@click.option("--context", metavar="FILE", help="Text file that contains the answers; - for standard input.")
 @click.option("--question-column", type=COLUMN, metavar="COLUMN", help="Column with the question.")
 @click.option("--context-column", type=COLUMN, metavar="COLUMN", help="Column with the context.")
 @click.option("--phone", is_flag=True, help="Answer as the Task Library's BertQuestionAnswerer does on a phone.")
@@ -82,10 +88,9 @@ def answer_command(
 ) -> None:
     """Answer the questions of tables, or questions about one text.
 
-    MODEL is a .tflite file or the folder of a run. INPUT is a table with a column of questions and a column of contexts,
-    the texts that contain the answers; formats are those of classify. The output has all columns and rows of the input
-    in the same order, and the new columns answer, score (its probability), start and end (its characters in the
-    context), and error.
+    MODEL is a .tflite file or the folder of a run. INPUT is a table with a column of questions and a column of contexts, the
+    texts that contain the answers; the formats are those of classify. The output has all columns and rows of the input in the
+    same order, and the new columns answer, score (its probability), start and end (its characters in the context), and error.
 
     Exit code 3: the job is complete, but some rows have no result; their column error says why. A context that does not
     answer its question is a result: answer, start and end are empty.

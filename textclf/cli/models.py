@@ -123,14 +123,14 @@ def classify_command(
     """Classify the rows of tables, or one text.
 
     MODEL is a .tflite file or the folder of a run. INPUT is a table (CSV, TSV, JSON Lines, a JSON array, Parquet or an Excel
-    workbook; text also compressed with gzip, zstd, bzip2 or xz), a pattern such as 'logs/*.csv.gz', an address such as https://…
-    or s3://…, or - for standard input.
+    workbook; text files may be compressed with gzip, zstd, bzip2 or xz), a pattern such as 'logs/*.csv.gz', an address such
+    as https://… or s3://…, or - for standard input.
 
     The output has all columns and rows of the input in the same order, and the new columns predicted_label, predicted_score
     and error. With a model of several labels per row, the new columns are predicted_labels and error.
 
-    With --dask, the rows are divided into partitions, which the workers of a Dask cluster classify. OUTPUT is a folder with
-    a file for each partition and manifest.json.
+    With --dask, the rows are divided into partitions, which the workers of a Dask cluster classify. OUTPUT is a folder with a
+    file for each partition and manifest.json.
 
     Exit code 3: the job is complete, but some rows have no label; their column error says why.
     """
@@ -308,7 +308,7 @@ def evaluate_command(model: Path, data: str, as_json: bool, **options: Any) -> N
     of 0 and 1 for each label.
 
     For a model that answers questions, DATA is a SQuAD file (.json) or a table, --text names the columns of the question and
-    of the context, and --label that of the answer. It is measured as textclf answers, and as a phone does.
+    of the context, and --label that of the answer. The answers of textclf and those of a phone are measured.
     """
     announce("Loading the model")
     from textclf.classify.metrics import Metrics
@@ -365,7 +365,7 @@ def inspect_command(model: Path, as_json: bool) -> None:
 
 @cli.command(
     "encoder",
-    short_help="Show what an encoder is.",
+    short_help="Describe an encoder.",
     epilog=help_end(
         "textclf encoder builtin",
         "textclf encoder hf:google/mobilebert-uncased --check",
@@ -377,7 +377,7 @@ def inspect_command(model: Path, as_json: bool) -> None:
 @click.option("--check", "golden", is_flag=True, help="Compare with the published values of google/mobilebert-uncased.")
 @offline_option
 def encoder_command(source: str, as_json: bool, golden: bool) -> None:
-    """Show what an encoder is. SOURCE: builtin, a folder, an archive, a URL, tfhub:…, kaggle:… or hf:…"""
+    """Describe an encoder. SOURCE is builtin, a folder, an archive, a URL, tfhub:…, kaggle:… or hf:…"""
     announce("Reading the encoder")
     from textclf.terminal.progress import Progress
 
@@ -415,14 +415,14 @@ def encoder_command(source: str, as_json: bool, golden: bool) -> None:
 def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bool) -> None:
     """Check a .tflite MODEL: its structure, its predictions, and the installed runtimes.
 
-    With --run, the rows of DATA are compared with the trained model (default: its validation and test rows). Without it,
-    they are classified, by the installed runtimes too, and the accuracy is reported if the rows have labels.
+    With --run, the rows of DATA are compared with the trained model (default: its validation and test rows). Without it, the
+    rows are classified, also by the installed runtimes, and the accuracy is reported if the rows have labels.
 
     The report lists the checks that were made, those that were not made with the command that adds them, and the runtimes
     that load the file.
 
-    Exit code 0: every check that was made passed; the report says `structure only` if the predictions were compared with
-    nothing, and `no verdict` if there were too few rows. Exit code 2: a check failed, or the model or DATA cannot be read.
+    Exit code 0: every check that was made passed; the report says `structure only` if the predictions were not compared with
+    anything, and `no verdict` if there were too few rows. Exit code 2: a check failed, or the model or DATA cannot be read.
     """
     announce("Reading the model")
     from textclf.terminal.progress import Progress

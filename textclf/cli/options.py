@@ -150,7 +150,7 @@ text_option = click.option(
 )
 
 delimiter_option = click.option(
-    "--delimiter", type=DELIMITER, metavar="CHARACTER", help="What separates the fields (default: detected)."
+    "--delimiter", type=DELIMITER, metavar="CHARACTER", help="Character between the fields (default: detected)."
 )
 
 encoding_option = click.option(

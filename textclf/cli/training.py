@@ -140,7 +140,7 @@ def export_command(
 ) -> None:
     """Write the model of a finished RUN in another form, without training, and compare it with the trained model.
 
-    KEY=VALUE changes how it is written, for example quantization=float16 or compatibility=task-library.
+    KEY=VALUE changes a setting of the export, for example quantization=float16 or compatibility=task-library.
     """
     announce("Starting TensorFlow")
     from textclf.terminal.progress import Progress
