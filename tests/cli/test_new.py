@@ -49,7 +49,7 @@ def test_data_that_cannot_be_trained_on_leaves_the_recipe_and_says_how_to_go_on(
     message = capsys.readouterr().err
     assert message.startswith("Error: films.csv: no label in row 62")
     assert message.endswith(
-        "The recipe films.yaml is written. Correct what is wrong, then run: textclf check films.yaml\n"
+        "The recipe films.yaml is written. Correct the problems, then run: textclf check films.yaml\n"
     )
     assert Path("films.yaml").is_file()
 
