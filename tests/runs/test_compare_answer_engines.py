@@ -62,6 +62,7 @@ def test_both_engines_are_measured_on_the_same_questions(
         assert one["phone_f1"] is None, "the tiny model reads 64 tokens"
         export = json.loads((output / one["run"] / "metrics.json").read_text())["export"]
         assert (one["changed_answers"], one["compared_questions"]) == (export["changed_answers"], 52)
+        assert one["quantization"] == export["quantization"]
         assert one["bytes"] == (output / one["run"] / "model.tflite").stat().st_size
         assert 0 < one["first_step"] < one["total"]
         assert found["latency_ms"][one["engine"]] > 0

@@ -26,7 +26,7 @@ from textclf.tflite.graph.mobilebert import ClassifierWeights
 
 _ONE = ClassifierMeasurement(
     engine="native", seed=1, total=60.0, first_step=8.0, examples_per_second=12.0, peak_mib=1500.0, accuracy=0.9,
-    macro_f1=0.88, export=1.5, bytes=25_500_000, changed_labels=2, compared_rows=100, run="runs/native-1",
+    macro_f1=0.88, export=1.5, quantization="dynamic", bytes=25_500_000, changed_labels=2, compared_rows=100, run="runs/native-1",
 )  # fmt: skip
 _OTHER = replace(_ONE, engine="model-maker", first_step=80.0, examples_per_second=5.0, peak_mib=5384.0, export=73.0)
 
@@ -75,7 +75,8 @@ def _recipes(folder: Path, *engines: str) -> dict[str, Recipe]:
 
 
 def test_the_table_has_a_line_for_each_measure_and_a_column_for_each_engine() -> None:
-    table = _comparison(_ONE, replace(_ONE, seed=2, accuracy=0.8, first_step=10.0), _OTHER).table()
+    second = replace(_ONE, seed=2, accuracy=0.8, first_step=10.0, quantization="float16")
+    table = _comparison(_ONE, second, _OTHER).table()
     assert table[0] == ["", "native", "model-maker"]
     lines = {line[0]: line[1:] for line in table[1:]}
     assert lines["time to the first step"] == ["9.0 s", "80.0 s"]
@@ -83,6 +84,7 @@ def test_the_table_has_a_line_for_each_measure_and_a_column_for_each_engine() ->
     assert lines["peak memory"] == ["1,500 MiB", "5,384 MiB"]
     assert lines["accuracy, test split"] == ["85.0 ± 7.1 %", "90.0 %"]
     assert lines["export"] == ["1.5 s", "73.0 s"]
+    assert lines["form of model.tflite"] == ["dynamic, float16", "dynamic"]
     assert lines["model.tflite"] == ["25.50 MB", "25.50 MB"]
     assert lines["latency, 128 tokens, 1 thread"] == ["21.9 ms", "21.9 ms"]
     assert lines["labels changed by quantisation"] == ["4 of 200", "2 of 100"]

@@ -86,6 +86,9 @@ class Comparison:
             *(line(f"{name}, {self.split} split", partial(_share, name)) for name in first.scores),
             line("export", lambda _, all_of: f"{_mean(all_of, 'export'):.1f} s"),
             line("whole run", lambda _, all_of: f"{_mean(all_of, 'total'):.1f} s"),
+            line(
+                "form of model.tflite", lambda _, all_of: ", ".join(dict.fromkeys(one.quantization for one in all_of))
+            ),
             line("model.tflite", lambda _, all_of: f"{all_of[0].bytes / 1e6:.2f} MB"),
             line(f"latency, {self.max_length} tokens, 1 thread", lambda engine, _: f"{self.latency_ms[engine]:.1f} ms"),
             line(
@@ -245,6 +248,7 @@ def measure_training(recipe: Recipe, engine: str, seed: int, output: Path, progr
         "examples_per_second": _examples_per_second(run_dir),
         "peak_mib": own["peak_mib"],
         "export": own["export_seconds"],
+        "quantization": facts.export.quantization,
         "bytes": facts.export.bytes,
         "run": f"runs/{name}",
     }

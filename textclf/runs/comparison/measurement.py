@@ -20,7 +20,8 @@ class Measurement:
     """One training with one engine and seed. A task adds the results on the held-out rows.
 
     `total`, `first_step` (counted from the start of the program) and `export` are in seconds. `examples_per_second` is
-    the rate after the first step; an example is a row, or a window of a context. `run` is the folder of the run, relative
+    the rate after the first step; an example is a row, or a window of a context. `quantization` is the form of the file,
+    which is a larger one than the recipe asks for if that did not pass its checks. `run` is the folder of the run, relative
     to the folder of the comparison.
     """
 
@@ -40,6 +41,7 @@ class Measurement:
     examples_per_second: float | None
     peak_mib: float
     export: float
+    quantization: str
     bytes: int
     run: str
 
