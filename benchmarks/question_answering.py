@@ -1,204 +1,177 @@
-"""How fast `textclf answer` is beside a loop over the Task Library's BertQuestionAnswerer: one encoder, real questions.
+"""Measures question answering on SQuAD files: quality, training, latency, batches and positions, each with one command.
 
-In: SQuAD files. Out: a table of questions a second, and how many answers of the loop are those of textclf's phone mode. The
-head has random weights: they do not change the speed. The Task Library lives in another Python: name it with
---task-library-python.
+    python benchmarks/question_answering.py quality TRAIN.json TEST.json --work FOLDER
+    python benchmarks/question_answering.py training TRAIN.json TEST.json
+    python benchmarks/question_answering.py latency OURS.tflite THEIRS.tflite --data TEST.json
+    python benchmarks/question_answering.py batch TEST.json --task-library-python PYTHON
+    python benchmarks/question_answering.py positions RUN TEST.json
 
-With --positions MODEL it measures instead how good a trained model's answers are by their position: the same answers are
-moved towards the end of a window by sentences of other contexts before them.
+Model Maker runs in its own environment: set it up with `textclf model-maker setup`.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
+import json
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
+from tempfile import TemporaryDirectory
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from pretraining.results import Results  # noqa: E402 - the checkout's own packages
+from textclf.encoders.sources.locate import builtin_names  # noqa: E402
+from textclf.errors import ArgumentError, TextclfError  # noqa: E402
+from textclf.model_maker.environment import find_environment  # noqa: E402
+from textclf.recipe.values import ENGINES  # noqa: E402
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", nargs="+", type=Path, help="SQuAD files")
-    parser.add_argument("--encoder", default="builtin")
-    parser.add_argument("--questions", type=int, default=300, help="the most questions of each file")
-    parser.add_argument("--rounds", type=int, default=2, help="how often the programs take turns")
-    parser.add_argument("--task-library-python", type=Path)
-    parser.add_argument(
-        "--positions", type=Path, metavar="MODEL", help="measure this trained model by position instead"
+# As in run_squad.py for MobileBERT; Model Maker's default are 2 epochs.
+RECIPE = {"epochs": 5, "batch_size": 32, "learning_rate": 4e-5}
+
+# Enough for the rate of answers; Model Maker's file takes long for each.
+_SPEED_QUESTIONS = 60
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 2 for an error that the user can fix."""
+    options = _parser().parse_args(arguments)
+    try:
+        for line in options.measure(options):
+            print(line, flush=True)
+    except TextclfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, measure: Any, shown: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=shown, description=shown)
+        added.set_defaults(measure=measure)
+        return added
+
+    quality = command("quality", _quality, "exact match and F1 of each encoder and engine, over seeds")
+    quality.add_argument("train", type=Path, help="SQuAD file; a tenth of its contexts chooses the best epoch")
+    quality.add_argument("test", type=Path, help="SQuAD file of the questions that are measured")
+    quality.add_argument("--work", type=Path, required=True, help="folder for runs and trained models")
+    quality.add_argument("--results", type=Path, help="file with a line for each run (default: WORK/results.jsonl)")
+    quality.add_argument("--encoders", nargs="+", help="sources as in a recipe (default: the built-in encoders)")
+    quality.add_argument(
+        "--engines", nargs="+", choices=ENGINES, help="default: native, and model-maker if its environment is set up"
     )
-    arguments = parser.parse_args()
-    if arguments.positions is not None:
-        print("| data | first token of the answer | questions | exact match | F1 |")
-        print("| --- | ---: | ---: | ---: | ---: |")
-        for path in arguments.data:
-            print("\n".join(measured_by_position(arguments.positions, path, arguments.questions)), flush=True)
-        return
-    if arguments.task_library_python is None:
-        parser.error("--task-library-python is missing; it names a Python with tflite-support")
-    os.environ["TEXTCLF_TASK_LIBRARY_PYTHON"] = str(arguments.task_library_python)
-    with tempfile.TemporaryDirectory() as folder:
-        model = write_model(Path(folder), arguments.encoder)
-        print(f"| questions | windows | tokens of a window | {' | '.join(PROGRAMS)} | answers alike |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-        for path in arguments.data:
-            print(measured(model, path, arguments.questions, arguments.rounds), flush=True)
-
-
-PROGRAMS = ("`textclf answer`", "textclf as a phone", "loop over BertQuestionAnswerer")
-
-
-def write_model(folder: Path, encoder: str) -> Path:
-    """A model with 8-bit weights of the encoder and a random head."""
-    from textclf.encoders.sources.locate import load_checkpoint
-    from textclf.exporting.question_answering.model_file import export_question_answerer
-    from textclf.recipe.reading import load_recipe
-
-    (folder / "data.json").write_text("{}")
-    (folder / "recipe.yaml").write_text(
-        f"name: speed\ntask: question-answering\ndataset: {{train: data.json}}\nencoder: {encoder}\n"
-    )
-    recipe = load_recipe(folder / "recipe.yaml")
-    checkpoint = load_checkpoint(encoder, folder)
-    width = checkpoint.width
-    head = {
-        "head/kernel": np.random.default_rng(0).standard_normal((width, 2)).astype(np.float32),
-        "head/bias": np.zeros(2, np.float32),
-        "features/mean": np.zeros((2, width), np.float32),
-        "features/scale": np.ones((2, width), np.float32),
-    }
-    model = folder / "model.tflite"
-    model.write_bytes(export_question_answerer(recipe, checkpoint, head))
-    return model
-
-
-def measured(model: Path, path: Path, most: int, rounds: int) -> str:
-    """A line of the table: the best of some rounds, in which the programs take turns."""
-    from textclf import QuestionAnswerer, answer_file
-    from textclf.classify.question_answering.evaluation import read_questions
-    from textclf.exporting.apps import run_question_answerer
-    from textclf.exporting.question_answering.verify import compared_answers
-
-    with QuestionAnswerer(model) as answerer:
-        questions = [(question, context) for question, context in read_questions(answerer, path).texts[:most]]
-        windows = answerer.submit(questions)._windows.encoded.lengths
-        table, output = model.with_name("in.csv"), model.with_name("out.csv")
-        write_table(table, questions)
-        programs: list[Callable[[], object]] = [
-            lambda: answer_file(model, table, output, force=True),
-            lambda: answerer.answers(questions, phone=True),
-            lambda: run_question_answerer(model, questions),
-        ]
-        seconds = [[seconds_of(program) for program in programs] for _ in range(rounds)]
-        rates = [len(questions) / min(times) for times in zip(*seconds, strict=True)]
-        alike = compared_answers(answerer.answers(questions, phone=True), run_question_answerer(model, questions), 0.5)
-    shown = " | ".join(f"{rate:.1f}/s ({rate / rates[-1]:.1f})" for rate in rates)
-    same = f"{alike.questions - alike.changed_answers} of {alike.questions}"
-    return f"| {path.stem}: {len(questions)} | {len(windows)} | {windows.mean():.0f} | {shown} | {same} |"
-
-
-# --- By position -----------------------------------------------------------------------------------------------------
-POSITIONS = (0, 64, 126, 192, 256, 320)
-"""An answer is measured once at or just behind each of these tokens; the first is where it is without sentences before it.
-In their first training the built-in encoders saw 126 tokens at most, in the second one 510."""
-
-
-def measured_by_position(model: Path, path: Path, most: int) -> list[str]:
-    """Lines of the table. Every question is measured at every position, so that only the position differs."""
-    from textclf import QuestionAnswerer
-    from textclf.classify.question_answering.evaluation import golds_of, question_scores, read_questions
-
-    with QuestionAnswerer(model) as answerer:
-        split = read_questions(answerer, path)
-        spans = [answers[0] if answers else None for answers in split.answers]
-        sentences = [one for context in dict.fromkeys(split.contexts) for one in sentences_of(context)]
-        golds, moved, places = [], {position: [] for position in POSITIONS}, {position: [] for position in POSITIONS}
-        for row, (question, context) in enumerate(split.texts):
-            found = moved_contexts(answerer, question, context, spans[row], sentences, seed=row)
-            if found is not None and len(golds) < most:
-                golds.append(golds_of(split)[row])
-                for position, (text, place) in zip(POSITIONS, found, strict=True):
-                    moved[position].append((question, text))
-                    places[position].append(place)
-        lines = []
-        for position, asked in moved.items():
-            scores = question_scores([answer.text for answer in answerer.answers(asked)], golds)
-            match, f1 = scores.mean(axis=0)
-            at = f"{np.mean(places[position]):.0f} ({min(places[position])}–{max(places[position])})"
-            lines.append(f"| {path.stem} | {at} | {len(asked)} | {match:.1%} | {f1:.1%} |")
-    return lines
-
-
-def sentences_of(text: str) -> list[str]:
-    return [one.strip() + "." for one in text.split(". ") if one.strip()]
-
-
-def moved_contexts(
-    answerer: object, question: str, context: str, answer: object, sentences: Sequence[str], seed: int
-) -> list[tuple[str, int]] | None:
-    """The context with its answer at each of the positions, truncated to one window, and the answer's real position there.
-
-    None if the question has no answer, or if its answer is already behind the second position, or does not fit the last.
-    """
-    if answer is None:
-        return None
-    tokenizer = answerer.tokenizer
-    before, rest = context[: answer.start], context[answer.start :]
-    head = len(tokenizer.pieces([question])[0][: answerer.question_length]) + 2  # [CLS] question [SEP]
-    own, needed = (len(pieces) for pieces in tokenizer.pieces([before, answer.text]))
-    if head + own >= POSITIONS[1] or POSITIONS[-1] + 40 + needed >= answerer.max_length:
-        return None
-    order = np.random.default_rng(seed).permutation(len(sentences))
-    others = [sentences[number] for number in order if sentences[number].rstrip(".") not in context]
-    lengths = [len(pieces) for pieces in tokenizer.pieces(others[:200])]
-    found = []
-    for position in POSITIONS:
-        added, chosen = 0, []
-        for sentence, length in zip(others, lengths, strict=False):
-            # Short sentences keep the place near the position.
-            if head + own + added >= position:
-                break
-            if length <= 40:
-                chosen.append(sentence)
-                added += length
-        room = answerer.max_length - head - own - added - 1
-        text = " ".join([*chosen, before]) if chosen else before
-        found.append((text + truncated(tokenizer, rest, room), head + own + added))
-        if found[-1][1] + needed >= answerer.max_length:
-            return None
-    return found
-
-
-def truncated(tokenizer: object, text: str, room: int) -> str:
-    """The beginning of a text that has at most this many tokens, in whole words."""
-    ends = [index for index, character in enumerate(text) if character == " "] + [len(text)]
-    low, high = 0, len(ends)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high) if len(tokenizer.pieces([text[: ends[middle - 1]]])[0]) <= room else (low, middle - 1)
+    quality.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    for key, value in RECIPE.items():
+        shown = key.replace("_", "-")
+        quality.add_argument(
+            f"--{shown}", type=type(value), default=value, help=f"of both engines (default: {value:g})"
         )
-    return text[: ends[low - 1]] if low else ""
+    quality.add_argument("--questions", type=int, help="use only this many questions of each file, to try the command")
+    quality.add_argument("--table", action="store_true", help="only print the table of what the results have")
+
+    training = command("training", _training, "examples a second of both engines, and the latency of their files")
+    training.add_argument("train", type=Path, help="SQuAD file")
+    training.add_argument("test", type=Path, help="SQuAD file")
+    training.add_argument("--encoder", default="builtin", help="source as in a recipe")
+    training.add_argument("--questions", type=int, default=320, help="training questions (default: 320)")
+    training.add_argument("--batch-size", type=int, default=32, help="default: 32")
+    training.add_argument(
+        "--output", type=Path, default=Path("runs") / "question-answering-speed", help="folder to write"
+    )
+
+    latency = command("latency", _latency, "milliseconds for a window of full length: files in turns, one thread")
+    latency.add_argument("models", nargs="+", type=Path, help="models or runs; times are compared with the last one")
+    latency.add_argument("--data", type=Path, required=True, help="SQuAD file")
+    latency.add_argument("--rounds", type=int, default=60, help="default: 60")
+
+    batch = command("batch", _batch, "questions a second of `textclf answer` and of a loop over BertQuestionAnswerer")
+    batch.add_argument("data", nargs="+", type=Path, help="SQuAD files")
+    batch.add_argument("--encoder", default="builtin", help="source as in a recipe")
+    batch.add_argument("--questions", type=int, default=300, help="the most questions of each file (default: 300)")
+    batch.add_argument("--rounds", type=int, default=2, help="how often the programs take turns (default: 2)")
+    batch.add_argument("--task-library-python", type=Path, required=True, help="a Python with tflite-support")
+
+    positions = command("positions", _positions, "exact match and F1 by the position of the answer")
+    positions.add_argument("model", type=Path, help="a trained model or its run")
+    positions.add_argument("data", nargs="+", type=Path, help="SQuAD files")
+    positions.add_argument("--questions", type=int, default=300, help="the most questions of each file (default: 300)")
+    return parser
 
 
-def write_table(path: Path, questions: Sequence[tuple[str, str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("question", "context"), *questions])
+def _quality(options: argparse.Namespace) -> Iterator[str]:
+    from answering import quality
+
+    options.work.mkdir(parents=True, exist_ok=True)
+    train, test = (shortened(file, options.questions, options.work) for file in (options.train, options.test))
+    engines = options.engines or list(ENGINES)
+    if find_environment() is None and "model-maker" in engines and not options.table:
+        if options.engines:
+            raise ArgumentError("--engines model-maker: is not set up; run `textclf model-maker setup`")
+        print("left out: model-maker, because it is not set up (textclf model-maker setup)", file=sys.stderr)
+        engines = ["native"]
+    recipe = {key: getattr(options, key) for key in RECIPE}
+    encoders = options.encoders or [f"builtin:{name}" for name in builtin_names()]
+    runs = list(quality.measurements(train, test, encoders, engines, options.seeds, recipe))
+    results = Results(options.results or options.work / "results.jsonl", quality.IDENTITY, quality.SCORES)
+    if not options.table:
+        for line in quality.measure_missing(runs, train, test, options.work, results):
+            print(line, file=sys.stderr, flush=True)
+    yield quality.table([row for run in runs if (row := results.find(run.identity)) is not None])
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+def _training(options: argparse.Namespace) -> Iterator[str]:
+    from answering import speed
+
+    # The comparison keeps its own copy of the questions.
+    with TemporaryDirectory() as folder:
+        train = shortened(options.train, options.questions, Path(folder))
+        test = shortened(options.test, _SPEED_QUESTIONS, Path(folder))
+        yield speed.compare(train, test, options.encoder, options.batch_size, options.output).as_markdown()
+
+
+def _latency(options: argparse.Namespace) -> Iterator[str]:
+    from answering import speed
+
+    yield from speed.latencies(options.models, options.data, options.rounds)
+
+
+def _batch(options: argparse.Namespace) -> Iterator[str]:
+    from answering import batch
+
+    python = options.task_library_python
+    yield from batch.table(options.data, options.encoder, options.questions, options.rounds, python)
+
+
+def _positions(options: argparse.Namespace) -> Iterator[str]:
+    from answering import positions
+
+    yield from positions.table(options.model, options.data, options.questions)
+
+
+def shortened(file: Path, questions: int | None, folder: Path) -> Path:
+    """Returns a SQuAD file with the first paragraphs of `file`, up to this many questions; `file` itself for None."""
+    if questions is None:
+        return file
+    left, articles = questions, []
+    for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
+        paragraphs = []
+        for paragraph in article["paragraphs"]:
+            paragraphs.append({**paragraph, "qas": paragraph["qas"][:left]})
+            left -= len(paragraphs[-1]["qas"])
+            if not left:
+                break
+        articles.append({**article, "paragraphs": paragraphs})
+        if not left:
+            break
+    short = folder / f"{file.stem}-{questions}.json"
+    short.write_text(json.dumps({"data": articles}), encoding="utf-8")
+    return short
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

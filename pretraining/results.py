@@ -13,14 +13,14 @@ from textclf.errors import ArgumentError, DataError
 
 
 class Results:
-    """The runs in a file, each a dict; `identity` are the keys that tell runs apart.
+    """The runs in a file, each a dict; `identity` are the keys that tell runs apart, `scores` those of shares in 0..1.
 
     Raises DataError for a line that is not a run, and ArgumentError for a path that cannot be such a file.
     """
 
-    def __init__(self, file: Path, identity: Sequence[str]) -> None:
+    def __init__(self, file: Path, identity: Sequence[str], scores: Sequence[str] = ("accuracy", "macro_f1")) -> None:
         self.file = file
-        self.rows = _read(file, identity)
+        self.rows = _read(file, identity, scores)
 
     def find(self, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
         """Returns the first run with these values, or None."""
@@ -34,7 +34,7 @@ class Results:
             lines.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def _read(file: Path, identity: Sequence[str]) -> list[dict[str, Any]]:
+def _read(file: Path, identity: Sequence[str], scores: Sequence[str]) -> list[dict[str, Any]]:
     if file.is_dir() or not file.parent.is_dir():
         raise ArgumentError(f"--results: {file} is not a file in an existing folder; name a file such as results.jsonl")
     if not file.exists():
@@ -46,7 +46,7 @@ def _read(file: Path, identity: Sequence[str]) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             row = None
         missing = [key for key in identity if not isinstance(row, dict) or key not in row]
-        if missing or not _is_measured(row):
+        if missing or not _is_measured(row, scores):
             what = f"a run without {missing[0]}" if isinstance(row, dict) and missing else "not a run"
             raise DataError(
                 f"{file}:{number}: the line is {what}: {line[:80]!r}; remove it, or use another file with --results"
@@ -55,8 +55,8 @@ def _read(file: Path, identity: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_measured(row: Mapping[str, Any]) -> bool:
-    return all(isinstance(row.get(score), float | int) and 0 <= row[score] <= 1 for score in ("accuracy", "macro_f1"))
+def _is_measured(row: Mapping[str, Any], scores: Sequence[str]) -> bool:
+    return all(isinstance(row.get(score), float | int) and 0 <= row[score] <= 1 for score in scores)
 
 
 def cell(scores: Sequence[float]) -> str:

@@ -15,6 +15,7 @@ from textclf.tflite.graph.question_answering import SPAN_LOGITS
 from textclf.tflite.graph.weights import token_weights
 from textclf.tflite.metadata import write_metadata
 from textclf.tflite.question_answering import QuestionAnswererMetadata
+from textclf.tflite.runtimes import Compatibility
 from textclf.tflite.trial.probe import trust
 
 CONTEXT = "you order food by phone. the app is free, and we refund money very fast. please call the bank again."
@@ -30,15 +31,6 @@ def tiny_answerer(
     **settings: Any,
 ) -> bytes:
     """The bytes of a model that reads `length` tokens. `settings` change its `textclf.json`, which Model Maker's files lack."""
-    checkpoint = tiny_checkpoint(seed=seed, max_position_embeddings=max(length, 64))
-    random = np.random.default_rng(seed)
-    width = checkpoint.width
-    head = {
-        "head/kernel": (random.standard_normal((width, 2)) * spread).astype(np.float32),
-        "head/bias": np.zeros(2, np.float32),
-        "features/mean": np.zeros((2, width), np.float32),
-        "features/scale": np.ones((2, width), np.float32),
-    }
     own = {
         "version": 1,
         "task": "question-answering",
@@ -53,9 +45,8 @@ def tiny_answerer(
         "compatibility": "task-library" if length == 384 else "litert",
         "vocabulary_sha256": vocabulary_hash(VOCABULARY),
     }
-    graph = token_weights(checkpoint, head, SPAN_LOGITS).graph(length, quantization, own["compatibility"], None)
     content = write_metadata(
-        graph,
+        tiny_graph(length, quantization, seed=seed, spread=spread, compatibility=own["compatibility"]),
         name="tiny-answers",
         vocabulary=VOCABULARY,
         task=QuestionAnswererMetadata(),
@@ -63,6 +54,22 @@ def tiny_answerer(
     )
     trust(content)
     return content
+
+
+def tiny_graph(
+    length: int, quantization: Quantization, *, seed: int, spread: float = 0.2, compatibility: Compatibility = "litert"
+) -> bytes:
+    """The same without metadata; its encoder is `tiny_checkpoint(seed)`."""
+    checkpoint = tiny_checkpoint(seed=seed, max_position_embeddings=max(length, 64))
+    width = checkpoint.width
+    kernel = np.random.default_rng(seed).standard_normal((width, 2)) * spread
+    head = {
+        "head/kernel": kernel.astype(np.float32),
+        "head/bias": np.zeros(2, np.float32),
+        "features/mean": np.zeros((2, width), np.float32),
+        "features/scale": np.ones((2, width), np.float32),
+    }
+    return token_weights(checkpoint, head, SPAN_LOGITS).graph(length, quantization, compatibility, None)
 
 
 def write_tiny_answerer(path: Path, **settings: Any) -> Path:

@@ -87,6 +87,22 @@ def test_tables_and_squad_files_may_be_mixed(tmp_path):
     squad("held.json", "five is here")
     train = train_of(load(["a.json", "b.csv"], validation="held.json"))
     assert [answers[0].text for answers in train.answers] == ["one", "green"]
+    assert [place_of(train, row) for row in (0, 1)] == ["question a.json-1 (the 1st of a.json)", "row 2 of b.csv"]
+
+
+def test_a_finding_about_tables_and_squad_files_says_what_each_number_counts(tmp_path):
+    squad("a.json", "one is here", "<b>two</b> is here", start=3)
+    table("b.csv", "who?,<b>green</b> box,box", ",red box,red")
+    table("c.csv", ",blue box,blue")
+    squad("held.json", "five is here")
+    findings = load(["a.json", "b.csv", "c.csv"], validation="held.json").findings
+    moved, empty, markup = (
+        next(one.message for one in findings if one.kind == kind)
+        for kind in ("answer_moved", "empty_question", "markup")
+    )
+    assert moved.endswith("(questions 1 of a.json and 2 of a.json)")
+    assert empty.endswith("(rows 3 of b.csv and 2 of c.csv)")
+    assert markup.endswith("(question 2 of a.json and row 2 of b.csv)")
 
 
 def test_fractions_are_set_aside_from_all_files_together(tmp_path):

@@ -59,6 +59,7 @@ def everywhere(path: Path, overrides: tuple[str, ...]) -> list[Callable[[], obje
             {"max_position_embeddings": 2},
             "takes at most 2 tokens, but a row needs at least 3",
         ),
+        (("training.freeze=3",), {}, r"training\.freeze is 3, but .*encoder has 2 layers; lower it"),
     ],
 )
 def test_what_does_not_fit_the_encoder_is_refused_everywhere_in_the_same_words(

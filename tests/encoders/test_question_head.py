@@ -115,3 +115,52 @@ def test_a_head_that_cannot_be_used_is_an_error_only_where_it_is_asked_for(tmp_p
     found = read_encoder(write_with_head(tmp_path / "encoder", "model.safetensors", tiny_checkpoint(), kernel, bias))
     with pytest.raises(EncoderError, match=problem):
         question_head(found)
+
+
+# --- The signature of a Hub module -----------------------------------------------------------------------------------
+def write_hub_with_signature(folder: Path, *, resources: bool, swapped: bool = False, other: bool = False) -> Path:
+    """A TF1 Hub module whose signature `squad` computes as run_squad.py's `create_model`, from variables of other names.
+
+    `swapped`: the end is the first output of the head. `other`: the logits are doubled, which is no dense layer.
+    """
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    checkpoint = tiny_checkpoint()
+    write_tf1_hub(folder, checkpoint)
+    head = {"answer/weights": np.ascontiguousarray(KERNEL.T), "answer/offsets": BIAS}
+    arrays = {f"bert/{name}": array for name, array in checkpoint.weights.items()}
+    write_variables(folder / "variables" / "variables", {**arrays, **head})
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.variable_scope("", use_resource=resources):
+        states = v1.placeholder(tf.float32, [None, None, 32], "states")
+        kernel, bias = (v1.get_variable(name, array.shape, tf.float32) for name, array in head.items())
+        shape = tf.shape(states)
+        logits = tf.nn.bias_add(tf.matmul(tf.reshape(states, [-1, 32]), kernel, transpose_b=True), bias)
+        logits = 2 * logits if other else logits
+        logits = tf.transpose(tf.reshape(logits, [shape[0], shape[1], 2]), [2, 0, 1])
+        first, second = tf.unstack(logits, axis=0)
+    start, end = (second, first) if swapped else (first, second)
+    model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    for meta_graph in model.meta_graphs:
+        for node in graph.as_graph_def().node:
+            meta_graph.graph_def.node.add().CopyFrom(node)
+        outputs = meta_graph.signature_def["squad"].outputs
+        outputs["start_logits"].name, outputs["end_logits"].name = start.name, end.name
+    (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+    return folder
+
+
+@pytest.mark.parametrize("resources", [True, False])
+@pytest.mark.parametrize("swapped", [True, False])
+def test_the_head_behind_the_signature_squad_is_found_whatever_its_variables_are_called(tmp_path, resources, swapped):
+    found = read_encoder(write_hub_with_signature(tmp_path / "module", resources=resources, swapped=swapped))
+    head = question_head(found)
+    np.testing.assert_array_equal(head.kernel, KERNEL[:, ::-1] if swapped else KERNEL)
+    np.testing.assert_array_equal(head.bias, BIAS[::-1] if swapped else BIAS)
+    assert not [name for name in found.weights if name.startswith("answer")]
+
+
+def test_a_signature_that_computes_otherwise_is_no_head(tmp_path):
+    found = read_encoder(write_hub_with_signature(tmp_path / "module", resources=True, other=True))
+    assert question_head(found) is None

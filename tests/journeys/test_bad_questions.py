@@ -92,7 +92,7 @@ CASES: dict[str, str] = {
     "evaluate model.tflite in.csv": "in.csv: there is no column `answer` (answer_column (--label))",
     "evaluate model.tflite header.csv --text question": "--text) names only question; name two columns",
     "verify model.tflite labels.csv": "there is no column `context` (the context column of the training)",
-    "compare recipe.yaml --engines native": "train it with each of them",
+    "compare recipe.yaml --engines native,slow": "'slow' is not an engine; choose from native, model-maker",
     "new cut.json": "No recipe was written; correct the file, then run the command again",
 }
 

@@ -10,7 +10,8 @@ import pytest
 
 import textclf
 from tests.command import run
-from tests.tiny import write_tiny_encoder
+from tests.encoders.test_question_head import write_with_head
+from tests.tiny import tiny_checkpoint, write_tiny_encoder
 
 WORDS = "the film was good and not bad so i love this app"
 
@@ -162,6 +163,15 @@ def test_bad_input_ends_a_check_with_code_2_and_what_is_wrong(folder, capsys, co
     captured = capsys.readouterr()
     assert expected in captured.err
     assert "Traceback" not in captured.err + captured.out
+
+
+def test_a_training_without_epochs_needs_an_encoder_with_a_head_for_questions(folder, tmp_path, capsys):
+    recipe = [folder / "recipe.yaml", "training.epochs=0"]
+    assert run("check", *recipe) == 2
+    assert "training.epochs is 0, but " in (shown := capsys.readouterr().err)
+    assert "encoder has no head for question answering, so nothing could answer; set training.epochs to 1" in shown
+    with_head = write_with_head(tmp_path / "published", "model.safetensors", tiny_checkpoint())
+    assert run("check", *recipe, f"encoder.source={with_head}") == 0
 
 
 def test_lone_surrogates_in_a_file_do_not_stop_a_check(folder, capsys):

@@ -16,15 +16,17 @@ from textclf.files.output_folder import foreign_entries
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.runs.comparison import engines as comparison
-from textclf.runs.comparison.engines import Comparison, Measurement
+from textclf.runs.comparison.engines import Comparison
 from textclf.runs.comparison.engines import compare_engines as compare
 from textclf.runs.comparison.folder import COMPARISON
+from textclf.runs.comparison.measurement import Measurement
+from textclf.runs.tasks.classification.comparing import ClassifierMeasurement
 from textclf.terminal.progress import Progress
 from textclf.tflite.graph.mobilebert import ClassifierWeights
 
-_ONE = Measurement(
+_ONE = ClassifierMeasurement(
     engine="native", seed=1, total=60.0, first_step=8.0, examples_per_second=12.0, peak_mib=1500.0, accuracy=0.9,
-    macro_f1=0.88, export=1.5, bytes=25_500_000, changed_labels=2, compared_rows=100, run="runs/native-1",
+    macro_f1=0.88, export=1.5, quantization="dynamic", bytes=25_500_000, changed_labels=2, compared_rows=100, run="runs/native-1",
 )  # fmt: skip
 _OTHER = replace(_ONE, engine="model-maker", first_step=80.0, examples_per_second=5.0, peak_mib=5384.0, export=73.0)
 
@@ -32,7 +34,8 @@ _OTHER = replace(_ONE, engine="model-maker", first_step=80.0, examples_per_secon
 def _comparison(*measurements: Measurement) -> Comparison:
     engines = dict.fromkeys(one.engine for one in measurements)
     return Comparison(
-        name="reviews", split="test", rows={"train": 80, "test": 20}, max_length=128, measurements=list(measurements),
+        task="text-classification", name="reviews", split="test", rows={"train": 80, "test": 20}, max_length=128,
+        measurements=list(measurements),
         latency_ms=dict.fromkeys(engines, 21.9), rows_per_second=dict.fromkeys(engines, 250.0),
         machine={"processor": "a processor", "cores": 2, "load_before": 0.1, "load_after": 1.0, "textclf": "0"},
     )  # fmt: skip
@@ -72,7 +75,8 @@ def _recipes(folder: Path, *engines: str) -> dict[str, Recipe]:
 
 
 def test_the_table_has_a_line_for_each_measure_and_a_column_for_each_engine() -> None:
-    table = _comparison(_ONE, replace(_ONE, seed=2, accuracy=0.8, first_step=10.0), _OTHER).table()
+    second = replace(_ONE, seed=2, accuracy=0.8, first_step=10.0, quantization="float16")
+    table = _comparison(_ONE, second, _OTHER).table()
     assert table[0] == ["", "native", "model-maker"]
     lines = {line[0]: line[1:] for line in table[1:]}
     assert lines["time to the first step"] == ["9.0 s", "80.0 s"]
@@ -80,6 +84,7 @@ def test_the_table_has_a_line_for_each_measure_and_a_column_for_each_engine() ->
     assert lines["peak memory"] == ["1,500 MiB", "5,384 MiB"]
     assert lines["accuracy, test split"] == ["85.0 ± 7.1 %", "90.0 %"]
     assert lines["export"] == ["1.5 s", "73.0 s"]
+    assert lines["form of model.tflite"] == ["dynamic, float16", "dynamic"]
     assert lines["model.tflite"] == ["25.50 MB", "25.50 MB"]
     assert lines["latency, 128 tokens, 1 thread"] == ["21.9 ms", "21.9 ms"]
     assert lines["labels changed by quantisation"] == ["4 of 200", "2 of 100"]
@@ -113,6 +118,20 @@ def test_every_engine_and_seed_gets_the_same_split_in_turns(tmp_path: Path, stan
     assert written == {"format": "textclf-comparison", "version": 1, **json.loads(json.dumps(found.as_dict()))}
     assert set(written["latency_ms"]) == {"native", "model-maker"}
     assert (output / "comparison.md").read_text() == found.as_markdown()
+
+
+def test_the_split_of_a_table_without_a_header_keeps_its_first_row(tmp_path: Path, stand_in: StandIn) -> None:
+    rows = (tmp_path / "train.csv", tmp_path / "test.csv")
+    path = write_recipe(tmp_path)
+    for file in rows:
+        file.write_text(file.read_text().partition("\n")[2])
+    recipe = load_recipe(path, ["dataset.columns=[id, review, mood]"])
+    compare({"native": recipe}, [1], tmp_path / "compared", quiet=True, measure=stand_in)
+    [used] = stand_in.recipes
+    files = {name: tmp_path / "compared" / "data" / f"{name}.csv" for name in ("train", "validation", "test")}
+    found = load_dataset(used.dataset.model_copy(update=files), 1)
+    expected = load_dataset(recipe.dataset, recipe.training.seed)
+    assert [split.texts for split in found.splits] == [split.texts for split in expected.splits]
 
 
 def test_a_comparison_that_exists_is_replaced_only_by_force_and_only_by_a_complete_one(

@@ -178,12 +178,10 @@ def test_runs_are_compared_on_the_same_questions(run, tmp_path):
         assert next(csv.reader(file)) == ["place", "question", "correct answers", "run", "other"]
 
 
-def test_runs_of_two_tasks_and_other_engines_are_not_compared(run, tmp_path):
+def test_runs_of_two_tasks_are_not_compared(run):
     first = Path(__file__).parent.parent / "fixtures" / "first_version" / "runs" / "reviews"
     with pytest.raises(RunError, match=r"its task differs from that of .*compare models of one task"):
         compare([run, first], quiet=True)
-    with pytest.raises(ArgumentError, match=r"train it with each of them .*, then compare the runs"):
-        compare(write_question_recipe(tmp_path), tmp_path / "out", engines=["native", "model-maker"], quiet=True)
 
 
 def test_questions_that_cannot_be_measured_are_left_out_with_a_warning(run, tmp_path, caplog):

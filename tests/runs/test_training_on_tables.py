@@ -209,8 +209,11 @@ def test_columns_that_are_numbers_are_named_by_their_digits(recipe, frame):
 def test_a_file_beside_tables_must_be_read_as_they_are(tmp_path, recipe, frame):
     """One setting applies to all files, and what the run keeps is UTF-8 with commas."""
     recipe.write_text(RECIPE.replace("0.2", "0.2, test: last.csv, delimiter: ;, encoding: cp1252"))
-    with pytest.raises(ValueError, match=r"^dataset\.delimiter is ';' for .*last\.csv, .*pass data\[test\] too"):
+    message = r"^dataset\.delimiter is ';' for .*last\.csv, .*pass data\[test\] too"
+    with pytest.raises(ValueError, match=message):
         textclf.train(recipe, tmp_path / "run", data={"train": frame}, quiet=True)
+    with pytest.raises(ValueError, match=message):
+        textclf.check(recipe, data={"train": frame})
     run = textclf.train(recipe, tmp_path / "run", data={"train": frame, "test": frame[:10]}, quiet=True)
     settings = textclf.load_recipe(run.dir / "recipe.yaml").dataset
     assert (settings.delimiter, settings.encoding) == (",", "utf-8")

@@ -199,8 +199,8 @@ def compare_command(
     setting of the recipes.
 
     One RECIPE alone is trained with several engines on the same split and encoder. For each training: time to the first
-    step, examples per second, peak memory, accuracy, time of the export, size, latency, and the predictions that
-    quantisation changed. Run nothing else on the machine meanwhile.
+    step, examples per second, peak memory, accuracy (for questions: F1 and exact match), time of the export, size, latency,
+    and the predictions that quantisation changed. Run nothing else on the machine meanwhile.
     """
     compared, overrides = _items_and_overrides(items)
     names = None if engines is None else [name.strip() for name in engines.split(",")]

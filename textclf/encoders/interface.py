@@ -33,6 +33,10 @@ class KnownEncoder(Protocol):
     def segments(self) -> int:
         """How many texts of a row it tells apart."""
 
+    @property
+    def layers(self) -> int:
+        """Layers that can be frozen from below; 0 for an encoder that knows nothing before it is trained."""
+
     def tokenizer(self, settings: EncoderSettings) -> TextTokenizer:
         """Raises EncoderError for a vocabulary that the tokenizer of these settings cannot use."""
 
@@ -61,10 +65,6 @@ class AnyEncoder(KnownEncoder, Protocol):
     @property
     def width(self) -> int:
         """How many numbers a text becomes."""
-
-    @property
-    def layers(self) -> int:
-        """Layers that can be frozen from below; 0 for an encoder that knows nothing before it is trained."""
 
     def fingerprint(self) -> str:
         """SHA-256 over configuration, weights and vocabulary: the same for the same encoder in every format."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from textclf.data.dataset import load_dataset
 from textclf.data.examples import Dataset
-from textclf.data.findings.finding import Finding
+from textclf.data.findings.finding import Finding, counted
 from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tokens.batching import Batch
@@ -58,14 +58,15 @@ class Preparation:
 def prepare(
     recipe: Recipe, dataset: Dataset, encoder: AnyEncoder | None = None, *, kind: EncoderKind | None = None
 ) -> Preparation:
-    """Determines the length, and checks that it and the dataset's rows suit the encoder.
+    """Determines the length, and checks that it, the dataset's rows and the frozen layers suit the encoder.
 
     Without `encoder` only its configuration and its vocabulary are read, by the recipe's `kind`. Raises EncoderError for
-    an encoder that cannot be found or read, for a vocabulary that the recipe's tokenizer cannot use, and for a length or
-    rows that do not fit.
+    an encoder that cannot be found or read, for a vocabulary that the recipe's tokenizer cannot use, and for a length,
+    rows or frozen layers that do not fit.
     """
     known: KnownEncoder = (kind or kind_of(recipe)).facts(recipe.encoder, dataset) if encoder is None else encoder
     tokenizer = known.tokenizer(recipe.encoder)
+    _check_freeze(recipe, known)
     if known.longest is None:
         return Preparation(settle_max_length(recipe, dataset, tokenizer), tokenizer)
     _check_rows(recipe, tokenizer, known, known.longest)
@@ -76,6 +77,15 @@ def prepare(
             " tokens; lower encoder.max_length"
         )
     return Preparation(recipe, tokenizer)
+
+
+def _check_freeze(recipe: Recipe, known: KnownEncoder) -> None:
+    """Raises EncoderError for more frozen layers than the encoder has."""
+    frozen = recipe.training.frozen_layers or 0
+    if frozen > known.layers:
+        raise EncoderError(
+            f"training.freeze is {frozen}, but {known.path} has {counted(known.layers, 'layer')}; lower it"
+        )
 
 
 def _check_rows(recipe: Recipe, tokenizer: TextTokenizer, known: KnownEncoder, longest: int) -> None:

@@ -10,7 +10,11 @@ from textclf.data.question_answering.questions import QuestionSplit
 from textclf.data.question_answering.window_findings import window_findings
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.data.tokens.spans import Windows, make_windows
+from textclf.encoders.checkpoint import EncoderCheckpoint
+from textclf.encoders.formats.question_head import HEADS_UNDERSTOOD, question_head
+from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
+from textclf.errors import RecipeError
 from textclf.recipe.settings import Recipe
 
 
@@ -36,6 +40,15 @@ def prepare_questions(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer
         {name: own.encoded for name, own in windows.items()},
         windows,
     )
+
+
+def require_question_head(encoder: AnyEncoder) -> None:
+    """Raises RecipeError if an encoder that is not trained has no head for questions, and EncoderError for a damaged head."""
+    if question_head(cast("EncoderCheckpoint", encoder)) is None:  # the rules refuse averaged words
+        raise RecipeError(
+            f"training.epochs is 0, but {encoder.path} has no head for question answering, so nothing could answer; set "
+            f"training.epochs to 1 or more, or use an encoder with such a head ({HEADS_UNDERSTOOD})"
+        )
 
 
 def windows_of(recipe: Recipe, dataset: Dataset, tokenizer: TextTokenizer) -> dict[str, Windows]:

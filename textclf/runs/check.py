@@ -14,7 +14,7 @@ from textclf.errors import ArgumentError
 from textclf.recipe.automatic import reason_for_epochs
 from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
-from textclf.runs.record.frames import tables_of
+from textclf.runs.record.frames import check_can_be_kept, tables_of
 from textclf.runs.tasks.check_report import CheckReport
 from textclf.runs.tasks.table import task_of
 
@@ -43,7 +43,9 @@ def check(
         shown, recipe = str(recipe), load_recipe(recipe, overrides)
     task, kind = task_of(recipe), kind_of(recipe)
     asked = recipe
-    recipe, dataset = load_recipe_data(recipe, frames=tables_of(recipe, data), kind=kind, read=task.read_dataset)
+    tables = tables_of(recipe, data)
+    check_can_be_kept(recipe, tables)
+    recipe, dataset = load_recipe_data(recipe, frames=tables, kind=kind, read=task.read_dataset)
     tokenizer = prepare(recipe, dataset, kind=kind).tokenizer
     report = task.check(recipe, shown, dataset, tokenizer)
     findings, rows = list(report.findings), len(dataset.train.rows)

@@ -98,12 +98,6 @@ def _compare_engines(
         raise ArgumentError(f"engines: {unknown[0]!r} is not an engine; choose from {', '.join(ENGINES)}")
     recipes = {engine: _recipe_for(item, engine, overrides) for engine in dict.fromkeys(engines)}
     first = next(iter(recipes.values()))
-    task = task_of(first)
-    if any(engine not in task.compared_engines for engine in recipes):
-        raise ArgumentError(
-            f"{first.name}: a recipe of {task.name} is not trained with several engines; train it with each of them "
-            "(textclf train RECIPE --engine ENGINE --run-dir RUN), then compare the runs: textclf compare RUN RUN"
-        )
     chosen = [first.training.seed + number for number in range(seeds)]
     folder = output or _default_output(first)
     comparison = compare_engines(recipes, chosen, folder, force=force, quiet=quiet)

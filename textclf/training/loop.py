@@ -16,7 +16,6 @@ import tensorflow as tf
 from textclf.data.findings.finding import counted
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
-from textclf.errors import EncoderError
 from textclf.recipe.settings import Recipe
 from textclf.terminal.progress import Progress
 from textclf.training.learning_rate import scheduled_learning_rate
@@ -118,10 +117,6 @@ class _Training:
         strategy, frozen = distribution_strategy(), self.settings.frozen_layers or 0
         with strategy.scope():
             self.task = task(data, checkpoint, self.settings, self.seeds[0])
-            if frozen > checkpoint.layers:
-                raise EncoderError(
-                    f"training.freeze is {frozen}, but {checkpoint.path} has {counted(checkpoint.layers, 'layer')}; lower it"
-                )
             self.model = self.task.model
             self.optimizer = AdamW(
                 self.model.variables, self.settings.weight_decay, self.settings.clip_norm, decayed_from=frozen

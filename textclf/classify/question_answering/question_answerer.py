@@ -223,24 +223,22 @@ class QuestionAnswerer:
 
         The texts are tokenized before this returns; the interpreters' threads do the rest.
         """
-        asked = [question for question, _ in questions]
         contexts = [context for _, context in questions]
         if phone:
+            asked = [question for question, _ in questions]
             one_window = self._phone_windows(asked, contexts)
             is_cut = [len(ids) > QUESTION_LENGTH for ids in self.tokenizer.pieces(asked)]
             # As on a phone, at full length.
             return PendingAnswers(self, contexts, one_window, is_cut, self._started(one_window.encoded, full=True))
-        windows = make_windows(
-            self.tokenizer,
-            asked,
-            contexts,
-            max_length=self.max_length,
-            stride=self.stride,
-            question_length=self.question_length,
-        )
+        windows = self._windows(questions)
         firsts = np.searchsorted(windows.rows, np.arange(len(contexts)))
         is_cut = windows.encoded.truncated[firsts].tolist()
         return PendingAnswers(self, contexts, windows, is_cut, self._started(windows.encoded, full=False))
+
+    def logits_at_full_length(self, questions: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Returns the logits of all windows, float32 [windows, max_length, 2], each padded to `max_length` as in other
+        runtimes; 8-bit rounding differs."""
+        return self._logits(self._started(self._windows(questions).encoded, full=True))
 
     def in_parts(self, questions: Sequence[tuple[str, ...]], *, phone: bool = False) -> Iterator[PendingAnswers]:
         """Submits questions, (question, context) each, in parts of a bounded size, some parts ahead, and yields the parts
@@ -274,6 +272,16 @@ class QuestionAnswerer:
     def _checked(self, questions: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
         self._open_workers()
         return checked_questions(questions)
+
+    def _windows(self, questions: Sequence[tuple[str, ...]]) -> Windows:
+        return make_windows(
+            self.tokenizer,
+            [question for question, _ in questions],
+            [context for _, context in questions],
+            max_length=self.max_length,
+            stride=self.stride,
+            question_length=self.question_length,
+        )
 
     def _phone_windows(self, questions: Sequence[str], contexts: Sequence[str]) -> PhoneWindows:
         if self.tokenizer.kind != "device":

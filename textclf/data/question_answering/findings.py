@@ -22,7 +22,7 @@ _MOST_UNANSWERABLE = 0.8
 _LETTERS_OF_WORDS = "\u0e00"
 """Scripts above it, such as Thai and Chinese, have no blanks between words."""
 
-_ROWS_AT_END = re.compile(r"\(rows? (?=[\d,]+[^()]*\)$)")
+_ROWS_AT_END = re.compile(r"\(rows? [\d,]+[^()]*\)$")
 
 
 def findings_of_questions(file: QuestionFile) -> list[Finding]:
@@ -46,10 +46,14 @@ def of_questions(
 
 def in_units(file: QuestionFile, findings: Iterable[Finding]) -> list[Finding]:
     """Returns findings of functions for tables, which list rows, with what the numbers of this file count."""
-    return [
-        replace(one, message=_ROWS_AT_END.sub(lambda found: found[0].replace("row", file.unit), one.message))
-        for one in findings
-    ]
+    return [_in_units(file, one) for one in findings]
+
+
+def _in_units(file: QuestionFile, finding: Finding) -> Finding:
+    if not finding.rows:
+        return finding
+    place = f"({file.listed(finding.rows, finding.count)})"
+    return replace(finding, message=_ROWS_AT_END.sub(lambda _: place, finding.message))
 
 
 ODDITIES: dict[str, tuple[Severity, str]] = {

@@ -51,18 +51,23 @@ class QuestionSplit(Split):
         return [context for _, context in self.texts]
 
 
+class FileQuestion(FileRow):
+    """The number of a question in one of several files, if this is a SQuAD file. Rows of tables are `FileRow`s."""
+
+
 def place_of(split: QuestionSplit, index: int) -> str:
     """Returns where a question is, for messages: `row 17`, or `question 5733be28 (the 12th)` of a SQuAD file."""
     number = split.rows[index]
-    if _unit(split.file, split.files) == "row":
+    if _unit(number, split.file) == "row":
         return f"row {number}"
     file = str(number).removeprefix(f"{int(number)}")
     return f"question {split.ids[index]} (the {_ordinal(int(number))}{file})"
 
 
-def _unit(file: Path, files: Sequence[Path]) -> str:
-    """Returns what numbers count: rows, or the questions of SQuAD files."""
-    return "question" if all(map(is_squad, files or (file,))) else "row"
+def _unit(number: int, file: Path) -> str:
+    """Returns what a number counts: rows, or the questions of a SQuAD file. `file` is the only file, if there is one."""
+    is_question = isinstance(number, FileQuestion) if isinstance(number, FileRow) else is_squad(file)
+    return "question" if is_question else "row"
 
 
 def _ordinal(number: int) -> str:
@@ -99,11 +104,6 @@ class QuestionFile:
     def shown(self) -> str:
         return shown_path(self.file)
 
-    @property
-    def unit(self) -> str:
-        """What the numbers count: rows or questions."""
-        return _unit(self.file, self.files)
-
     def note(self, kind: str, number: int) -> None:
         """Notes something odd about a question, once."""
         numbers = self.odd.setdefault(kind, [])
@@ -112,18 +112,23 @@ class QuestionFile:
 
     def add(self, other: QuestionFile, file: str) -> None:
         """Appends the questions of another file, which messages call `file`."""
+        number_kind = FileQuestion if is_squad(other.file) else FileRow
         for one in other.questions:
-            number = FileRow.of(one.number, f"{one.number} of {file}")
+            number = number_kind.of(one.number, f"{one.number} of {file}")
             # A question without a name is called by its number, which another file has too.
             name = str(number) if one.id == str(one.number) else one.id
             self.questions.append(one._replace(id=name, number=number))
         for kind, numbers in other.odd.items():
-            self.odd.setdefault(kind, []).extend(FileRow.of(number, f"{number} of {file}") for number in numbers)
+            self.odd.setdefault(kind, []).extend(number_kind.of(number, f"{number} of {file}") for number in numbers)
         self.notes.extend(other.notes)
 
-    def listed(self, numbers: Sequence[int]) -> str:
-        """`row 5`, `questions 2, 3, 5, 8, 13 and 4 more`."""
+    def listed(self, numbers: Sequence[int], count: int | None = None) -> str:
+        """`row 5`, `questions 2, 3, 5, 8, 13 and 4 more`; of tables and SQuAD files together `row 5 of a.csv and question 2 of
+        b.json`. `count` is how many there are if `numbers` are only the first ones."""
         shown = [f"{number}" for number in numbers[:ROWS_LISTED]]
-        if len(numbers) > ROWS_LISTED:
-            shown.append(f"{len(numbers) - ROWS_LISTED:,} more")
-        return f"{self.unit}{'s' if len(numbers) > 1 else ''} {enumerated(shown)}"
+        units = {_unit(number, self.file) for number in numbers}
+        if is_mixed := len(units) > 1:
+            shown = [f"{_unit(number, self.file)} {number}" for number in numbers[:ROWS_LISTED]]
+        if (more := (len(numbers) if count is None else count) - len(shown)) > 0:
+            shown.append(f"{more:,} more")
+        return enumerated(shown) if is_mixed else f"{units.pop()}{'s' if len(shown) > 1 else ''} {enumerated(shown)}"

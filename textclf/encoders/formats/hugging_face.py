@@ -108,7 +108,7 @@ def read_facts(folder: Path) -> EncoderFacts:
     config = make_config({"classifier_activation": False, **_settings(config_file)}, config_file)
     vocabulary = find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
-    return EncoderFacts(config.max_position_embeddings, config.type_vocab_size, vocabulary, folder)
+    return EncoderFacts.of(config, vocabulary, folder)
 
 
 def _settings(config_file: Path) -> dict[str, Any]:

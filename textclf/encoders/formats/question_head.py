@@ -28,7 +28,10 @@ _NAMES: tuple[tuple[re.Pattern[str], str, bool], ...] = (
 
 _OWN_NAMES = {"head/kernel": "kernel", "head/bias": "bias", "features/mean": "mean", "features/scale": "scale"}
 
-HEADS_UNDERSTOOD = "cls/squad/output_weights and output_bias of a TensorFlow checkpoint, or qa_outputs of transformers"
+HEADS_UNDERSTOOD = (
+    "cls/squad/output_weights and output_bias of a TensorFlow checkpoint, the signature squad of a TF1 Hub module, or "
+    "qa_outputs of transformers"
+)
 
 
 class QuestionHead(NamedTuple):
@@ -49,9 +52,9 @@ def stored_question_head(raw: Mapping[str, RawArray]) -> dict[str, StoredArray]:
     if there is no such head."""
     found = {}
     for name, array in raw.items():
-        for pattern, part, transposed in _NAMES:
+        for pattern, part, is_transposed in _NAMES:
             if pattern.match(name):
-                found[part] = _transposed(name, array) if transposed else _as_is(name, array)
+                found[part] = transposed(name, array) if is_transposed else as_is(name, array)
     return found
 
 
@@ -60,7 +63,7 @@ def own_question_head(raw: Mapping[str, RawArray]) -> dict[str, StoredArray]:
     mean = raw.get("features/mean")
     if mean is None or len(mean.shape) != 2:
         return {}
-    return {part: _as_is(name, raw[name]) for name, part in _OWN_NAMES.items() if name in raw}
+    return {part: as_is(name, raw[name]) for name, part in _OWN_NAMES.items() if name in raw}
 
 
 def question_head(checkpoint: EncoderCheckpoint) -> QuestionHead | None:
@@ -93,9 +96,11 @@ def _read(stored: StoredArray, part: str, shape: tuple[int, ...], checkpoint: En
     return read_float32(stored, checkpoint.path)
 
 
-def _as_is(name: str, array: RawArray) -> StoredArray:
+def as_is(name: str, array: RawArray) -> StoredArray:
+    """Returns an array that is stored in the layout [inputs, outputs]."""
     return StoredArray(name, array.shape, array.read)
 
 
-def _transposed(name: str, array: RawArray) -> StoredArray:
+def transposed(name: str, array: RawArray) -> StoredArray:
+    """Returns an array that is stored in the layout [outputs, inputs]."""
     return StoredArray(name, array.shape[::-1], lambda: array.read().T)

@@ -35,6 +35,8 @@ _MOST_NODES = 500_000
 # Names are in alphabetical order, and this key starts with one of the first possible letters.
 _INDEX_BEGINNING = 64 * 2**20
 
+_SIGNATURES = ("tokenization_info", "squad")
+
 # Padding is masked with -10000 by the original and with -1e9 by later Keras layers; both are 0 after softmax.
 _HIGHEST_ADDITIVE_MASK = -1000.0
 _SCALED_MASK = -6.0
@@ -57,12 +59,12 @@ class Node:
 
 @dataclass(frozen=True)
 class MetaGraph:
-    """`parts` are the nodes of the graph itself and of each of its functions; `outputs` those of the signature
-    `tokenization_info`, by key."""
+    """`parts` are the nodes of the graph itself and of each of its functions; `outputs` are the names of the tensors that a
+    signature returns, by signature and key."""
 
     tags: tuple[str, ...]
     parts: list[list[Node]]
-    outputs: dict[str, str]
+    outputs: dict[str, dict[str, str]]
 
 
 def read_meta_graphs(folder: Path) -> list[MetaGraph]:
@@ -87,9 +89,8 @@ def _meta_graph(message: memoryview) -> MetaGraph:
     parts = [[_node(node) for node in _bounded(messages(graph, 1))]]
     for function in _bounded(messages(message_in(graph, 2), 1)):
         parts.append([_node(node) for node in _bounded(messages(function, 3))])
-    return MetaGraph(
-        tuple(text(tag) for tag in messages(message_in(message, 1), 4)), parts, _tokenization_outputs(message)
-    )
+    tags = tuple(text(tag) for tag in messages(message_in(message, 1), 4))
+    return MetaGraph(tags, parts, {name: _outputs(message, name) for name in _SIGNATURES})
 
 
 def _bounded(found: Iterator[memoryview]) -> Iterator[memoryview]:
@@ -145,11 +146,11 @@ def _scalar(tensor: memoryview) -> float | bool | None:
     return None
 
 
-def _tokenization_outputs(message: memoryview) -> dict[str, str]:
-    """Of the signature `tokenization_info`, the names of its outputs (5 is a map of `SignatureDef`, in which 2 is one)."""
+def _outputs(message: memoryview, signature: str) -> dict[str, str]:
+    """The outputs of a signature, none if there is no such one (5 is a map of `SignatureDef`, in which 2 is one)."""
     outputs = {}
     for entry in messages(message, 5):
-        if bytes(message_in(entry, 1)) == b"tokenization_info":
+        if bytes(message_in(entry, 1)) == signature.encode():
             for output in messages(message_in(entry, 2), 2):
                 outputs[text(message_in(output, 1))] = text(message_in(message_in(output, 2), 1))
     return outputs

@@ -60,7 +60,7 @@ def settings_from_shapes(stored: Mapping[str, StoredArray]) -> dict[str, Any]:
 def facts_from_shapes(
     stored: Mapping[str, StoredArray], vocabulary: Vocabulary, prefix: Path, folder: Path
 ) -> EncoderFacts:
-    """Returns the settings that follow from the shapes of the embeddings.
+    """Returns the facts that follow from the shapes of the embeddings and the number of layers.
 
     Raises EncoderError if they are missing or the vocabulary does not match.
     """
@@ -69,4 +69,5 @@ def facts_from_shapes(
         if not settings.get(key):
             raise EncoderError(f"{prefix}: holds no embeddings of a MobileBERT encoder; is it another model's file?")
     check_vocabulary_size(vocabulary, settings["vocab_size"])
-    return EncoderFacts(settings["max_position_embeddings"], settings["type_vocab_size"], vocabulary, folder)
+    longest, segments = settings["max_position_embeddings"], settings["type_vocab_size"]
+    return EncoderFacts(longest, segments, settings.get("num_hidden_layers", 0), vocabulary, folder)

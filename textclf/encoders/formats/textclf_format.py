@@ -75,7 +75,7 @@ def read_facts(folder: Path) -> EncoderFacts:
     place = _encoder_folder(folder) or folder
     (config, _), vocabulary = _config(place), find_vocabulary(place)
     check_vocabulary(vocabulary, config)
-    return EncoderFacts(config.max_position_embeddings, config.type_vocab_size, vocabulary, place)
+    return EncoderFacts.of(config, vocabulary, place)
 
 
 def _config(place: Path) -> tuple[MobileBertConfig, MaskConvention]:

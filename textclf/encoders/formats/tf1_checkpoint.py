@@ -73,7 +73,7 @@ def read_facts(folder: Path) -> EncoderFacts:
     """Returns the facts in the configuration and the vocabulary."""
     config, vocabulary = _config(folder), find_vocabulary(folder)
     check_vocabulary(vocabulary, config)
-    return EncoderFacts(config.max_position_embeddings, config.type_vocab_size, vocabulary, folder)
+    return EncoderFacts.of(config, vocabulary, folder)
 
 
 def _config(folder: Path) -> MobileBertConfig:

@@ -24,6 +24,7 @@ from textclf.encoders.formats.saved_model_file import (
     read_meta_graphs,
     softmax_constants,
 )
+from textclf.encoders.formats.squad_signature import head_of_signature
 from textclf.encoders.formats.tensorflow_checkpoint import data_bytes, index_checkpoint
 from textclf.encoders.formats.tensorflow_names import facts_from_shapes, original_arrays, settings_from_shapes
 from textclf.encoders.formats.vocabulary import check_vocabulary
@@ -55,7 +56,7 @@ def read(folder: Path) -> EncoderCheckpoint:
     said = _do_lower_case(graph)
     do_lower_case = vocabulary.do_lower_case if said is None else said
     mask_convention = read_mask_convention(graph, file)
-    head = stored_question_head(raw)
+    head = head_of_signature(graph, raw) or stored_question_head(raw)
     return EncoderCheckpoint(config, weights, vocabulary.pieces, do_lower_case, mask_convention, NAME, folder, head)
 
 
@@ -95,7 +96,7 @@ def _settings(graph: MetaGraph, stored: dict[str, StoredArray], file: Path) -> d
 
 def _do_lower_case(graph: MetaGraph) -> bool | None:
     """Returns the constant behind the signature `tokenization_info`, if the module has one."""
-    output = graph.outputs.get("do_lower_case", "").partition(":")[0]
+    output = graph.outputs["tokenization_info"].get("do_lower_case", "").partition(":")[0]
     for node in graph.parts[0]:
         if node.name == output:
             return bool(node.value) if node.value is not None else None

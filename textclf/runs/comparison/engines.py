@@ -7,7 +7,6 @@ files are measured in this process, in turns.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import platform
@@ -15,17 +14,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from textclf import __version__
-from textclf.classify.classifier import Classifier
 from textclf.data.examples import Dataset, Split
 from textclf.encoders.prepare import load_recipe_data, prepare
-from textclf.errors import EngineError
+from textclf.errors import ArgumentError, EngineError
 from textclf.extras import require
 from textclf.files.network import offline_variables
 from textclf.files.writing import write_text
@@ -34,8 +34,10 @@ from textclf.model_maker.process import how_it_ended, last_words, run_process, t
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.comparison.folder import FORMAT, VERSION, open_comparison_folder, writing
+from textclf.runs.comparison.measurement import EngineMeasures, Measurement
+from textclf.runs.record.metrics_file import RunMetrics
 from textclf.runs.record.training_log import read_steps
-from textclf.runs.tasks.classification.record import ClassificationMetrics
+from textclf.runs.tasks.table import task_of
 from textclf.terminal.progress import Progress
 from textclf.terminal.tables import text_table
 
@@ -44,39 +46,16 @@ _LATENCY_ROUNDS = 60
 _LATENCY_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One training with one engine and seed.
-
-    `total`, `first_step` (counted from the start of the program) and `export` are in seconds. `examples_per_second` is
-    the rate after the first step. The export changed the predictions for `changed_labels` of `compared_rows` rows. `run`
-    is the folder of the run, relative to the folder of the comparison.
-    """
-
-    engine: str
-    seed: int
-    total: float
-    first_step: float
-    examples_per_second: float | None
-    peak_mib: float
-    accuracy: float
-    macro_f1: float
-    export: float
-    bytes: int
-    changed_labels: int
-    compared_rows: int
-    run: str
-
-
 Measure = Callable[[Recipe, str, int, Path, Progress], Measurement]
 """Trains a recipe with an engine and a seed, and writes the run into the folder of the comparison."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All measurements, and by engine the median latency in ms (one row of full length, one thread) and the rows per
-    second of `textclf classify` with one thread."""
+    """All measurements, and by engine the median latency in ms (one row or window of full length, one thread) and the rows,
+    or questions, per second of `textclf classify`, or `textclf answer`, with one thread."""
 
+    task: str
     name: str
     split: str
     rows: dict[str, int]
@@ -93,6 +72,8 @@ class Comparison:
         """The first line is the header. Each line has the name of a measurement and one column per engine."""
         engines = list(self.latency_ms)
         by_engine = {engine: [one for one in self.measurements if one.engine == engine] for engine in engines}
+        first = self.measurements[0]
+        digits = 0 if min(self.rows_per_second.values()) >= 100 else 1
 
         def line(what: str, show: Any) -> list[str]:
             return [what, *(show(engine, by_engine[engine]) for engine in engines)]
@@ -102,14 +83,19 @@ class Comparison:
             line("time to the first step", lambda _, all_of: f"{_mean(all_of, 'first_step'):.1f} s"),
             line("examples per second, after the first step", lambda _, all_of: _rate(all_of)),
             line("peak memory", lambda _, all_of: f"{max(one.peak_mib for one in all_of):,.0f} MiB"),
-            line(f"accuracy, {self.split} split", lambda _, all_of: _share(all_of, "accuracy")),
-            line(f"macro-F1, {self.split} split", lambda _, all_of: _share(all_of, "macro_f1")),
+            *(line(f"{name}, {self.split} split", partial(_share, name)) for name in first.scores),
             line("export", lambda _, all_of: f"{_mean(all_of, 'export'):.1f} s"),
             line("whole run", lambda _, all_of: f"{_mean(all_of, 'total'):.1f} s"),
+            line(
+                "form of model.tflite", lambda _, all_of: ", ".join(dict.fromkeys(one.quantization for one in all_of))
+            ),
             line("model.tflite", lambda _, all_of: f"{all_of[0].bytes / 1e6:.2f} MB"),
             line(f"latency, {self.max_length} tokens, 1 thread", lambda engine, _: f"{self.latency_ms[engine]:.1f} ms"),
-            line("classify, 1 thread", lambda engine, _: f"{self.rows_per_second[engine]:,.0f} rows/s"),
-            line("labels changed by quantisation", lambda _, all_of: _changed(all_of)),
+            line(
+                f"{first.command}, 1 thread",
+                lambda engine, _: f"{self.rows_per_second[engine]:,.{digits}f} {first.unit}/s",
+            ),
+            line(f"{first.predictions} changed by quantisation", lambda _, all_of: _changed(all_of)),
         ]
 
     def as_text(self) -> str:
@@ -121,10 +107,11 @@ class Comparison:
         rows = [header, ["---", *["---:"] * (len(header) - 1)], *lines]
         seeds = sorted({one.seed for one in self.measurements})
         counts = ", ".join(f"{count:,} {split}" for split, count in self.rows.items())
+        unit = self.measurements[0].unit.capitalize()
         machine = self.machine
         return (
             f"# {self.name}: {' and '.join(header[1:])}\n\n"
-            f"Rows: {counts}. Seeds: {', '.join(map(str, seeds))}. {machine['processor']}, {machine['cores']} cores, load "
+            f"{unit}: {counts}. Seeds: {', '.join(map(str, seeds))}. {machine['processor']}, {machine['cores']} cores, load "
             f"{machine['load_before']} before and {machine['load_after']} after; textclf {machine['textclf']}.\n\n"
             + "".join(f"| {' | '.join(row)} |\n" for row in rows)
             + "\nThe time to the first step is counted from the start of the engine's program. For Model Maker, the memory, "
@@ -154,12 +141,13 @@ def compare_engines(
             "engines can be compared on Linux and macOS only; train the recipe with training.engine=native, and compare "
             "runs: textclf compare RUN RUN"
         )
+    _measures_of(next(iter(recipes.values())))
     require("tensorflow", "to train")
     if "model-maker" in recipes:
         require_environment()
     with open_comparison_folder(output, force=force, say=progress.say) as folder:
         first = next(iter(recipes.values()))
-        _, dataset = load_recipe_data(first)
+        _, dataset = load_recipe_data(first, read=task_of(first).read_dataset)
         with writing(folder, progress.say) as path:
             return _compare(recipes, seeds, dataset, path, progress, measure or measure_training)
 
@@ -173,23 +161,25 @@ def _compare(
     measure: Measure,
 ) -> Comparison:
     machine = _machine()
-    name = next(iter(recipes.values())).name
+    first = next(iter(recipes.values()))
     recipes = {engine: _with_split(recipe, dataset, output / "data") for engine, recipe in recipes.items()}
     measurements = []
     for number, seed in enumerate(seeds):
         # In alternating order, so that no engine always has the advantage of being first or second.
         for engine in list(recipes)[:: 1 if number % 2 == 0 else -1]:
             measured = measure(recipes[engine], engine, seed, output, progress)
+            score, value = next(iter(measured.scores.items()))
             progress.say(
-                f"{engine}, seed {seed}: first step after {measured.first_step:.1f} s, accuracy {measured.accuracy:.1%}, "
+                f"{engine}, seed {seed}: first step after {measured.first_step:.1f} s, {score} {value:.1%}, "
                 f"{measured.peak_mib:,.0f} MiB, {measured.total:.0f} s in total"
             )
             measurements.append(measured)
     models = {engine: output / _run_of(engine, measurements).run / "model.tflite" for engine in recipes}
     measured_split = dataset.test or dataset.validation
-    latency, throughput = _speeds(models, measured_split, progress)
+    latency, throughput = _speeds(_measures_of(first), models, measured_split, progress)
     comparison = Comparison(
-        name=name,
+        task=task_of(first).name,
+        name=first.name,
         split=measured_split.name,
         rows={split.name: len(split.rows) for split in dataset.splits},
         max_length=next(iter(recipes.values())).encoder.fixed_length,
@@ -204,20 +194,23 @@ def _compare(
     return comparison
 
 
+def _measures_of(recipe: Recipe) -> EngineMeasures:
+    """Raises ArgumentError for a task whose engines are not compared."""
+    task = task_of(recipe)
+    measures = task.engine_measures()
+    if measures is None:
+        raise ArgumentError(
+            f"{recipe.name}: is a recipe of {task.name}, which only the engine native can train, so there are no engines to "
+            "compare; train it (textclf train RECIPE), and compare it with other runs: textclf compare RUN RUN"
+        )
+    return measures
+
+
 # --- The runs --------------------------------------------------------------------------------------------------------
 def _with_split(recipe: Recipe, dataset: Dataset, folder: Path) -> Recipe:
     """Writes the split into files that every seed and engine reads; returns the recipe with these files and a fixed length."""
     folder.mkdir(exist_ok=True)
-    paths: dict[str, Path | None] = {"test": None}
-    for split in dataset.splits:
-        paths[split.name] = (folder / f"{split.name}.csv").absolute()
-        with (folder / f"{split.name}.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([*recipe.dataset.text, recipe.dataset.label])
-            writer.writerows(
-                [*texts, dataset.labels[label]] for texts, label in zip(split.texts, split.labels, strict=True)
-            )
-    settings = {**paths, "labels": tuple(dataset.labels), "delimiter": ",", "encoding": "utf-8"}
+    settings = _measures_of(recipe).write_split(recipe, dataset, folder)
     recipe = prepare(recipe, dataset).recipe
     return recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update=settings)})
 
@@ -243,29 +236,23 @@ def measure_training(recipe: Recipe, engine: str, seed: int, output: Path, progr
         raise EngineError(
             f"{engine}, seed {seed}: the run ended with {how_it_ended(returned)}; the end of its log:\n{last_words(place)}"
         )
-    metrics = ClassificationMetrics.read(run_dir)
+    facts = RunMetrics.read(run_dir)
     own = json.loads(result.read_text(encoding="utf-8"))
-    scores = metrics.test or metrics.validation
-    worker_first_step = (metrics.engine.seconds or {}).get("first_step")
-    export = metrics.export
-    assert export.bytes is not None
-    assert export.changed_labels is not None
-    assert export.rows is not None
-    return Measurement(
-        engine=engine,
-        seed=seed,
-        total=round(total, 1),
-        first_step=worker_first_step or round((watched.at or time.time()) - begun, 1),
-        examples_per_second=_examples_per_second(run_dir),
-        peak_mib=own["peak_mib"],
-        accuracy=scores.accuracy,
-        macro_f1=scores.macro_f1,
-        export=own["export_seconds"],
-        bytes=export.bytes,
-        changed_labels=export.changed_labels,
-        compared_rows=export.rows,
-        run=f"runs/{name}",
-    )
+    worker_first_step = (facts.engine.seconds or {}).get("first_step")
+    assert facts.export.bytes is not None
+    common = {
+        "engine": engine,
+        "seed": seed,
+        "total": round(total, 1),
+        "first_step": worker_first_step or round((watched.at or time.time()) - begun, 1),
+        "examples_per_second": _examples_per_second(run_dir),
+        "peak_mib": own["peak_mib"],
+        "export": own["export_seconds"],
+        "quantization": facts.export.quantization,
+        "bytes": facts.export.bytes,
+        "run": f"runs/{name}",
+    }
+    return _measures_of(recipe).measurement(run_dir, common)
 
 
 class _FirstStep:
@@ -299,25 +286,27 @@ def _run_of(engine: str, measurements: Sequence[Measurement]) -> Measurement:
     return next(one for one in measurements if one.engine == engine)
 
 
-def _speeds(models: Mapping[str, Path], split: Split, progress: Progress) -> tuple[dict[str, float], dict[str, float]]:
-    """The median latency of a row of full length in ms, measured in turns, and the rows per second; both with one thread."""
+def _speeds(
+    measures: EngineMeasures, models: Mapping[str, Path], split: Split, progress: Progress
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The median latency at full length in ms, measured in turns, and the rows per second; both with one thread."""
     progress.say("Measuring the latency of the exported files")
-    classifiers = {engine: Classifier(model, num_threads=1) for engine, model in models.items()}
-    texts = split.texts
     times: dict[str, list[float]] = {engine: [] for engine in models}
-    ends = time.monotonic() + _LATENCY_SECONDS
-    for turn in range(_LATENCY_ROUNDS):
-        for engine, classifier in classifiers.items():
-            begun = time.perf_counter()
-            classifier.probabilities_at_full_length([texts[turn % len(texts)]])
-            times[engine].append(1e3 * (time.perf_counter() - begun))
-        if time.monotonic() > ends:
-            break
     throughput = {}
-    for engine, classifier in classifiers.items():
-        begun = time.perf_counter()
-        classifier.probabilities(texts)
-        throughput[engine] = round(len(texts) / (time.perf_counter() - begun), 1)
+    with ExitStack() as stack:
+        opened = {engine: stack.enter_context(measures.open(model, split)) for engine, model in models.items()}
+        ends = time.monotonic() + _LATENCY_SECONDS
+        for turn in range(_LATENCY_ROUNDS):
+            for engine, timed in opened.items():
+                begun = time.perf_counter()
+                runs = timed.at_full_length(turn % len(split.rows))
+                times[engine].append(1e3 * (time.perf_counter() - begun) / runs)
+            if time.monotonic() > ends:
+                break
+        for engine, timed in opened.items():
+            begun = time.perf_counter()
+            rows = timed.predict()
+            throughput[engine] = round(rows / (time.perf_counter() - begun), 1)
     return {engine: round(statistics.median(values), 2) for engine, values in times.items()}, throughput
 
 
@@ -331,14 +320,18 @@ def _rate(measured: Sequence[Measurement]) -> str:
     return f"{np.mean(rates):.1f}" if rates else "–"
 
 
-def _share(measured: Sequence[Measurement], name: str) -> str:
-    values = [100 * getattr(one, name) for one in measured]
+def _share(score: str, _engine: str, measured: Sequence[Measurement]) -> str:
+    """The mean of a score in %, with the standard deviation over the seeds."""
+    values = [100 * value for one in measured if (value := one.scores[score]) is not None]
+    if not values:
+        return "–"
     deviation = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     return f"{np.mean(values):.1f}{deviation} %"
 
 
 def _changed(measured: Sequence[Measurement]) -> str:
-    return f"{sum(one.changed_labels for one in measured):,} of {sum(one.compared_rows for one in measured):,}"
+    changed, compared = (sum(numbers) for numbers in zip(*(one.changed for one in measured), strict=True))
+    return f"{changed:,} of {compared:,}"
 
 
 def _machine() -> dict[str, Any]:

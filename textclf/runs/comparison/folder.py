@@ -49,7 +49,7 @@ COMPARISON = FolderKind(
         r"disagreements\.csv",
         r"unfinished\.json",
         r"data/",
-        r"data/(?:train|validation|test)\.csv",
+        r"data/(?:train|validation|test)\.(?:csv|json)",
         r"runs/",
         rf"{_RUN}/",
         *(f"{_RUN}/{entry}" for entry in RUN_ENTRIES),

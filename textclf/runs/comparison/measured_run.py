@@ -39,13 +39,11 @@ def main() -> None:
 
 def _export_again(run_dir: Path) -> float:
     """Returns the seconds that it takes to make the bytes of the file from the trained weights in memory."""
-    from textclf.exporting.classification.model_file import export_classifier
-    from textclf.exporting.trained_run import load_trained_run
+    from textclf.runs.tasks.table import task_of_run
 
-    trained = load_trained_run(run_dir)
-    weights = trained.weights()
+    finished = task_of_run(run_dir).finished_run(run_dir, [])
     begun = time.monotonic()
-    export_classifier(trained.recipe, weights, trained.labels, trained.checkpoint.vocabulary)
+    finished.content()
     return round(time.monotonic() - begun, 3)
 
 

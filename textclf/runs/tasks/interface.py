@@ -24,6 +24,7 @@ from textclf.training.saved.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from textclf.exporting.report import VerificationReport
+    from textclf.runs.comparison.measurement import EngineMeasures
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,8 @@ class Task(Protocol):
     def finished_run(self, folder: Path, overrides: Sequence[str]) -> FinishedRun:
         """Reads a finished run; `overrides` change the section export of its recipe. Raises RunError and RecipeError."""
 
-    @property
-    def compared_engines(self) -> Sequence[str]:
-        """The engines that `textclf compare` can measure when it trains one recipe with several."""
+    def engine_measures(self) -> EngineMeasures | None:
+        """Returns what measures the task when one recipe is trained with several engines; None: it has only one."""
 
     def check_runs(self, folders: Sequence[Path]) -> None:
         """Raises the errors of `compare_runs` that do not depend on the rows."""

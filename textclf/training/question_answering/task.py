@@ -13,11 +13,10 @@ from textclf.data.examples import Split
 from textclf.data.findings.finding import counted
 from textclf.data.question_answering.questions import place_of
 from textclf.data.tokens.batching import Batch, evaluation_batches
-from textclf.encoders.formats.question_head import HEADS_UNDERSTOOD
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
-from textclf.encoders.prepare_questions import PreparedQuestions
-from textclf.errors import EncoderError, RecipeError
+from textclf.encoders.prepare_questions import PreparedQuestions, require_question_head
+from textclf.errors import EncoderError
 from textclf.recipe.settings import TrainingSettings
 from textclf.terminal.progress import Progress
 from textclf.training.question_answering.measures import PADDING_LOGIT, QuestionMeasures
@@ -41,11 +40,8 @@ class QuestionAnswering(QuestionMeasures):
         super().__init__(questions, settings.epoch_count)
         windows, train = questions.windows["train"], questions.split("train")
         self.model = SpanModel(checkpoint, seed)
-        if not settings.epoch_count and self.model.published is None:
-            raise RecipeError(
-                f"training.epochs is 0, but {checkpoint.path} has no head for question answering, so nothing could answer; set "
-                f"training.epochs to 1 or more, or use an encoder with such a head ({HEADS_UNDERSTOOD})"
-            )
+        if not settings.epoch_count:
+            require_question_head(checkpoint)
         # As in run_squad.py and in Model Maker, every window counts once, so a question counts as often as it has windows.
         # Published results and default settings belong to this weighting. Of a long context most windows have no answer; the
         # bound for "no answer" is chosen by question, so a model that leans to it is corrected there.

@@ -18,7 +18,6 @@ from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData, findings_of_tokens, prepare_data
 from textclf.model_maker.classification.data_checks import check_data
 from textclf.recipe.settings import Recipe
-from textclf.recipe.values import ENGINES
 from textclf.runs.tasks.check_report import CheckReport
 from textclf.runs.tasks.classification.record import ClassificationMetrics
 from textclf.terminal.progress import Progress
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from textclf.classify.tables.job import FileMetrics
     from textclf.exporting.report import VerificationReport
     from textclf.runs.comparison.result import RunComparison
+    from textclf.runs.tasks.classification.comparing import ClassificationMeasures
     from textclf.runs.tasks.classification.trained import FinishedClassifier, TrainedClassifier
 
 
@@ -38,7 +38,6 @@ class TextClassification:
     name = "text-classification"
     metrics = ClassificationMetrics
     read_dataset = staticmethod(load_dataset)
-    compared_engines = ENGINES
 
     def check(self, recipe: Recipe, shown: str, dataset: Dataset, tokenizer: TextTokenizer) -> CheckReport:
         """Raises RecipeError for class weights that do not fit the labels."""
@@ -77,6 +76,11 @@ class TextClassification:
         from textclf.runs.tasks.classification.trained import FinishedClassifier
 
         return FinishedClassifier(load_trained_run(folder, overrides))
+
+    def engine_measures(self) -> ClassificationMeasures:
+        from textclf.runs.tasks.classification.comparing import ClassificationMeasures
+
+        return ClassificationMeasures()
 
     def check_runs(self, folders: Sequence[Path]) -> None:
         from textclf.runs.comparison.runs import check_runs

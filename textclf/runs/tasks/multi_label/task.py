@@ -30,7 +30,6 @@ class MultiLabelClassification:
     """The `Task` of that name."""
 
     name = MULTI_LABEL
-    compared_engines: Sequence[str] = ()
     metrics = LabelSetRunMetrics
     read_dataset = staticmethod(load_label_sets)
 
@@ -61,6 +60,9 @@ class MultiLabelClassification:
         from textclf.runs.tasks.multi_label.trained import FinishedLabelSets
 
         return FinishedLabelSets(load_trained_label_sets(folder, overrides))
+
+    def engine_measures(self) -> None:
+        return None
 
     def check_runs(self, folders: Sequence[Path]) -> None:
         from textclf.runs.comparison.label_sets import check_runs

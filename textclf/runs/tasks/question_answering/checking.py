@@ -12,7 +12,8 @@ from textclf.data.question_answering.questions import QuestionSplit
 from textclf.data.question_answering.window_findings import window_findings
 from textclf.data.tokens.encoded import TextTokenizer
 from textclf.data.tokens.spans import Windows
-from textclf.encoders.prepare_questions import windows_of
+from textclf.encoders.kinds import kind_of
+from textclf.encoders.prepare_questions import require_question_head, windows_of
 from textclf.model_maker.question_answering.data_checks import check_questions_for_model_maker
 from textclf.recipe.settings import Recipe
 from textclf.runs.tasks.check_report import CheckReport
@@ -62,7 +63,13 @@ class QuestionCheckReport(CheckReport):
 
 
 def check_questions(recipe: Recipe, shown: str, dataset: Dataset, tokenizer: TextTokenizer) -> QuestionCheckReport:
-    """Describes the questions of a dataset, with findings about their tokens and windows."""
+    """Describes the questions of a dataset, with findings about their tokens and windows.
+
+    Raises RecipeError for a training without epochs of an encoder without a head for questions. Only for it the weights are
+    read.
+    """
+    if not recipe.training.epoch_count:
+        require_question_head(kind_of(recipe).load(recipe.encoder, dataset))
     windows = windows_of(recipe, dataset, tokenizer)
     splits = cast("list[QuestionSplit]", dataset.splits)
     questions = {split.name: _counts(split, windows[split.name]) for split in splits}

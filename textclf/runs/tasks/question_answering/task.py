@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from textclf.classify.question_answering.evaluation import AnswerMetrics
     from textclf.exporting.report import VerificationReport
     from textclf.runs.comparison.answers import AnswerComparison
+    from textclf.runs.tasks.question_answering.comparing import AnsweringMeasures
     from textclf.runs.tasks.question_answering.trained import FinishedAnswerer, JustTrained
 
 
@@ -33,7 +34,6 @@ class QuestionAnswering:
     """The `Task` of that name."""
 
     name = QUESTION_ANSWERING
-    compared_engines: Sequence[str] = ()
     metrics = AnsweringMetrics
     read_dataset = staticmethod(load_questions)
 
@@ -64,6 +64,11 @@ class QuestionAnswering:
         from textclf.runs.tasks.question_answering.trained import FinishedAnswerer
 
         return FinishedAnswerer(load_trained_answerer(folder, overrides))
+
+    def engine_measures(self) -> AnsweringMeasures:
+        from textclf.runs.tasks.question_answering.comparing import AnsweringMeasures
+
+        return AnsweringMeasures()
 
     def check_runs(self, folders: Sequence[Path]) -> None:
         from textclf.runs.comparison.answers import check_runs

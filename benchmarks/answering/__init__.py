@@ -1,0 +1,1 @@
+"""The measurements of `benchmarks/question_answering.py`, one module each."""
