@@ -37,6 +37,7 @@ def test_a_run_leaves_a_complete_folder_and_a_model_that_learned(finished):
         "log.jsonl",
         "metrics.json",
         "model.tflite",
+        "predictions.csv",
         "recipe.yaml",
         "report.html",
         "vocab.txt",

@@ -37,7 +37,6 @@ from textclf.runs.tasks.multi_label.measuring import (
     say_results,
     with_errors_of_file,
 )
-from textclf.runs.tasks.multi_label.mistakes import worst_mistakes
 from textclf.runs.tasks.multi_label.pages import pages_of
 from textclf.runs.tasks.multi_label.record import LabelSetExport, LabelSetRunMetrics
 from textclf.terminal.progress import Progress
@@ -122,8 +121,8 @@ class JustTrained:
                 **measured,
             }
         )
-        mistakes = worst_mistakes(reported, probabilities[reported.name], chosen.thresholds.values, dataset.labels)
-        return Results(record, pages_of(mistakes))
+        pages = pages_of(reported, probabilities[reported.name], chosen.thresholds.values, dataset.labels)
+        return Results(record, pages)
 
     def leave(self) -> None:
         pass  # The saved states are removed when the folder is complete.
@@ -266,5 +265,5 @@ class FinishedLabelSets:
             warnings=[*(text for text in metrics.warnings if not text.startswith(WITHHELD)), *doubts],
         )
         reported = splits[-1]
-        mistakes = worst_mistakes(reported, probabilities[reported.name], self.trained.thresholds, run.labels)
-        write_pages(run.folder, metrics, pages_of(mistakes))
+        pages = pages_of(reported, probabilities[reported.name], self.trained.thresholds, run.labels)
+        write_pages(run.folder, metrics, pages)
