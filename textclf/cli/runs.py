@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TASKS: dict[str, str] = {DEFAULT_TASK: "one label", MULTI_LABEL: "several labels", QUESTION_ANSWERING: "questions"}
 
-_SORTS = ("date", "name", "score", "rows", "size", "seconds")
+_SORTS = ("date", "name", "score", "rows", "size", "latency", "seconds")
 
 
 @cli.command(
@@ -39,7 +39,7 @@ _SORTS = ("date", "name", "score", "rows", "size", "seconds")
     type=click.Choice(_SORTS),
     default="date",
     show_default=True,
-    help="Order: names from A to Z, everything else with the newest or largest first.",
+    help="Order: names from A to Z, latencies with the shortest first, everything else with the newest or largest first.",
 )
 @click.option(
     "--tensorboard",
@@ -50,9 +50,10 @@ _SORTS = ("date", "name", "score", "rows", "size", "seconds")
 @json_option("Print the runs as JSON.")
 def runs_command(folder: Path, sort: str, tensorboard: Path | None, as_json: bool) -> None:
     """List the runs below FOLDER (default: runs): task, encoder, training rows, result with its 95 % confidence interval, size
-    of the model, and state. Unfinished and damaged runs come with what to do.
+    and latency of the model, and state. Unfinished and damaged runs come with what to do.
 
-    Only the records of the runs are read. The date is that of the record.
+    Only the records of the runs are read. The date is that of the record. The latency is the median time of LiteRT for one
+    input of the model's whole length on one thread, measured at the end of the run: compare runs of one machine and length.
     """
     from textclf.runs.listing import list_runs
 
@@ -90,6 +91,7 @@ def _table(runs: Sequence[RunEntry]) -> str:
         "Date (UTC)",
         "Rows",
         "Size",
+        "Latency",
     ]
     return text_table(
         header,
@@ -103,6 +105,7 @@ def _table(runs: Sequence[RunEntry]) -> str:
                 run.date[:16].replace("T", " "),
                 "" if run.rows is None else f"{run.rows:,}",
                 "" if run.size is None else f"{run.size / 1e6:.1f} MB",
+                "" if run.size is None else "not measured" if run.latency is None else run.latency.as_text(),
             )
             for run in runs
         ],

@@ -29,6 +29,7 @@ from textclf.runs.pages.model_card import write_model_card
 from textclf.runs.pages.report import write_report
 from textclf.runs.pages.rows import PREDICTIONS, classified_rows, write_predictions
 from textclf.runs.pages.writing import Pages, write_pages
+from textclf.runs.record.latency import latency_of
 from textclf.runs.record.metrics_file import WITHHELD
 from textclf.runs.tasks.classification.exporting import export_passing_form
 from textclf.runs.tasks.classification.long_texts import measure_long_texts, say_long_texts
@@ -143,6 +144,7 @@ class FinishedClassifier:
             "withheld": None,
             "quantization": run.recipe.export.quantization,
             "bytes": model.stat().st_size,
+            "latency": latency_of(model),
             **asdict(verification),
         }
         doubts = [verification.doubt] if verification.doubt is not None else []

@@ -26,6 +26,7 @@ from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.pages.writing import write_pages
 from textclf.runs.record.facts import facts_of_run
+from textclf.runs.record.latency import latency_of
 from textclf.runs.record.metrics_file import WITHHELD, RefusedForm
 from textclf.runs.tasks.forms import first_passing_form, forms_from, warnings_about
 from textclf.runs.tasks.interface import Results
@@ -254,6 +255,7 @@ class FinishedLabelSets:
             "withheld": None,
             "quantization": run.recipe.export.quantization,
             "bytes": model.stat().st_size,
+            "latency": latency_of(model),
             **asdict(verification),
         }
         doubts = [verification.doubt] if verification.doubt is not None else []

@@ -31,6 +31,7 @@ from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.pages.writing import write_pages
 from textclf.runs.record.facts import facts_of_run, seeds_of
+from textclf.runs.record.latency import latency_of
 from textclf.runs.record.metrics_file import WITHHELD, RefusedForm
 from textclf.runs.tasks.forms import first_passing_form, warnings_about
 from textclf.runs.tasks.interface import Results
@@ -263,6 +264,7 @@ class FinishedAnswerer:
             "withheld": None,
             "quantization": run.recipe.export.quantization,
             "bytes": model.stat().st_size,
+            "latency": latency_of(model),
             **asdict(verification),
         }
         doubts = [verification.doubt] if verification.doubt is not None else []
