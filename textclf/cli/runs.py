@@ -12,6 +12,7 @@ from textclf.cli.group import cli, help_end
 from textclf.cli.options import PATH, json_option
 from textclf.data.findings.finding import counted
 from textclf.recipe.values import DEFAULT_TASK, MULTI_LABEL, QUESTION_ANSWERING
+from textclf.runs.choices import SORTS
 from textclf.terminal.door import command_line, json_text, write_message, write_report, write_result
 from textclf.terminal.tables import text_table
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from textclf.runs.listing import RunEntry
 
 _TASKS: dict[str, str] = {DEFAULT_TASK: "one label", MULTI_LABEL: "several labels", QUESTION_ANSWERING: "questions"}
-
-_SORTS = ("date", "name", "score", "rows", "size", "latency", "seconds")
 
 
 @cli.command(
@@ -36,7 +35,7 @@ _SORTS = ("date", "name", "score", "rows", "size", "latency", "seconds")
 @click.argument("folder", type=PATH, default="runs")
 @click.option(
     "--sort",
-    type=click.Choice(_SORTS),
+    type=click.Choice(SORTS),
     default="date",
     show_default=True,
     help="Order: names from A to Z, latencies with the shortest first, everything else with the newest or largest first.",

@@ -14,14 +14,11 @@ from textclf.classify.metrics import share_interval
 from textclf.errors import ArgumentError, RunError
 from textclf.files.writing import lock_of, locked
 from textclf.recipe.values import DEFAULT_TASK, MULTI_LABEL, QUESTION_ANSWERING
+from textclf.runs.choices import SORTS
 from textclf.terminal.door import command_line
 from textclf.training.saved.run_folder import METRICS, RunFolder, read_metrics
 
 RunState = Literal["finished", "without a model", "running", "interrupted", "failed", "damaged"]
-
-SORTS = ("date", "name", "score", "rows", "size", "latency", "seconds")
-"""What runs can be sorted by: names from A to Z, latencies with the shortest first, everything else with the newest or largest
-first."""
 
 _DEEPEST = 4
 
