@@ -52,6 +52,7 @@ def test_a_run_leaves_a_complete_folder_and_a_model_that_learned(finished):
     assert 3 <= latency["runs"] <= 20
     assert latency["milliseconds"] > 0
     assert latency["processor"]
+    assert "ms in LiteRT for an input of 32 tokens on" in (finished / "report.html").read_text()
     assert len(metrics["files"]) == 2
     assert all(len(digest) == 64 for digest in metrics["files"].values())
     steps = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]

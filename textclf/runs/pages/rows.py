@@ -26,7 +26,7 @@ ROWS_SHOWN = 5000
 
 _LONGEST_TEXT = 600
 
-# So many rows of each pair of labels are in the page before others fill it.
+# This many rows of each pair of labels are in the page before others fill it.
 _ROWS_OF_EACH_PAIR = 20
 
 
@@ -62,8 +62,8 @@ class PredictedRows:
 def classified_rows(split: Split, probabilities: np.ndarray, labels: Sequence[str]) -> PredictedRows:
     """Returns the rows of a split that a model with one label for each text classified.
 
-    `probabilities` are float [rows, labels] in the order of the split. Most certain mistakes come first, then the least certain
-    of the correct predictions.
+    `probabilities` are float [rows, labels] in the order of the split. The most certain mistakes come first, then the correct
+    predictions, the least certain first.
     """
     predicted, scores = probabilities.argmax(axis=1), probabilities.max(axis=1)
     is_right = predicted == split.labels
@@ -186,7 +186,7 @@ def rows_on_page(found: PredictedRows, pairs: Sequence[tuple[str, str]] = ()) ->
 
 # --- The file with all rows ------------------------------------------------------------------------------------------
 def write_predictions(folder: Path, _: Any, found: PredictedRows) -> None:
-    """Writes `predictions.csv` into the run folder: every row, in the order of the data."""
+    """Writes `predictions.csv` into the run folder: every row, in the order of the data. Other pages need the metrics."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(found.header)
