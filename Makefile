@@ -27,11 +27,14 @@ test: $(VENV)/installed-dev
 coverage: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report term
 
-# Runs the tests in which other programs classify with textclf's files: MediaPipe, the Task Library (Python up to 3.11), a browser.
+# Runs the tests in which other programs classify with textclf's files: MediaPipe, the Task Library and tflite-runtime (Python up
+# to 3.11), MediaPipe and LiteRT.js in a browser, and, with what the other tests need, LiteRT and ONNX Runtime.
 test-consumers: $(VENV)/installed-dev $(CONSUMERS)/installed
 	TEXTCLF_MEDIAPIPE_PYTHON=$(CURDIR)/$(CONSUMERS)/mediapipe/bin/python \
 	TEXTCLF_TASK_LIBRARY_PYTHON=$(CURDIR)/$(CONSUMERS)/task-library/bin/python \
+	TEXTCLF_TFLITE_RUNTIME_PYTHON=$(CURDIR)/$(CONSUMERS)/tflite-runtime/bin/python \
 	TEXTCLF_TASKS_TEXT=$(CURDIR)/$(CONSUMERS)/node_modules/@mediapipe/tasks-text \
+	TEXTCLF_LITERT_JS=$(CURDIR)/$(CONSUMERS)/node_modules \
 	$(BIN)/python -m pytest -rs -k consumer
 
 lint: $(VENV)/installed-dev
@@ -84,7 +87,9 @@ $(CONSUMERS)/installed: Makefile
 	$(CONSUMERS)/mediapipe/bin/python -m pip install --quiet --disable-pip-version-check mediapipe==1.2.2
 	$(PYTHON) -m venv $(CONSUMERS)/task-library
 	$(CONSUMERS)/task-library/bin/python -m pip install --quiet --disable-pip-version-check tflite-support==0.4.4 "numpy<2"
-	npm install --silent --prefix $(CONSUMERS) @mediapipe/tasks-text@1.0.1
+	$(PYTHON) -m venv $(CONSUMERS)/tflite-runtime
+	$(CONSUMERS)/tflite-runtime/bin/python -m pip install --quiet --disable-pip-version-check tflite-runtime==2.14.0 "numpy<2"
+	npm install --silent --prefix $(CONSUMERS) @mediapipe/tasks-text@1.0.1 @litertjs/core@2.5.3
 	touch $@
 
 # Updates the pinned versions. It needs uv.

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 import textclf
 from tests.command import run
+from tests.predicted_rows import predicted_rows
 from textclf.classify.tables.job import classify_file
 from textclf.encoders.sources.builtin import EARLIER
 from textclf.errors import RunError
@@ -129,7 +130,7 @@ def test_the_report_of_a_first_run_is_drawn_again_from_its_metrics(folder):
     assert "version" not in read_metrics(Path("runs/reviews"))
     metrics = ClassificationMetrics.read(Path("runs/reviews"))
     assert metrics.best_epoch == 7
-    write_report(folder, metrics, [])
+    write_report(folder, metrics, [], predicted_rows(next(iter(metrics.measured.values()))))
     report = (folder / "report.html").read_text()
     assert "98.3" in report
     assert "96.9" in report

@@ -37,6 +37,7 @@ def test_a_run_leaves_a_complete_folder_and_a_model_that_learned(finished):
         "log.jsonl",
         "metrics.json",
         "model.tflite",
+        "predictions.csv",
         "recipe.yaml",
         "report.html",
         "vocab.txt",
@@ -46,6 +47,12 @@ def test_a_run_leaves_a_complete_folder_and_a_model_that_learned(finished):
     assert metrics["rows"] == {"train": 128, "validation": 32, "test": 60}
     assert metrics["test"]["accuracy"] > 0.9
     assert [entry["epoch"] for entry in metrics["history"]] == list(range(11)), "0 is the fitted head"
+    latency = metrics["export"]["latency"]
+    assert (latency["tokens"], latency["threads"]) == (32, 1)
+    assert 3 <= latency["runs"] <= 20
+    assert latency["milliseconds"] > 0
+    assert latency["processor"]
+    assert "ms in LiteRT for an input of 32 tokens on" in (finished / "report.html").read_text()
     assert len(metrics["files"]) == 2
     assert all(len(digest) == 64 for digest in metrics["files"].values())
     steps = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]

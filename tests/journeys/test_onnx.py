@@ -67,6 +67,20 @@ def test_settings_that_onnx_files_do_not_have_are_refused(finished, tmp_path, ca
     assert not (tmp_path / "x.onnx").exists()
 
 
+@pytest.mark.parametrize(
+    ("to", "name", "said"),
+    [
+        ("onnx", "model.bin", "an ONNX file needs a name that ends in .onnx"),
+        ("onnx", "model.tflite", "an ONNX file needs a name that ends in .onnx"),
+        ("tflite", "model.onnx", "but the file will be a .tflite"),
+    ],
+)
+def test_a_name_of_another_kind_of_file_is_refused(finished, tmp_path, capsys, to, name, said):
+    assert run("export", finished, "--to", to, "-o", tmp_path / name) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+
+
 def test_a_file_of_another_program_is_not_replaced(finished, tmp_path):
     other = tmp_path / "other.onnx"
     other.write_bytes(b"something else")

@@ -236,13 +236,19 @@ def test_the_server_answers_only_this_machine_and_only_the_page():
     with DemoServer(b"<p>") as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         found = []
-        for path, host in (("/", "localhost"), ("/favicon.ico", "localhost"), ("/", "other.example")):
+        for path, host in (("/", "localhost"), ("/favicon.ico", "localhost"), ("/", "other.example"), ("/", "[::1]")):
             connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
             connection.request("GET", path, headers={"Host": f"{host}:{server.server_port}"})
             found.append(connection.getresponse().status)
             connection.close()
         server.shutdown()
-    assert found == [200, 404, 404]
+    assert found == [200, 404, 404, 200]
+
+
+def test_a_page_has_the_name_of_a_page(finished_run, tmp_path, capsys):
+    assert run("demo", finished_run, "-o", tmp_path / "page.txt") == 2
+    assert "a page needs a name that ends in .html or .htm; change the name" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_are_in_the_page_only_if_they_are_wanted(finished_run, tmp_path, capsys):

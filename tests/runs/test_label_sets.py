@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import textclf
+from tests.browser import needs_browser
 from tests.command import run as command
 from tests.label_sets import FOUR_COLUMNS, TOPICS, topic_rows, write_topic_recipe, write_topics
 from tests.tiny import write_recipe
@@ -94,6 +95,35 @@ def test_the_pages_show_thresholds_confused_labels_and_mistakes(folder):
     assert "predicts any number of 4 labels" in card
     assert "print(prediction.labels, prediction.scores)" in card
     assert "multi-label-classification" in card
+
+
+@needs_browser
+def test_a_number_of_the_report_opens_the_rows_with_missing_and_wrong_labels(browser, folder):
+    with (folder / "run" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["row", "text", "true_labels", "predicted_labels"]
+    sets = {row["row"]: (set(row["true_labels"].split("|")), set(row["predicted_labels"].split("|"))) for row in rows}
+    recorded = LabelSetRunMetrics.read(folder / "run")
+    labels, test = recorded.labels, recorded.test
+    assert test is not None
+    assert sum(true == given for true, given in sets.values()) == test.exact_rows
+    browser.open((folder / "run" / "report.html").as_uri())
+    browser.wait("document.readyState === 'complete' && document.querySelector('.found').textContent")
+    visible = "[...document.querySelectorAll('#rows tbody tr')].filter(row => row.getClientRects().length)"
+    for missing, wrong, count in test.confusions:
+        browser.run(f"document.querySelector('#confusion a[href=\"#rows-{missing}-{wrong}\"]').click()")
+        browser.wait(f"document.querySelector('.found').textContent.startsWith('{count} of ')")
+        expected = [
+            row
+            for row, (true, given) in sets.items()
+            if labels[missing] in true - given and labels[wrong] in given - true
+        ]
+        found = browser.run(f"{visible}.map(row => row.cells[0].textContent)")
+        assert sorted(found) == sorted(expected)
+    [label] = [label for label in test.per_label if label.label == labels[0]]
+    browser.run("document.querySelector('#labels a[href=\"#rows-0-\"]').click()")
+    browser.wait(f"document.querySelector('.found').textContent.startsWith('{label.support} of ')")
+    assert browser.logged == []
 
 
 def test_an_onnx_file_predicts_the_labels_of_the_run(folder, tmp_path):

@@ -98,6 +98,25 @@ def test_runs_are_sorted_and_wrong_folders_refused(runs):
         textclf.list_runs(runs / "none")
 
 
+def test_runs_are_sorted_by_latency_and_older_runs_say_that_it_was_not_measured(runs, capsys):
+    export = json.loads((RECORDS / "words.json").read_text(encoding="utf-8"))["export"]
+    for name, milliseconds in (("slow", 41.26), ("fast", 8.0)):
+        latency = {"milliseconds": milliseconds, "tokens": 128, "threads": 1, "runs": 20, "processor": "a processor"}
+        record(runs / name, "words", export={**export, "latency": latency})
+    names = [Path(entry.folder).name for entry in textclf.list_runs(sort="latency").runs]
+    assert names[:2] == ["fast", "slow"]
+    assert run("runs", "--sort", "latency") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.startswith("runs/")}
+    assert lines["runs/slow"].endswith("41.3 ms (128 tokens)")
+    assert lines["runs/words"].endswith("not measured")
+    assert "not measured" not in lines["runs/withheld"]
+    assert "not measured" not in lines["runs/stopped"]
+    assert run("runs", "--json") == 0
+    found = {Path(one["folder"]).name: one["latency"] for one in json.loads(capsys.readouterr().out)["runs"]}
+    assert found["fast"] == {"milliseconds": 8.0, "tokens": 128, "threads": 1, "processor": "a processor"}
+    assert found["words"] is None
+
+
 def test_a_run_that_another_process_writes_is_running(runs):
     with locked(runs / ".stopped.lock"):
         states = {entry.name: entry.state for entry in textclf.list_runs(runs).runs}

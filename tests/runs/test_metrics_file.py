@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.predicted_rows import predicted_rows
 from textclf.errors import RunError
 from textclf.runs.pages.model_card import write_model_card
 from textclf.runs.pages.report import write_report
@@ -105,7 +106,7 @@ def test_a_run_of_the_first_textclf_is_read_and_written_as_version_1(tmp_path: P
 def test_the_pages_of_every_recorded_run_can_be_drawn(tmp_path: Path, source: Path) -> None:
     shutil.copy(source / "metrics.json" if source.is_dir() else source, tmp_path / "metrics.json")
     metrics = ClassificationMetrics.read(tmp_path)
-    write_report(tmp_path, metrics, [])
+    write_report(tmp_path, metrics, [], predicted_rows(next(iter(metrics.measured.values()))))
     write_model_card(tmp_path, metrics)
     for page in ("report.html", "MODEL_CARD.md"):
         assert f"{metrics.measured['test'].accuracy:.1%}" in (tmp_path / page).read_text(encoding="utf-8")

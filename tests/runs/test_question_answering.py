@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.answering import easy_questions, write_question_recipe, write_squad
+from tests.browser import needs_browser
 from textclf import QuestionAnswerer, compare, evaluate_answers, export, list_runs, train, verify
 from textclf.classify.question_answering.evaluation import read_questions
 from textclf.errors import ArgumentError, RunError, TextclfError, VerificationError
@@ -74,6 +75,30 @@ def test_the_report_marks_both_answers_and_escapes_the_data(folder):
     card = (folder / "run" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "pipeline_tag: question-answering" in card
     assert "textclf answer model.tflite questions.csv -o answers.csv" in card
+
+
+@needs_browser
+def test_the_questions_of_the_report_are_all_questions_and_can_be_filtered(browser, folder):
+    with (folder / "run" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["row", "id", "question", "true_answers", "predicted_answer", "predicted_score"]
+    test = AnsweringMetrics.read(folder / "run").test
+    assert test is not None
+    right = round(test.server.exact_match * test.server.count)
+    assert len(rows) == test.server.count == 40
+    browser.open((folder / "run" / "report.html").as_uri())
+    browser.wait("document.readyState === 'complete' && document.querySelector('.found').textContent")
+    assert browser.run("document.querySelector('.found').textContent") == "40 of 40 shown"
+    browser.run("document.querySelector('#rows [name=wrong]').click()")
+    assert browser.run("document.querySelector('.found').textContent") == f"{40 - right} of 40 shown"
+    browser.run("document.querySelector('#rows button').click()")
+    browser.wait("document.querySelector('.found').textContent === '40 of 40 shown'")
+    browser.run("document.querySelector('#rows [name=wanted]').focus()")
+    browser.insert(rows[0]["question"].upper())
+    visible = "[...document.querySelectorAll('#rows tbody tr')].filter(row => row.getClientRects().length)"
+    expected = [row["row"] for row in rows if rows[0]["question"].lower() in row["question"].lower()]
+    assert sorted(browser.run(f"{visible}.map(row => row.cells[0].textContent)")) == sorted(expected)
+    assert browser.logged == []
 
 
 def test_a_context_is_marked_where_both_answers_are():

@@ -217,6 +217,7 @@ def test_a_bug_is_answered_without_a_traceback_and_without_the_text(client, monk
 
 def test_a_name_of_another_site_is_refused_where_there_is_no_token(client):
     assert client.get("/health", headers={"Host": "evil.example:8000"}).status_code == 403
+    assert client.get("/health", headers={"Host": "[::1]:8000"}).status_code == 200
     for name in ("localhost", "LOCALHOST:8000", "[::1]:8000", "[::1]", "127.0.0.5:80"):
         assert client.get("/health", headers={"Host": name}).status_code == 200
 

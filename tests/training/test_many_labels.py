@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from tests.predicted_rows import predicted_rows
 from tests.runs.test_report import metrics_json as run_metrics
 from tests.runs.test_report import record_of
 from textclf.classify.metrics import Metrics, evaluate, metrics_json
@@ -86,5 +87,5 @@ def test_the_quick_head_of_many_labels_tells_them_apart():
 def test_the_page_of_many_labels_stays_small(tmp_path):
     metrics = many_labels_metrics(4500)
     labels = [label.label for label in metrics.per_label]
-    write_report(tmp_path, record_of(run_metrics(labels, metrics)), [])
+    write_report(tmp_path, record_of(run_metrics(labels, metrics)), [], predicted_rows(metrics))
     assert (tmp_path / "report.html").stat().st_size < 1_500_000

@@ -8,9 +8,8 @@ import click
 
 from textclf.cli.group import cli, help_end
 from textclf.cli.options import PATH
+from textclf.runs.choices import PLATFORMS
 from textclf.terminal.door import announce, write_message, write_result
-
-_CHOICES = ("android", "ios", "web", "flutter", "python", "all")
 
 
 @cli.command(
@@ -27,7 +26,7 @@ _CHOICES = ("android", "ios", "web", "flutter", "python", "all")
 @click.option(
     "--for",
     "platforms",
-    type=click.Choice(_CHOICES),
+    type=click.Choice((*PLATFORMS, "all")),
     multiple=True,
     default=("all",),
     help="Platform; repeat the option for several (default: all).",
@@ -42,7 +41,6 @@ def app_command(model: Path, platforms: tuple[str, ...], output: Path | None, fo
     rejecting texts. Each contains a copy of the model and a README.
     """
     announce("Loading the model")
-    from textclf.runs.app.platforms import PLATFORMS
     from textclf.runs.app.writing import write_app
     from textclf.terminal.progress import Progress
 

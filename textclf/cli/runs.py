@@ -12,6 +12,7 @@ from textclf.cli.group import cli, help_end
 from textclf.cli.options import PATH, json_option
 from textclf.data.findings.finding import counted
 from textclf.recipe.values import DEFAULT_TASK, MULTI_LABEL, QUESTION_ANSWERING
+from textclf.runs.choices import SORTS
 from textclf.terminal.door import command_line, json_text, write_message, write_report, write_result
 from textclf.terminal.tables import text_table
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from textclf.runs.listing import RunEntry
 
 _TASKS: dict[str, str] = {DEFAULT_TASK: "one label", MULTI_LABEL: "several labels", QUESTION_ANSWERING: "questions"}
-
-_SORTS = ("date", "name", "score", "rows", "size", "seconds")
 
 
 @cli.command(
@@ -36,10 +35,10 @@ _SORTS = ("date", "name", "score", "rows", "size", "seconds")
 @click.argument("folder", type=PATH, default="runs")
 @click.option(
     "--sort",
-    type=click.Choice(_SORTS),
+    type=click.Choice(SORTS),
     default="date",
     show_default=True,
-    help="Order: names from A to Z, everything else with the newest or largest first.",
+    help="Order: names from A to Z, latencies with the shortest first, everything else with the newest or largest first.",
 )
 @click.option(
     "--tensorboard",
@@ -50,9 +49,10 @@ _SORTS = ("date", "name", "score", "rows", "size", "seconds")
 @json_option("Print the runs as JSON.")
 def runs_command(folder: Path, sort: str, tensorboard: Path | None, as_json: bool) -> None:
     """List the runs below FOLDER (default: runs): task, encoder, training rows, result with its 95 % confidence interval, size
-    of the model, and state. Unfinished and damaged runs come with what to do.
+    and latency of the model, and state. Unfinished and damaged runs come with what to do.
 
-    Only the records of the runs are read. The date is that of the record.
+    Only the records of the runs are read. The date is that of the record. The latency is the median time of LiteRT for one
+    input of the model's whole length on one thread, measured at the end of the run: compare runs of one machine and length.
     """
     from textclf.runs.listing import list_runs
 
@@ -90,6 +90,7 @@ def _table(runs: Sequence[RunEntry]) -> str:
         "Date (UTC)",
         "Rows",
         "Size",
+        "Latency",
     ]
     return text_table(
         header,
@@ -103,6 +104,7 @@ def _table(runs: Sequence[RunEntry]) -> str:
                 run.date[:16].replace("T", " "),
                 "" if run.rows is None else f"{run.rows:,}",
                 "" if run.size is None else f"{run.size / 1e6:.1f} MB",
+                "" if run.size is None else "not measured" if run.latency is None else run.latency.as_text(),
             )
             for run in runs
         ],

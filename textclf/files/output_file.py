@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from textclf.errors import RunError
+from textclf.errors import ArgumentError, RunError
 from textclf.files.writing import link_target
 
 _CHOOSE = "choose another output (-o)"
@@ -35,6 +35,14 @@ def checked_output(path: Path, why_not_replaced: Callable[[Path], str | None], *
     if not force:
         raise RunError(f"{path}: exists already; {_CHOOSE}, or replace it with force=True (--force)")
     return target
+
+
+def check_ending(path: Path, endings: Sequence[str], what: str) -> None:
+    """Raises ArgumentError for a file whose name other programs, and textclf, would not take for `what`."""
+    if path.suffix not in endings:
+        raise ArgumentError(
+            f"output (-o) is {path}, but {what} needs a name that ends in {' or '.join(endings)}; change the name"
+        )
 
 
 @contextmanager

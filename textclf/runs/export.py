@@ -12,7 +12,7 @@ from textclf.encoders.sources.builtin import builtin_change
 from textclf.errors import ArgumentError, ModelError, VerificationError
 from textclf.exporting.report import MODEL, VerificationReport
 from textclf.files.kinds import run_path
-from textclf.files.output_file import checked_output, output_errors
+from textclf.files.output_file import check_ending, checked_output, output_errors
 from textclf.files.writing import link_target, replace_file
 from textclf.recipe.settings import Recipe
 from textclf.runs.tasks.table import task_of_run
@@ -37,10 +37,13 @@ def export_run(
     passed the checks, the default is model.tflite, and the run's metrics, report and model card are written again for this
     file. With `force` an earlier model of textclf is replaced; its file mode is kept and links are followed. The run's own
     model.tflite and files of other programs are never replaced. Raises VerificationError, and writes nothing, if the file
-    differs too much from the trained model, RunError for an output that exists already or cannot be written, and, for ONNX,
-    MissingPackageError without its packages and ArgumentError for settings that ONNX files do not have.
+    differs too much from the trained model, RunError for an output that exists already or cannot be written, ArgumentError
+    for an output whose name is that of another kind of file, and, for ONNX, MissingPackageError without its packages and
+    ArgumentError for settings that ONNX files do not have.
     """
     folder = run_path(run)
+    if output is not None:
+        _check_ending(Path(output), to)
     trained = task_of_run(folder).finished_run(folder, overrides)
     _log_encoder_change(folder, trained.recipe.encoder.source)
     if to == "onnx":
@@ -75,6 +78,16 @@ def _name_of(recipe: Recipe, to: str) -> str:
     form = recipe.export
     suffix = "-task-library" if to == "tflite" and form.compatibility == "task-library" else ""
     return f"model-{form.quantization}{suffix}.{to}"
+
+
+def _check_ending(output: Path, to: str) -> None:
+    """Raises ArgumentError for a name under which textclf would open the file as one of the other kind."""
+    if to == "onnx":
+        check_ending(output, (".onnx",), "an ONNX file")
+    elif output.suffix == ".onnx":
+        raise ArgumentError(
+            f"output (-o) is {output}, but the file will be a .tflite; change the name, or set to=onnx (--to onnx)"
+        )
 
 
 def _check_onnx(recipe: Recipe, overrides: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,13 +14,11 @@ from textclf.classify.metrics import share_interval
 from textclf.errors import ArgumentError, RunError
 from textclf.files.writing import lock_of, locked
 from textclf.recipe.values import DEFAULT_TASK, MULTI_LABEL, QUESTION_ANSWERING
+from textclf.runs.choices import SORTS
 from textclf.terminal.door import command_line
 from textclf.training.saved.run_folder import METRICS, RunFolder, read_metrics
 
 RunState = Literal["finished", "without a model", "running", "interrupted", "failed", "damaged"]
-
-SORTS = ("date", "name", "score", "rows", "size", "seconds")
-"""What runs can be sorted by. Names are sorted from A to Z, everything else with the newest or largest first."""
 
 _DEEPEST = 4
 
@@ -42,12 +41,27 @@ class Score:
 
 
 @dataclass(frozen=True)
+class ModelLatency:
+    """The median time in milliseconds for one input of `tokens` tokens, the longest that the model reads, in LiteRT on this many
+    threads of this processor."""
+
+    milliseconds: float
+    tokens: int
+    threads: int
+    processor: str
+
+    def as_text(self) -> str:
+        """Returns `41.3 ms (128 tokens)`."""
+        return f"{self.milliseconds:.1f} ms ({self.tokens} tokens)"
+
+
+@dataclass(frozen=True)
 class RunEntry:
     """A run folder. What its record does not say is None.
 
     `date` is when the record was written, or when the unfinished folder was last changed: UTC, ISO 8601. `rows` are those of
-    the training, `size` is that of the model in bytes, and `seconds` the duration of the run. `problem` says what is wrong with
-    a run that is not finished, and `remedy` what to do.
+    the training, `size` is that of the model in bytes, `latency` what the run measured of it, and `seconds` the duration of the
+    run. `problem` says what is wrong with a run that is not finished, and `remedy` what to do.
     """
 
     folder: str
@@ -61,6 +75,7 @@ class RunEntry:
     score: Score | None = None
     quantization: str | None = None
     size: int | None = None
+    latency: ModelLatency | None = None
     seconds: float | None = None
     problem: str | None = None
     remedy: str | None = None
@@ -111,6 +126,8 @@ def _sorted(found: Sequence[RunEntry], sort: str) -> list[RunEntry]:
     by_name = sorted(found, key=lambda run: run.folder)
     if sort == "name":
         return by_name
+    if sort == "latency":
+        return sorted(by_name, key=lambda run: math.inf if run.latency is None else run.latency.milliseconds)
     keys: dict[str, Callable[[RunEntry], Any]] = {
         "date": lambda run: run.date,
         "score": lambda run: -1 if run.score is None else run.score.value,
@@ -173,9 +190,18 @@ def _of_record(folder: Path, values: Mapping[str, Any], date: str) -> RunEntry:
         score=_score(values),
         quantization=export.get("quantization"),
         size=export.get("bytes"),
+        latency=_latency(export.get("latency")),
         seconds=values.get("seconds"),
         problem=withheld,
         remedy=None if withheld is None else command_line(["textclf", "export", str(folder), "quantization=none"]),
+    )
+
+
+def _latency(values: Mapping[str, Any] | None) -> ModelLatency | None:
+    if values is None:
+        return None
+    return ModelLatency(
+        float(values["milliseconds"]), int(values["tokens"]), int(values["threads"]), str(values["processor"])
     )
 
 

@@ -21,6 +21,7 @@ from textclf.recipe.reading import load_recipe
 from textclf.recipe.settings import Recipe
 from textclf.runs.pages.writing import write_pages
 from textclf.runs.record.frames import check_can_be_kept, files_of, keep_tables, tables_of
+from textclf.runs.record.latency import latency_of
 from textclf.runs.record.metrics_file import WITHHELD, RunMetrics
 from textclf.runs.tasks.table import task_of
 from textclf.terminal.progress import Progress
@@ -106,7 +107,11 @@ def train(
             trained = task.train(recipe, prepared, checkpoint, folder, progress, started)
         with memory_errors(recipe, folder, "the trained model was exported and measured"):
             results = trained.conclude(folder, progress)
-        metrics = results.metrics.with_changes(seconds=round(time.monotonic() - started, 1))
+        metrics = results.metrics
+        if metrics.export.withheld is None:
+            latency = latency_of(folder.path / "model.tflite")
+            metrics = metrics.with_changes(export=metrics.export.model_copy(update={"latency": latency}))
+        metrics = metrics.with_changes(seconds=round(time.monotonic() - started, 1))
         metrics = write_pages(folder.path, metrics, results.pages)
         trained.leave()
         folder.finish()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from textclf.serving.limits import Limits
 from textclf.serving.metrics import Metrics
 from textclf.serving.models import ServedModel
 from textclf.serving.openapi import openapi_document
+from textclf.serving.own_names import names_this_machine
 from textclf.serving.page import Page
 from textclf.serving.requests import BadBodyError, Problem
 
@@ -153,9 +153,7 @@ class Service:
 
     def _check_sender(self, request: Request, *, public: bool) -> None:
         if self._token is None:
-            # A page of another site could lead a name of its own to this address and read the answers.
-            host = request.headers.get("host", "")
-            if not _is_this_machine(host if host.endswith("]") else host.rpartition(":")[0] or host):
+            if not names_this_machine(request.headers.get("host", "")):
                 raise Refused(
                     403,
                     "this service has no token, so it answers only under the names of this machine",
@@ -251,13 +249,6 @@ class Service:
 
     async def _show_page(self, request: Request) -> Answer:
         return Answer(200, self._page.content, "text/html; charset=utf-8", self._page.headers)
-
-
-def _is_this_machine(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return name.lower() == "localhost"
 
 
 # --- Bodies and answers ----------------------------------------------------------------------------------------------

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from textclf.classify.question_answering.question_answerer import QuestionAnswerer
 from textclf.errors import ModelError
+from textclf.runs.choices import Platform
 from textclf.runs.demo.graph import PageGraph
 from textclf.runs.demo.model import OpenedModel, graph_of, tokenizer_facts
 from textclf.tflite.model_file import TfliteModel
 from textclf.tflite.runtimes import RuntimeSupport, runtime_support
-
-Platform = Literal["android", "ios", "web", "flutter", "python"]
-
-PLATFORMS: tuple[Platform, ...] = get_args(Platform)
-
 
 # What the READMEs and the build files say of the libraries of phones.
 _LABELLING = {

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import textclf
 from textclf.errors import ArgumentError, ModelError, RunError
 from textclf.files.kinds import model_path
 from textclf.files.output_folder import read_json
 from textclf.files.writing import write_bytes
-from textclf.runs.app.platforms import PLATFORMS, Plan, Platform, plan_of
+from textclf.runs.app.platforms import Plan, plan_of
+from textclf.runs.choices import PLATFORMS, Platform
 from textclf.runs.demo.model import OpenedModel, open_model, tokenizer_facts
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def write_app(
     apps are replaced; other files stay. Raises ArgumentError for an unknown platform or a missing `output`, ModelError for a
     model that cannot be used, and RunError for a folder that exists or cannot be written.
     """
-    if unknown := set(platforms) - set(get_args(Platform)):
+    if unknown := set(platforms) - set(PLATFORMS):
         raise ArgumentError(f"the platform {min(unknown)!r} is unknown; expected {', '.join(PLATFORMS)}")
     source = Path(model)
     if output is None and not source.is_dir():

@@ -35,6 +35,7 @@ from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.comparison.folder import FORMAT, VERSION, open_comparison_folder, writing
 from textclf.runs.comparison.measurement import EngineMeasures, Measurement
+from textclf.runs.record.latency import processor_name
 from textclf.runs.record.metrics_file import RunMetrics
 from textclf.runs.record.training_log import read_steps
 from textclf.runs.tasks.table import task_of
@@ -336,22 +337,12 @@ def _changed(measured: Sequence[Measurement]) -> str:
 
 def _machine() -> dict[str, Any]:
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "textclf": __version__,
         "load_before": _load(),
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _load() -> float | None:

@@ -6,6 +6,7 @@ import http.server
 from typing import Any
 
 from textclf.errors import ArgumentError
+from textclf.serving.own_names import names_this_machine
 
 HOST = "127.0.0.1"
 
@@ -41,9 +42,7 @@ class _Requests(http.server.BaseHTTPRequestHandler):
         self._answer(with_content=False)
 
     def _answer(self, *, with_content: bool) -> None:
-        # A page of another site could lead a name of its own to this address and read the rows in the page.
-        known_host = self.headers.get("Host", "").rpartition(":")[0] in (HOST, "localhost")
-        if self.path.partition("?")[0] != "/" or not known_host:
+        if self.path.partition("?")[0] != "/" or not names_this_machine(self.headers.get("Host", "")):
             self.send_error(404)
             return
         self.send_response(200)

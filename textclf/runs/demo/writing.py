@@ -20,7 +20,7 @@ from typing import Any
 import textclf
 from textclf.errors import ArgumentError, DataError, ModelError, RunError
 from textclf.files.kinds import model_path
-from textclf.files.output_file import checked_output, output_errors
+from textclf.files.output_file import check_ending, checked_output, output_errors
 from textclf.files.writing import write_bytes
 from textclf.runs.demo.examples import Example, LabelledRows, choose_examples, rows_of_run, rows_of_table
 from textclf.runs.demo.graph import PageGraph
@@ -73,9 +73,11 @@ def write_demo(
     or NAME-demo.html beside a model NAME.tflite. `examples` rows are inside the page: test rows of the run, or rows of the
     table `examples_from`, whose columns are by default those of the training; a model file alone has none. 0 leaves them out.
     With `force` an earlier page is replaced; other files never are. Raises ModelError for a model that the page cannot
-    compute, DataError for a table that cannot be read, and RunError for an output that exists or cannot be written.
+    compute, DataError for a table that cannot be read, ArgumentError for an output without the name of a page, and RunError
+    for one that exists or cannot be written.
     """
     path = Path(output) if output is not None else _usual_output(Path(model))
+    check_ending(path, (".html", ".htm"), "a page")
     target = checked_output(path, _why_not_replaced, force=force)
     page = make_page(
         model,

@@ -138,7 +138,7 @@ def _template(name: str, *, escape: bool) -> Template:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(_source),
+        loader=FunctionLoader(template_file),
         autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -160,7 +160,8 @@ def _template(name: str, *, escape: bool) -> Template:
     return environment.get_template(name)
 
 
-def _source(name: str) -> str:
+def template_file(name: str) -> str:
+    """Returns the text of a file of the pages."""
     return resources.files("textclf.runs.pages").joinpath("templates").joinpath(name).read_text("utf-8")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from textclf.classify.metrics import LabelMetrics, Metrics
 from textclf.files.writing import write_text
 from textclf.runs.pages.charts import draw_charts
-from textclf.runs.pages.formats import shortened
 from textclf.runs.pages.mistakes import Mistake, most_confused
 from textclf.runs.pages.page_template import PageValues, render
+from textclf.runs.pages.rows import PredictedRows, rows_on_page, shown_text
 from textclf.runs.record.training_log import read_steps
 from textclf.runs.tasks.classification.record import ClassificationMetrics
 
@@ -19,17 +19,19 @@ _GRID_LABELS = 20
 
 _WEAKEST_LABELS = 20
 
-_LONGEST_TEXT = 600
 
-
-def write_report(folder: Path, metrics: ClassificationMetrics, mistakes: Sequence[Mistake]) -> None:
-    """Writes `report.html` into the run folder. The training curves come from the folder's `log.jsonl`."""
+def write_report(
+    folder: Path, metrics: ClassificationMetrics, mistakes: Sequence[Mistake], predicted: PredictedRows
+) -> None:
+    """Writes `report.html` into the run folder, with the rows `predicted`. The training curves come from the folder's
+    `log.jsonl`."""
     import yaml
 
     values = PageValues.of(metrics)
     headline = values.headline
     by_weakness = sorted((label for label in headline.per_label if label.support), key=lambda label: label.f1)
     has_grid = len(headline.per_label) <= _GRID_LABELS
+    pairs = most_confused(headline)
     recipe = yaml.safe_dump(values.recipe, sort_keys=False, allow_unicode=True, width=100) if values.recipe else None
     page = render(
         "report.html",
@@ -37,11 +39,12 @@ def write_report(folder: Path, metrics: ClassificationMetrics, mistakes: Sequenc
         escape=True,
         charts=draw_charts(read_steps(folder), metrics.history, metrics.best_epoch),
         grid=_grid(headline) if has_grid else None,
-        pairs=most_confused(headline),
+        pairs=pairs,
         weakest=None if has_grid else by_weakness[:_WEAKEST_LABELS],
         mistakes=mistakes,
-        shortened=lambda text: shortened(text, _LONGEST_TEXT),
+        shortened=shown_text,
         recipe_text=recipe,
+        **rows_on_page(predicted, [(pair.label, pair.predicted) for pair in pairs]),
     )
     write_text(folder / "report.html", page)
 

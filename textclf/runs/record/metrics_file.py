@@ -105,8 +105,20 @@ class RefusedForm(Record):
     reason: str
 
 
+class Latency(Record):
+    """The median time in milliseconds of `runs` runs of the exported file in LiteRT, for one input of `tokens` tokens, on this
+    many threads of this processor."""
+
+    milliseconds: float
+    tokens: int
+    threads: int
+    runs: int
+    processor: str
+
+
 class Export(Record):
-    """The exported file. `withheld` is why there is none; then `quantization` and `bytes` are None.
+    """The exported file. `withheld` is why there is none; then `quantization`, `bytes` and `latency` are None. Earlier versions
+    of textclf did not measure the latency.
 
     `requested` is the form that the recipe asks for, `quantization` the form written, and `refused` lists the forms that
     were tried before.
@@ -117,6 +129,7 @@ class Export(Record):
     withheld: str | None = None
     quantization: str | None
     bytes: int | None
+    latency: Latency | None = None
 
 
 class RunMetrics(Record):

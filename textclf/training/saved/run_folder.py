@@ -56,6 +56,7 @@ RUN_ENTRIES = (
     r"log-seed-\d+\.jsonl",
     r"metrics\.json",
     r"report\.html",
+    r"predictions\.csv",
     r"(?:model(?:-[a-z0-9-]+)?-)?demo\.html",
     r"MODEL_CARD\.md",
     r"model-maker\.log",

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from textclf.classify.classifier import Classifier
 from textclf.classify.metrics import result_warnings, softmax
-from textclf.data.examples import Dataset
+from textclf.data.examples import Dataset, Split
 from textclf.encoders.interface import AnyEncoder
 from textclf.errors import RunError
 from textclf.exporting.classification.model_file import export_classifier
@@ -22,10 +24,12 @@ from textclf.exporting.trained_run import TrainedRun
 from textclf.files.writing import write_text
 from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
-from textclf.runs.pages.mistakes import Mistake, worst_mistakes
+from textclf.runs.pages.mistakes import worst_mistakes
 from textclf.runs.pages.model_card import write_model_card
 from textclf.runs.pages.report import write_report
+from textclf.runs.pages.rows import PREDICTIONS, classified_rows, write_predictions
 from textclf.runs.pages.writing import Pages, write_pages
+from textclf.runs.record.latency import latency_of
 from textclf.runs.record.metrics_file import WITHHELD
 from textclf.runs.tasks.classification.exporting import export_passing_form
 from textclf.runs.tasks.classification.long_texts import measure_long_texts, say_long_texts
@@ -78,7 +82,7 @@ class TrainedClassifier:
         for doubt in doubts:
             progress.warn(doubt)
         record = record_of(recipe, dataset, self.checkpoint, training, result, measured, doubts, progress)
-        return Results(record, _pages(worst_mistakes(reported, probabilities[reported.name], dataset.labels)))
+        return Results(record, _pages(reported, probabilities[reported.name], dataset.labels))
 
     def leave(self) -> None:
         self.training.leave()
@@ -140,6 +144,7 @@ class FinishedClassifier:
             "withheld": None,
             "quantization": run.recipe.export.quantization,
             "bytes": model.stat().st_size,
+            "latency": latency_of(model),
             **asdict(verification),
         }
         doubts = [verification.doubt] if verification.doubt is not None else []
@@ -153,8 +158,14 @@ class FinishedClassifier:
             warnings=[*(text for text in metrics.warnings if not text.startswith(WITHHELD)), *doubts],
         )
         reported = splits[-1]
-        write_pages(run.folder, metrics, _pages(worst_mistakes(reported, probabilities[reported.name], run.labels)))
+        write_pages(run.folder, metrics, _pages(reported, probabilities[reported.name], run.labels))
 
 
-def _pages(mistakes: Sequence[Mistake]) -> Pages:
-    return {"report.html": partial(write_report, mistakes=mistakes), "MODEL_CARD.md": write_model_card}
+def _pages(split: Split, probabilities: np.ndarray, labels: Sequence[str]) -> Pages:
+    """Returns what writes the pages of a run; `probabilities` are those of the reported split, float [rows, labels]."""
+    mistakes, predicted = worst_mistakes(split, probabilities, labels), classified_rows(split, probabilities, labels)
+    return {
+        "report.html": partial(write_report, mistakes=mistakes, predicted=predicted),
+        PREDICTIONS: partial(write_predictions, found=predicted),
+        "MODEL_CARD.md": write_model_card,
+    }

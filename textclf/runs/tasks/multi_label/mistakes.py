@@ -1,4 +1,4 @@
-"""The rows whose labels a model got wrong: with what is missing and what is wrong in each."""
+"""The rows of a split with what a model predicts for them: with what is missing and what is wrong in each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import numpy as np
 
 from textclf.classify.multi_label.metrics import LabelSetMetrics, predicted_sets
 from textclf.data.examples import Split
+from textclf.recipe.values import USUAL_SEPARATOR
+from textclf.runs.pages.formats import percent
+from textclf.runs.pages.rows import Column, PredictedRows, joined_texts, text_fields
 
 MISTAKES = 30
 
@@ -50,21 +53,73 @@ def worst_mistakes(
     """
     predicted, truth = predicted_sets(probabilities, thresholds), split.labels
     wrong = np.flatnonzero((predicted != truth).any(axis=1))
-    doubts = np.where(truth, 1 - probabilities, probabilities)[wrong].max(axis=1)
-
-    def named(row: int, chosen: np.ndarray) -> list[tuple[str, float]]:
-        return [(labels[index], float(probabilities[row, index])) for index in np.flatnonzero(chosen[row]).tolist()]
-
+    doubts = _doubts(probabilities, truth)[wrong]
     return [
         LabelSetMistake(
             row=split.rows[row],
             text="\n".join(split.texts[row]),
-            right=[label for label, _ in named(row, predicted & truth)],
-            wrong=named(row, predicted & ~truth),
-            missing=named(row, truth & ~predicted),
+            right=[label for label, _ in _named(labels, probabilities[row], predicted[row] & truth[row])],
+            wrong=_named(labels, probabilities[row], predicted[row] & ~truth[row]),
+            missing=_named(labels, probabilities[row], truth[row] & ~predicted[row]),
         )
         for row in wrong[np.argsort(-doubts, kind="stable")][:limit]
     ]
+
+
+def labelled_rows(
+    split: Split, probabilities: np.ndarray, thresholds: np.ndarray, labels: Sequence[str]
+) -> PredictedRows:
+    """Returns the rows of a split with their predicted labels: those with the most certain mistake first, then those whose
+    labels are all correct, the least certain first.
+
+    `probabilities` are float [rows, labels] in the order of the split.
+    """
+    predicted, truth = predicted_sets(probabilities, thresholds), split.labels.astype(bool)
+    is_right = (predicted == truth).all(axis=1)
+
+    def shown(row: int, chosen: np.ndarray) -> str:
+        return ", ".join(f"{label} ({percent(score)})" for label, score in _named(labels, probabilities[row], chosen))
+
+    def cells(row: int) -> tuple[str, ...]:
+        given, true = predicted[row], truth[row]
+        found = (shown(row, chosen) for chosen in (given & ~true, true & ~given, given & true))
+        return str(split.rows[row]), joined_texts(split, row), *found
+
+    def fields(row: int) -> tuple[object, ...]:
+        sets = (
+            USUAL_SEPARATOR.join(labels[index] for index in np.flatnonzero(one[row]).tolist())
+            for one in (truth, predicted)
+        )
+        return split.rows[row], *split.texts[row], *sets
+
+    return PredictedRows(
+        columns=(
+            Column("Row", "number", "row"),
+            Column("Text", "text"),
+            Column("Wrong", "given", "wrong"),
+            Column("Missing", "label", "missing"),
+            Column("Right", "label", "right"),
+        ),
+        labels=labels,
+        true=[tuple(np.flatnonzero(row).tolist()) for row in truth],
+        predicted=[tuple(np.flatnonzero(row).tolist()) for row in predicted],
+        is_right=is_right,
+        order=np.lexsort((-_doubts(probabilities, truth), is_right)),
+        cells=cells,
+        header=("row", *text_fields(split), "true_labels", "predicted_labels"),
+        fields=fields,
+    )
+
+
+def _doubts(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Returns for each row how certain the model is of its worst label, in 0..1."""
+    worst: np.ndarray = np.where(truth, 1 - probabilities, probabilities).max(axis=1)
+    return worst
+
+
+def _named(labels: Sequence[str], probabilities: np.ndarray, chosen: np.ndarray) -> list[tuple[str, float]]:
+    """Returns the chosen labels of a row with their probabilities."""
+    return [(labels[index], float(probabilities[index])) for index in np.flatnonzero(chosen).tolist()]
 
 
 def most_confused(metrics: LabelSetMetrics, limit: int = CONFUSED_PAIRS) -> list[ConfusedLabels]:

@@ -26,6 +26,7 @@ from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.pages.writing import write_pages
 from textclf.runs.record.facts import facts_of_run
+from textclf.runs.record.latency import latency_of
 from textclf.runs.record.metrics_file import WITHHELD, RefusedForm
 from textclf.runs.tasks.forms import first_passing_form, forms_from, warnings_about
 from textclf.runs.tasks.interface import Results
@@ -37,7 +38,6 @@ from textclf.runs.tasks.multi_label.measuring import (
     say_results,
     with_errors_of_file,
 )
-from textclf.runs.tasks.multi_label.mistakes import worst_mistakes
 from textclf.runs.tasks.multi_label.pages import pages_of
 from textclf.runs.tasks.multi_label.record import LabelSetExport, LabelSetRunMetrics
 from textclf.terminal.progress import Progress
@@ -122,8 +122,8 @@ class JustTrained:
                 **measured,
             }
         )
-        mistakes = worst_mistakes(reported, probabilities[reported.name], chosen.thresholds.values, dataset.labels)
-        return Results(record, pages_of(mistakes))
+        pages = pages_of(reported, probabilities[reported.name], chosen.thresholds.values, dataset.labels)
+        return Results(record, pages)
 
     def leave(self) -> None:
         pass  # The saved states are removed when the folder is complete.
@@ -255,6 +255,7 @@ class FinishedLabelSets:
             "withheld": None,
             "quantization": run.recipe.export.quantization,
             "bytes": model.stat().st_size,
+            "latency": latency_of(model),
             **asdict(verification),
         }
         doubts = [verification.doubt] if verification.doubt is not None else []
@@ -266,5 +267,5 @@ class FinishedLabelSets:
             warnings=[*(text for text in metrics.warnings if not text.startswith(WITHHELD)), *doubts],
         )
         reported = splits[-1]
-        mistakes = worst_mistakes(reported, probabilities[reported.name], self.trained.thresholds, run.labels)
-        write_pages(run.folder, metrics, pages_of(mistakes))
+        pages = pages_of(reported, probabilities[reported.name], self.trained.thresholds, run.labels)
+        write_pages(run.folder, metrics, pages)

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from textclf.classify.question_answering.evaluation import MeasuredAnswers, golds_of, question_scores
 from textclf.data.question_answering.questions import QuestionSplit, place_of
+from textclf.runs.pages.formats import percent
+from textclf.runs.pages.rows import Column, PredictedRows, shown_text
 
 MISTAKES, RIGHT_ANSWERS = 30, 5
 
@@ -57,18 +61,75 @@ class Examples:
 def examples_of(split: QuestionSplit, measured: MeasuredAnswers) -> Examples:
     """Returns the examples of a split. Wrong answers are those that are no exact match; the worst F1 comes first, then
     the highest probability."""
-    scores = question_scores([answer.text for answer in measured.server], golds_of(split))
-    is_right = scores[:, 0] > 0
-    order = sorted(
-        range(len(split.rows)), key=lambda row: (bool(is_right[row]), scores[row, 1], -measured.server[row].score)
-    )
+    scores, is_right, order = _by_interest(split, measured)
     wrong = int((~is_right).sum())
     return Examples(
         [_example(split, measured, row, float(scores[row, 1])) for row in order[: min(wrong, MISTAKES)]],
         wrong,
         # The least certain ones of the right answers show more than others.
-        [_example(split, measured, row, float(scores[row, 1])) for row in order[wrong:][-RIGHT_ANSWERS:]],
+        [_example(split, measured, row, float(scores[row, 1])) for row in order[wrong : wrong + RIGHT_ANSWERS]],
     )
+
+
+def answered_rows(split: QuestionSplit, measured: MeasuredAnswers) -> PredictedRows:
+    """Returns the questions of a split with their answers, in the order of `examples_of`."""
+    from markupsafe import Markup
+
+    scores, is_right, order = _by_interest(split, measured)
+    no_answer = Markup("<em>no answer</em>")
+
+    def cells(row: int) -> tuple[str, ...]:
+        answer, f1 = measured.server[row], float(scores[row, 1])
+        given, right = shown_text(answer.text) or no_answer, shown_text(_golds(split, row)) or no_answer
+        question = shown_text(split.texts[row][0])
+        return str(split.rows[row]), question, given, right, percent(answer.score), percent(f1)
+
+    def fields(row: int) -> tuple[object, ...]:
+        answer = measured.server[row]
+        return (
+            split.rows[row],
+            split.ids[row],
+            split.texts[row][0],
+            _golds(split, row),
+            answer.text,
+            f"{answer.score:.6f}",
+        )
+
+    return PredictedRows(
+        columns=(
+            Column("Number", "number", "number"),
+            Column("Question", "text"),
+            Column("Given", "given", "given"),
+            Column("In the data", "label", "in the data"),
+            Column("Probability", "number", "probability"),
+            Column("F1", "number", "F1"),
+        ),
+        labels=(),
+        true=[()] * len(split.rows),
+        predicted=[()] * len(split.rows),
+        is_right=is_right,
+        order=order,
+        cells=cells,
+        header=("row", "id", "question", "true_answers", "predicted_answer", "predicted_score"),
+        fields=fields,
+    )
+
+
+def _golds(split: QuestionSplit, row: int) -> str:
+    """Returns the different correct answers of a question, each on a line."""
+    return "\n".join(dict.fromkeys(gold.text for gold in split.answers[row]))
+
+
+def _by_interest(split: QuestionSplit, measured: MeasuredAnswers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the exact match and the F1 of each question, float [questions, 2], which are exact matches, and their order.
+
+    Wrong answers come first, of these the lowest F1 and the highest probability; then the others, the least certain first.
+    """
+    scores = question_scores([answer.text for answer in measured.server], golds_of(split))
+    is_right = scores[:, 0] > 0
+    probabilities = np.array([answer.score for answer in measured.server])
+    certainty = np.where(is_right, probabilities, -probabilities)
+    return scores, is_right, np.lexsort((certainty, scores[:, 1], is_right))
 
 
 def _example(split: QuestionSplit, measured: MeasuredAnswers, row: int, f1: float) -> QuestionExample:

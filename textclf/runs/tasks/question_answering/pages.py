@@ -5,26 +5,35 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from textclf.classify.question_answering.evaluation import MeasuredAnswers
+from textclf.data.question_answering.questions import QuestionSplit
 from textclf.files.writing import write_text
 from textclf.runs.pages.charts import Quality, draw_charts
 from textclf.runs.pages.model_card import front_matter, write_card
 from textclf.runs.pages.page_template import render
+from textclf.runs.pages.rows import PREDICTIONS, PredictedRows, rows_on_page, write_predictions
 from textclf.runs.pages.writing import Pages
 from textclf.runs.record.training_log import read_steps
-from textclf.runs.tasks.question_answering.examples import Examples
+from textclf.runs.tasks.question_answering.examples import Examples, answered_rows, examples_of
 from textclf.runs.tasks.question_answering.page_values import AnsweringPageValues
 from textclf.runs.tasks.question_answering.record import AnsweringMetrics
 
 _QUALITY = Quality("validation_f1", "validation_exact_match", "F1 and exact match")
 
 
-def pages_of(examples: Examples) -> Pages:
-    """Returns what writes the pages of a run, with these questions in the report."""
-    return {"report.html": partial(write_report, examples=examples), "MODEL_CARD.md": write_model_card}
+def pages_of(split: QuestionSplit, measured: MeasuredAnswers) -> Pages:
+    """Returns what writes the pages of a run, with the questions of the reported split."""
+    predicted = answered_rows(split, measured)
+    return {
+        "report.html": partial(write_report, examples=examples_of(split, measured), predicted=predicted),
+        PREDICTIONS: partial(write_predictions, found=predicted),
+        "MODEL_CARD.md": write_model_card,
+    }
 
 
-def write_report(folder: Path, metrics: AnsweringMetrics, examples: Examples) -> None:
-    """Writes `report.html` into the run folder. The training curves come from the folder's `log.jsonl`."""
+def write_report(folder: Path, metrics: AnsweringMetrics, examples: Examples, predicted: PredictedRows) -> None:
+    """Writes `report.html` into the run folder, with the questions `predicted`. The training curves come from the folder's
+    `log.jsonl`."""
     import yaml
 
     values = AnsweringPageValues.of(metrics)
@@ -35,8 +44,8 @@ def write_report(folder: Path, metrics: AnsweringMetrics, examples: Examples) ->
         escape=True,
         charts=draw_charts(read_steps(folder), metrics.history, metrics.best_epoch, _QUALITY),
         examples=examples,
-        quoted=len(examples.mistakes) + len(examples.right_answers),
         recipe_text=recipe,
+        **rows_on_page(predicted),
     )
     write_text(folder / "report.html", page)
 

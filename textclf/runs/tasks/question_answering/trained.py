@@ -31,11 +31,11 @@ from textclf.recipe.settings import Recipe
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.pages.writing import write_pages
 from textclf.runs.record.facts import facts_of_run, seeds_of
+from textclf.runs.record.latency import latency_of
 from textclf.runs.record.metrics_file import WITHHELD, RefusedForm
 from textclf.runs.tasks.forms import first_passing_form, warnings_about
 from textclf.runs.tasks.interface import Results
 from textclf.runs.tasks.question_answering.engines import Training
-from textclf.runs.tasks.question_answering.examples import examples_of
 from textclf.runs.tasks.question_answering.measuring import (
     ChosenCalibration,
     Measured,
@@ -106,7 +106,7 @@ class JustTrained:
         for doubt in doubts:
             progress.warn(doubt)
         record = self._record(file, refused, measured, doubts, progress)
-        return Results(record, pages_of(examples_of(reported, measured.answers[reported.name])))
+        return Results(record, pages_of(reported, measured.answers[reported.name]))
 
     def leave(self) -> None:
         self.training.leave()
@@ -264,6 +264,7 @@ class FinishedAnswerer:
             "withheld": None,
             "quantization": run.recipe.export.quantization,
             "bytes": model.stat().st_size,
+            "latency": latency_of(model),
             **asdict(verification),
         }
         doubts = [verification.doubt] if verification.doubt is not None else []
@@ -275,4 +276,4 @@ class FinishedAnswerer:
             warnings=[*(text for text in metrics.warnings if not text.startswith(WITHHELD)), *doubts],
         )
         reported = splits[-1]
-        write_pages(run.folder, metrics, pages_of(examples_of(reported, measured.answers[reported.name])))
+        write_pages(run.folder, metrics, pages_of(reported, measured.answers[reported.name]))
