@@ -277,11 +277,6 @@ def texts_fit_into_windows(recipe: Recipe) -> Iterator[Breach]:
             "encoder.overflow is windows, but dataset.text is a pair of columns, and windows are over single texts; name one "
             "column, or choose head, tail or head_tail",
         )
-    if recipe.has_several_labels:
-        yield Breach(
-            ("encoder.overflow",),
-            "encoder.overflow is windows, which are combined for one label per text only; choose head, tail or head_tail",
-        )
     if encoder.stride is None:
         return
     if encoder.max_length == "auto":

@@ -293,6 +293,7 @@ ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
         "dataset.labels_from",
         "dataset.labels",
         "encoder.overflow",
+        "encoder.max_windows",
         "training.dropout",
         "training.class_weights",
         "training.head",
@@ -347,8 +348,8 @@ class EncoderSettings(Settings):
         ge=1,
         le=LARGEST_LENGTH,
         description="Each window over a long text begins this many tokens after the one before. For question-answering, "
-        "windows are over the context (128). For text-classification, it needs `overflow: windows` (three quarters of the "
-        "tokens that fit into a window).",
+        "windows are over the context (128). To classify texts, it needs `overflow: windows` (three quarters of the tokens "
+        "that fit into a window).",
     )
     question_length: int | None = Field(
         default=None,
@@ -657,8 +658,8 @@ class Recipe(Settings):
     @property
     def may_read_windows(self) -> bool:
         """Whether `encoder.overflow` may be windows."""
-        several = self.answers_questions or self.has_several_labels or len(self.dataset.text) > 1
-        return not (several or self.averages_words or self.training.engine == "model-maker")
+        reads_pairs = self.answers_questions or len(self.dataset.text) > 1
+        return not (reads_pairs or self.averages_words or self.training.engine == "model-maker")
 
     @property
     def classifies_windows(self) -> bool:

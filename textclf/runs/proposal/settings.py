@@ -124,7 +124,7 @@ def encoder_settings(lengths: Lengths, language: str | None) -> list[Setting]:
 def window_settings(lengths: Lengths, columns: Columns) -> list[Setting]:
     """Windows over long texts, as a comment where many texts are longer than the longest row: they cost time."""
     share = lengths.longer_than(LARGEST_LENGTH)
-    if share < _MANY_LONG_TEXTS or len(columns.text) > 1 or columns.has_several_labels:
+    if share < _MANY_LONG_TEXTS or len(columns.text) > 1:
         return []
     reason = (
         f"{percent(share)} of the rows need more than {LARGEST_LENGTH} tokens, the most that a model reads at once. `windows` "
