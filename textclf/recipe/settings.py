@@ -180,7 +180,9 @@ class DatasetSettings(Settings):
         "question with several answers.",
     )
     label: Annotated[ColumnName, BeforeValidator(label_column), WithJsonSchema(_NAME_SCHEMA)] = Field(
-        default="label", description="The column with the label, or with several labels (label_separator)."
+        default="label",
+        description="The column with the label, or with several labels: as text (label_separator), or as lists in JSON and "
+        "Parquet (task: multi-label-classification).",
     )
     label_separator: Annotated[
         str | None,
@@ -189,7 +191,8 @@ class DatasetSettings(Settings):
     ] = Field(
         default=None,
         description="For several labels per row: what stands between the labels in a cell of the column label, such as `|`. "
-        "An empty cell is a row to which no label applies. null: each row has one label.",
+        "An empty cell is a row to which no label applies. null: each row has one label, or, with task: "
+        "multi-label-classification, a list of labels.",
     )
     labels_from: Annotated[
         tuple[ColumnName, ...] | None,

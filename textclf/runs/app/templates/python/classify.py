@@ -120,7 +120,9 @@ class Model:
         if self.settings["thresholds"] is None:
             return _softmax(np.log(np.maximum(windows, np.finfo(np.float32).tiny)).mean(axis=0))
         windows = np.clip(windows, 2.0**-24, 1 - 2.0**-24)
-        return 1 / (1 + np.exp(-(np.log(windows) - np.log1p(-windows)).mean(axis=0)))
+        logits: np.ndarray = (np.log(windows) - np.log1p(-windows)).mean(axis=0)
+        scores: np.ndarray = 1 / (1 + np.exp(-logits))
+        return scores
 
     def answer(self, question: str, context: str) -> dict[str, Any] | None:
         """Returns the answer, its first character and the one after its last in the context, and its probability. The text
