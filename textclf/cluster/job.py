@@ -1,7 +1,7 @@
-"""Adds labels to tables of any size with a Dask cluster: a file for each partition of the inputs, and a manifest.
+"""Adds labels or answers to tables of any size with a Dask cluster: a file for each partition of the inputs, and a manifest.
 
-The rows of all outputs, one after the other, are those that `classify_file` writes. A job whose process was killed is
-continued by the same call with `resume`, and does only what is missing.
+The rows of all outputs, one after the other, are those that `classify_file` or `answer_file` writes. A job whose process was
+killed is continued by the same call with `resume`, and does only what is missing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from typing import Any
 
 from textclf import extras
 from textclf.classify.classifier import Classifier
-from textclf.classify.tables.job import BatchSummary, Labelling, labelling_of
+from textclf.classify.question_answering.job import AnswerSummary, answering_of, check_tables
+from textclf.classify.question_answering.question_answerer import QuestionAnswerer
+from textclf.classify.tables.job import BatchSummary, labelling_of
+from textclf.classify.tables.rows import Tally
 from textclf.classify.tables.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
 from textclf.classify.tables.windows import Partition, check_output
 from textclf.cluster.engine import Engine, KilledWorkersError, LostSchedulerError, check_scheduler, connected
-from textclf.cluster.folder import JobFolder, open_folder
+from textclf.cluster.folder import MANIFEST, JobFolder, open_folder
 from textclf.cluster.partition import PartitionedJob, shown_parts
 from textclf.cluster.plan import (
     FileParts,
@@ -40,6 +43,9 @@ from textclf.terminal.progress import Progress, RowsBar
 
 PARTITION_ROWS = 50_000
 """The rows of a partition if nothing else is said: some minutes of work of one core with the largest model."""
+
+ANSWERED_PARTITION_ROWS = 2_000
+"""The rows of a partition of questions. An answer takes about as long as labels for 30 short texts."""
 
 OUTPUT_FORMATS = (
     *(f"{form}{packed}" for form in ("csv", "tsv", "jsonl") for packed in ("", ".gz", ".zst")),
@@ -60,7 +66,24 @@ class FolderSummary(BatchSummary):
         return {name: value for name, value in super().as_dict().items() if name != "interpreter_share"}
 
     def as_text(self) -> str:
-        return f"{super().as_text()}\n{self.partitions:,} partition{'' if self.partitions == 1 else 's'}, see manifest.json"
+        return f"{super().as_text()}\n{_partitions_text(self.partitions)}"
+
+
+@dataclass(frozen=True)
+class AnswerFolderSummary(AnswerSummary):
+    """The summary of a job of questions with partitions. `interpreter_share` is 0: it is not measured across machines."""
+
+    partitions: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in super().as_dict().items() if name != "interpreter_share"}
+
+    def as_text(self) -> str:
+        return f"{super().as_text()}\n{_partitions_text(self.partitions)}"
+
+
+def _partitions_text(count: int) -> str:
+    return f"{count:,} partition{'' if count == 1 else 's'}, see {MANIFEST}"
 
 
 def classify_files(
@@ -103,20 +126,8 @@ def classify_files(
     Raises ArgumentError, DataError for inputs that cannot be read, RunError for a cluster that cannot be reached or a folder
     that cannot be written, and JobInterruptedError, a KeyboardInterrupt.
     """
-    check_ways(force=force, resume=resume)
-    check_scheduler(scheduler)
-    extras.require("distributed", "to classify with Dask")
-    if partition_rows < 1:
-        raise ArgumentError(f"partition_rows (--partition-rows) is {partition_rows}; give 1 or more")
-    if num_threads is not None and num_threads < 1:
-        raise ArgumentError(f"num_threads (--threads) is {num_threads}; give 1 or more")
-    paths = _checked_files(inputs)
-    if is_address(output):
-        raise RunError(
-            f"{shown_address(os.fspath(output))}: is an address, but with Dask all machines write into a folder that they "
-            "share; name its path"
-        )
-    ending = _ending(paths[0], output_format)
+    how = _Way.checked(scheduler, partition_rows, output_format, num_threads, force=force, resume=resume)
+    paths = _checked_files(inputs, "use textclf.dask.classify(frame, model), which returns a frame with the labels")
     with Classifier(model, num_threads=1) as classifier:
         labelling = labelling_of(
             classifier,
@@ -133,17 +144,95 @@ def classify_files(
             columns=columns,
             column_prefix=column_prefix,
         )
-        row_model = labelling.row_model(classifier, paths)
         content = ModelBytes(classifier.content, classifier.sha256, classifier.name, classifier.path)
-        job = _Job(labelling, row_model, content, paths, ending, partition_rows)
-        folder, seconds = job.run(os.fspath(output), scheduler, num_threads, force=force, resume=resume, quiet=quiet)
-        summary = _summary(job, folder, seconds, os.fspath(output), labelling, classifier.labels)
-    labelling.check_compared(summary, os.fspath(output))
+        job = _Job(labelling, labelling.row_model(classifier, paths), content, paths, how)
+        results, tally = job.run(output, num_threads, force=force, resume=resume, quiet=quiet)
+        summary = FolderSummary(**results, **labelling.results_of(tally, classifier.labels))
+    labelling.check_compared(summary, summary.output)
     return summary
 
 
-def _checked_files(inputs: str | Path | Sequence[str | Path]) -> list[str]:
-    paths = checked_inputs(inputs, "use textclf.dask.classify(frame, model), which returns a frame with the labels")
+def answer_files(
+    model: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    scheduler: str = "local",
+    partition_rows: int = ANSWERED_PARTITION_ROWS,
+    output_format: str | None = None,
+    question_column: str | None = None,
+    context_column: str | None = None,
+    phone: bool = False,
+    strict: bool = False,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
+    column_prefix: str = "",
+    num_threads: int | None = None,
+    force: bool = False,
+    resume: bool = False,
+    quiet: bool = True,
+) -> AnswerFolderSummary:
+    """Writes the rows of all inputs with answers to their questions to the folder `output`, computed by a Dask cluster.
+
+    `scheduler`, `partition_rows`, `output_format`, `num_threads`, inputs and output are those of `classify_files`, and the
+    other arguments those of `answer_file`. Raises what `classify_files` raises.
+    """
+    how = _Way.checked(scheduler, partition_rows, output_format, num_threads, force=force, resume=resume)
+    paths = _checked_files(inputs, "write it to a file, such as Parquet")
+    check_tables(paths)
+    with QuestionAnswerer(model, num_threads=1) as answerer:
+        answering = answering_of(
+            answerer,
+            question_column=question_column,
+            context_column=context_column,
+            phone=phone,
+            strict=strict,
+            delimiter=delimiter,
+            encoding=encoding,
+            sheet=sheet,
+            columns=columns,
+            column_prefix=column_prefix,
+        )
+        content = ModelBytes(answerer.content, answerer.sha256, answerer.name, answerer.path)
+        job = _Job(answering, answering.row_model(answerer, paths), content, paths, how)
+        results, tally = job.run(output, num_threads, force=force, resume=resume, quiet=quiet)
+        return AnswerFolderSummary(**results, **answering.results_of(tally))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a job is computed and written, without what it does with rows."""
+
+    scheduler: str
+    partition_rows: int
+    output_format: str | None
+
+    @classmethod
+    def checked(
+        cls,
+        scheduler: str,
+        partition_rows: int,
+        output_format: str | None,
+        num_threads: int | None,
+        *,
+        force: bool,
+        resume: bool,
+    ) -> _Way:
+        """Raises ArgumentError, and MissingPackageError where Dask is not installed."""
+        check_ways(force=force, resume=resume)
+        check_scheduler(scheduler)
+        extras.require("distributed", "to compute with Dask")
+        if partition_rows < 1:
+            raise ArgumentError(f"partition_rows (--partition-rows) is {partition_rows}; give 1 or more")
+        if num_threads is not None and num_threads < 1:
+            raise ArgumentError(f"num_threads (--threads) is {num_threads}; give 1 or more")
+        return cls(scheduler, partition_rows, output_format)
+
+
+def _checked_files(inputs: str | Path | Sequence[str | Path], use_in_memory: str) -> list[str]:
+    paths = checked_inputs(inputs, use_in_memory)
     for path in paths:
         if isinstance(path, Location):
             raise DataError(
@@ -187,15 +276,14 @@ class _Job:
         row_model: RowModel,
         content: ModelBytes,
         paths: Sequence[str],
-        ending: str,
-        partition_rows: int,
+        how: _Way,
     ) -> None:
         self._task = task
         self._row_model = row_model
         self._content = content
         self._paths = paths
-        self._ending = ending
-        self._partition_rows = partition_rows
+        self._how = how
+        self._ending = _ending(paths[0], how.output_format)
         self.rows_before = 0
         self._partitions = 0
         self._started = time.monotonic()
@@ -214,17 +302,27 @@ class _Job:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {**self._row_model.settings, "partition_rows": self._partition_rows, "output_format": self._ending[1:]}
+        return {
+            **self._row_model.settings,
+            "partition_rows": self._how.partition_rows,
+            "output_format": self._ending[1:],
+        }
 
     def run(
-        self, output: str, scheduler: str, num_threads: int | None, *, force: bool, resume: bool, quiet: bool
-    ) -> tuple[JobFolder, float]:
-        """Returns the finished folder and the time of this run in seconds."""
+        self, output: str | Path, num_threads: int | None, *, force: bool, resume: bool, quiet: bool
+    ) -> tuple[dict[str, Any], Tally]:
+        """Returns the numbers of a summary that every kind of model has, and all counts."""
+        target = os.fspath(output)
+        if is_address(target):
+            raise RunError(
+                f"{shown_address(target)}: is an address, but with Dask all machines write into a folder that they "
+                "share; name its path"
+            )
         self._check_output(())
-        with open_folder(output, self.settings, force=force, resume=resume) as folder:
+        with open_folder(target, self.settings, force=force, resume=resume) as folder:
             self.rows_before = folder.tally.rows
             try:
-                with connected(scheduler, num_threads) as engine:
+                with connected(self._how.scheduler, num_threads) as engine:
                     engine.wait_for_workers()
                     with Progress(quiet=quiet).during("Dividing the inputs into partitions"):
                         self._plan(engine, folder)
@@ -233,9 +331,24 @@ class _Job:
                 raise JobInterruptedError(f"interrupted after {self._progress(folder)}; {_CONTINUE}") from None
             except LostSchedulerError as error:
                 raise RunError(f"{error}; {self._progress(folder)} are done: {_CONTINUE}") from None
-            self._check_complete(folder, output)
+            self._check_complete(folder, target)
             folder.finish()
-        return folder, time.monotonic() - self._started
+        return self._results(folder, target), folder.tally
+
+    def _results(self, folder: JobFolder, output: str) -> dict[str, Any]:
+        tally, seconds = folder.tally, time.monotonic() - self._started
+        return {
+            "output": output,
+            "rows": tally.rows,
+            "seconds": round(folder.seconds_before + seconds, 3),
+            "rows_per_second": round((tally.rows - self.rows_before) / seconds, 1),
+            "interpreter_share": 0.0,
+            "blank_lines": tally.blank_lines,
+            "truncated": tally.truncated,
+            "uneven_rows": tally.uneven_rows,
+            "errors": dict(tally.errors.most_common()),
+            "partitions": len(folder.done),
+        }
 
     def _plan(self, engine: Engine, folder: JobFolder) -> None:
         def find(paths: Sequence[str]) -> Iterator[FileParts]:
@@ -244,7 +357,7 @@ class _Job:
                 first_path=self._paths[0],
                 tables=self._task.tables,
                 target=self._target,
-                rows_a_part=self._partition_rows,
+                rows_a_part=self._how.partition_rows,
             )
             return engine.in_order(find_in, paths)
 
@@ -322,22 +435,3 @@ def _described(partition: Partition) -> str:
     if part.place is not None:
         return f"{partition.path}: the rows from row {part.place.number:,} on"
     return partition.path
-
-
-def _summary(
-    job: _Job, folder: JobFolder, seconds: float, output: str, labelling: Labelling, labels: Sequence[str]
-) -> FolderSummary:
-    tally = folder.tally
-    return FolderSummary(
-        output=output,
-        rows=tally.rows,
-        seconds=round(folder.seconds_before + seconds, 3),
-        rows_per_second=round((tally.rows - job.rows_before) / seconds, 1),
-        interpreter_share=0.0,
-        blank_lines=tally.blank_lines,
-        truncated=tally.truncated,
-        uneven_rows=tally.uneven_rows,
-        errors=dict(tally.errors.most_common()),
-        partitions=len(folder.done),
-        **labelling.results_of(tally, labels),
-    )

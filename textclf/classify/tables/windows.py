@@ -65,6 +65,9 @@ class WindowSize(NamedTuple):
 class TableOptions:
     """How inputs are read: columns by name, and `label_column` only if true labels are compared.
 
+    With `label_lists`, its cells may be lists of labels. `flag_columns` are, in place of it, a column of 0 and 1 for each label
+    of the model.
+
     `text_wanted_by` says in messages where the names of the text columns come from. Without a `delimiter` it is
     detected. `sheet` is that of workbooks, `columns` the names of all columns of tables without a header.
     """
@@ -76,6 +79,8 @@ class TableOptions:
     encoding: str = "utf-8"
     sheet: str | None = None
     columns: tuple[str, ...] = ()
+    label_lists: bool = False
+    flag_columns: tuple[str, ...] = ()
 
     @property
     def reading(self) -> ReadOptions:
@@ -84,7 +89,7 @@ class TableOptions:
     @property
     def wanted(self) -> list[str]:
         """The columns that are needed, the label last."""
-        return [*self.text_columns, *([self.label_column] if self.label_column else [])]
+        return [*self.text_columns, *self.flag_columns, *([self.label_column] if self.label_column else [])]
 
 
 @dataclass(frozen=True)
@@ -386,16 +391,20 @@ def _layout(table: AnyTable, options: TableOptions, target: str) -> TableLayout:
             f"{table.name}: the model does not say which column holds its text; name it in text_columns (--text), "
             f"there are {_names(table)}"
         )
-    label_column = options.label_column
-    header = table.header.raw
+    header, true_label = table.header.raw, "the true label, label_column (--label)"
+    text_columns = tuple(table.column(name, options.text_wanted_by) for name in options.text_columns)
+    label_column = None if options.label_column is None else table.column(options.label_column, true_label)
+    if options.label_lists and label_column is not None and isinstance(table, RecordTable):
+        table.columns_of_lists = (label_column,)
     return TableLayout(
         source=table.dialect,
         target=_target_dialect(table, options.delimiter, plain_suffix(target)),
         width=len(table.columns),
-        text_columns=tuple(table.column(name, options.text_wanted_by) for name in options.text_columns),
-        label_column=None
-        if label_column is None
-        else table.column(label_column, "the true label, label_column (--label)"),
+        text_columns=text_columns,
+        label_column=label_column,
+        flag_columns=tuple(
+            table.column(name, f"{true_label}; each label of the model has one") for name in options.flag_columns
+        ),
         line_end=header[len(header.rstrip("\r\n")) :] or "\n",
         output_width=len(table.columns),
         name=table.name,
