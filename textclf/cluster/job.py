@@ -29,16 +29,16 @@ from textclf.cluster.partition import PartitionedJob, shown_parts
 from textclf.cluster.plan import (
     FileParts,
     columns_of,
-    find_file_parts,
     partitions_of,
     read_plan,
     renew_plan,
     write_plan,
 )
-from textclf.cluster.workers import ModelBytes, compute_here
+from textclf.cluster.workers import ModelBytes, compute_here, find_here
 from textclf.data.tables.files import STANDARD_STREAM, compression_of, is_pipe, plain_suffix
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
-from textclf.files.locations import Location, is_address, shown_address
+from textclf.files.copies import local_copies
+from textclf.files.locations import Location, check_writable, filesystem_of, location_of
 from textclf.terminal.progress import Progress, RowsBar
 
 PARTITION_ROWS = 50_000
@@ -115,7 +115,9 @@ def classify_files(
 
     `scheduler` is the address of a Dask scheduler, such as `tcp://scheduler:8786`, or `local` or `local:4` for a cluster of
     processes on this machine. All machines must see the inputs and the output folder under the same paths. Inputs are the
-    files of `classify_file`; standard input, pipes and folders of texts are refused.
+    files of `classify_file`; standard input, pipes and folders of texts are refused. Each machine reads the inputs at addresses
+    and writes to an output such as `s3://bucket/out/` itself, with the credentials of its environment. The journal of such an
+    output is on the machine of this process.
 
     Each partition of `partition_rows` rows becomes a file. Of delimited text and JSON Lines a partition is a range of lines
     that ends between two rows; of Parquet files it is one row group or several; a compressed file, a JSON array and a
@@ -231,28 +233,25 @@ class _Way:
         return cls(scheduler, partition_rows, output_format)
 
 
-def _checked_files(inputs: str | Path | Sequence[str | Path], use_in_memory: str) -> list[str]:
+def _checked_files(inputs: str | Path | Sequence[str | Path], use_in_memory: str) -> list[str | Location]:
     paths = checked_inputs(inputs, use_in_memory)
     for path in paths:
         if isinstance(path, Location):
-            raise DataError(
-                f"{path}: is an address, but with Dask all machines read the inputs from paths that they share; copy the file "
-                "there, or leave out --dask (scheduler), which reads addresses"
-            )
+            filesystem_of(path)  # offline, or without its package, this is said before a cluster starts
+            continue
         if path == STANDARD_STREAM or is_pipe(path):
             raise DataError(f"{path}: can be read only once, but partitions are read by many; save its rows to a file")
         if os.path.isdir(path):
             raise DataError(f"{path}: is a folder; name its files, such as '{path}/*.csv'")
-    absolute = [os.path.abspath(path) for path in paths]
-    twice = next(
-        (path for path, before in zip(sorted(absolute)[1:], sorted(absolute), strict=False) if path == before), None
-    )
+    absolute = [path if isinstance(path, Location) else os.path.abspath(path) for path in paths]
+    names = sorted(map(str, absolute))
+    twice = next((name for name, before in zip(names[1:], names, strict=False) if name == before), None)
     if twice is not None:
         raise DataError(f"{twice}: is named twice; name each input once")
     return absolute
 
 
-def _ending(first: str, output_format: str | None) -> str:
+def _ending(first: str | Location, output_format: str | None) -> str:
     """Returns the ending of the outputs, such as `.csv.gz`."""
     if output_format is not None:
         if output_format not in OUTPUT_FORMATS:
@@ -260,11 +259,12 @@ def _ending(first: str, output_format: str | None) -> str:
                 f"output_format (--output-format) is {output_format!r}; give one of {', '.join(OUTPUT_FORMATS)}"
             )
         return f".{output_format}"
-    suffix = plain_suffix(first)
+    name = first.name if isinstance(first, Location) else first
+    suffix = plain_suffix(name)
     if suffix in (".parquet", ".xlsx"):
         return suffix
     form = ".jsonl" if suffix in (".jsonl", ".ndjson", ".json") else ".tsv" if suffix == ".tsv" else ".csv"
-    return form + ({"gzip": ".gz", "zstd": ".zst"}.get(compression_of(first) or "", ""))
+    return form + ({"gzip": ".gz", "zstd": ".zst"}.get(compression_of(name) or "", ""))
 
 
 class _Job:
@@ -275,13 +275,15 @@ class _Job:
         task: TableTask,
         row_model: RowModel,
         content: ModelBytes,
-        paths: Sequence[str],
+        paths: Sequence[str | Location],
         how: _Way,
     ) -> None:
         self._task = task
         self._row_model = row_model
         self._content = content
         self._paths = paths
+        self._inputs = {str(path): path for path in paths}
+        self._token = uuid.uuid4().hex
         self._how = how
         self._ending = _ending(paths[0], how.output_format)
         self.rows_before = 0
@@ -308,32 +310,32 @@ class _Job:
             "output_format": self._ending[1:],
         }
 
+    @local_copies()
     def run(
         self, output: str | Path, num_threads: int | None, *, force: bool, resume: bool, quiet: bool
     ) -> tuple[dict[str, Any], Tally]:
         """Returns the numbers of a summary that every kind of model has, and all counts."""
-        target = os.fspath(output)
-        if is_address(target):
-            raise RunError(
-                f"{shown_address(target)}: is an address, but with Dask all machines write into a folder that they "
-                "share; name its path"
-            )
+        target = _output_of(output)
         self._check_output(())
         with open_folder(target, self.settings, force=force, resume=resume) as folder:
             self.rows_before = folder.tally.rows
             try:
                 with connected(self._how.scheduler, num_threads) as engine:
                     engine.wait_for_workers()
-                    with Progress(quiet=quiet).during("Dividing the inputs into partitions"):
-                        self._plan(engine, folder)
-                    self._compute(engine, folder, quiet=quiet)
+                    try:
+                        with Progress(quiet=quiet).during("Dividing the inputs into partitions"):
+                            self._plan(engine, folder)
+                        self._compute(engine, folder, quiet=quiet)
+                    finally:
+                        if any(isinstance(path, Location) for path in self._paths):
+                            engine.forget_copies(self._token)
             except KeyboardInterrupt:
                 raise JobInterruptedError(f"interrupted after {self._progress(folder)}; {_CONTINUE}") from None
             except LostSchedulerError as error:
                 raise RunError(f"{error}; {self._progress(folder)} are done: {_CONTINUE}") from None
-            self._check_complete(folder, target)
+            self._check_complete(folder)
             folder.finish()
-        return self._results(folder, target), folder.tally
+        return self._results(folder, str(target)), folder.tally
 
     def _results(self, folder: JobFolder, output: str) -> dict[str, Any]:
         tally, seconds = folder.tally, time.monotonic() - self._started
@@ -351,9 +353,10 @@ class _Job:
         }
 
     def _plan(self, engine: Engine, folder: JobFolder) -> None:
-        def find(paths: Sequence[str]) -> Iterator[FileParts]:
+        def find(paths: Sequence[str | Location]) -> Iterator[FileParts]:
             find_in = functools.partial(
-                find_file_parts,
+                find_here,
+                self._token,
                 first_path=self._paths[0],
                 tables=self._task.tables,
                 target=self._target,
@@ -362,7 +365,7 @@ class _Job:
             return engine.in_order(find_in, paths)
 
         if folder.plan.exists():
-            renew_plan(folder.plan, folder.done.__contains__, find, nothing_done=not folder.done)
+            renew_plan(folder.plan, self._inputs, folder.done.__contains__, find, nothing_done=not folder.done)
         else:
             write_plan(folder.plan, find(self._paths))
         self._partitions = sum(len(found.parts) for found in read_plan(folder.plan))
@@ -372,17 +375,17 @@ class _Job:
         self._check_output(columns)
         job = PartitionedJob(
             self._task,
-            str(folder.target),
+            folder.place,
             self._paths[0],
             tuple(columns),
             self._ending,
             max(_FEWEST_DIGITS, len(str(self._partitions - 1))),
-            uuid.uuid4().hex,
+            self._token,
         )
-        partitions = partitions_of(read_plan(folder.plan))
+        partitions = partitions_of(read_plan(folder.plan), self._inputs)
         missing = (partition for partition in partitions if partition.number not in folder.done)
         total = sum(found.size for found in read_plan(folder.plan))
-        folder.begin_run(job.work)
+        folder.begin_run(job.token)
         with (
             engine.holding(job, self._content),
             Progress(quiet=quiet).rows_bar(total, self.rows_before) as bar,
@@ -406,13 +409,13 @@ class _Job:
         """Returns whether the other partitions can still be computed, as where a file is damaged."""
         return isinstance(error, KilledWorkersError) or (isinstance(error, DataError) and self._row_model.keeps_errors)
 
-    def _check_complete(self, folder: JobFolder, output: str) -> None:
+    def _check_complete(self, folder: JobFolder) -> None:
         """Raises the error of a partition that could not be computed."""
         if not self._problems:
             return
         self._problems.sort(key=lambda problem: problem[0].number)
         partition, error = self._problems[0]
-        if not str(error).startswith(partition.path):
+        if not str(error).startswith(str(partition.path)):
             error = type(error)(f"{_described(partition)}: {error}")
         missing = shown_parts([other.number for other, _ in self._problems])
         raise type(error)(
@@ -434,4 +437,16 @@ def _described(partition: Partition) -> str:
         return f"{partition.path}: row group {first + 1}" + (f" to {last}" if last - first > 1 else "")
     if part.place is not None:
         return f"{partition.path}: the rows from row {part.place.number:,} on"
-    return partition.path
+    return str(partition.path)
+
+
+def _output_of(output: str | Path) -> str | Location:
+    """Returns the path of the output folder, or its address. Raises RunError for an address that cannot be written."""
+    try:
+        location = location_of(output)
+    except DataError as error:
+        raise RunError(str(error)) from None
+    if location is None:
+        return os.fspath(output)
+    check_writable(location)
+    return Location(location.address.rstrip("/"))

@@ -124,7 +124,7 @@ def open_output(
             yield direct
         return
     location = _output_location(target)
-    path = link_target(Path(target)) if location is None else _local_place(location)
+    path = link_target(Path(target)) if location is None else place_on_this_machine(location)
     _check_place(target, path)
     _check_reads(target, path, model, inputs)
     if force:
@@ -157,8 +157,8 @@ def _output_location(target: str) -> Location | None:
     return location
 
 
-def _local_place(location: Location) -> Path:
-    """Returns where an output is written before it is uploaded: the same place for each job with this output."""
+def place_on_this_machine(location: Location) -> Path:
+    """Returns where an output, or its journal, is before it is uploaded: the same place for each job with this output."""
     digest = hashlib.sha256(str(location).encode()).hexdigest()[:16]
     folder = cache_folder() / "outputs" / digest
     with _writing(folder):

@@ -26,6 +26,7 @@ from textclf.data.tables.opening import AnyTable, ReadOptions, open_any
 from textclf.data.tables.parts import TablePart, find_parts, selected
 from textclf.data.tables.table import Dialect, Row
 from textclf.errors import DataError
+from textclf.files.locations import Location
 
 # Windows start small, so that results come at once, and grow until changes of the interpreters' shape cost little.
 FIRST_WINDOW_ROWS = 64
@@ -166,13 +167,13 @@ class Partition:
     """Some rows of a job's inputs: a part of the file `path`. `number` is its place among all partitions, from 0."""
 
     number: int
-    path: str
+    path: str | Location
     part: TablePart
 
 
 def read_partition(
     partition: Partition,
-    first_path: str,
+    first_path: str | Location,
     columns: Sequence[str],
     options: TableOptions,
     *,
@@ -200,7 +201,7 @@ def read_partition(
 
 
 def check_output(
-    first_path: str,
+    first_path: str | Location,
     columns: Sequence[str],
     options: TableOptions,
     *,
@@ -215,7 +216,7 @@ def check_output(
         _check_added(first, added, labels)
 
 
-def parts_of(path: str, options: TableOptions, rows_a_part: int) -> list[TablePart]:
+def parts_of(path: str | Location, options: TableOptions, rows_a_part: int) -> list[TablePart]:
     """Returns the parts of an input, as `find_parts` does."""
     return find_parts(path, options.reading, options.wanted, rows_a_part)
 
