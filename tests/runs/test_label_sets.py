@@ -316,6 +316,17 @@ def test_runs_are_compared_on_the_same_rows(folder, columns, tmp_path):
         textclf.compare([folder / "run", textclf.load_recipe(tmp_path / "recipe.yaml")], tmp_path / "c", quiet=True)
 
 
+def test_rows_that_cannot_be_measured_are_told_before_a_recipe_is_trained(folder, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("trained before the data were checked")
+
+    monkeypatch.setattr("textclf.runs.train.train", never)
+    (tmp_path / "bad.csv").write_text("text,topics\nslow,late|unknown\n")
+    with pytest.raises(DataError, match="`unknown` in row 2"):
+        textclf.compare([folder / "run", folder / "recipe.yaml"], tmp_path / "c", data=tmp_path / "bad.csv", quiet=True)
+    assert not (tmp_path / "c").exists()
+
+
 def test_engines_cannot_be_compared(folder):
     with pytest.raises((RecipeError, ArgumentError), match="model-maker"):
         textclf.compare(folder / "recipe.yaml", quiet=True)

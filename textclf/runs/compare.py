@@ -143,9 +143,10 @@ def _compare_runs(
         comparison = task.compare_runs(runs, data)
         _say_warnings(comparison, progress)
         return comparison
-    task.check_runs(runs)
     with open_comparison_folder(output, force=force, say=progress.say) as folder:
         folder.check_apart_from([*_inputs(loaded), *([data] if data is not None else [])])
+        with progress.during("Reading the data of all runs and recipes"):
+            task.check_comparison(loaded, data)
         with writing(folder, progress.say) as path:
             all_runs = [
                 _trained(item, path / "runs" / f"{number}-{item.name}", progress, quiet=quiet)
