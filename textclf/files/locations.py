@@ -348,6 +348,16 @@ def is_there(location: Location) -> bool:
         return bool(system.exists(location.sent))
 
 
+def start_of(location: Location, size: int) -> bytes | None:
+    """Returns the first bytes of a file, None if there is no file. Raises RunError if it cannot be read."""
+    system = filesystem_of(location, "to write tables to addresses")
+    with reported(location, RunError):
+        if not system.exists(location.sent):
+            return None
+        with system.open(location.sent, "rb", cache_type="none") as file:
+            return bytes(file.read(size))
+
+
 def contents_of(location: Location) -> dict[str, Version]:
     """Returns the files and folders directly inside of a location, by name; none if there is nothing. Raises RunError if the
     server does not say."""
