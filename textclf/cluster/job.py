@@ -128,7 +128,8 @@ def classify_files(
     Raises ArgumentError, DataError for inputs that cannot be read, RunError for a cluster that cannot be reached or a folder
     that cannot be written, and JobInterruptedError, a KeyboardInterrupt.
     """
-    how = _Way.checked(scheduler, partition_rows, output_format, num_threads, force=force, resume=resume)
+    check_ways(force=force, resume=resume)
+    how = _Way.checked(scheduler, partition_rows, output_format, num_threads, "to classify with Dask")
     paths = _checked_files(inputs, "use textclf.dask.classify(frame, model), which returns a frame with the labels")
     with Classifier(model, num_threads=1) as classifier:
         labelling = labelling_of(
@@ -181,7 +182,8 @@ def answer_files(
     `scheduler`, `partition_rows`, `output_format`, `num_threads`, inputs and output are those of `classify_files`, and the
     other arguments those of `answer_file`. Raises what `classify_files` raises.
     """
-    how = _Way.checked(scheduler, partition_rows, output_format, num_threads, force=force, resume=resume)
+    check_ways(force=force, resume=resume)
+    how = _Way.checked(scheduler, partition_rows, output_format, num_threads, "to answer with Dask")
     paths = _checked_files(inputs, "write it to a file, such as Parquet")
     check_tables(paths)
     with QuestionAnswerer(model, num_threads=1) as answerer:
@@ -213,19 +215,11 @@ class _Way:
 
     @classmethod
     def checked(
-        cls,
-        scheduler: str,
-        partition_rows: int,
-        output_format: str | None,
-        num_threads: int | None,
-        *,
-        force: bool,
-        resume: bool,
+        cls, scheduler: str, partition_rows: int, output_format: str | None, num_threads: int | None, purpose: str
     ) -> _Way:
-        """Raises ArgumentError, and MissingPackageError where Dask is not installed."""
-        check_ways(force=force, resume=resume)
+        """Raises ArgumentError, and MissingPackageError where Dask is not installed, which is needed for `purpose`."""
         check_scheduler(scheduler)
-        extras.require("distributed", "to compute with Dask")
+        extras.require("distributed", purpose)
         if partition_rows < 1:
             raise ArgumentError(f"partition_rows (--partition-rows) is {partition_rows}; give 1 or more")
         if num_threads is not None and num_threads < 1:
