@@ -223,6 +223,9 @@ def _command_text(context: click.Context) -> list[str]:
     return [*lines, ""]
 
 
+_DASK_NAMES = ("classify", "classify_files", "answer_files", "FolderSummary", "AnswerFolderSummary")
+
+
 # --- Python ------------------------------------------------------------------------------------------------------------
 def python_page() -> str:
     """The names of the package; the site's builder puts their signatures and docstrings in place of the lines with :::."""
@@ -239,7 +242,7 @@ def python_page() -> str:
     parts += [
         "## With Dask",
         "These are in the module `textclf.dask` and need the extra `dask`.",
-        *(f"::: textclf.dask.{name}" for name in ("classify", "classify_files", "FolderSummary")),
+        *(f"::: textclf.dask.{name}" for name in _DASK_NAMES),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -43,6 +43,31 @@ def write_topics(path: Path, count: int, seed: int = 0) -> Path:
     return path
 
 
+def write_long_topics(path: Path, count: int, seed: int = 0, most_words: int = 60) -> Path:
+    """Columns text and topics. The words of each topic of a text stand anywhere in it, once for every 8 words."""
+    random = np.random.default_rng(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "topics"])
+        for _ in range(count):
+            words = random.choice(_FILLERS, random.integers(4, most_words)).tolist()
+            topics = [topic for topic in TOPICS if random.random() < 0.35]
+            for topic in topics * max(1, len(words) // 8):
+                words.insert(int(random.integers(len(words) + 1)), str(random.choice(TOPICS[topic])))
+            writer.writerow([" ".join(words), "|".join(topics)])
+    return path
+
+
+def write_long_topic_recipe(folder: Path, *, rows: int = 100, **settings: object) -> Path:
+    """A recipe for such tables and the tiny encoder, which reads windows of 16 tokens."""
+    recipe = write_topic_recipe(folder, **settings)
+    write_long_topics(folder / "train.csv", rows)
+    write_long_topics(folder / "test.csv", 60, seed=1)
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("max_length: 32", "max_length: 16\n  overflow: windows"), encoding="utf-8")
+    return recipe
+
+
 ONE_COLUMN = {"label": "topics", "label_separator": '"|"'}
 FOUR_COLUMNS = {"labels_from": f"[{', '.join(TOPICS)}]"}
 

@@ -1,6 +1,6 @@
-"""textclf on Dask: labels for a Dask DataFrame, and for files of any size with a cluster."""
+"""textclf on Dask: labels for a Dask DataFrame, and labels or answers for files of any size with a cluster."""
 
 from textclf.cluster.frames import classify
-from textclf.cluster.job import FolderSummary, classify_files
+from textclf.cluster.job import AnswerFolderSummary, FolderSummary, answer_files, classify_files
 
-__all__ = ["FolderSummary", "classify", "classify_files"]
+__all__ = ["AnswerFolderSummary", "FolderSummary", "answer_files", "classify", "classify_files"]

@@ -83,7 +83,7 @@ def test_a_context_without_an_answer_is_a_result_with_empty_cells(tmp_path):
 
 def test_an_interrupted_job_resumed_writes_the_same_bytes(model, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_journal, "SECONDS_BETWEEN_COMMITS", 0.0)
-    monkeypatch.setattr(answer_job._AnsweredRows, "window_size", WindowSize(2, 8, 1 << 18))
+    monkeypatch.setattr(answer_job.AnsweredRows, "window_size", WindowSize(2, 8, 1 << 18))
     source = many_rows(tmp_path / "in.csv")
     answer_file(model, source, tmp_path / "whole.csv")
     result, calls = PendingAnswers.result, []
@@ -99,8 +99,8 @@ def test_an_interrupted_job_resumed_writes_the_same_bytes(model, tmp_path, monke
         answer_file(model, source, tmp_path / "out.csv")
     monkeypatch.setattr(PendingAnswers, "result", result)
     assert not (tmp_path / "out.csv").exists()
-    with pytest.raises(RunError, match=r"other settings \(phone\)"):
-        answer_file(model, source, tmp_path / "out.csv", phone=True, resume=True)
+    with pytest.raises(RunError, match=r"other settings \(column_prefix\)"):
+        answer_file(model, source, tmp_path / "out.csv", column_prefix="p_", resume=True)
     summary = answer_file(model, source, tmp_path / "out.csv", resume=True)
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert (summary.rows, summary.answered, summary.errors) == (60, 48, {"empty": 12})

@@ -18,6 +18,7 @@ from tests.tiny import VOCABULARY
 from textclf.classify.classifier import Classifier
 from textclf.classify.combining import combine_probabilities, combine_windows
 from textclf.classify.metrics import softmax
+from textclf.classify.multi_label.metrics import sigmoid
 from textclf.classify.tables.job import classify_file, evaluate_file
 from textclf.errors import DataError, ModelError
 from textclf.tflite.inspection import inspect_model
@@ -179,7 +180,7 @@ def test_inspect_shows_the_windows(model, plain, capsys):
 def test_a_model_with_windows_reads_single_texts_only(classifier, tmp_path):
     with pytest.raises(DataError, match="one text"):
         classifier.probabilities([("good", "bad")])
-    with pytest.raises(ModelError, match="read in windows, which needs BERT's tokenizer, single texts and one label"):
+    with pytest.raises(ModelError, match="read in windows, which needs BERT's tokenizer and single texts"):
         write_tiny_model(tmp_path / "pair.tflite", text=("a", "b"), overflow="windows")
 
 
@@ -194,6 +195,46 @@ def test_values_of_windows_are_combined_by_text():
     np.testing.assert_array_equal(found, np.array([[2, 6], [0.1, 0.2], [6, 3]], np.float32))
     alone = combine_windows(values, np.arange(6))
     np.testing.assert_array_equal(alone, values)
+
+
+def test_each_of_several_labels_gets_the_sigmoid_of_its_mean_logit():
+    logits = np.array([[-2.0, 3.0], [1.0, -1.0], [0.5, 0.25], [40.0, -40.0], [-40.0, -40.0], [np.nan, 0.0], [0.0, 0.0]])
+    texts = np.array([0, 0, 1, 2, 2, 3, 3])
+    given = sigmoid(logits).astype(np.float32)
+    found = combine_probabilities(given, texts, several_labels=True)
+    np.testing.assert_allclose(found[0], sigmoid(np.array([-0.5, 1.0])), atol=1e-6)
+    np.testing.assert_array_equal(found[1], given[2])
+    np.testing.assert_allclose(found[2], [0.5, 0.0], atol=1e-6)  # certain windows of opposite opinions are undecided
+    assert np.isnan(found[3]).tolist() == [True, False]
+
+
+def test_a_model_of_several_labels_decides_by_the_whole_text(model, tmp_path):
+    thresholds = [0.1, 0.3, 0.6]
+    separated = {"task": "multi-label-classification", "thresholds": thresholds, "label_separator": "|"}
+    path = write_tiny_model(
+        tmp_path / "sets.tflite", overflow="windows", stride=STRIDE, max_windows=MOST, label=None, **separated
+    )
+    texts = ["good film", *(long_text(words, seed=words) for words in (23, 40, 67, 200))]
+    with Classifier(path) as classifier:
+        windows = [classifier.probabilities([(window,) for window in windows_of(text)]) for text in texts]
+        wanted = np.array([sigmoid(logit(own).mean(axis=0)) for own in windows])
+        np.testing.assert_allclose(classifier.probabilities([(text,) for text in texts]), wanted, atol=1e-5)
+        np.testing.assert_array_equal(
+            classifier.first_window_probabilities([(text,) for text in texts]), [own[0] for own in windows]
+        )
+        predictions = classifier.classify(texts)
+    sets = [tuple(np.array(LABELS)[row >= thresholds]) for row in wanted]
+    assert [one.labels for one in predictions] == sets
+    table = write_table(tmp_path / "in.csv", texts)
+    summary = classify_file(path, table, tmp_path / "out.csv", scores=True)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert [row["predicted_labels"] for row in csv.DictReader(file)] == ["|".join(one) for one in sets]
+    assert (summary.rows, summary.truncated) == (5, 1)
+
+
+def logit(probabilities: np.ndarray) -> np.ndarray:
+    exact = probabilities.astype(np.float64)
+    return np.log(exact) - np.log1p(-exact)
 
 
 def test_probabilities_of_zero_and_what_is_no_number_are_combined_too():

@@ -247,6 +247,16 @@ def test_a_job_whose_client_was_killed_does_only_what_is_missing(model, schedule
     other.write_bytes(source.read_bytes())
     with pytest.raises(RunError, match=r"inputs with .*other\.csv"):
         classify_files(model, [source, other], output, resume=True, **options)
+    content = (output / done[0]).read_bytes()
+    for changed, said in (
+        (content[:-1], "bytes then"),
+        (content.replace(b"good", b"evil"), "other bytes of the same number"),
+    ):
+        (output / done[0]).write_bytes(changed)
+        with pytest.raises(RunError, match=rf"{done[0]}: was changed since the job wrote it \(.*{said}.*delete it"):
+            classify_files(model, source, output, resume=True, **options)
+    (output / done[0]).write_bytes(content)
+    os.utime(output / done[0], ns=(times[done[0]], times[done[0]]))
     summary = classify_files(model, source, output, resume=True, **options)
     assert {name: (output / name).stat().st_mtime_ns for name in done} == times
     assert joined_csv(output) == on_one_machine(model, [source], tmp_path / "one.csv")
@@ -376,8 +386,11 @@ def test_two_jobs_cannot_write_the_same_folder(model, tmp_path):
     ("words", "message"),
     [
         (["-", "--dask", "local"], "-: can be read only once"),
-        (["https://example.org/in.csv", "--dask", "local"], "https://example.org/in.csv: is an address, but with Dask"),
-        (["in.csv", "--dask", "local", "-o", "s3://bucket/out"], "s3://bucket/out: is an address, but with Dask"),
+        (["ftp://example.org/in.csv", "--dask", "local"], "ftp://example.org/in.csv: tables are read from"),
+        (
+            ["in.csv", "--dask", "local", "-o", "https://example.org/out"],
+            "https://example.org/out: a web server cannot",
+        ),
         ([".", "--dask", "local"], ".: is a folder; name its files"),
         (["in.csv", "--dask", "local", "--output-format", "doc"], "output_format (--output-format) is 'doc'"),
         (["in.csv", "in.csv", "--dask", "local"], "is named twice"),

@@ -209,7 +209,7 @@ def test_rows_without_a_label_stop_or_are_skipped_and_counted():
         ('{"text": "x", "label": ', "row 25 is not valid JSON (Expecting value, character 25); correct this line"),
         ('["x", "y"]', 'row 25 holds a list, not an object such as {"text": "…", "label": "…"}'),
         ('{"text": "a", "text": "b", "label": "late"}', "row 25 has the key `text` twice; remove one of them"),
-        ('{"text": "a", "label": ["late"]}', "row 25 holds a list in `label`; expected text, or one number or word"),
+        ('{"text": "a", "label": ["late"]}', "`label` holds a list in row 25, but a row has one label here"),
         ('{"text": "\\ud83d", "label": "late"}', "row 25 holds half of a character (U+D83D) in `text`"),
         ('{"text": "a\\u0000", "label": "late"}', "row 25 holds a NUL character; remove it"),
         ('{"text": "a", "label": ' + "[" * 100_000, "row 25 is nested too deeply; write a flat object"),

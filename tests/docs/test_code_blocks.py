@@ -57,6 +57,7 @@ NOT_RUN = {
     ("docs/how-to/compare.md", '$ pip install "textclf-tflite[tensorboard]"'): NETWORK,
     ("docs/how-to/cluster.md", "export TEXTCLF_CACHE=/shared/textclf-cache"): NETWORK,
     ("docs/how-to/dask.md", "dask scheduler"): NETWORK,
+    ("docs/how-to/dask.md", "textclf classify runs/tickets 's3://bucket/"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "textclf model-maker setup"): NETWORK,
     ("docs/how-to/from-tflite-model-maker.md", "from tflite_model_maker import model_spec"): OTHER_PROGRAM,
     ("docs/how-to/from-mediapipe-model-maker.md", "from mediapipe_model_maker import text_classifier"): OTHER_PROGRAM,

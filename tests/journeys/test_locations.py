@@ -192,6 +192,26 @@ def test_an_output_that_exists_is_replaced_only_with_force(folder, store, web, s
     assert outputs_left() == []
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("model.csv", b"\x1c\0\0\0TFL3" + b"\0" * 50, "a TFLite model"),
+        ("notes.csv", b"%PDF-1.7 " + b"x" * 5000, "a PDF"),
+        ("settings", b"name: run\ndataset:\n  train: a.csv\n", "a text that is no table"),
+    ],
+)
+def test_force_replaces_only_tables_at_an_address_too(folder, store, web, server, tmp_path, name, content, what):
+    web.files["/in.csv"] = b"body\nthe bus\n"
+    store.put(f"kept/{name}", content)
+    (tmp_path / name).write_bytes(content)
+    for output in (tmp_path / name, f"s3://bucket/kept/{name}"):
+        message = rf"{name}: force \(--force\) replaces tables only, but this file is {what}; delete it yourself"
+        with pytest.raises(RunError, match=message):
+            classify_file(folder / "run", f"{server.url}/in.csv", output, force=True)
+    assert store.get(f"kept/{name}") == content
+    assert outputs_left() == copies_left() == []
+
+
 def test_an_upload_that_fails_is_resumed_without_classifying_again(folder, store, web, server, monkeypatch):
     web.files["/in.csv"] = b"body\nthe bus\nthe soup\n"
     arguments = (folder / "run", f"{server.url}/in.csv?sig={SECRET}", "s3://bucket/out/later.csv")

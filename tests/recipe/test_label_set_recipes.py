@@ -57,13 +57,6 @@ def test_a_task_that_contradicts_the_keys_is_an_error(problems):
     )
     [problem] = problems("task: question-answering\nname: topics\ndataset:\n  train: a.csv\n  labels_from: [a, b]\n")
     assert "dataset.labels_from belongs to the task multi-label-classification; remove the line" in problem
-    [problem] = problems("task: multi-label-classification\nname: topics\ndataset: {train: a.csv}\n")
-    assert "nothing says where the labels of a row are; set dataset.label_separator" in problem
-
-
-def test_windows_are_for_one_label_per_text(problems):
-    [problem] = problems(SEPARATED + "encoder: {overflow: windows}\n")
-    assert "encoder.overflow is windows, which are combined for one label per text only" in problem
 
 
 def test_settings_of_one_label_per_row_are_refused_with_the_reason(problems):

@@ -22,7 +22,7 @@ import textclf
 from tests.answering import CONTEXT, tiny_answerer
 from tests.browser import Page, needs_browser
 from tests.command import run
-from tests.runs.test_demo import texts_of, write_model
+from tests.runs.test_demo import SEVERAL, texts_of, write_model
 from textclf.classify.classifier import Classifier
 from textclf.classify.question_answering.question_answerer import QuestionAnswerer
 from textclf.errors import ArgumentError, ModelError, RunError
@@ -30,7 +30,6 @@ from textclf.files.output_folder import foreign_entries
 from textclf.training.saved.run_folder import RUN_ENTRIES
 
 BOUND = {"reject_below": 0.9, "reject_label": "unsure"}
-SEVERAL = {"several": True, "task": "multi-label-classification", "thresholds": [0.5, 0.3, 0.7]}
 PAIR = {"text": ["question", "faq"]}
 
 # Prints the results of rows, which it reads as JSON, with the program in the current folder.
@@ -108,9 +107,10 @@ def assert_same_predictions(results: Sequence[Any], model: Path, rows: Sequence[
         SEVERAL,
         PAIR,
         {"overflow": "windows", "stride": 12, "max_windows": 4},
+        {**SEVERAL, "overflow": "windows", "stride": 12, "max_windows": 4},
         {"tokenizer": "bert", "overflow": "head_tail"},
     ],
-    ids=["bound", "several labels", "pairs", "windows", "tokenizer of BERT"],
+    ids=["bound", "several labels", "pairs", "windows", "several labels in windows", "tokenizer of BERT"],
 )
 def test_the_python_app_predicts_as_we_do_on_a_hundred_texts(settings, tmp_path):
     model = write_model(tmp_path / "model.tflite", **settings)

@@ -366,3 +366,49 @@ def test_arguments_that_do_not_fit_together_are_told_before_anything_is_trained(
         with pytest.raises(error, match=message):
             compare(items, quiet=True, **options)  # type: ignore[arg-type]
     assert not (place / "runs").exists()
+
+
+@pytest.fixture
+def never_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training fails the test."""
+
+    def train(*_: object, **__: object) -> None:
+        raise AssertionError("a model was trained before the data were checked")
+
+    monkeypatch.setattr("textclf.runs.train.train", train)
+
+
+@pytest.mark.usefixtures("never_trained")
+def test_rows_that_cannot_be_measured_are_told_before_anything_is_trained(place: Path) -> None:
+    write_run(place / "a", seed=1)
+    (place / "bad.csv").write_text("id,review\n1,good film\n")
+    (place / "odd.csv").write_text("id,review,mood\n1,good film,great\n")
+    for items in (["a", "recipe.yaml"], ["recipe.yaml", "a"]):
+        with pytest.raises(DataError, match="there is no column `mood`"):
+            compare(items, "compared", data="bad.csv", quiet=True)
+        with pytest.raises(DataError, match="has labels that the runs do not have: `great`"):
+            compare(items, "compared", data="odd.csv", quiet=True)
+    write_reviews(place / "test.csv", 10, seed=3)
+    with pytest.raises(DataError, match="the file has changed since the run a was trained on it; restore the file"):
+        compare(["a", "recipe.yaml"], "compared", quiet=True)
+    assert not (place / "compared").exists()
+
+
+@pytest.mark.usefixtures("never_trained")
+def test_recipes_that_do_not_fit_are_told_before_anything_is_trained(place: Path) -> None:
+    text = (place / "recipe.yaml").read_text()
+    (place / "gone.yaml").write_text(text.replace("train: train.csv", "train: gone.csv"))
+    with pytest.raises(DataError, match=r"gone\.csv"):
+        compare(["recipe.yaml", "gone.yaml"], "compared", quiet=True)
+    (place / "other.csv").write_text((place / "train.csv").read_text().replace(",bad", ",poor"))
+    (place / "other.yaml").write_text(
+        text.replace("name: reviews", "name: other").replace("train: train.csv\n  test: test.csv", "train: other.csv")
+    )
+    with pytest.raises(
+        RunError, match="other: its labels differ from those of reviews: only reviews has `bad`; only other"
+    ):
+        compare(["recipe.yaml", "other.yaml"], "compared", quiet=True)
+    (place / "columns.yaml").write_text(text.replace("text: review", "text: id"))
+    with pytest.raises(RunError, match="reads the column id, but reviews reads review"):
+        compare(["recipe.yaml", "columns.yaml"], "compared", quiet=True)
+    assert not (place / "compared").exists()

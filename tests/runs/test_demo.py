@@ -58,6 +58,9 @@ _LETTERS = sorted(
 PIECES = [*VOCABULARY, *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
 """The tiny vocabulary and every letter of the hard texts, so that no difference is hidden by [UNK]."""
 
+SEVERAL = {"several": True, "task": "multi-label-classification", "thresholds": [0.5, 0.3, 0.7]}
+"""The settings of a model of several labels."""
+
 
 def texts_of(count: int) -> list[str]:
     chance = random.Random(1)
@@ -150,13 +153,21 @@ def test_the_page_computes_every_form_of_export(quantization, compatibility, bro
 @pytest.mark.parametrize(
     "settings",
     [
-        {"several": True, "task": "multi-label-classification", "thresholds": [0.5, 0.3, 0.7]},
+        SEVERAL,
         {"overflow": "windows", "stride": 12, "max_windows": 4},
+        {**SEVERAL, "overflow": "windows", "stride": 12, "max_windows": 4},
         {"overflow": "head_tail"},
         {"tokenizer": "bert"},
         {"fixed_length": True},
     ],
-    ids=["several labels", "windows", "head and tail", "tokenizer of BERT", "fixed length"],
+    ids=[
+        "several labels",
+        "windows",
+        "several labels in windows",
+        "head and tail",
+        "tokenizer of BERT",
+        "fixed length",
+    ],
 )
 def test_the_page_reads_texts_as_the_settings_of_the_model_say(settings, browser, tmp_path):
     model = write_model(tmp_path / "model.tflite", **settings)

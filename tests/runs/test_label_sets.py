@@ -206,11 +206,65 @@ def test_options_for_one_label_are_refused(folder, tmp_path):
     write_topics(tmp_path / "in.csv", 3)
     with pytest.raises(ArgumentError, match=r"top_k \(--top-k\) is 2, but the model gives a row any number of labels"):
         textclf.classify_file(folder / "run", tmp_path / "in.csv", tmp_path / "out.csv", top_k=2)
-    with pytest.raises(ArgumentError, match="measure it with `textclf evaluate`"):
-        textclf.classify_file(folder / "run", tmp_path / "in.csv", tmp_path / "out.csv", where_label=True)
     with pytest.raises(ModelError, match="measure it with evaluate_label_sets"):
         evaluate_file(folder / "run", tmp_path / "in.csv")
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_classified_table_is_compared_with_its_true_labels(folder, tmp_path):
+    measured = evaluate_label_sets(folder / "run", folder / "test.csv")
+    summary = textclf.classify_file(folder / "run", folder / "test.csv", tmp_path / "out.csv", where_label=True)
+    assert (summary.compared_rows, summary.micro_f1, summary.exact_match) == (
+        60,
+        pytest.approx(measured.micro_f1),
+        pytest.approx(measured.exact_match),
+    )
+    assert summary.macro_f1 == pytest.approx(measured.macro_f1)
+    for label in measured.per_label:
+        counts = summary.decisions[label.label]
+        assert counts["right"] + counts["missed"] == label.support
+        assert counts["right"] + counts["wrong"] == label.predicted
+    assert f"micro-F1 {measured.micro_f1:.1%}, macro-F1" in summary.as_text()
+    assert (summary.accuracy, summary.confusion, summary.unknown_truths) == (None, None, 0)
+    # Several chunks of rows, each with its counts, are added up.
+    many = write_topics(tmp_path / "many.csv", 300, seed=5)
+    together = textclf.classify_file(folder / "run", many, tmp_path / "many-out.csv", where_label=True)
+    assert together.micro_f1 == pytest.approx(evaluate_label_sets(folder / "run", many).micro_f1)
+
+
+def test_true_labels_are_also_read_from_lists_and_from_a_column_for_each_label(folder, columns, tmp_path):
+    rows = topic_rows(60, seed=1)
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps({"text": text, "topics": topics}) + "\n" for text, topics in rows)
+    )
+    of_lists = textclf.classify_file(folder / "run", tmp_path / "in.jsonl", tmp_path / "a.jsonl", where_label=True)
+    of_text = textclf.classify_file(folder / "run", folder / "test.csv", tmp_path / "a.csv", where_label=True)
+    assert of_lists.decisions == of_text.decisions
+    model = columns / "run"
+    of_flags = textclf.classify_file(model, folder / "test.csv", tmp_path / "b.csv", where_label=True)
+    assert of_flags.micro_f1 == pytest.approx(evaluate_label_sets(model, folder / "test.csv").micro_f1)
+    named = textclf.classify_file(model, folder / "test.csv", tmp_path / "c.csv", label_column="topics")
+    assert named.decisions == of_flags.decisions
+    assert (tmp_path / "c.csv").read_text() == (tmp_path / "b.csv").read_text()
+
+
+def test_rows_with_true_labels_that_the_model_does_not_know_are_not_compared(folder, columns, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("text,topics\nslow,late|unknown\nlate,\nbank,refund\n,late\n")
+    assert (
+        command("classify", folder / "run", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--where-label", "--json")
+        == 3  # one row has no text
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert (found["compared_rows"], found["unknown_truths"]) == (2, 1)
+    assert found["unknown_labels"].startswith("`unknown` (1 row, first ")
+    (tmp_path / "in.csv").write_text("text,topics\nslow,other\n")
+    with pytest.raises(
+        DataError, match="there is no micro-F1: the model knows none of the true labels in column `topics`"
+    ):
+        textclf.classify_file(folder / "run", tmp_path / "in.csv", tmp_path / "x.csv", where_label=True)
+    (tmp_path / "flags.csv").write_text("text,broken,late,praise,refund\nslow,maybe,1,0,0\n")
+    with pytest.raises(DataError, match="none of the true labels in the columns of the labels: `maybe`"):
+        textclf.classify_file(columns / "run", tmp_path / "flags.csv", tmp_path / "y.csv", where_label=True)
 
 
 def test_rows_that_cannot_be_measured_are_errors_in_the_words_of_the_call(folder, tmp_path):
@@ -290,6 +344,17 @@ def test_runs_are_compared_on_the_same_rows(folder, columns, tmp_path):
     write_recipe(tmp_path, encoder=folder / "encoder")
     with pytest.raises(TextclfError, match="compare models of one task"):
         textclf.compare([folder / "run", textclf.load_recipe(tmp_path / "recipe.yaml")], tmp_path / "c", quiet=True)
+
+
+def test_rows_that_cannot_be_measured_are_told_before_a_recipe_is_trained(folder, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("trained before the data were checked")
+
+    monkeypatch.setattr("textclf.runs.train.train", never)
+    (tmp_path / "bad.csv").write_text("text,topics\nslow,late|unknown\n")
+    with pytest.raises(DataError, match="`unknown` in row 2"):
+        textclf.compare([folder / "run", folder / "recipe.yaml"], tmp_path / "c", data=tmp_path / "bad.csv", quiet=True)
+    assert not (tmp_path / "c").exists()
 
 
 def test_engines_cannot_be_compared(folder):

@@ -13,7 +13,7 @@ from tests.answering import easy_questions, write_question_recipe, write_squad
 from tests.browser import needs_browser
 from textclf import QuestionAnswerer, compare, evaluate_answers, export, list_runs, train, verify
 from textclf.classify.question_answering.evaluation import read_questions
-from textclf.errors import ArgumentError, RunError, TextclfError, VerificationError
+from textclf.errors import ArgumentError, DataError, RunError, TextclfError, VerificationError
 from textclf.runs.tasks.question_answering.examples import MarkedText, marked
 from textclf.runs.tasks.question_answering.record import AnsweringMetrics
 from textclf.runs.tasks.question_answering.trained import compare_answers
@@ -223,3 +223,15 @@ def test_questions_that_cannot_be_measured_are_left_out_with_a_warning(run, tmp_
     assert "without the text of a question left out" in caplog.text
     with pytest.raises(ArgumentError, match="name three columns"):
         read_questions(QuestionAnswerer(run), table, answer_column="context")
+
+
+def test_questions_that_cannot_be_measured_are_told_before_a_recipe_is_trained(tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("trained before the data were checked")
+
+    monkeypatch.setattr("textclf.runs.train.train", never)
+    recipe = write_question_recipe(tmp_path)
+    (tmp_path / "bad.csv").write_text("question,text\nwho?,nobody\n")
+    with pytest.raises(DataError, match="there is no column `context`"):
+        compare([recipe, recipe], tmp_path / "c", data=tmp_path / "bad.csv", quiet=True)
+    assert not (tmp_path / "c").exists()

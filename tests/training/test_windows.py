@@ -12,15 +12,18 @@ import pytest
 
 import textclf
 from tests.fitting import fit_into, interrupted_at
+from tests.label_sets import write_long_topic_recipe
 from tests.long_texts import write_long_recipe
 from tests.tiny import tiny_checkpoint, write_tiny_encoder
 from textclf.classify.combining import combine_windows
+from textclf.data.multi_label.dataset import load_label_sets
 from textclf.data.tokens.batching import Batch
 from textclf.encoders.kinds import kind_of
 from textclf.encoders.prepare import PreparedData, load_recipe_data, prepare_data
 from textclf.errors import RunError
 from textclf.terminal.progress import Progress
 from textclf.training.classification.task import Classification
+from textclf.training.multi_label.task import MultiLabel
 
 QUIET = Progress(quiet=True)
 
@@ -65,6 +68,27 @@ def test_the_fitted_head_learns_from_texts_and_the_logits_of_a_text_are_the_mean
     assert right > 0.7
     entry = task.epoch_entry(0, None, task.logits("validation"))
     assert entry["cross_validated_rows"] == len(train.rows)
+
+
+def test_texts_with_several_labels_count_once_and_their_logits_are_the_mean_of_their_windows(folder, tmp_path):
+    recipe = textclf.load_recipe(
+        write_long_topic_recipe(tmp_path, encoder=str(folder / "encoder"), epochs=0, class_weights="balanced")
+    )
+    recipe, dataset = load_recipe_data(recipe, read=load_label_sets)
+    data = prepare_data(recipe, dataset, kind_of(recipe).load(recipe.encoder, dataset).tokenizer(recipe.encoder))
+    task = MultiLabel(data, tiny_checkpoint(num_hidden_layers=1), recipe.training, seed=1)
+    texts, labels = data.texts["train"], dataset.train.labels
+    assert len(task.row_weights) == len(texts) > 2 * len(labels)
+    np.testing.assert_array_equal(task.targets, labels[texts])
+    np.testing.assert_allclose(np.bincount(texts, weights=task.row_weights), len(texts) / len(labels), rtol=1e-5)
+    task.standardize(QUIET)
+    assert task.fit_first_head(QUIET)
+    assert task.cross_validated.truth.shape == labels.shape
+    encoded = data.encoded["validation"]
+    alone = task.model.predict_logits(data.batch("validation", Batch(np.arange(len(encoded)), 16)))
+    logits = task.logits("validation")
+    assert logits.shape == dataset.validation.labels.shape
+    np.testing.assert_allclose(logits, combine_windows(alone, data.texts["validation"]), atol=1e-3)
 
 
 def test_an_interrupted_training_on_windows_is_resumed_to_the_same_bits(folder, tmp_path, capsys):

@@ -497,7 +497,7 @@ class Pending:
         result = np.empty((len(self._keys), len(self._classifier.labels)), np.float32)
         for row, key in enumerate(self._keys):
             result[row] = values[key]
-        return combine_probabilities(result, self._texts)
+        return combine_probabilities(result, self._texts, several_labels=self._classifier.thresholds is not None)
 
     def cancel(self) -> None:
         """Cancels tasks that have not started."""

@@ -9,9 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from textclf.classify.metrics import softmax
+from textclf.classify.multi_label.metrics import sigmoid
 
 # Logits are known from probabilities up to a constant, which the softmax ignores. Smaller ones have no logarithm.
 _SMALLEST = np.finfo(np.float32).tiny
+
+# The float32 number below 1. Of probabilities beyond it and below its counterpart, the logit counts as theirs: at the upper
+# end, a float32 has no room for a larger one, and a window must not decide alone because the lower end has more.
+_LARGEST = 1.0 - 2.0**-24
 
 
 def combine_windows(values: np.ndarray, texts: np.ndarray) -> np.ndarray:
@@ -28,16 +33,22 @@ def combine_windows(values: np.ndarray, texts: np.ndarray) -> np.ndarray:
     return means.astype(np.float32)
 
 
-def combine_probabilities(probabilities: np.ndarray, texts: np.ndarray) -> np.ndarray:
+def combine_probabilities(probabilities: np.ndarray, texts: np.ndarray, *, several_labels: bool = False) -> np.ndarray:
     """Returns the probabilities of each text, float32 [texts, labels], from those of its windows [windows, labels].
 
-    They are the softmax of the combined logits; a text with one window keeps its probabilities to the bit. `texts` as in
-    `combine_windows`. A probability that is not a number stays one.
+    They are the softmax of the combined logits, or, of a model of several labels, the sigmoid of each. A text with one
+    window keeps its probabilities to the bit. `texts` as in `combine_windows`. A probability that is not a number stays one.
     """
     if not len(texts) or texts[-1] == len(texts) - 1:
         return probabilities
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
-    combined: np.ndarray = softmax(combine_windows(logits, texts)).astype(np.float32)
+    exact = probabilities.astype(np.float64)
+    if several_labels:
+        kept = np.clip(exact, 1.0 - _LARGEST, _LARGEST)
+        logits = combine_windows(np.log(kept) - np.log1p(-kept), texts)
+        combined: np.ndarray = sigmoid(logits).astype(np.float32)
+    else:
+        logits = combine_windows(np.log(np.maximum(exact, _SMALLEST)), texts)
+        combined = softmax(logits).astype(np.float32)
     starts = np.flatnonzero(np.diff(texts, prepend=-1))
     alone = np.diff(starts, append=len(texts)) == 1
     combined[alone] = probabilities[starts[alone]]

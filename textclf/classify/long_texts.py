@@ -24,10 +24,10 @@ def long_texts_of(name: str, metadata: ModelMetadata, max_length: int) -> LongTe
     if overflow != "windows":
         part: LongTexts = overflow
         return part
-    if metadata.tokenizer != "bert" or len(settings.get("text", ())) > 1 or "thresholds" in settings:
+    if metadata.tokenizer != "bert" or len(settings.get("text", ())) > 1:
         raise ModelError(
-            f"{name}: its settings say that long texts are read in windows, which needs BERT's tokenizer, single texts and one "
-            f"label per text; {EXPORT_AGAIN}"
+            f"{name}: its settings say that long texts are read in windows, which needs BERT's tokenizer and single texts; "
+            f"{EXPORT_AGAIN}"
         )
     return WindowPlan(settings.get("stride", default_stride(max_length)), settings.get("max_windows", MOST_WINDOWS))
 

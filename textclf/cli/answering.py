@@ -10,12 +10,13 @@ import click
 
 from textclf.cli import summaries
 from textclf.cli.group import cli, help_end, offline_option
-from textclf.cli.models import end_of_job, refuse_others, stopped_by_signals
+from textclf.cli.models import end_of_job, refuse_others, refuse_without_dask, stopped_by_signals, without_dask
 from textclf.cli.options import (
     COLUMN,
     DATA,
     MODEL,
     columns_option,
+    dask_options,
     delimiter_option,
     encoding_option,
     json_option,
@@ -32,6 +33,7 @@ from textclf.terminal.door import (
 )
 
 if TYPE_CHECKING:
+    from textclf.classify.question_answering.job import AnswerSummary
     from textclf.classify.question_answering.question_answerer import Answer, QuestionAnswerer
 
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         "textclf answer runs/NAME --context page.txt --question 'Who pays the return?'",
         "textclf answer runs/NAME questions.csv -o answers.csv",
         "textclf answer model.tflite 'parts/*.csv.gz' -o answers.csv.gz --resume",
+        "textclf answer runs/NAME 'in/*.parquet' -o out/ --dask tcp://scheduler:8786",
     ),
 )
 @click.argument("model", type=MODEL)
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted job.")
+@dask_options("Answer", partition_rows=2_000)
 @json_option("Print the answers, or the summary, as JSON.")
 @offline_option
 @click.pass_context
@@ -92,6 +96,9 @@ def answer_command(
     texts that contain the answers; the formats are those of classify. The output has all columns and rows of the input in the
     same order, and the new columns answer, score (its probability), start and end (its characters in the context), and error.
 
+    With --dask, the rows are divided into partitions, whose questions the workers of a Dask cluster answer. OUTPUT is a
+    folder with a file for each partition and manifest.json.
+
     Exit code 3: the job is complete, but some rows have no result; their column error says why. A context that does not
     answer its question is a result: answer, start and end are empty.
     """
@@ -101,10 +108,12 @@ def answer_command(
     if questions:
         if context is None:
             raise click.UsageError("--context FILE is missing; name the text file that contains the answers")
+        refuse_without_dask(options)
         used = ("model", "questions", "context", "phone", "encoding", "threads", "as_json")
         refuse_others(context_of_click, "--question", used)
         _answer_questions(model, questions, context, options, as_json)
         return
+    refuse_without_dask(options)
     refuse_others(context_of_click, "INPUT", [name for name in _names(context_of_click) if name != "context"])
     if output is None:
         raise click.UsageError("-o OUTPUT is missing; write -o - for standard output")
@@ -112,10 +121,18 @@ def answer_command(
         raise click.UsageError("--force starts again and --resume continues: use one of the two")
     options["num_threads"] = options.pop("threads")
     with stopped_by_signals():
-        from textclf.classify.question_answering.job import answer_file
-
-        summary = answer_file(model, inputs, output, quiet=False, **options)
+        summary = _answer_tables(model, inputs, output, options)
     end_of_job(summary, lambda: summaries.of_answers(summary, model), output, as_json=as_json)
+
+
+def _answer_tables(model: Path, inputs: tuple[str, ...], output: str, options: dict[str, Any]) -> AnswerSummary:
+    if of_dask := without_dask(options, output):
+        from textclf.cluster.job import answer_files
+
+        return answer_files(model, inputs, output, quiet=False, **of_dask, **options)
+    from textclf.classify.question_answering.job import answer_file
+
+    return answer_file(model, inputs, output, quiet=False, **options)
 
 
 def _names(context: click.Context) -> list[str]:

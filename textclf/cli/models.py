@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from textclf.cli.options import (
     PROBABILITY,
     RUN,
     columns_option,
+    dask_options,
     delimiter_option,
     encoding_option,
     json_option,
@@ -90,23 +91,7 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted job.")
-@click.option(
-    "--dask",
-    "scheduler",
-    metavar="SCHEDULER",
-    help="Classify with a Dask cluster and write a folder: tcp://host:8786, or local or local:N for N processes here.",
-)
-@click.option(
-    "--partition-rows",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="With --dask: number of rows in each output file (default: 50000).",
-)
-@click.option(
-    "--output-format",
-    metavar="FORMAT",
-    help="With --dask: csv, tsv or jsonl, with .gz or .zst to compress it, parquet or xlsx (default: that of the first input).",
-)
+@dask_options("Classify", partition_rows=50_000)
 @json_option("Print the summary as JSON.")
 @offline_option
 @click.pass_context
@@ -136,8 +121,7 @@ def classify_command(
     """
     if bool(text_input) == bool(inputs):
         raise click.UsageError("pass either INPUT with -o OUTPUT, or --text-input")
-    if options["scheduler"] is None:
-        _refuse_without_dask(options)
+    refuse_without_dask(options)
     announce("Loading the model")
     if text_input:
         refuse_others(context, "--text-input", ("model", "text_input", "scores", "top_k", "reject_below", "as_json"))
@@ -153,24 +137,28 @@ def classify_command(
     end_of_job(summary, lambda: summaries.of_job(summary, model), output, as_json=as_json)
 
 
-def _refuse_without_dask(options: dict[str, Any]) -> None:
+def refuse_without_dask(options: Mapping[str, Any]) -> None:
     for name in ("partition_rows", "output_format"):
-        if options[name] is not None:
+        if options["scheduler"] is None and options[name] is not None:
             raise click.UsageError(f"--{name.replace('_', '-')} has no effect without --dask; leave it out")
 
 
-def _classify_tables(model: Path, inputs: tuple[str, ...], output: str, options: dict[str, Any]) -> BatchSummary:
-    of_dask = {name: options.pop(name) for name in ("scheduler", "partition_rows", "output_format")}
-    if of_dask["scheduler"] is None:
-        from textclf.classify.tables.job import classify_file
-
-        return classify_file(model, inputs, output, quiet=False, **options)
-    from textclf.cluster.job import classify_files
-
-    if output == "-":
+def without_dask(options: dict[str, Any], output: str) -> dict[str, Any]:
+    """Takes the options of `dask_options` out of the others and returns those that were passed; none without --dask."""
+    own = {name: options.pop(name) for name in ("scheduler", "partition_rows", "output_format")}
+    if own["scheduler"] is not None and output == "-":
         raise click.UsageError("-o - is standard output, but the output with --dask is a folder; name a folder")
-    named = {name: value for name, value in of_dask.items() if value is not None}
-    return classify_files(model, inputs, output, quiet=False, **named, **options)
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def _classify_tables(model: Path, inputs: tuple[str, ...], output: str, options: dict[str, Any]) -> BatchSummary:
+    if of_dask := without_dask(options, output):
+        from textclf.cluster.job import classify_files
+
+        return classify_files(model, inputs, output, quiet=False, **of_dask, **options)
+    from textclf.classify.tables.job import classify_file
+
+    return classify_file(model, inputs, output, quiet=False, **options)
 
 
 def end_of_job(
@@ -229,7 +217,7 @@ def _classify_text(model: Path, text_input: tuple[str, ...], options: dict[str, 
         if several:
             from textclf.classify.multi_label.rows import check_options
 
-            check_options(classifier.name, top_k=options["top_k"], where_label=False)
+            check_options(classifier.name, top_k=options["top_k"])
         [prediction] = classifier.classify([text_input], reject_below=options["reject_below"])
     if prediction.error:
         raise DataError(f"--text-input: {prediction.error.partition(': ')[2]}; pass a text to classify")

@@ -177,3 +177,34 @@ def label_option(help_text: str) -> Callable[[_Command], _Command]:
 
 def json_option(help_text: str = "Print as JSON.") -> Callable[[_Command], _Command]:
     return click.option("--json", "as_json", is_flag=True, help=help_text)
+
+
+def dask_options(verb: str, *, partition_rows: int) -> Callable[[_Command], _Command]:
+    """The options of a job with Dask; `verb` is what the command does, `partition_rows` the default."""
+    options = (
+        click.option(
+            "--dask",
+            "scheduler",
+            metavar="SCHEDULER",
+            help=f"{verb} with a Dask cluster and write a folder: tcp://host:8786, or local or local:N for N processes here.",
+        ),
+        click.option(
+            "--partition-rows",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help=f"With --dask: number of rows in each output file (default: {partition_rows}).",
+        ),
+        click.option(
+            "--output-format",
+            metavar="FORMAT",
+            help="With --dask: csv, tsv or jsonl, with .gz or .zst to compress it, parquet or xlsx (default: that of the first "
+            "input).",
+        ),
+    )
+
+    def decorated(function: _Command) -> _Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorated

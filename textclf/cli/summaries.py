@@ -72,7 +72,8 @@ def _quality(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
     if metrics.get("task") == MULTI_LABEL:
         from textclf.classify.multi_label.metrics import LabelSetMetrics
 
-        return _label_set_facts(LabelSetMetrics.from_dict(metrics[split]), f"{split} rows")
+        own = _label_set_facts(LabelSetMetrics.from_dict(metrics[split]), f"{split} rows")
+        return [*own, *_first_window(metrics, split, "first_window_micro_f1")]
     return _quality_of_labels(metrics, split)
 
 
@@ -119,21 +120,22 @@ def _quality_of_labels(metrics: Mapping[str, Any], split: str) -> list[tuple[str
     measured = _accuracy(Metrics.from_dict(metrics[split]), f"{split} rows")
     estimate = estimate_of(metrics["history"], metrics["best_epoch"], metrics[split]["rows"])
     if estimate is None:
-        return [("Accuracy", measured), *_first_window(metrics, split)]
+        return [("Accuracy", measured), *_first_window(metrics, split, "first_window_accuracy")]
     shown = (
         f"{_percent(estimate.accuracy)}, estimated by cross-validation on {estimate.rows:,} training rows "
         f"({interval_text(estimate.interval)})"
     )
-    return [("Accuracy", shown), (f"On the {split} rows", measured), *_first_window(metrics, split)]
+    first_window = _first_window(metrics, split, "first_window_accuracy")
+    return [("Accuracy", shown), (f"On the {split} rows", measured), *first_window]
 
 
-def _first_window(metrics: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
-    """Returns what an app sees of texts that textclf reads in windows."""
+def _first_window(metrics: Mapping[str, Any], split: str, score: str) -> list[tuple[str, str]]:
+    """Returns what an app sees of texts that textclf reads in windows; `score` is the name of its first number."""
     if "long_texts" not in metrics:
         return []
-    accuracy = metrics["long_texts"]["splits"][split]["first_window_accuracy"]
+    reached = metrics["long_texts"]["splits"][split][score]
     return [
-        ("In an app", f"{_percent(accuracy)} on the same rows, because an app reads only the first window of a text")
+        ("In an app", f"{_percent(reached)} on the same rows, because an app reads only the first window of a text")
     ]
 
 
@@ -250,6 +252,10 @@ def of_job(summary: BatchSummary, model: Path) -> Summary:
     if summary.accuracy is not None and summary.confusion is not None:
         rows = sum(map(sum, summary.confusion))
         facts.append(("Accuracy", f"{_percent(summary.accuracy)} on {counted(rows, 'row')} with a true label"))
+    if summary.micro_f1 is not None and summary.exact_match is not None:
+        compared = counted(summary.compared_rows or 0, "row")
+        facts.append(("Micro-F1", f"{_percent(summary.micro_f1)} on {compared} with true labels"))
+        facts.append(("Exact match", f"{_percent(summary.exact_match)} of them have exactly the right labels"))
     if summary.truncated:
         facts.append(("Truncated", f"{counted(summary.truncated, 'text')}; only the beginning was used"))
     if summary.uneven_rows:

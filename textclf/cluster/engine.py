@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import textclf
 from textclf.classify.interpreters import usable_cores
 from textclf.cluster.partition import PartitionedJob
-from textclf.cluster.workers import ModelBytes, begin_job, end_job
+from textclf.cluster.workers import ModelBytes, begin_job, end_job, remove_copies
 from textclf.errors import ArgumentError, RunError, TextclfError
 
 _Work = TypeVar("_Work")
@@ -166,6 +166,12 @@ class Engine:
         finally:
             with suppress(Exception):
                 self._client.unregister_worker_plugin(job.token)
+
+    def forget_copies(self, token: str) -> None:
+        """Removes the copies of remote inputs that workers keep for a run of a job."""
+        if self._client.status == "running":
+            with suppress(Exception):  # a later command removes those of a worker that is lost
+                self._client.run(remove_copies, token)
 
     def results(self, function: Callable[[_Work], Any], work: Iterable[_Work]) -> Iterator[tuple[_Work, Any]]:
         """Calls a function on the workers for each piece of work. Yields the pieces, in the order in which they are done, with

@@ -11,16 +11,19 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import Timeout
 
+from textclf.classify.tables.journal import place_on_this_machine
 from textclf.classify.tables.rows import Tally
 from textclf.cluster.partition import WORK_FOLDER
+from textclf.cluster.places import Difference, FolderPlace, Place, StorePlace
 from textclf.errors import RunError
+from textclf.files.locations import Location
 from textclf.files.writing import link_target, lock_of, locked, sync_folder, write_text
 
 MANIFEST = "manifest.json"
@@ -32,19 +35,19 @@ _OURS = re.compile(r"part-\d{6,}\.(?:csv|tsv|jsonl|parquet|xlsx)(?:\.gz|\.zst)?"
 # Files that file managers write into every folder that they show.
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
-_LONGEST_LINE = 1 << 28
-
 _SHOWN = 4
 
 
 class JobFolder:
-    """The folder of an open job. `done` are the numbers of its finished partitions, `tally` counts their rows.
+    """An open job: its journal in the folder `target`, and its outputs at `place`, which is this folder or an address. `done`
+    are the numbers of its finished partitions, `tally` counts their rows.
 
     `seconds_before` is the time of the job before this process, `bytes_done` the bytes of its inputs that were done then.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, place: Place) -> None:
         self.target = target
+        self.place = place
         self.work = target / WORK_FOLDER
         self.plan = self.work / "plan.jsonl"
         self.tally = Tally()
@@ -61,20 +64,21 @@ class JobFolder:
     def open(self, settings: Mapping[str, Any], *, force: bool, resume: bool) -> None:
         """Begins a job or continues one. Raises RunError where the folder does not permit this."""
         self._settings = json.loads(json.dumps(settings))
-        unfinished, complete = self._job.exists(), (self.target / MANIFEST).exists()
+        names = self.place.names()
+        unfinished, complete = self._job.exists(), MANIFEST in names
         if force or not unfinished:
-            self._check_entries()
+            self._check_entries(names)
         if force:
-            self._remove()
+            self._remove(names)
         elif unfinished and not resume:
             raise RunError(
-                f"{self.target}: an interrupted job was found, of which {self._count_done():,} partitions are done; continue "
+                f"{self.place}: an interrupted job was found, of which {self._count_done():,} partitions are done; continue "
                 "it with resume=True (--resume), or start again with force=True (--force)"
             )
         elif complete and not unfinished:
             finished = "; there is nothing to resume" if resume else ""
             raise RunError(
-                f"{self.target}: holds a complete output already{finished}; name another folder, or replace it with "
+                f"{self.place}: holds a complete output already{finished}; name another folder, or replace it with "
                 "force=True (--force)"
             )
         elif unfinished:
@@ -86,37 +90,37 @@ class JobFolder:
             sync_folder(self.work)
         self._read_done()
 
-    def _check_entries(self) -> None:
+    def _check_entries(self, names: Sequence[str]) -> None:
         """Raises RunError for entries that no job of textclf wrote."""
-        foreign = sorted(
-            entry.name
-            for entry in self.target.iterdir()
-            if entry.name not in (MANIFEST, WORK_FOLDER, *_LITTER) and not _OURS.fullmatch(entry.name)
-        )
-        has_manifest = _about(self.target / MANIFEST) is not None
-        parts = not (has_manifest or self.work.exists()) and any(map(_OURS.fullmatch, os.listdir(self.target)))
-        manifest = (self.target / MANIFEST).exists() and not has_manifest
+        foreign = [
+            name for name in names if name not in (MANIFEST, WORK_FOLDER, *_LITTER) and not _OURS.fullmatch(name)
+        ]
+        has_manifest = MANIFEST in names and _about(self.place.first_line(MANIFEST)) is not None
+        parts = not (has_manifest or self.work.exists()) and any(map(_OURS.fullmatch, names))
+        manifest = MANIFEST in names and not has_manifest
         if not (foreign or parts or manifest):
             return
         shown = foreign or [MANIFEST] * manifest or ["outputs without a manifest"]
         more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         raise RunError(
-            f"{self.target}: holds what no job of textclf wrote there ({', '.join(shown[:_SHOWN])}{more}), so nothing is "
+            f"{self.place}: holds what no job of textclf wrote there ({', '.join(shown[:_SHOWN])}{more}), so nothing is "
             "written or replaced; name a new or empty folder"
         )
 
-    def _remove(self) -> None:
-        for entry in list(self.target.iterdir()):
-            if entry.name in (MANIFEST, WORK_FOLDER) or _OURS.fullmatch(entry.name):
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    def _remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name == MANIFEST or _OURS.fullmatch(name):
+                self.place.remove(name)
+        if self.work.exists():
+            shutil.rmtree(self.work)
 
     def _check_settings(self) -> None:
-        about = _about(self._job)
+        about = _about(self._job.read_bytes())
         if about is None:
             raise RunError(f"{self._job}: is damaged; start again with force=True (--force)")
         if about.get("version") != _VERSION:
             raise RunError(
-                f"{self.target}: the interrupted job is of another version of textclf (journal version {about.get('version')!r}, "
+                f"{self.place}: the interrupted job is of another version of textclf (journal version {about.get('version')!r}, "
                 f"this one writes {_VERSION}); continue it there, or start again with force=True (--force)"
             )
         differences = [
@@ -126,7 +130,7 @@ class JobFolder:
         ]
         if differences:
             raise RunError(
-                f"{self.target}: the interrupted job was started with other settings: {'; '.join(differences)}; use the same "
+                f"{self.place}: the interrupted job was started with other settings: {'; '.join(differences)}; use the same "
                 "ones, or start again with force=True (--force)"
             )
 
@@ -140,30 +144,30 @@ class JobFolder:
         """Reads the journal. A line that a killed process has not written completely is removed."""
         self._journal.touch()
         self._stream = self._journal.open("r+b")
+        difference = self.place.comparison()
         end = 0
         for line in self._stream:
             if not line.endswith(b"\n"):
                 break
-            self._add(line, end)
+            self._add(line, end, difference)
             end += len(line)
         self._stream.truncate(end)
         self._stream.seek(end)
 
-    def _add(self, line: bytes, start: int) -> None:
+    def _add(self, line: bytes, start: int, difference: Difference) -> None:
         try:
             entry = json.loads(line)
-            number, name, size = int(entry["partition"]), str(entry["output"]), int(entry["output_bytes"])
+            number, changed = int(entry["partition"]), difference(entry)
             tally, seconds = Tally.from_dict(entry["counts"]), float(entry["job_seconds"])
             size_read = int(entry["end"]) - int(entry["start"])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise RunError(f"{self._journal}: is damaged; start again with force=True (--force)") from None
-        path = self.target / name
-        if not path.exists():
-            return  # it is written again
-        if path.stat().st_size != size:
+        if changed == "":
+            return  # it is missing, and is written again
+        if changed is not None:
             raise RunError(
-                f"{path}: was changed since the job wrote it ({size:,} bytes then, {path.stat().st_size:,} now); delete it, "
-                "and it is written again"
+                f"{self.place}/{entry['output']}: was changed since the job wrote it ({changed}); delete it, and it is written "
+                "again"
             )
         if number not in self.done:
             self.tally.add(tally)
@@ -171,12 +175,12 @@ class JobFolder:
             self.bytes_done += size_read
         self.done[number] = (start, len(line))
 
-    def begin_run(self, work: Path) -> None:
+    def begin_run(self, token: str) -> None:
         """Makes the folder for unfinished outputs of this run, and removes those of earlier ones."""
         for entry in self.work.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
-        work.mkdir()
+        (self.work / token).mkdir()
 
     # --- Working ---------------------------------------------------------------------------------------------------
     def add(self, entry: Mapping[str, Any], seconds: float) -> None:
@@ -198,8 +202,7 @@ class JobFolder:
             self._write_manifest(manifest, self._stream)
             manifest.flush()
             os.fsync(manifest.fileno())
-        os.replace(temporary, self.target / MANIFEST)
-        sync_folder(self.target)
+        self.place.publish(temporary, MANIFEST)
         self.close()
         shutil.rmtree(self.work, ignore_errors=True)
 
@@ -220,19 +223,29 @@ class JobFolder:
 
 
 @contextmanager
-def open_folder(output: str, settings: Mapping[str, Any], *, force: bool, resume: bool) -> Iterator[JobFolder]:
+def open_folder(
+    output: str | Location, settings: Mapping[str, Any], *, force: bool, resume: bool
+) -> Iterator[JobFolder]:
     """Opens an output folder that only this process writes, and makes it if it does not exist.
+
+    `output` may be an address. Then the journal is on this machine, in the cache folder.
 
     `settings` are all settings that affect the output, as JSON values; a job can be resumed only with the same ones. Raises
     RunError if the folder holds foreign files or another job, or if it cannot be written.
     """
-    target = link_target(Path(os.path.abspath(output)))
+    place: Place
+    if isinstance(output, Location):
+        target = place_on_this_machine(output)
+        place = StorePlace(output)
+    else:
+        target = link_target(Path(os.path.abspath(output)))
+        place = FolderPlace(target)
     if target.exists() and not target.is_dir():
         raise RunError(f"{output}: is a file, but the output of a job with Dask is a folder; name a folder")
     if not target.parent.is_dir():
         raise RunError(f"{output}: there is no folder {target.parent}; create it, or write somewhere else")
     with _locked(output, target):
-        folder = JobFolder(target)
+        folder = JobFolder(target, place)
         is_new = not target.exists()
         try:
             with _writing(output):
@@ -246,10 +259,14 @@ def open_folder(output: str, settings: Mapping[str, Any], *, force: bool, resume
                 if is_new:
                     with suppress(OSError):
                         target.rmdir()
+            if isinstance(output, Location):
+                with suppress(OSError):  # they are kept if the job can be continued
+                    target.rmdir()
+                    target.parent.rmdir()
 
 
 @contextmanager
-def _locked(output: str, target: Path) -> Iterator[None]:
+def _locked(output: str | Location, target: Path) -> Iterator[None]:
     try:
         with locked(lock_of(target)):
             yield
@@ -258,7 +275,7 @@ def _locked(output: str, target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(output: str) -> Iterator[None]:
+def _writing(output: str | Location) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -267,15 +284,12 @@ def _writing(output: str) -> Iterator[None]:
         raise RunError(f"{output}: cannot be written ({error.strerror or error}); {remedy}") from error
 
 
-def _about(file: Path) -> dict[str, Any] | None:
-    """Returns the beginning of a manifest or of `job.json`; None for what textclf did not write."""
+def _about(first_line: bytes | None) -> dict[str, Any] | None:
+    """Takes the first line of a manifest or of `job.json` and returns what it says; None for what textclf did not write."""
     try:
-        if file.is_symlink() or not file.is_file():
-            return None
-        with file.open(encoding="utf-8") as stream:
-            line = stream.readline(_LONGEST_LINE).rstrip("\n")
+        line = (first_line or b"").decode().rstrip("\n")
         values = json.loads(line + "]}" if line.endswith('"partitions": [') else line)
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     is_ours = isinstance(values, dict) and values.get("format") == _FORMAT and isinstance(values.get("settings"), dict)
     return values if is_ours else None

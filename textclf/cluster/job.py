@@ -1,7 +1,7 @@
-"""Adds labels to tables of any size with a Dask cluster: a file for each partition of the inputs, and a manifest.
+"""Adds labels or answers to tables of any size with a Dask cluster: a file for each partition of the inputs, and a manifest.
 
-The rows of all outputs, one after the other, are those that `classify_file` writes. A job whose process was killed is
-continued by the same call with `resume`, and does only what is missing.
+The rows of all outputs, one after the other, are those that `classify_file` or `answer_file` writes. A job whose process was
+killed is continued by the same call with `resume`, and does only what is missing.
 """
 
 from __future__ import annotations
@@ -17,29 +17,35 @@ from typing import Any
 
 from textclf import extras
 from textclf.classify.classifier import Classifier
-from textclf.classify.tables.job import BatchSummary, Labelling, labelling_of
+from textclf.classify.question_answering.job import AnswerSummary, answering_of, check_tables
+from textclf.classify.question_answering.question_answerer import QuestionAnswerer
+from textclf.classify.tables.job import BatchSummary, labelling_of
+from textclf.classify.tables.rows import Tally
 from textclf.classify.tables.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
 from textclf.classify.tables.windows import Partition, check_output
 from textclf.cluster.engine import Engine, KilledWorkersError, LostSchedulerError, check_scheduler, connected
-from textclf.cluster.folder import JobFolder, open_folder
+from textclf.cluster.folder import MANIFEST, JobFolder, open_folder
 from textclf.cluster.partition import PartitionedJob, shown_parts
 from textclf.cluster.plan import (
     FileParts,
     columns_of,
-    find_file_parts,
     partitions_of,
     read_plan,
     renew_plan,
     write_plan,
 )
-from textclf.cluster.workers import ModelBytes, compute_here
+from textclf.cluster.workers import ModelBytes, compute_here, find_here
 from textclf.data.tables.files import STANDARD_STREAM, compression_of, is_pipe, plain_suffix
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError
-from textclf.files.locations import Location, is_address, shown_address
+from textclf.files.copies import local_copies
+from textclf.files.locations import Location, check_writable, filesystem_of, location_of
 from textclf.terminal.progress import Progress, RowsBar
 
 PARTITION_ROWS = 50_000
 """The rows of a partition if nothing else is said: some minutes of work of one core with the largest model."""
+
+ANSWERED_PARTITION_ROWS = 2_000
+"""The rows of a partition of questions. An answer takes about as long as labels for 30 short texts."""
 
 OUTPUT_FORMATS = (
     *(f"{form}{packed}" for form in ("csv", "tsv", "jsonl") for packed in ("", ".gz", ".zst")),
@@ -60,7 +66,24 @@ class FolderSummary(BatchSummary):
         return {name: value for name, value in super().as_dict().items() if name != "interpreter_share"}
 
     def as_text(self) -> str:
-        return f"{super().as_text()}\n{self.partitions:,} partition{'' if self.partitions == 1 else 's'}, see manifest.json"
+        return f"{super().as_text()}\n{_partitions_text(self.partitions)}"
+
+
+@dataclass(frozen=True)
+class AnswerFolderSummary(AnswerSummary):
+    """The summary of a job of questions with partitions. `interpreter_share` is 0: it is not measured across machines."""
+
+    partitions: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in super().as_dict().items() if name != "interpreter_share"}
+
+    def as_text(self) -> str:
+        return f"{super().as_text()}\n{_partitions_text(self.partitions)}"
+
+
+def _partitions_text(count: int) -> str:
+    return f"{count:,} partition{'' if count == 1 else 's'}, see {MANIFEST}"
 
 
 def classify_files(
@@ -92,7 +115,9 @@ def classify_files(
 
     `scheduler` is the address of a Dask scheduler, such as `tcp://scheduler:8786`, or `local` or `local:4` for a cluster of
     processes on this machine. All machines must see the inputs and the output folder under the same paths. Inputs are the
-    files of `classify_file`; standard input, pipes and folders of texts are refused.
+    files of `classify_file`; standard input, pipes and folders of texts are refused. Each machine reads the inputs at addresses
+    and writes to an output such as `s3://bucket/out/` itself, with the credentials of its environment. The journal of such an
+    output is on the machine of this process.
 
     Each partition of `partition_rows` rows becomes a file. Of delimited text and JSON Lines a partition is a range of lines
     that ends between two rows; of Parquet files it is one row group or several; a compressed file, a JSON array and a
@@ -104,19 +129,8 @@ def classify_files(
     that cannot be written, and JobInterruptedError, a KeyboardInterrupt.
     """
     check_ways(force=force, resume=resume)
-    check_scheduler(scheduler)
-    extras.require("distributed", "to classify with Dask")
-    if partition_rows < 1:
-        raise ArgumentError(f"partition_rows (--partition-rows) is {partition_rows}; give 1 or more")
-    if num_threads is not None and num_threads < 1:
-        raise ArgumentError(f"num_threads (--threads) is {num_threads}; give 1 or more")
-    paths = _checked_files(inputs)
-    if is_address(output):
-        raise RunError(
-            f"{shown_address(os.fspath(output))}: is an address, but with Dask all machines write into a folder that they "
-            "share; name its path"
-        )
-    ending = _ending(paths[0], output_format)
+    how = _Way.checked(scheduler, partition_rows, output_format, num_threads, "to classify with Dask")
+    paths = _checked_files(inputs, "use textclf.dask.classify(frame, model), which returns a frame with the labels")
     with Classifier(model, num_threads=1) as classifier:
         labelling = labelling_of(
             classifier,
@@ -133,37 +147,105 @@ def classify_files(
             columns=columns,
             column_prefix=column_prefix,
         )
-        row_model = labelling.row_model(classifier, paths)
         content = ModelBytes(classifier.content, classifier.sha256, classifier.name, classifier.path)
-        job = _Job(labelling, row_model, content, paths, ending, partition_rows)
-        folder, seconds = job.run(os.fspath(output), scheduler, num_threads, force=force, resume=resume, quiet=quiet)
-        summary = _summary(job, folder, seconds, os.fspath(output), labelling, classifier.labels)
-    labelling.check_compared(summary, os.fspath(output))
+        job = _Job(labelling, labelling.row_model(classifier, paths), content, paths, how)
+        results, tally = job.run(output, num_threads, force=force, resume=resume, quiet=quiet)
+        summary = FolderSummary(**results, **labelling.results_of(tally, classifier.labels))
+    labelling.check_compared(summary, summary.output)
     return summary
 
 
-def _checked_files(inputs: str | Path | Sequence[str | Path]) -> list[str]:
-    paths = checked_inputs(inputs, "use textclf.dask.classify(frame, model), which returns a frame with the labels")
+def answer_files(
+    model: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    scheduler: str = "local",
+    partition_rows: int = ANSWERED_PARTITION_ROWS,
+    output_format: str | None = None,
+    question_column: str | None = None,
+    context_column: str | None = None,
+    phone: bool = False,
+    strict: bool = False,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
+    column_prefix: str = "",
+    num_threads: int | None = None,
+    force: bool = False,
+    resume: bool = False,
+    quiet: bool = True,
+) -> AnswerFolderSummary:
+    """Writes the rows of all inputs with answers to their questions to the folder `output`, computed by a Dask cluster.
+
+    `scheduler`, `partition_rows`, `output_format`, `num_threads`, inputs and output are those of `classify_files`, and the
+    other arguments those of `answer_file`. Raises what `classify_files` raises.
+    """
+    check_ways(force=force, resume=resume)
+    how = _Way.checked(scheduler, partition_rows, output_format, num_threads, "to answer with Dask")
+    paths = _checked_files(inputs, "write it to a file, such as Parquet")
+    check_tables(paths)
+    with QuestionAnswerer(model, num_threads=1) as answerer:
+        answering = answering_of(
+            answerer,
+            question_column=question_column,
+            context_column=context_column,
+            phone=phone,
+            strict=strict,
+            delimiter=delimiter,
+            encoding=encoding,
+            sheet=sheet,
+            columns=columns,
+            column_prefix=column_prefix,
+        )
+        content = ModelBytes(answerer.content, answerer.sha256, answerer.name, answerer.path)
+        job = _Job(answering, answering.row_model(answerer, paths), content, paths, how)
+        results, tally = job.run(output, num_threads, force=force, resume=resume, quiet=quiet)
+        return AnswerFolderSummary(**results, **answering.results_of(tally))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a job is computed and written, without what it does with rows."""
+
+    scheduler: str
+    partition_rows: int
+    output_format: str | None
+
+    @classmethod
+    def checked(
+        cls, scheduler: str, partition_rows: int, output_format: str | None, num_threads: int | None, purpose: str
+    ) -> _Way:
+        """Raises ArgumentError, and MissingPackageError where Dask is not installed, which is needed for `purpose`."""
+        check_scheduler(scheduler)
+        extras.require("distributed", purpose)
+        if partition_rows < 1:
+            raise ArgumentError(f"partition_rows (--partition-rows) is {partition_rows}; give 1 or more")
+        if num_threads is not None and num_threads < 1:
+            raise ArgumentError(f"num_threads (--threads) is {num_threads}; give 1 or more")
+        return cls(scheduler, partition_rows, output_format)
+
+
+def _checked_files(inputs: str | Path | Sequence[str | Path], use_in_memory: str) -> list[str | Location]:
+    paths = checked_inputs(inputs, use_in_memory)
     for path in paths:
         if isinstance(path, Location):
-            raise DataError(
-                f"{path}: is an address, but with Dask all machines read the inputs from paths that they share; copy the file "
-                "there, or leave out --dask (scheduler), which reads addresses"
-            )
+            filesystem_of(path)  # offline, or without its package, this is said before a cluster starts
+            continue
         if path == STANDARD_STREAM or is_pipe(path):
             raise DataError(f"{path}: can be read only once, but partitions are read by many; save its rows to a file")
         if os.path.isdir(path):
             raise DataError(f"{path}: is a folder; name its files, such as '{path}/*.csv'")
-    absolute = [os.path.abspath(path) for path in paths]
-    twice = next(
-        (path for path, before in zip(sorted(absolute)[1:], sorted(absolute), strict=False) if path == before), None
-    )
+    absolute = [path if isinstance(path, Location) else os.path.abspath(path) for path in paths]
+    names = sorted(map(str, absolute))
+    twice = next((name for name, before in zip(names[1:], names, strict=False) if name == before), None)
     if twice is not None:
         raise DataError(f"{twice}: is named twice; name each input once")
     return absolute
 
 
-def _ending(first: str, output_format: str | None) -> str:
+def _ending(first: str | Location, output_format: str | None) -> str:
     """Returns the ending of the outputs, such as `.csv.gz`."""
     if output_format is not None:
         if output_format not in OUTPUT_FORMATS:
@@ -171,11 +253,12 @@ def _ending(first: str, output_format: str | None) -> str:
                 f"output_format (--output-format) is {output_format!r}; give one of {', '.join(OUTPUT_FORMATS)}"
             )
         return f".{output_format}"
-    suffix = plain_suffix(first)
+    name = first.name if isinstance(first, Location) else first
+    suffix = plain_suffix(name)
     if suffix in (".parquet", ".xlsx"):
         return suffix
     form = ".jsonl" if suffix in (".jsonl", ".ndjson", ".json") else ".tsv" if suffix == ".tsv" else ".csv"
-    return form + ({"gzip": ".gz", "zstd": ".zst"}.get(compression_of(first) or "", ""))
+    return form + ({"gzip": ".gz", "zstd": ".zst"}.get(compression_of(name) or "", ""))
 
 
 class _Job:
@@ -186,16 +269,17 @@ class _Job:
         task: TableTask,
         row_model: RowModel,
         content: ModelBytes,
-        paths: Sequence[str],
-        ending: str,
-        partition_rows: int,
+        paths: Sequence[str | Location],
+        how: _Way,
     ) -> None:
         self._task = task
         self._row_model = row_model
         self._content = content
         self._paths = paths
-        self._ending = ending
-        self._partition_rows = partition_rows
+        self._inputs = {str(path): path for path in paths}
+        self._token = uuid.uuid4().hex
+        self._how = how
+        self._ending = _ending(paths[0], how.output_format)
         self.rows_before = 0
         self._partitions = 0
         self._started = time.monotonic()
@@ -214,42 +298,68 @@ class _Job:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {**self._row_model.settings, "partition_rows": self._partition_rows, "output_format": self._ending[1:]}
+        return {
+            **self._row_model.settings,
+            "partition_rows": self._how.partition_rows,
+            "output_format": self._ending[1:],
+        }
 
+    @local_copies()
     def run(
-        self, output: str, scheduler: str, num_threads: int | None, *, force: bool, resume: bool, quiet: bool
-    ) -> tuple[JobFolder, float]:
-        """Returns the finished folder and the time of this run in seconds."""
+        self, output: str | Path, num_threads: int | None, *, force: bool, resume: bool, quiet: bool
+    ) -> tuple[dict[str, Any], Tally]:
+        """Returns the numbers of a summary that every kind of model has, and all counts."""
+        target = _output_of(output)
         self._check_output(())
-        with open_folder(output, self.settings, force=force, resume=resume) as folder:
+        with open_folder(target, self.settings, force=force, resume=resume) as folder:
             self.rows_before = folder.tally.rows
             try:
-                with connected(scheduler, num_threads) as engine:
+                with connected(self._how.scheduler, num_threads) as engine:
                     engine.wait_for_workers()
-                    with Progress(quiet=quiet).during("Dividing the inputs into partitions"):
-                        self._plan(engine, folder)
-                    self._compute(engine, folder, quiet=quiet)
+                    try:
+                        with Progress(quiet=quiet).during("Dividing the inputs into partitions"):
+                            self._plan(engine, folder)
+                        self._compute(engine, folder, quiet=quiet)
+                    finally:
+                        if any(isinstance(path, Location) for path in self._paths):
+                            engine.forget_copies(self._token)
             except KeyboardInterrupt:
                 raise JobInterruptedError(f"interrupted after {self._progress(folder)}; {_CONTINUE}") from None
             except LostSchedulerError as error:
                 raise RunError(f"{error}; {self._progress(folder)} are done: {_CONTINUE}") from None
-            self._check_complete(folder, output)
+            self._check_complete(folder)
             folder.finish()
-        return folder, time.monotonic() - self._started
+        return self._results(folder, str(target)), folder.tally
+
+    def _results(self, folder: JobFolder, output: str) -> dict[str, Any]:
+        tally, seconds = folder.tally, time.monotonic() - self._started
+        return {
+            "output": output,
+            "rows": tally.rows,
+            "seconds": round(folder.seconds_before + seconds, 3),
+            "rows_per_second": round((tally.rows - self.rows_before) / seconds, 1),
+            "interpreter_share": 0.0,
+            "blank_lines": tally.blank_lines,
+            "truncated": tally.truncated,
+            "uneven_rows": tally.uneven_rows,
+            "errors": dict(tally.errors.most_common()),
+            "partitions": len(folder.done),
+        }
 
     def _plan(self, engine: Engine, folder: JobFolder) -> None:
-        def find(paths: Sequence[str]) -> Iterator[FileParts]:
+        def find(paths: Sequence[str | Location]) -> Iterator[FileParts]:
             find_in = functools.partial(
-                find_file_parts,
+                find_here,
+                self._token,
                 first_path=self._paths[0],
                 tables=self._task.tables,
                 target=self._target,
-                rows_a_part=self._partition_rows,
+                rows_a_part=self._how.partition_rows,
             )
             return engine.in_order(find_in, paths)
 
         if folder.plan.exists():
-            renew_plan(folder.plan, folder.done.__contains__, find, nothing_done=not folder.done)
+            renew_plan(folder.plan, self._inputs, folder.done.__contains__, find, nothing_done=not folder.done)
         else:
             write_plan(folder.plan, find(self._paths))
         self._partitions = sum(len(found.parts) for found in read_plan(folder.plan))
@@ -259,17 +369,17 @@ class _Job:
         self._check_output(columns)
         job = PartitionedJob(
             self._task,
-            str(folder.target),
+            folder.place,
             self._paths[0],
             tuple(columns),
             self._ending,
             max(_FEWEST_DIGITS, len(str(self._partitions - 1))),
-            uuid.uuid4().hex,
+            self._token,
         )
-        partitions = partitions_of(read_plan(folder.plan))
+        partitions = partitions_of(read_plan(folder.plan), self._inputs)
         missing = (partition for partition in partitions if partition.number not in folder.done)
         total = sum(found.size for found in read_plan(folder.plan))
-        folder.begin_run(job.work)
+        folder.begin_run(job.token)
         with (
             engine.holding(job, self._content),
             Progress(quiet=quiet).rows_bar(total, self.rows_before) as bar,
@@ -293,13 +403,13 @@ class _Job:
         """Returns whether the other partitions can still be computed, as where a file is damaged."""
         return isinstance(error, KilledWorkersError) or (isinstance(error, DataError) and self._row_model.keeps_errors)
 
-    def _check_complete(self, folder: JobFolder, output: str) -> None:
+    def _check_complete(self, folder: JobFolder) -> None:
         """Raises the error of a partition that could not be computed."""
         if not self._problems:
             return
         self._problems.sort(key=lambda problem: problem[0].number)
         partition, error = self._problems[0]
-        if not str(error).startswith(partition.path):
+        if not str(error).startswith(str(partition.path)):
             error = type(error)(f"{_described(partition)}: {error}")
         missing = shown_parts([other.number for other, _ in self._problems])
         raise type(error)(
@@ -321,23 +431,16 @@ def _described(partition: Partition) -> str:
         return f"{partition.path}: row group {first + 1}" + (f" to {last}" if last - first > 1 else "")
     if part.place is not None:
         return f"{partition.path}: the rows from row {part.place.number:,} on"
-    return partition.path
+    return str(partition.path)
 
 
-def _summary(
-    job: _Job, folder: JobFolder, seconds: float, output: str, labelling: Labelling, labels: Sequence[str]
-) -> FolderSummary:
-    tally = folder.tally
-    return FolderSummary(
-        output=output,
-        rows=tally.rows,
-        seconds=round(folder.seconds_before + seconds, 3),
-        rows_per_second=round((tally.rows - job.rows_before) / seconds, 1),
-        interpreter_share=0.0,
-        blank_lines=tally.blank_lines,
-        truncated=tally.truncated,
-        uneven_rows=tally.uneven_rows,
-        errors=dict(tally.errors.most_common()),
-        partitions=len(folder.done),
-        **labelling.results_of(tally, labels),
-    )
+def _output_of(output: str | Path) -> str | Location:
+    """Returns the path of the output folder, or its address. Raises RunError for an address that cannot be written."""
+    try:
+        location = location_of(output)
+    except DataError as error:
+        raise RunError(str(error)) from None
+    if location is None:
+        return os.fspath(output)
+    check_writable(location)
+    return Location(location.address.rstrip("/"))

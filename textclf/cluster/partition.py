@@ -6,12 +6,11 @@ the same bytes again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,38 +19,43 @@ from textclf.classify.tables.forms import finisher_of
 from textclf.classify.tables.journal import JobState
 from textclf.classify.tables.table_job import RowModel, TableJob, TableTask
 from textclf.classify.tables.windows import Partition, read_partition
+from textclf.cluster.places import FolderPlace, Place, size_and_hash
 from textclf.data.tables.parts import TablePart
 from textclf.errors import DataError, RunError
-from textclf.files.writing import sync_folder
+from textclf.files.copies import private_folder
+from textclf.files.locations import Location
 from textclf.terminal.progress import Progress
 
 WORK_FOLDER = ".textclf-job"
 """The folder inside of an output folder in which a job keeps its unfinished work."""
-
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
 class PartitionedJob:
     """What every partition of a job needs, apart from the model: it can be pickled.
 
-    `folder` is the output folder, which every machine sees under the same path; `first_path` is the first input, and
+    `place` is where the outputs are; `first_path` is the first input, and
     `columns` are the columns of all inputs. Outputs are called `part-` with `digits` digits and `ending`, such as `.csv.gz`.
     `token` is the name of this run of the job.
     """
 
     task: TableTask
-    folder: str
-    first_path: str
+    place: Place
+    first_path: str | Location
     columns: tuple[str, ...]
     ending: str
     digits: int
     token: str
 
-    @property
-    def work(self) -> Path:
-        """Where unfinished outputs are. An earlier run that is still writing somewhere has another folder, which is gone."""
-        return Path(self.folder) / WORK_FOLDER / self.token
+    @contextmanager
+    def work(self) -> Iterator[Path]:
+        """Yields the folder for unfinished outputs. An earlier run that is still writing somewhere has another one, which is
+        gone. What goes to an address is written on this machine first."""
+        if isinstance(self.place, FolderPlace):
+            yield self.place.folder / WORK_FOLDER / self.token
+            return
+        with private_folder() as folder:
+            yield folder
 
     def output_of(self, number: int) -> str:
         return f"part-{number:0{self.digits}d}{self.ending}"
@@ -62,8 +66,12 @@ def compute_partition(job: PartitionedJob, model: RowModel, partition: Partition
 
     Raises DataError for rows that cannot be read, and RunError for an output that cannot be written.
     """
+    with job.work() as work:
+        return _computed(job, model, partition, _PartitionOutput(job.place, job.output_of(partition.number), work))
+
+
+def _computed(job: PartitionedJob, model: RowModel, partition: Partition, output: _PartitionOutput) -> dict[str, Any]:
     name = job.output_of(partition.number)
-    output = _PartitionOutput(Path(job.folder) / name, job.work)
     windows = read_partition(
         partition,
         job.first_path,
@@ -87,11 +95,12 @@ def compute_partition(job: PartitionedJob, model: RowModel, partition: Partition
     tally = work.tally.as_dict()
     return {
         "partition": partition.number,
-        "input": partition.path,
+        "input": str(partition.path),
         **_described(part),
         "output": name,
         "output_bytes": output.size,
         "sha256": output.sha256,
+        **output.published,
         "seconds": round(time.monotonic() - begun, 3),
         "counts": tally,
     }
@@ -109,9 +118,10 @@ def _described(part: TablePart) -> dict[str, Any]:
 class _PartitionOutput:
     """A file that gets its name when it is complete. Several processes may write the same one at the same time."""
 
-    def __init__(self, target: Path, work: Path) -> None:
-        self._target = target
-        unique = f"{target.name}.{uuid.uuid4().hex}"
+    def __init__(self, place: Place, name: str, work: Path) -> None:
+        self._place = place
+        self._name = name
+        unique = f"{name}.{uuid.uuid4().hex}"
         self._path = work / unique
         self._packed = work / f"{unique}.packed"
         self.committed: JobState | None = None
@@ -119,16 +129,17 @@ class _PartitionOutput:
         self.resumable = False  # not by itself: a partition is computed as a whole
         self.size = 0
         self.sha256 = ""
+        self.published: dict[str, Any] = {}
         try:
             self._file = self._path.open("xb")
         except OSError as error:
-            raise _unwritable(self._target, error) from error
+            raise self._unwritable(error) from error
 
     def write(self, content: bytes) -> None:
         try:
             self._file.write(content)
         except OSError as error:
-            raise _unwritable(self._target, error) from error
+            raise self._unwritable(error) from error
 
     def commit(self, state: JobState) -> None:
         pass
@@ -141,16 +152,15 @@ class _PartitionOutput:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            finish = finisher_of(self._target)
+            finish = finisher_of(Path(self._name))
             ready = self._path
             if finish is not None:
                 finish(self._path, self._packed)
                 ready = self._packed
-            self.size, self.sha256 = _size_and_hash(ready)
-            os.replace(ready, self._target)
-            sync_folder(self._target.parent)
+            self.size, self.sha256 = size_and_hash(ready)
+            self.published = self._place.publish(ready, self._name)
         except OSError as error:
-            raise _unwritable(self._target, error) from error
+            raise self._unwritable(error) from error
 
     def close(self) -> None:
         self._file.close()
@@ -158,21 +168,11 @@ class _PartitionOutput:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
-
-def _unwritable(target: Path, error: OSError) -> RunError:
-    return RunError(
-        f"{target}: cannot be written ({error.strerror or error}); check that the folder is there and that the disk is not "
-        "full, then continue with resume=True (--resume)"
-    )
-
-
-def _size_and_hash(path: Path) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-            size += len(piece)
-    return size, digest.hexdigest()
+    def _unwritable(self, error: OSError) -> RunError:
+        return RunError(
+            f"{self._place}/{self._name}: cannot be written ({error.strerror or error}); check that the folder is there and that "
+            "the disk is not full, then continue with resume=True (--resume)"
+        )
 
 
 def shown_parts(numbers: Sequence[int]) -> str:

@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from textclf.classify.tables.windows import Partition, TableOptions, columns_of_all, parts_of
-from textclf.data.tables.parts import TablePart
+from textclf.data.tables.parts import TablePart, size_of
 from textclf.errors import DataError, RunError
+from textclf.files.locations import Location, version_of
 
-FindParts = Callable[[Sequence[str]], Iterable["FileParts"]]
+Inputs: TypeAlias = Mapping[str, str | Location]
+"""The paths and addresses of a job's inputs, by how they are shown."""
+
+FindParts: TypeAlias = Callable[[Sequence[str | Location]], Iterable["FileParts"]]
 """Returns the parts of several files in their order, perhaps on other machines."""
 
 
 @dataclass(frozen=True)
 class FileParts:
-    """The parts of an input, and its size and time of change when they were found.
+    """The parts of an input, and its size and time of change (of an address: its version) when they were found.
 
-    `columns` are those of the first input and then those that this one has besides; none for the first.
+    `path` is the input as it is shown: an address without its secret part. `columns` are those of the first input and then
+    those that this one has besides; none for the first.
     """
 
     path: str
     size: int
-    changed: int
+    changed: int | str
     columns: tuple[str, ...]
     parts: tuple[TablePart, ...]
 
-    def is_current(self) -> bool:
-        return _status(self.path) == (self.size, self.changed)
+    def is_current(self, path: str | Location) -> bool:
+        """Returns whether the input, whose whole path or address is given, is unchanged."""
+        size, changed = _status(path)
+        return size in (None, self.size) and changed == self.changed
 
     def line(self) -> str:
         parts = [part.as_dict() for part in self.parts]
@@ -39,14 +46,17 @@ class FileParts:
         return json.dumps({**about, "parts": parts}) + "\n"
 
 
-def find_file_parts(path: str, first_path: str, tables: TableOptions, target: str, rows_a_part: int) -> FileParts:
+def find_file_parts(
+    path: str | Location, first_path: str | Location, tables: TableOptions, target: str, rows_a_part: int
+) -> FileParts:
     """Reads an input and returns its parts. Raises DataError, also if it does not fit to the first input in one output."""
     status = _status(path)
+    size = size_of(path)
     columns = columns_of_all([first_path, path], tables, target) if path != first_path else []
     parts = parts_of(path, tables, rows_a_part)
     if _status(path) != status:
         raise DataError(f"{path}: was changed while it was read; run the command again when nothing writes it")
-    return FileParts(path, *status, tuple(columns), tuple(parts))
+    return FileParts(str(path), size, status[1], tuple(columns), tuple(parts))
 
 
 def write_plan(file: Path, inputs: Iterable[FileParts]) -> None:
@@ -75,24 +85,26 @@ def columns_of(plan: Iterable[FileParts]) -> list[str]:
     return list(dict.fromkeys(name for found in plan for name in found.columns))
 
 
-def partitions_of(plan: Iterable[FileParts]) -> Iterator[Partition]:
+def partitions_of(plan: Iterable[FileParts], inputs: Inputs) -> Iterator[Partition]:
     """Yields the partitions of a job, numbered from 0."""
     number = 0
     for found in plan:
         for part in found.parts:
-            yield Partition(number, found.path, part)
+            yield Partition(number, inputs[found.path], part)
             number += 1
 
 
-def renew_plan(file: Path, is_done: Callable[[int], bool], find: FindParts, *, nothing_done: bool) -> None:
+def renew_plan(
+    file: Path, inputs: Inputs, is_done: Callable[[int], bool], find: FindParts, *, nothing_done: bool
+) -> None:
     """Finds the parts of inputs that were changed since the plan was made, and writes the plan again.
 
     Raises RunError if the partitions that are done would no longer be those that were done.
     """
-    changed = [found.path for found in read_plan(file) if not found.is_current()]
-    if not changed:
+    paths = [inputs[found.path] for found in read_plan(file) if not found.is_current(inputs[found.path])]
+    if not paths:
         return
-    renewed = dict(zip(changed, find(changed), strict=True))
+    renewed = dict(zip(map(str, paths), find(paths), strict=True))
     if not nothing_done:
         number = 0
         for before in read_plan(file):
@@ -118,10 +130,15 @@ def _check_kept(before: FileParts, after: FileParts, done: Sequence[bool]) -> No
 def _from_line(values: dict[str, Any]) -> FileParts:
     parts = tuple(map(TablePart.from_dict, values["parts"]))
     columns = tuple(map(str, values["columns"]))
-    return FileParts(str(values["path"]), int(values["size"]), int(values["changed"]), columns, parts)
+    changed = values["changed"] if isinstance(values["changed"], str) else int(values["changed"])
+    return FileParts(str(values["path"]), int(values["size"]), changed, columns, parts)
 
 
-def _status(path: str) -> tuple[int, int]:
+def _status(path: str | Location) -> tuple[int | None, int | str]:
+    """Returns the size of a file and when it was changed, or what a server says about its size and version."""
+    if isinstance(path, Location):
+        version = version_of(path)
+        return version.size, version.mark or ""
     try:
         status = os.stat(path)
     except OSError as error:

@@ -13,9 +13,12 @@ from typing import Any
 import textclf
 from textclf.classify.interpreters import usable_cores
 from textclf.classify.tables.table_job import RowModel
-from textclf.classify.tables.windows import Partition
+from textclf.classify.tables.windows import Partition, TableOptions
 from textclf.cluster.partition import PartitionedJob, compute_partition
+from textclf.cluster.plan import FileParts, find_file_parts
 from textclf.errors import ModelError, RunError
+from textclf.files.copies import KeptCopies
+from textclf.files.locations import Location
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,9 @@ def begin_job(job: PartitionedJob, model: ModelBytes, version: str, num_threads:
             f"{place_of_process()} has textclf {textclf.__version__}, but the job was started with {version}; install the same "
             "version on all machines"
         )
-    if not job.work.is_dir():
+    if not job.place.is_visible():
         raise RunError(
-            f"{place_of_process()} does not see the folder {job.folder}; write to a folder that all machines share under the "
+            f"{place_of_process()} does not see the folder {job.place}; write to a folder that all machines share under the "
             "same path"
         )
     content = model.checked_content()
@@ -84,6 +87,35 @@ def begin_job(job: PartitionedJob, model: ModelBytes, version: str, num_threads:
 
 def end_job(token: str) -> None:
     _JOBS.pop(token, None)
+    remove_copies(token)
+
+
+_KEPT: dict[str, list[KeptCopies]] = {}
+
+_of_thread = threading.local()
+
+
+def _copies_of(token: str) -> KeptCopies:
+    """Returns the copies of remote inputs that this thread keeps while it works for a run of a job."""
+    own: dict[str, KeptCopies] = _of_thread.__dict__
+    if token not in own:
+        own.clear()
+        own[token] = KeptCopies()
+        _KEPT.setdefault(token, []).append(own[token])
+    return own[token]
+
+
+def remove_copies(token: str) -> None:
+    for copies in _KEPT.pop(token, []):
+        copies.remove()
+
+
+def find_here(
+    token: str, path: str | Location, first_path: str | Location, tables: TableOptions, target: str, rows_a_part: int
+) -> FileParts:
+    """Finds the parts of an input in this process, as `find_file_parts` does."""
+    with _copies_of(token).using(first_path, path):
+        return find_file_parts(path, first_path, tables, target, rows_a_part)
 
 
 def compute_here(token: str, partition: Partition) -> dict[str, Any]:
@@ -91,7 +123,8 @@ def compute_here(token: str, partition: Partition) -> dict[str, Any]:
     here = _JOBS.get(token)
     if here is None:
         raise RunError(f"{place_of_process()} could not begin the job; the log of this worker says why")
-    return compute_partition(here.job, here.model(), partition)
+    with _copies_of(token).using(here.job.first_path, partition.path):
+        return compute_partition(here.job, here.model(), partition)
 
 
 def interpreter_threads() -> int:

@@ -30,7 +30,7 @@ from textclf.data.findings.of_examples import (
 )
 from textclf.data.reading import FileReader, encoding_errors, options_of, own_names
 from textclf.data.splits import make_splits
-from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.formats.records import ListCell, RecordTable
 from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.opening import AnyTable, open_any
 from textclf.data.tokens.row_keys import Reading, as_written
@@ -38,6 +38,7 @@ from textclf.errors import DataError
 from textclf.files.copies import local_copies
 from textclf.files.data_files import data_files, hashes_of, one_name
 from textclf.recipe.settings import DatasetSettings
+from textclf.recipe.values import MULTI_LABEL
 
 _SQUAD_KEYS = ({"data"}, {"question", "answers"})
 
@@ -84,7 +85,7 @@ class LabelReader:
     """How the labels of a row are read. `columns` returns the names of their columns, each with the key that names it.
 
     `collect` fills the examples from a table and returns the errors; it is given the places of the columns of the texts
-    and of the labels.
+    and of the labels. A cell of a label that holds a list is a `ListCell`.
     """
 
     columns: Callable[[DatasetSettings], list[tuple[str, str]]]
@@ -190,6 +191,8 @@ def _read_examples(
                 reader.reads_only_columns_asked_for()
                 readers.append(reader)
                 texts = len(settings.text)
+                if isinstance(table, RecordTable):
+                    table.columns_of_lists = columns[texts:]
                 errors += labels.collect(examples, reader, columns[:texts], columns[texts:], settings)
             elif settings.labels_from is None and (flags := flag_columns(path, settings)):
                 errors[-1] += f". In this file {flag_columns_message(flags)}"
@@ -219,6 +222,7 @@ def _collect(
 ) -> list[str]:
     """Fill the examples from a table with one label for each row. Returns the errors."""
     unlabelled: list[int] = []
+    lists: list[int] = []
     not_held: dict[str, list[tuple[int, str]]] = {}
     [label_column] = label_columns
     for row in reader:
@@ -226,6 +230,8 @@ def _collect(
         label = row.fields[label_column]
         if not any(text.strip() for text in texts):
             examples.left_out.append(row.number)
+        elif isinstance(label, ListCell):
+            lists.append(row.number)
         elif not label.strip():
             unlabelled.append(row.number)
         elif (problem := not_writable(label)) is not None:
@@ -236,6 +242,11 @@ def _collect(
             examples.rows.append(row.number)
     examples.notes.extend(reader.notes(examples.labels, examples.texts, examples.rows))
     errors = reader.errors()
+    if lists:
+        errors.append(
+            f"{reader.name}: {visible(settings.label)} holds a list in {listed(lists)}, but a row has one label here; if a row "
+            f"may have several labels, set task: {MULTI_LABEL}, otherwise write the label as text"
+        )
     if unlabelled and settings.unlabelled == "skip":
         examples.unlabelled.extend(unlabelled)
     elif unlabelled:

@@ -15,7 +15,7 @@ from textclf.data.reading import FileReader, encoding_errors
 from textclf.data.tables.column_names import matching_columns
 from textclf.data.tables.encoding import Evidence
 from textclf.data.tables.files import open_input
-from textclf.data.tables.formats.records import RecordTable
+from textclf.data.tables.formats.records import ListCell, RecordTable
 from textclf.data.tables.opening import ReadOptions, open_any
 from textclf.data.tables.table import BYTE_ORDER_MARKS, shown_path
 from textclf.errors import DataError
@@ -34,7 +34,8 @@ class TableSample:
     `rows` are the fields of at most ROWS_KEPT rows without a fault, each as long as `columns`, in the order of the file;
     `numbers` are their spreadsheet numbers. `total` is the number of such rows in the file. `encoding` is the one in
     which all rows can be read. `left_out` is the number of rows with a fault, such as missing cells. `sheet` and
-    `named_columns` are those with which it was read.
+    `named_columns` are those with which it was read. `lists` are the places of the columns with a list of texts in each cell
+    that is not empty.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class TableSample:
     left_out: int
     sheet: str | None = None
     named_columns: tuple[str, ...] = ()
+    lists: frozenset[int] = frozenset()
 
     @property
     def shown(self) -> str:
@@ -114,6 +116,7 @@ def _read(
     with open_any(path, options, wanted, shown_path(path)) as (table, _):
         if isinstance(table, RecordTable):
             table.texts_of_others = True
+            table.columns_of_lists = range(len(table.columns))
         reader = FileReader(table, path, "dataset.train")
         width = len(table.columns)
         for name in wanted:
@@ -128,6 +131,14 @@ def _read(
                     step *= 2
             total += 1
     delimiter = table.dialect.delimiter
+    lists = frozenset(index for index in range(width) if _holds_lists([row[index] for row in rows]))
     return TableSample(
-        path, table.columns, rows, numbers, total, delimiter, encoding, reader.left_out, sheet, columns
+        path, table.columns, rows, numbers, total, delimiter, encoding, reader.left_out, sheet, columns, lists
     ), reader
+
+
+def _holds_lists(cells: Sequence[str]) -> bool:
+    filled = [cell for cell in cells if cell]
+    return bool(filled) and all(
+        isinstance(cell, ListCell) and all(isinstance(value, str) for value in cell.values) for cell in filled
+    )

@@ -9,6 +9,7 @@ from textclf.data.tokens.encoded import Encoded
 from textclf.data.tokens.vocabulary import vocabulary_hash
 from textclf.encoders.kinds import kind_of
 from textclf.errors import VerificationError
+from textclf.recipe.automatic import settle_windows
 from textclf.recipe.settings import Recipe
 from textclf.tflite.checks import OutputProblems, structure_problems
 from textclf.tflite.graph.weights import InferenceWeights
@@ -29,6 +30,13 @@ def common_settings(recipe: Recipe, vocabulary: Sequence[str]) -> dict[str, Any]
         "compatibility": export.compatibility,
         "vocabulary_sha256": vocabulary_hash(vocabulary),
     }
+
+
+def long_text_settings(recipe: Recipe) -> dict[str, Any]:
+    """Returns how a text classifier reads a text that is longer than its input."""
+    encoder = settle_windows(recipe).encoder
+    windows = {"stride": encoder.stride, "max_windows": encoder.max_windows} if recipe.classifies_windows else {}
+    return {"overflow": encoder.overflow, **windows}
 
 
 def export_model(

@@ -12,7 +12,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -64,6 +64,14 @@ class _Copies:
             self.files[location] = fetch(location, folder / (name.lstrip(".") or "file"))
         return self.files[location]
 
+    def keep_only(self, wanted: Collection[object]) -> None:
+        """Removes the copies of other files."""
+        for location in [one for one in self.files if one not in wanted]:
+            shutil.rmtree(self.files.pop(location).parent, ignore_errors=True)
+
+    def private_folder(self) -> Path:
+        return Path(mkdtemp(dir=self._open()))
+
     def _open(self) -> Path:
         if self._folder is None:
             base = cache_folder() / "copies"
@@ -86,6 +94,7 @@ class _Copies:
             with suppress(OSError):
                 self._lock.release()
                 _lock_of(self._folder).unlink(missing_ok=True)
+        self.files, self._folder, self._lock = {}, None, None
 
 
 _copies: ContextVar[_Copies | None] = ContextVar("_copies", default=None)
@@ -105,6 +114,40 @@ def local_copies() -> Iterator[None]:
     finally:
         _copies.reset(token)
         copies.remove()
+
+
+class KeptCopies:
+    """Copies of one thread that are kept from call to call, such as those of a worker that reads parts of the same files."""
+
+    def __init__(self) -> None:
+        self._copies = _Copies()
+
+    @contextmanager
+    def using(self, *paths: object) -> Iterator[None]:
+        """Inside, it is as inside of `local_copies`. Copies of other files than these are removed first."""
+        self._copies.keep_only(paths)
+        token = _copies.set(self._copies)
+        try:
+            with shared_connections():
+                yield
+        finally:
+            _copies.reset(token)
+
+    def remove(self) -> None:
+        self._copies.remove()
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Yields a new folder on this machine, which is removed at the end, or by a later command if this process is killed."""
+    with local_copies():
+        copies = _copies.get()
+        assert copies is not None
+        folder = copies.private_folder()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -91,6 +91,10 @@ class Location(_PathOfThisSystem):
 
     def with_name(self, name: str) -> Location:
         return Location(f"{shown_address(_without_query(self.address)).rpartition('/')[0]}/{name}")
+
+    def joined(self, name: str) -> Location:
+        """Returns the location of a file of this name inside of this one; it has no query."""
+        return Location(f"{self.address.rstrip('/')}/{name}")
 
     @property
     def protocol(self) -> str:
@@ -245,8 +249,12 @@ def version_of(location: Location) -> Version:
             raise DataError(
                 f"{location}: leads to an address without encryption (http); name that address if it is trusted"
             )
+    return _version_in(about)
+
+
+def _version_in(about: Mapping[str, Any]) -> Version:
     mark = next((about[key] for key in ("ETag", "etag", "md5Hash", "content_md5") if about.get(key)), None)
-    return Version(about.get("size"), None if mark is None else str(mark))
+    return Version(about.get("size"), None if mark is None else str(mark).strip('"'))
 
 
 def filesystem_of(location: Location, purpose: str = "to read tables from addresses") -> Any:
@@ -338,6 +346,37 @@ def is_there(location: Location) -> bool:
     system = filesystem_of(location, "to write tables to addresses")
     with reported(location, RunError):
         return bool(system.exists(location.sent))
+
+
+def start_of(location: Location, size: int) -> bytes | None:
+    """Returns the first bytes of a file, None if there is no file. Raises RunError if it cannot be read."""
+    system = filesystem_of(location, "to write tables to addresses")
+    with reported(location, RunError):
+        if not system.exists(location.sent):
+            return None
+        with system.open(location.sent, "rb", cache_type="none") as file:
+            return bytes(file.read(size))
+
+
+def contents_of(location: Location) -> dict[str, Version]:
+    """Returns the files and folders directly inside of a location, by name; none if there is nothing. Raises RunError if the
+    server does not say."""
+    system = filesystem_of(location, "to write tables to addresses")
+    with reported(location, RunError):
+        place = system._strip_protocol(location.address).rstrip("/")
+        try:
+            found = system.ls(location.address.rstrip("/"), detail=True)
+        except FileNotFoundError:
+            return {}
+    own = {about["name"].rstrip("/"): about for about in found}
+    return {name.rpartition("/")[2]: _version_in(about) for name, about in own.items() if name != place}
+
+
+def remove(location: Location) -> None:
+    """Removes a file. Raises RunError if that fails."""
+    system = filesystem_of(location, "to write tables to addresses")
+    with reported(location, RunError):
+        system.rm_file(location.address)
 
 
 def upload(file: Path, location: Location) -> None:

@@ -14,7 +14,7 @@ from textclf.recipe.settings import (
     WINDOWS_ONLY,
     Recipe,
 )
-from textclf.recipe.values import MULTI_LABEL, USUAL_SEPARATOR, suggestion, window_room
+from textclf.recipe.values import USUAL_SEPARATOR, suggestion, window_room
 
 
 # --- The rules between values ----------------------------------------------------------------------------------------
@@ -160,16 +160,10 @@ def settings_belong_to_the_task(recipe: Recipe) -> Iterator[Breach]:
 
 
 def several_labels_have_one_source(recipe: Recipe) -> Iterator[Breach]:
-    """The labels of a row are in one cell, with a separator, or in a column for each label."""
+    """The labels of a row are in one cell, with a separator or as a list, or in a column for each label."""
     dataset = recipe.dataset
     if not recipe.has_several_labels:
         return
-    if dataset.label_separator is None and dataset.labels_from is None:
-        yield Breach(
-            ("task", "dataset.label"),
-            f"task is {MULTI_LABEL}, but nothing says where the labels of a row are; set dataset.label_separator (such as "
-            '"|") for several labels in one column, or dataset.labels_from for a column of 0 and 1 for each label',
-        )
     given = {"label_separator", "label", "labels"} & dataset.model_fields_set if dataset.labels_from is not None else ()
     for key in sorted(given):
         if getattr(dataset, key) is not None:
@@ -276,11 +270,6 @@ def texts_fit_into_windows(recipe: Recipe) -> Iterator[Breach]:
             ("encoder.overflow", "dataset.text"),
             "encoder.overflow is windows, but dataset.text is a pair of columns, and windows are over single texts; name one "
             "column, or choose head, tail or head_tail",
-        )
-    if recipe.has_several_labels:
-        yield Breach(
-            ("encoder.overflow",),
-            "encoder.overflow is windows, which are combined for one label per text only; choose head, tail or head_tail",
         )
     if encoder.stride is None:
         return

@@ -180,7 +180,9 @@ class DatasetSettings(Settings):
         "question with several answers.",
     )
     label: Annotated[ColumnName, BeforeValidator(label_column), WithJsonSchema(_NAME_SCHEMA)] = Field(
-        default="label", description="The column with the label, or with several labels (label_separator)."
+        default="label",
+        description="The column with the label, or with several labels: as text (label_separator), or as lists in JSON and "
+        "Parquet (task: multi-label-classification).",
     )
     label_separator: Annotated[
         str | None,
@@ -189,7 +191,8 @@ class DatasetSettings(Settings):
     ] = Field(
         default=None,
         description="For several labels per row: what stands between the labels in a cell of the column label, such as `|`. "
-        "An empty cell is a row to which no label applies. null: each row has one label.",
+        "An empty cell is a row to which no label applies. null: each row has one label, or, with task: "
+        "multi-label-classification, a list of labels.",
     )
     labels_from: Annotated[
         tuple[ColumnName, ...] | None,
@@ -293,6 +296,7 @@ ONLY_FOR_TASK: dict[Task, tuple[str, ...]] = {
         "dataset.labels_from",
         "dataset.labels",
         "encoder.overflow",
+        "encoder.max_windows",
         "training.dropout",
         "training.class_weights",
         "training.head",
@@ -347,8 +351,8 @@ class EncoderSettings(Settings):
         ge=1,
         le=LARGEST_LENGTH,
         description="Each window over a long text begins this many tokens after the one before. For question-answering, "
-        "windows are over the context (128). For text-classification, it needs `overflow: windows` (three quarters of the "
-        "tokens that fit into a window).",
+        "windows are over the context (128). To classify texts, it needs `overflow: windows` (three quarters of the tokens "
+        "that fit into a window).",
     )
     question_length: int | None = Field(
         default=None,
@@ -657,8 +661,8 @@ class Recipe(Settings):
     @property
     def may_read_windows(self) -> bool:
         """Whether `encoder.overflow` may be windows."""
-        several = self.answers_questions or self.has_several_labels or len(self.dataset.text) > 1
-        return not (several or self.averages_words or self.training.engine == "model-maker")
+        reads_pairs = self.answers_questions or len(self.dataset.text) > 1
+        return not (reads_pairs or self.averages_words or self.training.engine == "model-maker")
 
     @property
     def classifies_windows(self) -> bool:

@@ -137,9 +137,12 @@ def _compare_runs(
         comparison = task.compare_runs(runs, data)
         _say_warnings(comparison, progress)
         return comparison
-    task.check_runs(runs)
     with open_comparison_folder(output, force=force, say=progress.say) as folder:
         folder.check_apart_from([*_inputs(loaded), *([data] if data is not None else [])])
+        if recipes:
+            _start_tensorflow(progress)
+        with progress.during("Reading the data of all runs and recipes"):
+            task.check_comparison(loaded, data)
         with writing(folder, progress.say) as path:
             all_runs = [
                 _trained(item, path / "runs" / f"{number}-{item.name}", progress, quiet=quiet)
@@ -171,14 +174,19 @@ def _without_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 def _trained(recipe: Recipe, run_dir: Path, progress: Progress, *, quiet: bool) -> Path:
     """Trains the recipe and returns the folder of its run."""
-    with progress.during("Starting TensorFlow"):
-        from textclf.terminal.native_log import load_tensorflow
-
-        load_tensorflow()
-        from textclf.runs.train import train
+    _start_tensorflow(progress)
+    from textclf.runs.train import train
 
     progress.say(f"{run_dir.name}: training")
     return train(recipe, run_dir, quiet=quiet).dir
+
+
+def _start_tensorflow(progress: Progress) -> None:
+    """Loads TensorFlow, without its messages. Raises MissingPackageError if it is not installed."""
+    from textclf.terminal.native_log import load_tensorflow
+
+    with progress.during("Starting TensorFlow"):
+        load_tensorflow()
 
 
 def _inputs(items: Sequence[Recipe | Path]) -> list[Path]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from textclf.data.column_kinds import describe_column
 from textclf.data.findings.finding import counted, visible
 from textclf.data.table_sample import TableSample, sample_table
 from textclf.data.tables.files import STANDARD_STREAM
@@ -17,7 +16,7 @@ from textclf.files.copies import local_copies
 from textclf.files.kinds import check_is_data, is_squad
 from textclf.files.locations import Location, path_of
 from textclf.files.writing import write_text
-from textclf.recipe.values import DEFAULT_TASK, QUESTION_ANSWERING, Task, folder_safe, is_unicode
+from textclf.recipe.values import DEFAULT_TASK, MULTI_LABEL, QUESTION_ANSWERING, Task, folder_safe, is_unicode
 from textclf.runs.proposal.columns import Choose, Columns, choose_columns, contents
 from textclf.runs.proposal.question_columns import QuestionColumns, question_columns
 from textclf.runs.proposal.question_recipe import holds_squad, propose_questions
@@ -31,6 +30,7 @@ from textclf.runs.proposal.settings import (
     training_settings,
     window_settings,
 )
+from textclf.runs.proposal.several_labels import described
 from textclf.runs.proposal.siblings import find_siblings, stem_of, training_file_beside
 from textclf.terminal.door import command_line
 
@@ -51,6 +51,8 @@ class NewRecipe:
 
     If the `task` is question-answering, `rows` is the number of questions, `text` are the columns of the questions and of
     their contexts, and `label` is the column of the answers; those of a SQuAD file are called as in the file.
+
+    Several labels of a row have the `separator` between them, or are `lists`.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class NewRecipe:
     notes: tuple[str, ...] = ()
     separator: str | None = None
     task: Task = DEFAULT_TASK
+    lists: bool = False
 
     def as_text(self) -> str:
         """Lines for a terminal."""
@@ -74,6 +77,7 @@ class NewRecipe:
             lines += [] if is_squad(self.table) else [f"  {what:<8}  {visible(name)}" for what, name in names]
         else:
             separator = "" if self.separator is None else f", several with {visible(self.separator)} between them"
+            separator = ", several in a list" if self.lists else separator
             lines.append(f"  text   {' and '.join(map(visible, self.text))}")
             lines.append(f"  label  {visible(self.label)}{separator}")
         lines += [f"  {split} data in {shown_path(path)}" for split, path in self.files.items()]
@@ -153,7 +157,9 @@ def new_recipe(
         "encoder": [*encoder_settings(lengths, language), *window_settings(lengths, chosen)],
         "training": training_settings(sample, chosen),
     }
-    _write(target, recipe_text(name, _about(sample, chosen), _hints(target), sections, target.absolute().parent))
+    task = MULTI_LABEL if chosen.lists else DEFAULT_TASK  # a separator, and columns of 0 and 1, set the task
+    folder = target.absolute().parent
+    _write(target, recipe_text(name, _about(sample, chosen), _hints(target), sections, folder, task))
     return NewRecipe(
         target,
         path,
@@ -164,6 +170,8 @@ def new_recipe(
         {column.name or "(no name)": contents(column) for column in chosen.others},
         tuple(notes),
         separator=chosen.separator,
+        task=MULTI_LABEL if chosen.has_several_labels else DEFAULT_TASK,
+        lists=chosen.lists,
     )
 
 
@@ -200,8 +208,7 @@ def _new_question_recipe(
 
 
 def _contents(sample: TableSample, name: str) -> str:
-    index = sample.columns.index(name)
-    return contents(describe_column(name, index, sample.cells(index)))
+    return contents(described(sample, sample.columns.index(name)))
 
 
 def _write(target: Path, written: str) -> None:
@@ -252,7 +259,7 @@ def _name_for(path: Path) -> str:
 def _about(sample: TableSample, columns: Columns) -> str:
     texts = " and ".join(visible(column.name) for column in columns.text)
     what = "any number of labels" if columns.flags else visible(columns.label.name)
-    if columns.separator is not None:
+    if columns.separator is not None or columns.lists:
         what = f"any number of {what}"
     return (
         f"Predicts {what} from {texts}. `textclf new` wrote this recipe for "

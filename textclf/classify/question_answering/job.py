@@ -26,7 +26,7 @@ from textclf.classify.tables.rows import (
     rows_text,
     written_rows,
 )
-from textclf.classify.tables.table_job import Finish, TableJob, check_ways, checked_inputs, run_table_job
+from textclf.classify.tables.table_job import Finish, check_ways, checked_inputs, run_table_job
 from textclf.classify.tables.windows import TableOptions, WindowSize
 from textclf.classify.texts import checked_argument, named_columns
 from textclf.data.tables.table import Row
@@ -128,24 +128,76 @@ def answer_file(
     paths = checked_inputs(
         inputs, "use QuestionAnswerer(model).answers([(question, context), …]), which returns the answers"
     )
+    check_tables(paths)
+    target = os.fspath(output)
+    with QuestionAnswerer(model, num_threads) as answerer:
+        answering = answering_of(
+            answerer,
+            question_column=question_column,
+            context_column=context_column,
+            phone=phone,
+            strict=strict,
+            delimiter=delimiter,
+            encoding=encoding,
+            sheet=sheet,
+            columns=columns,
+            column_prefix=column_prefix,
+        )
+        answered = answering.row_model(answerer, paths)
+        job = run_table_job(answered, paths, answering.tables, target, force=force, resume=resume, quiet=quiet)
+        return AnswerSummary(**job.results(target), **answering.results_of(job.tally))
+
+
+def check_tables(paths: Sequence[str | Path]) -> None:
+    """Raises DataError for a SQuAD file, into which no answers can be written."""
     for path in paths:
         if kind_of(path) == "squad":
             raise DataError(
                 f"{path}: is a SQuAD file, but answers are written into tables; measure the model on it with `textclf evaluate`, "
                 "or write its questions into a table with the columns question and context"
             )
-    target = os.fspath(output)
-    with QuestionAnswerer(model, num_threads) as answerer:
-        tables = _table_options(answerer, question_column, context_column, delimiter, encoding)
-        tables = replace(tables, sheet=sheet, columns=named_columns(columns))
-        answered = _AnsweredRows(answerer, paths, tables, phone, not strict, column_prefix)
-        job = run_table_job(answered, paths, tables, target, force=force, resume=resume, quiet=quiet)
-        return _summary(job, target)
 
 
-def _summary(job: TableJob, target: str) -> AnswerSummary:
-    counts = job.tally.labels
-    return AnswerSummary(**job.results(target), answered=counts[_ANSWERED], unanswered=counts[_UNANSWERED])
+def answering_of(
+    answerer: QuestionAnswerer,
+    *,
+    question_column: str | None = None,
+    context_column: str | None = None,
+    phone: bool = False,
+    strict: bool = False,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    sheet: str | None = None,
+    columns: Sequence[str] = (),
+    column_prefix: str = "",
+) -> Answering:
+    """Returns what `answer_file` does with rows for these arguments of it. Raises ArgumentError, DataError and ModelError."""
+    if phone:
+        answerer.check_phone()
+    tables = _table_options(answerer, question_column, context_column, delimiter, encoding)
+    tables = replace(tables, sheet=sheet, columns=named_columns(columns))
+    return Answering(tables, phone, not strict, column_prefix)
+
+
+@dataclass(frozen=True)
+class Answering:
+    """The `TableTask` of question answering. With `phone`, answers are those of a phone."""
+
+    tables: TableOptions
+    phone: bool = False
+    keeps_errors: bool = True
+    column_prefix: str = ""
+
+    def open(self, content: bytes, name: str, path: Path, num_threads: int) -> AnsweredRows:
+        return self.row_model(QuestionAnswerer.of_content(content, name, path, num_threads))
+
+    def row_model(self, answerer: QuestionAnswerer, paths: Sequence[str | Path] = ()) -> AnsweredRows:
+        """`paths` are the inputs, for `settings`."""
+        return AnsweredRows(answerer, paths, self.tables, self.phone, self.keeps_errors, self.column_prefix)
+
+    def results_of(self, tally: Tally) -> dict[str, Any]:
+        """Returns the numbers of an `AnswerSummary` that only answers have."""
+        return {"answered": tally.labels[_ANSWERED], "unanswered": tally.labels[_UNANSWERED]}
 
 
 def _table_options(
@@ -179,7 +231,7 @@ def problem_of_row(row: Row, layout: TableLayout) -> tuple[str, str] | None:
 
 
 @dataclass(frozen=True)
-class _AnsweredRows:
+class AnsweredRows:
     """The `RowModel` of question answering."""
 
     answerer: QuestionAnswerer

@@ -150,6 +150,11 @@ class QuestionAnswerer:
         self.close()
 
     @property
+    def content(self) -> bytes:
+        """The model's file, as it was read."""
+        return self._content
+
+    @property
     def sha256(self) -> str:
         """The hash of the model's file, as it was read."""
         return hashlib.sha256(self._content).hexdigest()
@@ -283,7 +288,8 @@ class QuestionAnswerer:
             question_length=self.question_length,
         )
 
-    def _phone_windows(self, questions: Sequence[str], contexts: Sequence[str]) -> PhoneWindows:
+    def check_phone(self) -> None:
+        """Raises ModelError if the model cannot answer as a phone does."""
         if self.tokenizer.kind != "device":
             raise ModelError(
                 f"{self.name}: was trained with BERT's tokenizer, which phones do not have, so it cannot answer as a phone "
@@ -294,6 +300,9 @@ class QuestionAnswerer:
                 f"{self.name}: reads {self.max_length} tokens, but the runtime of phones reads {TASK_LIBRARY_LENGTH}, so it "
                 f"cannot answer as a phone does; train with encoder.max_length: {TASK_LIBRARY_LENGTH}"
             )
+
+    def _phone_windows(self, questions: Sequence[str], contexts: Sequence[str]) -> PhoneWindows:
+        self.check_phone()
         return phone_windows(self.tokenizer, questions, contexts, max_length=self.max_length)
 
     def _started(self, encoded: Encoded, *, full: bool) -> _Started:

@@ -65,7 +65,8 @@ class BatchSummary:
     threads' time) are those of the last run. With true labels there are `accuracy` (0 to 1) and `confusion[i][j]`, the
     rows of true label i with label j. `unknown_truths` rows had a true label that the model does not know;
     `unknown_labels` describes these labels. Of a model of several labels, a row counts for each of its `labels`, and
-    `without_label` rows have none.
+    `without_label` rows have none; with true labels there are, in place of accuracy and confusion, `micro_f1`, `macro_f1` and
+    `exact_match` (0 to 1) on `compared_rows`, and for each label the `decisions`: right, wrong and missed.
     """
 
     output: str
@@ -84,6 +85,11 @@ class BatchSummary:
     unknown_truths: int | None = None
     unknown_labels: str | None = None
     without_label: int | None = None
+    compared_rows: int | None = None
+    micro_f1: float | None = None
+    macro_f1: float | None = None
+    exact_match: float | None = None
+    decisions: dict[str, dict[str, int]] | None = None
 
     @property
     def classified(self) -> int:
@@ -113,6 +119,11 @@ class BatchSummary:
         if self.confusion is not None:
             accuracy = "none" if self.accuracy is None else f"{self.accuracy:.1%}"
             lines.append(f"accuracy {accuracy} on {rows_text(sum(map(sum, self.confusion)))}")
+        if self.micro_f1 is not None and self.macro_f1 is not None and self.exact_match is not None:
+            lines.append(
+                f"micro-F1 {self.micro_f1:.1%}, macro-F1 {self.macro_f1:.1%}, exactly the right labels {self.exact_match:.1%} on "
+                f"{rows_text(self.compared_rows or 0)}"
+            )
         if self.unknown_truths:
             lines.append(
                 f"{rows_text(self.unknown_truths)} with a true label that the model does not know, not compared: "
@@ -167,7 +178,8 @@ def classify_file(
 
     A model of several labels adds `predicted_labels` in place of `predicted_label` and `predicted_score`: all labels of a row
     with the model's separator between them, empty where none applies. `reject_below` then takes the place of the threshold
-    of each label, and `top_k` and `where_label` are refused.
+    of each label, and `top_k` is refused. `where_label` reads the true labels as the training did: from one column, as text
+    with the model's separator or as lists, or from a column of 0 and 1 for each label; `label_column` names one column.
 
     Raises DataError for inputs that cannot be read, RunError for an output that cannot be written, and
     JobInterruptedError, a KeyboardInterrupt.
@@ -225,10 +237,18 @@ def labelling_of(
     where_label = where_label or label_column is not None
     several = classifier.thresholds is not None
     if several:
-        check_options(classifier.name, top_k=top_k, where_label=where_label)
+        check_options(classifier.name, top_k=top_k)
     label = label_column if where_label else ""
-    tables = _table_options(classifier, column_names(text_columns), label, delimiter, encoding)
-    tables = replace(tables, sheet=sheet, columns=named_columns(columns))
+    settings = classifier.metadata.settings or {}
+    in_columns = several and where_label and label is None and settings.get("labels_in_columns", False)
+    tables = _table_options(classifier, column_names(text_columns), "" if in_columns else label, delimiter, encoding)
+    tables = replace(
+        tables,
+        sheet=sheet,
+        columns=named_columns(columns),
+        label_lists=several and tables.label_column is not None,
+        flag_columns=tuple(classifier.labels) if in_columns else (),
+    )
     bound = classifier.reject_below if reject_below is None and not several else reject_below
     results = ResultOptions(scores, top_k, bound, errors=not strict, column_prefix=column_prefix)
     return Labelling(tables, results, several_labels=several)
@@ -258,7 +278,7 @@ class Labelling:
             **asdict(self.results),
         }
         del settings["text_wanted_by"]
-        for name in ("column_prefix", "sheet", "columns"):
+        for name in ("column_prefix", "sheet", "columns", "label_lists", "flag_columns"):
             if not settings[name]:
                 del settings[name]
         return settings
@@ -268,25 +288,34 @@ class Labelling:
         results: dict[str, Any] = {"rejected": tally.rejected, "labels": dict(tally.labels.most_common())}
         if self.several_labels:
             results |= {"rejected": 0, "without_label": tally.rejected}
-        if self.tables.label_column is None:
+        if self.tables.label_column is None and not self.tables.flag_columns:
             return results
+        unknown = tally.unknown_truths
+        about = {
+            "unknown_truths": unknown.count,
+            "unknown_labels": unknown.described(labels) if unknown.count else None,
+        }
+        if self.several_labels:
+            sets = tally.label_sets
+            measured = {"micro_f1": sets.micro_f1, "macro_f1": sets.macro_f1, "exact_match": sets.exact_match}
+            return {**results, "compared_rows": sets.rows, **measured, "decisions": sets.by_label(labels), **about}
         counts = [[tally.confusion.get(i, Counter())[j] for j in range(len(labels))] for i in range(len(labels))]
         compared = sum(map(sum, counts))
-        unknown = tally.unknown_truths
         return {
             **results,
             "accuracy": sum(counts[i][i] for i in range(len(labels))) / compared if compared else None,
             "confusion": counts,
-            "unknown_truths": unknown.count,
-            "unknown_labels": unknown.described(labels) if unknown.count else None,
+            **about,
         }
 
     def check_compared(self, summary: BatchSummary, target: str) -> None:
         """Raises DataError if the model knows none of the true labels."""
-        if summary.unknown_truths and not any(map(any, summary.confusion or ())):
+        if summary.unknown_truths and not summary.compared_rows and not any(map(any, summary.confusion or ())):
+            named = f"column `{self.tables.label_column}`" if self.tables.label_column else "the columns of the labels"
+            score = "micro-F1" if self.several_labels else "accuracy"
             raise DataError(
-                f"{target}: complete, but there is no accuracy: the model knows none of the true labels in column "
-                f"`{self.tables.label_column}`: {summary.unknown_labels}"
+                f"{target}: complete, but there is no {score}: the model knows none of the true labels in {named}: "
+                f"{summary.unknown_labels}"
             )
 
 

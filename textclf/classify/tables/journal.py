@@ -26,8 +26,9 @@ from textclf.classify.tables.rows import Tally
 from textclf.data.tables.files import STANDARD_STREAM, check_form, compression_of, is_pipe
 from textclf.data.tables.other_formats import binary_format
 from textclf.errors import DataError, RunError
+from textclf.files.copies import private_folder
 from textclf.files.kinds import kind_of
-from textclf.files.locations import Location, check_writable, is_there, location_of, upload
+from textclf.files.locations import Location, check_writable, is_there, location_of, start_of, upload
 from textclf.files.network import cache_folder
 from textclf.files.writing import link_target, replace_file, sync_folder
 from textclf.terminal.door import standard_output
@@ -124,12 +125,14 @@ def open_output(
             yield direct
         return
     location = _output_location(target)
-    path = link_target(Path(target)) if location is None else _local_place(location)
+    path = link_target(Path(target)) if location is None else place_on_this_machine(location)
     _check_place(target, path)
     _check_reads(target, path, model, inputs)
-    if force:
+    if force and location is None:
         _check_replaceable(target, path)
     try:
+        if force and location is not None:
+            _check_object(location)
         with _locked(target, path):
             if location is None:
                 output = UnfinishedOutput(path, settings, force=force, resume=resume)
@@ -157,8 +160,8 @@ def _output_location(target: str) -> Location | None:
     return location
 
 
-def _local_place(location: Location) -> Path:
-    """Returns where an output is written before it is uploaded: the same place for each job with this output."""
+def place_on_this_machine(location: Location) -> Path:
+    """Returns where an output, or its journal, is before it is uploaded: the same place for each job with this output."""
     digest = hashlib.sha256(str(location).encode()).hexdigest()[:16]
     folder = cache_folder() / "outputs" / digest
     with _writing(folder):
@@ -204,6 +207,8 @@ def _is_same(path: Path, other: str | Path) -> bool:
     return False
 
 
+_BEGINNING = 4096
+
 # As `kind_of` calls them; of a file with the name of a table, the content is not asked.
 _NO_TABLES = {"recipe": "a YAML file", "json": "JSON", "other": "a text that is no table"}
 
@@ -215,7 +220,7 @@ def _check_replaceable(target: str, path: Path) -> None:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(4096)
+            start = file.read(_BEGINNING)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -236,6 +241,16 @@ def _check_replaceable(target: str, path: Path) -> None:
             f"{target}: force (--force) replaces tables only, but this file is {what}; delete it yourself, or name "
             "another output"
         )
+
+
+def _check_object(location: Location) -> None:
+    """Does what `_check_replaceable` does for a file at an address, of which only the beginning is read."""
+    start = start_of(location, _BEGINNING)
+    if start is not None:
+        with private_folder() as folder:
+            beginning = folder / location.name
+            beginning.write_bytes(start)
+            _check_replaceable(str(location), beginning)
 
 
 def _is_table_of_its_name(path: Path, start: bytes) -> bool:

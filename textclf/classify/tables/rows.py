@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from textclf.classify.classifier import NOT_A_NUMBER, Choice, Classifier, Pending, are_numbers
+from textclf.classify.multi_label.counts import LabelSetCounts
 from textclf.classify.texts import NO_TEXT
 from textclf.data.tables.table import Dialect, Row
 from textclf.errors import ModelError
@@ -50,7 +51,8 @@ class ResultOptions:
 class TableLayout:
     """How the rows of a table are read and written.
 
-    `width` is the number of its columns; `text_columns` and `label_column` are indices; `target` is how the output is
+    `width` is the number of its columns; `text_columns`, `label_column` and `flag_columns` (a column of 0 and 1 for each
+    label of the model) are indices; `target` is how the output is
     written and `line_end` what ends a row that has none. `places` are the columns of the output, of which there are
     `output_width`, in which the row's columns are written; None where they are the first ones, in their order. `name`
     is the table's, for messages. `form` is how the output is written if it is not delimited text.
@@ -66,6 +68,7 @@ class TableLayout:
     places: tuple[int, ...] | None = None
     name: str = ""
     form: RowForm | None = None
+    flag_columns: tuple[int, ...] = ()
 
 
 class RowForm(Protocol):
@@ -88,7 +91,8 @@ class Tally:
     answer`); `errors` those that got none, by reason; `truncated` texts of which only the first part was read;
     `rejected` those below the bound; `blank_lines` are no rows; of
     `uneven_rows`, last cells that nobody needs are missing, or empty ones follow. `confusion[i][j]` counts rows of true
-    label i with label j; `unknown_truths` rows with a true label not in the model.
+    label i with label j; `unknown_truths` rows with a true label not in the model. `label_sets` compares the rows of a model
+    of several labels.
     """
 
     rows: int = 0
@@ -100,6 +104,7 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     confusion: dict[int, Counter[int]] = field(default_factory=dict)
+    label_sets: LabelSetCounts = field(default_factory=LabelSetCounts)
 
     def add(self, other: Tally) -> None:
         for name in _COUNTS:
@@ -109,6 +114,7 @@ class Tally:
         self.errors.update(other.errors)
         for truth, counts in other.confusion.items():
             self.confusion.setdefault(truth, Counter()).update(counts)
+        self.label_sets.update(other.label_sets)
 
     def copy(self) -> Tally:
         total = Tally()
@@ -123,6 +129,7 @@ class Tally:
             "labels": dict(self.labels),
             "errors": dict(self.errors),
             "confusion": {str(truth): {str(k): n for k, n in row.items()} for truth, row in self.confusion.items()},
+            **({"label_sets": self.label_sets.as_dict()} if self.label_sets.rows else {}),
         }
 
     @classmethod
@@ -137,6 +144,7 @@ class Tally:
             labels=_counter(values["labels"], str),
             errors=_counter(values["errors"], str),
             confusion=confusion,
+            label_sets=LabelSetCounts.from_dict(values["label_sets"]) if "label_sets" in values else LabelSetCounts(),
         )
 
 
@@ -382,7 +390,12 @@ def _is_uneven(row: Row, layout: TableLayout) -> bool:
 def true_label(row: Row, layout: TableLayout) -> str:
     """Returns the cell of the true label, empty where a row ends before it."""
     assert layout.label_column is not None
-    return row.fields[layout.label_column] if layout.label_column < len(row.fields) else ""
+    return cell_of(row, layout.label_column)
+
+
+def cell_of(row: Row, column: int) -> str:
+    """Returns a cell, empty where the row ends before it."""
+    return row.fields[column] if column < len(row.fields) else ""
 
 
 def extended(row: Row, cells: Sequence[str], layout: TableLayout) -> str:

@@ -26,6 +26,7 @@ from textclf.data.tables.opening import AnyTable, ReadOptions, open_any
 from textclf.data.tables.parts import TablePart, find_parts, selected
 from textclf.data.tables.table import Dialect, Row
 from textclf.errors import DataError
+from textclf.files.locations import Location
 
 # Windows start small, so that results come at once, and grow until changes of the interpreters' shape cost little.
 FIRST_WINDOW_ROWS = 64
@@ -65,6 +66,9 @@ class WindowSize(NamedTuple):
 class TableOptions:
     """How inputs are read: columns by name, and `label_column` only if true labels are compared.
 
+    With `label_lists`, its cells may be lists of labels. `flag_columns` are, in place of it, a column of 0 and 1 for each label
+    of the model.
+
     `text_wanted_by` says in messages where the names of the text columns come from. Without a `delimiter` it is
     detected. `sheet` is that of workbooks, `columns` the names of all columns of tables without a header.
     """
@@ -76,6 +80,8 @@ class TableOptions:
     encoding: str = "utf-8"
     sheet: str | None = None
     columns: tuple[str, ...] = ()
+    label_lists: bool = False
+    flag_columns: tuple[str, ...] = ()
 
     @property
     def reading(self) -> ReadOptions:
@@ -84,7 +90,7 @@ class TableOptions:
     @property
     def wanted(self) -> list[str]:
         """The columns that are needed, the label last."""
-        return [*self.text_columns, *([self.label_column] if self.label_column else [])]
+        return [*self.text_columns, *self.flag_columns, *([self.label_column] if self.label_column else [])]
 
 
 @dataclass(frozen=True)
@@ -161,13 +167,13 @@ class Partition:
     """Some rows of a job's inputs: a part of the file `path`. `number` is its place among all partitions, from 0."""
 
     number: int
-    path: str
+    path: str | Location
     part: TablePart
 
 
 def read_partition(
     partition: Partition,
-    first_path: str,
+    first_path: str | Location,
     columns: Sequence[str],
     options: TableOptions,
     *,
@@ -195,7 +201,7 @@ def read_partition(
 
 
 def check_output(
-    first_path: str,
+    first_path: str | Location,
     columns: Sequence[str],
     options: TableOptions,
     *,
@@ -210,7 +216,7 @@ def check_output(
         _check_added(first, added, labels)
 
 
-def parts_of(path: str, options: TableOptions, rows_a_part: int) -> list[TablePart]:
+def parts_of(path: str | Location, options: TableOptions, rows_a_part: int) -> list[TablePart]:
     """Returns the parts of an input, as `find_parts` does."""
     return find_parts(path, options.reading, options.wanted, rows_a_part)
 
@@ -386,16 +392,20 @@ def _layout(table: AnyTable, options: TableOptions, target: str) -> TableLayout:
             f"{table.name}: the model does not say which column holds its text; name it in text_columns (--text), "
             f"there are {_names(table)}"
         )
-    label_column = options.label_column
-    header = table.header.raw
+    header, true_label = table.header.raw, "the true label, label_column (--label)"
+    text_columns = tuple(table.column(name, options.text_wanted_by) for name in options.text_columns)
+    label_column = None if options.label_column is None else table.column(options.label_column, true_label)
+    if options.label_lists and label_column is not None and isinstance(table, RecordTable):
+        table.columns_of_lists = (label_column,)
     return TableLayout(
         source=table.dialect,
         target=_target_dialect(table, options.delimiter, plain_suffix(target)),
         width=len(table.columns),
-        text_columns=tuple(table.column(name, options.text_wanted_by) for name in options.text_columns),
-        label_column=None
-        if label_column is None
-        else table.column(label_column, "the true label, label_column (--label)"),
+        text_columns=text_columns,
+        label_column=label_column,
+        flag_columns=tuple(
+            table.column(name, f"{true_label}; each label of the model has one") for name in options.flag_columns
+        ),
         line_end=header[len(header.rstrip("\r\n")) :] or "\n",
         output_width=len(table.columns),
         name=table.name,

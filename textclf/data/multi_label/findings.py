@@ -98,21 +98,28 @@ def _of_separator(
     train: Examples, flat: Sequence[str], rows: Sequence[int], settings: DatasetSettings
 ) -> list[Finding]:
     """Reports signs that the labels are separated by other characters."""
-    separator, findings = visible(settings.label_separator or ""), []
+    findings = []
+    how, remedy = "they are elements of a list", "write each of them as an element"
+    if settings.label_separator is not None:
+        how = f"the separator is {visible(settings.label_separator)}"
+        remedy = "set dataset.label_separator to another one, or write all cells alike"
     lists = list_like(list(dict.fromkeys(flat)))
     if lists:
         concerned = [row for row, label in zip(rows, flat, strict=True) if label in lists]
         example = Counter(label for label in flat if label in lists).most_common(1)[0][0]
         message = (
-            f"{train.shown}: {counted(len(lists), 'label')} such as {visible(example)} may be several labels, but the separator "
-            f"is {separator}; set dataset.label_separator to another one, or write all cells alike"
+            f"{train.shown}: {counted(len(lists), 'label')} such as {visible(example)} may be several labels, but {how}; "
+            f"{remedy}"
         )
         findings.append(of_rows("list_of_labels", message, concerned))
     if all(len(labels_of(text)) < 2 for text in train.labels):
-        message = (
-            f"{train.shown}: no cell of {visible(settings.label)} contains the separator {separator}, so no row has two labels; "
-            "correct dataset.label_separator, or remove it if each row has one label"
-        )
+        message = f"{train.shown}: no list of {visible(settings.label)} has two labels; were the others left out?"
+        if settings.label_separator is not None:
+            message = (
+                f"{train.shown}: no cell of {visible(settings.label)} contains the separator "
+                f"{visible(settings.label_separator)}, so no row has two labels; correct dataset.label_separator, or remove it "
+                "if each row has one label"
+            )
         findings.append(Finding("separator_unused", message, len(train.labels)))
     return findings
 

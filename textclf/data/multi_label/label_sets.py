@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from textclf.data.tables.formats.records import ListCell
+
 # No label contains a line break, because a model's label file has one label on each line.
 _BETWEEN = "\n"
 
@@ -30,9 +32,16 @@ def labels_of(text: str) -> tuple[str, ...]:
     return tuple(text.split(_BETWEEN)) if text else ()
 
 
-def parts_of(cell: str, separator: str) -> list[str]:
-    """Returns the labels that are written in a cell, without the blanks around them; empty parts are left out."""
-    return [part for part in (part.strip() for part in cell.split(separator)) if part]
+def parts_of(cell: str, separator: str | None) -> list[str]:
+    """Returns the labels that are written in a cell, without the blanks around them; empty parts are left out.
+
+    The elements of a list are labels, whatever the separator. Without a separator, a text is one label.
+    """
+    if isinstance(cell, ListCell):
+        written = [str(value) for value in cell.values]
+    else:
+        written = [cell] if separator is None else cell.split(separator)
+    return [part for part in (part.strip() for part in written) if part]
 
 
 def flag_of(cell: str) -> bool | None:

@@ -157,7 +157,10 @@ def _text(value: object, place: str) -> str:
 
 def _label(value: object, place: str) -> str:
     if isinstance(value, bytes | bytearray | Mapping) or (not isinstance(value, str) and hasattr(value, "__len__")):
-        raise DataError(f"{place} is {value!r:.60} ({type(value).__name__}), expected one label: a string or a number")
+        raise DataError(
+            f"{place} is {value!r:.60} ({type(value).__name__}), expected one label: a string or a number "
+            "(several labels of a row are one string with dataset.label_separator between them)"
+        )
     return _whole(str(value), place)
 
 

@@ -22,6 +22,8 @@ from textclf.data.tables.formats.parquet_table import ParquetTable
 from textclf.data.tables.opening import AnyTable, ReadOptions, open_any
 from textclf.data.tables.table import RowPlace, Table
 from textclf.errors import DataError
+from textclf.files.copies import local_file
+from textclf.files.locations import Location, path_of
 
 _PIECE = 1 << 20
 
@@ -58,7 +60,7 @@ class TablePart:
         )
 
 
-def find_parts(path: str, options: ReadOptions, wanted: Sequence[str], rows_a_part: int) -> list[TablePart]:
+def find_parts(path: str | Location, options: ReadOptions, wanted: Sequence[str], rows_a_part: int) -> list[TablePart]:
     """Returns the parts of a file in their order, of `rows_a_part` rows or, of Parquet files, a few more; at least one part.
 
     Text is read once as a whole. Raises DataError for what is not a file or cannot be read.
@@ -74,10 +76,10 @@ def find_parts(path: str, options: ReadOptions, wanted: Sequence[str], rows_a_pa
 
 
 @contextmanager
-def opened_at(path: str, start: int) -> Iterator[BinaryIO]:
+def opened_at(path: str | Location, start: int) -> Iterator[BinaryIO]:
     """Opens a file at a byte. Raises DataError where that is not possible."""
     try:
-        with open(path, "rb") as stream:
+        with local_file(path_of(path)) as file, file.open("rb") as stream:
             stream.seek(start)
             yield stream
     except OSError as error:
@@ -85,7 +87,7 @@ def opened_at(path: str, start: int) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def selected(path: str, table: AnyTable, part: TablePart) -> Iterator[None]:
+def selected(path: str | Location, table: AnyTable, part: TablePart) -> Iterator[None]:
     """Inside, the open table of this file yields the rows of the part.
 
     Raises DataError if the bytes are not those that were divided.
@@ -106,7 +108,7 @@ def selected(path: str, table: AnyTable, part: TablePart) -> Iterator[None]:
         yield
 
 
-def digest_of(path: str, start: int, end: int) -> str:
+def digest_of(path: str | Location, start: int, end: int) -> str:
     """Returns the hash of a range of bytes; of those that exist, where the file is shorter."""
     digest = hashlib.blake2b(digest_size=16)
     with opened_at(path, start) as stream:
@@ -117,12 +119,18 @@ def digest_of(path: str, start: int, end: int) -> str:
     return digest.hexdigest()
 
 
-def _whole(path: str) -> TablePart:
-    size = os.path.getsize(path)
+def size_of(path: str | Location) -> int:
+    """Returns the number of bytes of a file, or of the copy of a remote one."""
+    with local_file(path_of(path)) as file:
+        return file.stat().st_size
+
+
+def _whole(path: str | Location) -> TablePart:
+    size = size_of(path)
     return TablePart(0, size, digest_of(path, 0, size))
 
 
-def _parts_of_groups(path: str, table: ParquetTable, rows_a_part: int) -> list[TablePart]:
+def _parts_of_groups(path: str | Location, table: ParquetTable, rows_a_part: int) -> list[TablePart]:
     bounds, rows = [0], 0
     counts = table.rows_of_groups()
     for group, count in enumerate(counts, start=1):
@@ -137,11 +145,11 @@ def _parts_of_groups(path: str, table: ParquetTable, rows_a_part: int) -> list[T
     return parts or [_whole(path)]
 
 
-def _parts_of_text(path: str, table: AnyTable, file: InputFile, rows_a_part: int) -> list[TablePart]:
+def _parts_of_text(path: str | Location, table: AnyTable, file: InputFile, rows_a_part: int) -> list[TablePart]:
     """Returns no parts for a file that is read only as a whole."""
-    size_of = _size_in(table.encoding)
+    bytes_of = _size_in(table.encoding)
     has_places = isinstance(table, Table) or (isinstance(table, JsonTable) and table.has_lines)
-    if file.is_packed or not has_places or size_of is None:
+    if file.is_packed or not has_places or bytes_of is None:
         return []
     assert isinstance(table, Table | JsonTable)
     mark = len(codecs.BOM_UTF8) if file.start.startswith(codecs.BOM_UTF8) else 0
@@ -149,7 +157,7 @@ def _parts_of_text(path: str, table: AnyTable, file: InputFile, rows_a_part: int
     first: RowPlace | None = None
     rows = 0
     place = RowPlace(0, 0, 0, 0)
-    for place in table.row_places(size_of, mark):
+    for place in table.row_places(bytes_of, mark):
         if first is None:
             first = place
         elif rows == rows_a_part:
@@ -159,10 +167,10 @@ def _parts_of_text(path: str, table: AnyTable, file: InputFile, rows_a_part: int
     if first is not None and rows > 1:
         parts.append(_part(path, first, place.start, rows - 1))
     # The sizes differ for a row that is too long to be kept.
-    return parts if place.start == os.path.getsize(path) else []
+    return parts if place.start == size_of(path) else []
 
 
-def _part(path: str, place: RowPlace, end: int, rows: int) -> TablePart:
+def _part(path: str | Location, place: RowPlace, end: int, rows: int) -> TablePart:
     return TablePart(place.start, end, digest_of(path, place.start, end), rows, place)
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from textclf.data.tokens.encoded import Encoded
-from textclf.exporting.writing import common_settings, export_model
-from textclf.recipe.automatic import settle_windows
+from textclf.exporting.writing import common_settings, export_model, long_text_settings
 from textclf.recipe.settings import Recipe
 from textclf.tflite.classification import ClassifierMetadata, output_problems
 from textclf.tflite.graph.weights import InferenceWeights
@@ -15,13 +14,11 @@ from textclf.tflite.graph.weights import InferenceWeights
 
 def model_settings(recipe: Recipe, vocabulary: Sequence[str], reject_below: float | None) -> dict[str, Any]:
     """Returns how the file is to be used: `common_settings`, the columns, and when a row gets no label."""
-    encoder, export = settle_windows(recipe).encoder, recipe.export
-    windows = {"stride": encoder.stride, "max_windows": encoder.max_windows} if recipe.classifies_windows else {}
+    export = recipe.export
     return {
         **common_settings(recipe, vocabulary),
         "text": list(recipe.dataset.text),
-        "overflow": encoder.overflow,
-        **windows,
+        **long_text_settings(recipe),
         "label": recipe.dataset.label,
         **({"reject_below": reject_below} if reject_below is not None else {}),
         **({"reject_label": export.reject_label} if export.reject_label else {}),

@@ -14,7 +14,7 @@ from textclf.data.findings.finding import counted
 from textclf.data.tokens.encoded import Encoded
 from textclf.errors import VerificationError
 from textclf.exporting.parity import MAX_FLOAT_DIFFERENCE, NEARER, allowed_losses, check_numbers
-from textclf.exporting.writing import common_settings, export_model
+from textclf.exporting.writing import common_settings, export_model, long_text_settings
 from textclf.recipe.settings import Recipe
 from textclf.recipe.values import USUAL_SEPARATOR
 from textclf.tflite.classification import ClassifierMetadata
@@ -37,7 +37,7 @@ def model_settings(recipe: Recipe, vocabulary: Sequence[str], thresholds: Sequen
     return {
         **common_settings(recipe, vocabulary),
         "text": list(dataset.text),
-        "overflow": recipe.encoder.overflow,
+        **long_text_settings(recipe),
         "label": None if in_columns else dataset.label,
         "label_separator": dataset.label_separator or USUAL_SEPARATOR,
         "labels_in_columns": in_columns,

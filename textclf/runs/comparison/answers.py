@@ -258,10 +258,19 @@ def compare_runs(folders: Sequence[Path], data: Path | None = None) -> AnswerCom
         return _compare(runs, _selected(measured, kept), measured_on, [*warnings, *found])
 
 
-def check_runs(folders: Sequence[Path]) -> None:
-    """Raises the errors of `compare_runs` that do not depend on the questions."""
+@local_copies()
+def check_comparison(items: Sequence[Recipe | Path], data: Path | None) -> None:
+    """Raises the errors of `compare_runs` that can be found before the recipes among the items are trained."""
     with ExitStack() as stack:
-        _open_runs(folders, stack)
+        runs = _open_runs([item for item in items if not isinstance(item, Recipe)], stack)
+        for item in items:
+            if isinstance(item, Recipe):
+                load_recipe_data(item, read=load_questions)
+        first = items[0]
+        if data is not None:
+            load_question_file(first.dataset if isinstance(first, Recipe) else runs[0].recipe.dataset, data)
+        elif not isinstance(first, Recipe):
+            _datasets(runs[:1], needed=True)
 
 
 def _open_runs(folders: Sequence[Path], stack: ExitStack) -> list[_FinishedRun]:

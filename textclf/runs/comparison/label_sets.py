@@ -26,6 +26,7 @@ from textclf.data.examples import Split
 from textclf.data.findings.finding import counted
 from textclf.data.multi_label.dataset import load_label_set_file, load_label_sets
 from textclf.files.writing import write_text
+from textclf.recipe.settings import DatasetSettings, Recipe
 from textclf.runs.comparison.result import (
     LABEL_HEADER,
     LabelDifference,
@@ -35,7 +36,7 @@ from textclf.runs.comparison.result import (
     shortened,
     signed,
 )
-from textclf.runs.comparison.runs import FinishedRun, open_runs, rows_to_compare
+from textclf.runs.comparison.runs import check_before_training, open_runs, rows_to_compare
 from textclf.runs.pages.formats import markdown_text
 from textclf.terminal.tables import text_table
 
@@ -243,14 +244,13 @@ def compare_runs(folders: Sequence[Path], data: Path | None = None) -> LabelSetC
         )
 
 
-def check_runs(folders: Sequence[Path]) -> None:
-    """Raises the errors of `compare_runs` that do not depend on the rows."""
-    with ExitStack() as stack:
-        open_runs(folders, stack)
+def check_comparison(items: Sequence[Recipe | Path], data: Path | None) -> None:
+    """Raises the errors of `compare_runs` that can be found before the recipes among the items are trained."""
+    check_before_training(items, data, load_label_sets, _labelled_rows)
 
 
-def _labelled_rows(run: FinishedRun, data: Path) -> Split:
-    return load_label_set_file(run.recipe.dataset, data.absolute(), run.classifier.labels)
+def _labelled_rows(settings: DatasetSettings, labels: Sequence[str], data: Path) -> Split:
+    return load_label_set_file(settings, data.absolute(), labels)
 
 
 def _pair(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from textclf.files.copies import local_copies
 from textclf.files.data_files import data_files, sha256_of
 from textclf.files.locations import Location
 from textclf.recipe.reading import load_recipe
-from textclf.recipe.settings import Recipe
+from textclf.recipe.settings import DatasetSettings, Recipe
 from textclf.runs.comparison.fairness import overlap_of
 from textclf.runs.comparison.result import (
     ComparedModel,
@@ -61,6 +61,18 @@ class FinishedRun:
         require_unchanged(self.name, self.recipe, self.metrics)
         _, dataset = load_recipe_data(self.recipe, self.classifier.tokenizer, read=read)
         return dataset
+
+
+class Contender(NamedTuple):
+    """What is compared: a run, or a recipe before its training, with the labels of its model."""
+
+    name: str
+    recipe: Recipe
+    labels: Sequence[str]
+
+
+LabelledRows: TypeAlias = Callable[[DatasetSettings, Sequence[str], Path], Split]
+"""Takes the columns of a recipe, the labels of its model and a file, and returns the rows of the file."""
 
 
 class ComparedRows(NamedTuple):
@@ -100,24 +112,55 @@ def rows_to_compare(
     runs: Sequence[FinishedRun],
     data: Path | None,
     read: ReadDataset,
-    labelled_rows: Callable[[FinishedRun, Path], Split],
+    labelled_rows: LabelledRows,
 ) -> ComparedRows:
     """Returns the rows on which `compare_runs` measures. `read` and `labelled_rows` are those of the task: they read the rows
     of a recipe and those of a file."""
     datasets, warnings = _datasets(runs, read, needed=data is None)
     warnings += _warnings_about_encoders(runs)
-    measured = _first_split(datasets[0]) if data is None else labelled_rows(runs[0], data)
+    first = runs[0]
     if data is None:
+        measured = _first_split(datasets[0])
         warnings += _warnings_about_splits(runs, datasets, measured)
+    else:
+        measured = labelled_rows(first.recipe.dataset, first.classifier.labels, data)
     kept, found = _fair_rows(runs, datasets, measured)
     description = _description(measured, kept, runs[0].name if data is None else None)
     return ComparedRows(_selected(measured, kept), description, [*warnings, *found])
 
 
-def check_runs(folders: Sequence[Path]) -> None:
-    """Raises the errors of `compare_runs` that do not depend on the rows."""
+def check_comparison(items: Sequence[Recipe | Path], data: Path | None) -> None:
+    """Raises the errors of `compare_runs` that can be found before the recipes among the items are trained."""
+    check_before_training(items, data, load_dataset, _labelled_rows)
+
+
+@local_copies()
+def check_before_training(
+    items: Sequence[Recipe | Path], data: Path | None, read: ReadDataset, labelled_rows: LabelledRows
+) -> None:
+    """Does what `check_comparison` does. `read` and `labelled_rows` are those of `rows_to_compare`.
+
+    All rows are read: those of each recipe, and those that will be measured.
+    """
     with ExitStack() as stack:
-        open_runs(folders, stack)
+        runs = iter(open_runs([item for item in items if not isinstance(item, Recipe)], stack))
+        contenders = []
+        for item in items:
+            if isinstance(item, Recipe):
+                recipe, dataset = load_recipe_data(item, read=read)
+                contenders.append(Contender(item.name, recipe, dataset.labels))
+                continue
+            run = next(runs)
+            if data is None and not contenders:
+                _datasets([run], read, needed=True)
+            contenders.append(_contender(run))
+        _check_comparable(contenders)
+        if data is not None:
+            labelled_rows(contenders[0].recipe.dataset, contenders[0].labels, data)
+
+
+def _contender(run: FinishedRun) -> Contender:
+    return Contender(run.name, run.recipe, run.classifier.labels)
 
 
 # --- The runs --------------------------------------------------------------------------------------------------------
@@ -132,7 +175,7 @@ def open_runs(folders: Sequence[Path], stack: ExitStack) -> list[FinishedRun]:
         )
         for folder, name in zip(folders, unique_names(folders), strict=True)
     ]
-    _check_comparable(runs)
+    _check_comparable([_contender(run) for run in runs])
     return runs
 
 
@@ -151,10 +194,10 @@ def unique_names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def _check_comparable(runs: Sequence[FinishedRun]) -> None:
-    first = runs[0]
-    for other in runs[1:]:
-        ours, theirs = first.classifier.labels, other.classifier.labels
+def _check_comparable(contenders: Sequence[Contender]) -> None:
+    for other in contenders[1:]:
+        first = contenders[0]
+        ours, theirs = first.labels, other.labels
         if set(ours) != set(theirs):
             only = [
                 f"only {run.name} has {named(sorted(more))}"
@@ -213,14 +256,14 @@ def _first_split(dataset: Dataset | None) -> Split:
     return dataset.test or dataset.validation
 
 
-def _labelled_rows(run: FinishedRun, data: Path) -> Split:
+def _labelled_rows(settings: DatasetSettings, labels: Sequence[str], data: Path) -> Split:
     """All rows of a file that have a text."""
-    examples = load_examples(run.recipe.dataset, data)
-    index_of = {label: index for index, label in enumerate(run.classifier.labels)}
+    examples = load_examples(settings, data)
+    index_of = {label: index for index, label in enumerate(labels)}
     if unknown := sorted(set(examples.labels) - index_of.keys()):
         raise DataError(
             f"{data}: has labels that the runs do not have: {named(unknown)}; correct or remove these rows. The labels of the "
-            f"runs are {named(run.classifier.labels)}"
+            f"runs are {named(labels)}"
         )
     truth = np.array([index_of[label] for label in examples.labels], np.int32)
     return Split("data", examples.texts, truth, examples.rows, data)

@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from textclf.data.column_kinds import Column, describe_column, is_date, is_number
+from textclf.data.column_kinds import Column, is_date, is_number
 from textclf.data.findings.finding import counted, enumerated, visible
 from textclf.data.findings.label_lists import flag_columns_message, holds_flags_only
 from textclf.data.table_sample import TableSample
 from textclf.data.tables.column_names import matching_columns
 from textclf.errors import ArgumentError, DataError
-from textclf.runs.proposal.several_labels import flags_among, separator_in, with_lists_as_labels
+from textclf.runs.proposal.several_labels import described, flags_among, separator_in, with_lists_as_labels
 from textclf.terminal.door import command_line
 
 _TEXT_NAMES = frozenset(
@@ -118,6 +118,9 @@ class Columns:
     flags: tuple[Column, ...] = ()
     """The columns of 0 and 1 that are the labels, the first of which is `label`; empty if the label is in one column."""
 
+    lists: bool = False
+    """Whether each cell of the label column is a list of labels."""
+
     @property
     def label_names(self) -> list[str]:
         """The names of the columns with labels."""
@@ -125,7 +128,7 @@ class Columns:
 
     @property
     def has_several_labels(self) -> bool:
-        return bool(self.flags) or self.separator is not None
+        return bool(self.flags) or self.lists or self.separator is not None
 
 
 def choose_columns(
@@ -140,7 +143,7 @@ def choose_columns(
     `choose` is asked when several columns suit. Without it, DataError names them. Raises DataError also for a table
     without a column of texts or labels, or without a header, and ArgumentError for a name that the table does not have.
     """
-    columns = [describe_column(name, index, sample.cells(index)) for index, name in enumerate(sample.columns)]
+    columns = [described(sample, index) for index in range(len(sample.columns))]
     columns = with_lists_as_labels(sample, columns, _LABEL_NAMES[0] | _LABEL_NAMES[1])
     given = {option: _named(sample, columns, name, option) for option, name in
              (("--text", text), ("--text-pair", text_pair), ("--label", label)) if name is not None}  # fmt: skip
@@ -161,8 +164,9 @@ def choose_columns(
     for column in chosen:
         _named(sample, columns, column.name, "text" if column in texts else "label")
     others = tuple(one for one in columns if one not in chosen)
-    separator = None if flags or chosen_label.is_number else separator_in(sample, chosen_label)
-    return Columns(texts, chosen_label, others, tuple(doubts), separator, flags)
+    lists = not flags and chosen_label.index in sample.lists
+    separator = None if flags or lists or chosen_label.is_number else separator_in(sample, chosen_label)
+    return Columns(texts, chosen_label, others, tuple(doubts), separator, flags, lists)
 
 
 def contents(column: Column) -> str:

@@ -124,7 +124,7 @@ def encoder_settings(lengths: Lengths, language: str | None) -> list[Setting]:
 def window_settings(lengths: Lengths, columns: Columns) -> list[Setting]:
     """Windows over long texts, as a comment where many texts are longer than the longest row: they cost time."""
     share = lengths.longer_than(LARGEST_LENGTH)
-    if share < _MANY_LONG_TEXTS or len(columns.text) > 1 or columns.has_several_labels:
+    if share < _MANY_LONG_TEXTS or len(columns.text) > 1:
         return []
     reason = (
         f"{percent(share)} of the rows need more than {LARGEST_LENGTH} tokens, the most that a model reads at once. `windows` "
@@ -249,15 +249,15 @@ def _label_settings(sample: TableSample, columns: Columns) -> list[Setting]:
                 "`label: COLUMN` train a model that chooses one."
             )
         return [Setting("labels_from", columns.label_names, reason)]
-    reason = f"The column with the labels. A row may have several of {shown}"
+    lists = ", a list in each row" if columns.lists else ""
+    reason = f"The column with the labels{lists}. A row may have several of {shown}"
     if columns.doubts:
         reason += f" It could also be {'; '.join(columns.doubts)}."
-    return [
-        Setting("label", columns.label.name, reason),
-        Setting(
-            "label_separator", columns.separator, "What stands between the labels of a row; an empty cell has none."
-        ),
-    ]
+    label = Setting("label", columns.label.name, reason)
+    if columns.lists:
+        return [label]
+    between = "What stands between the labels of a row; an empty cell has none."
+    return [label, Setting("label_separator", columns.separator, between)]
 
 
 def _most_common(counts: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""Detects that the rows of a table may have several labels: in one cell, or in columns of 0 and 1."""
+"""Detects that the rows of a table may have several labels: in one cell, in a list, or in columns of 0 and 1."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from textclf.data.column_kinds import Column
+from textclf.data.column_kinds import Column, Kind, describe_column
 from textclf.data.findings.label_lists import holds_flags_only, separator_of
 from textclf.data.multi_label.label_sets import flag_of, parts_of
 from textclf.data.table_sample import TableSample
@@ -18,6 +18,9 @@ LEAST_FLAGS = 3
 _LEAST_SHARE = 0.02
 
 _LONGEST_LABEL_WORDS = 5
+
+# Longer lists are the words of a text rather than its labels, and labels occur more often than once.
+_MOST_LABELS_OF_ROW, _LEAST_ROWS_OF_LABEL = 10.0, 2.0
 
 
 def separator_in(sample: TableSample, column: Column) -> str | None:
@@ -32,6 +35,29 @@ def separator_in(sample: TableSample, column: Column) -> str | None:
     return separator if sum(len(own) > 1 for own in parts) >= _LEAST_SHARE * len(cells) else None
 
 
+def described(sample: TableSample, index: int) -> Column:
+    """Returns what a column contains; of lists, what their elements are."""
+    name, cells = sample.columns[index], sample.cells(index)
+    if index not in sample.lists:
+        return describe_column(name, index, cells)
+    own = [parts_of(cell, None) for cell in cells]
+    counts = Counter(label for labels in own for label in labels)
+    filled, total = sum(map(bool, own)), counts.total()
+    words = sum(len(label.split()) * count for label, count in counts.items()) / max(total, 1)
+    kind: Kind = "other"
+    if len(counts) < 2:
+        kind = "constant" if counts else "empty"
+    elif (
+        words <= _LONGEST_LABEL_WORDS
+        and total <= _MOST_LABELS_OF_ROW * filled
+        and total >= _LEAST_ROWS_OF_LABEL * len(counts)
+    ):
+        kind = "label"
+    return Column(
+        name, index, kind, filled, len(counts), words, tuple(label for label, _ in counts.most_common(1000)), False
+    )
+
+
 def with_lists_as_labels(sample: TableSample, columns: Sequence[Column], names: frozenset[str]) -> list[Column]:
     """Returns the columns, where cells with several labels make a column one of labels.
 
@@ -41,6 +67,7 @@ def with_lists_as_labels(sample: TableSample, columns: Sequence[Column], names: 
     return [
         replace(column, kind="label")
         if (column.kind == "other" or (column.kind == "text" and _singular(column.name) in names))
+        and column.index not in sample.lists
         and separator_in(sample, column) is not None
         else column
         for column in columns
@@ -72,7 +99,7 @@ def counts_of(sample: TableSample, label: Column, separator: str | None, flags: 
         return Counter(
             {column.name: sum(flag_of(cell) is True for cell in sample.cells(column.index)) for column in flags}
         )
-    return Counter(part for cell in sample.cells(label.index) for part in set(parts_of(cell, separator or "")))
+    return Counter(part for cell in sample.cells(label.index) for part in set(parts_of(cell, separator)))
 
 
 def has_one_each(sample: TableSample, flags: Sequence[Column]) -> bool:

@@ -41,8 +41,8 @@ def find_siblings(
     """Finds `test.csv` and `dev.csv` beside `train.csv`, and `tickets_test.csv` beside `tickets.csv`, if they have the
     same columns and labels.
 
-    `labels` are the columns with labels: one, of which a cell may have several labels with a `separator` between them, or a
-    column of 0 and 1 for each label.
+    `labels` are the columns with labels: one, of which a cell may be a list or have several labels with a `separator` between
+    them, or a column of 0 and 1 for each label.
     """
     files: dict[str, TableSample] = {}
     notes: list[str] = []
@@ -118,8 +118,14 @@ def _as_word(word: str) -> str:
 
 def _labels(sample: TableSample, labels: Sequence[str], separator: str | None) -> set[str]:
     """Returns all labels of a table, or the values of columns of 0 and 1."""
-    cells = {cell for name in labels for cell in sample.cells(matching_columns(name, sample.columns)[0])}
-    return cells if separator is None else {part for cell in cells for part in parts_of(cell, separator)}
+    cells = [cell for name in labels for cell in sample.cells(matching_columns(name, sample.columns)[0])]
+    if separator is None and not _holds_lists(sample, labels[0]):
+        return set(cells)
+    return {part for cell in cells for part in parts_of(cell, separator)}
+
+
+def _holds_lists(sample: TableSample, label: str) -> bool:
+    return matching_columns(label, sample.columns)[0] in sample.lists
 
 
 def _problem(
@@ -136,8 +142,14 @@ def _problem(
     for name in (*text, *labels):
         if len(matching_columns(name, other.columns)) != 1:
             return f"it has no column {visible(name)}"
+    if separator is None and _holds_lists(sample, labels[0]) != _holds_lists(other, labels[0]):
+        return f"only one of the files has lists in {visible(labels[0])}"
     cells = other.cells(matching_columns(labels[0], other.columns)[0])
-    if separator is None and (missing := sum(not cell.strip() for cell in cells)):
+    if (
+        separator is None
+        and not _holds_lists(sample, labels[0])
+        and (missing := sum(not cell.strip() for cell in cells))
+    ):
         return f"{missing:,} of its rows have no label"
     if sample.is_whole and (unknown := sorted(_labels(other, labels, separator) - seen)):
         return f"{sample.shown} has no row with {named(unknown)}"

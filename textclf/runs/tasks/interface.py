@@ -129,8 +129,9 @@ class Task(Protocol):
     def engine_measures(self) -> EngineMeasures | None:
         """Returns what measures the task when one recipe is trained with several engines; None: it has only one."""
 
-    def check_runs(self, folders: Sequence[Path]) -> None:
-        """Raises the errors of `compare_runs` that do not depend on the rows."""
+    def check_comparison(self, items: Sequence[Recipe | Path], data: Path | None) -> None:
+        """Raises the errors of `compare_runs` that can be found before the recipes among the items are trained: about runs, and
+        about rows, all of which are read."""
 
     def compare_runs(self, folders: Sequence[Path], data: Path | None) -> ComparedRuns:
         """Measures the models of finished runs on the same rows: those of the file `data`, or of the first run's test

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 from textclf.data.tables.column_names import listed, visible
-from textclf.data.tables.formats.records import RecordTable, fault_of_text, json_text
+from textclf.data.tables.formats.records import ListCell, RecordTable, fault_of_text, json_text
 from textclf.data.tables.lines import Dialect, Feed, TooLongError
 from textclf.data.tables.table import LONGEST_ROW, SAMPLE, Fault, Row, RowPlace, feed_at, open_feed, open_text
 from textclf.errors import DataError
@@ -354,7 +354,8 @@ class JsonTable(RecordTable):
         fields = [cell if isinstance(cell := values.get(column), str) else _text(cell) for column in self.columns]
         for column in self.columns_asked_for:
             name = self.columns[column]
-            if isinstance(value := values.get(name), dict | list):
+            value = values.get(name)
+            if isinstance(value, dict) or (isinstance(value, list) and column not in self.columns_of_lists):
                 kind = "an object" if isinstance(value, dict) else "a list"
                 fault = Fault("type", f"holds {kind} in `{visible(name)}`; expected text, or one number or word")
                 break
@@ -397,6 +398,8 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        return ListCell.of(value)
     return str(value) if isinstance(value, int | float) else json_text(value)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from textclf import extras
 from textclf.data.tables.formats.parquet_pages import pages_of, start_of
-from textclf.data.tables.formats.records import RecordTable, json_text
+from textclf.data.tables.formats.records import ListCell, RecordTable, json_text
 from textclf.data.tables.frames import is_missing
 from textclf.data.tables.table import Fault, Row
 from textclf.errors import DataError
@@ -206,7 +206,10 @@ class ParquetTable(RecordTable):
         for index, column in enumerate(self.columns):
             if index in asked or all_texts:
                 array = batch.column(index) if self.reads_others else batch.column(batch.schema.names.index(column))
-                texts[index] = self._texts(array) if index in asked else self._texts_of_others(array)
+                if index in self.columns_of_lists and self._holds_lists(array.type):
+                    texts[index] = ["" if value is None else ListCell.of(value) for value in array.to_pylist()]
+                else:
+                    texts[index] = self._texts(array) if index in asked else self._texts_of_others(array)
         width = len(self.columns)
         for place in range(batch.num_rows):
             fields = [""] * width
@@ -223,6 +226,10 @@ class ParquetTable(RecordTable):
             record = ParquetRecord(batch, place, size) if self.reads_others else None
             self._characters += sum(map(len, fields))
             yield Row(number + place + 1, number + place + 1, fields, "" if place else digest, fault, record)
+
+    def _holds_lists(self, kind: Any) -> bool:
+        types = self._arrow.types
+        return any(is_kind(kind) for is_kind in (types.is_list, types.is_large_list, types.is_fixed_size_list))
 
     def _texts_of_others(self, array: Any) -> Sequence[str | None]:
         """Returns the cells as text: lists and the like as JSON, bytes that are not UTF-8 as Python writes them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from textclf.data.tables.column_names import listed, matching_columns, meant_column, visible
@@ -32,11 +32,24 @@ class FileRow(int):
         return self.shown
 
 
+class ListCell(str):
+    """A cell that holds a list: its text is the list as JSON, and `values` are its elements."""
+
+    values: Sequence[Any]
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> ListCell:
+        cell = cls(json_text(values))
+        cell.values = values
+        return cell
+
+
 class RecordTable:
     """An open table. Iterate over it once for its rows.
 
     `what` is its format for messages. `reads_others`: set it to False, before the rows are read, if only the columns
     that were asked for are needed. `texts_of_others`: set it to True if `Row.fields` must contain every column.
+    `columns_of_lists`: the places of the columns in which a list is no fault but a `ListCell`.
     """
 
     what = "a table"
@@ -54,6 +67,7 @@ class RecordTable:
         self.counts_positions = False
         self.reads_others = True
         self.texts_of_others = False
+        self.columns_of_lists: Collection[int] = ()
 
     def __iter__(self) -> Iterator[Row]:
         raise NotImplementedError
@@ -102,6 +116,8 @@ class RecordTable:
 
 
 def fault_of_text(text: str, column: str) -> Fault | None:
+    if isinstance(text, ListCell) and any("\0" in value for value in text.values if isinstance(value, str)):
+        return Fault("nul", NUL_MESSAGE)
     if len(text) > LONGEST_ROW:
         return Fault("length", f"is longer than {LONGEST_ROW:,} characters in `{visible(column)}`; shorten it")
     if "\0" in text:

@@ -5,6 +5,9 @@
 "use strict";
 
 const SMALLEST = 1.17549435e-38;
+
+/* The largest float32 below 1 is this far from it. */
+const NEAREST = 2 ** -24;
 const NEVER = -1e9;
 const N_BEST = 20, LONGEST = 30;
 const PHONE_BEST = 5, PHONE_LONGEST = 32, PHONE_QUESTION = 64;
@@ -110,10 +113,13 @@ class Classifier extends Model {
     return rows;
   }
 
-  /* The softmax of the mean logits of the windows. */
+  /* The probabilities of the mean logits of the windows: their softmax, or the sigmoid of each label. */
   #combined(outputs) {
-    return softmax(outputs[0].map((_, label) =>
-      outputs.reduce((sum, scores) => sum + Math.log(Math.max(scores[label], SMALLEST)), 0) / outputs.length));
+    const mean = (logit) => outputs[0].map((_, label) =>
+      outputs.reduce((sum, scores) => sum + logit(scores[label]), 0) / outputs.length);
+    if (!this.facts.thresholds) return softmax(mean((score) => Math.log(Math.max(score, SMALLEST))));
+    const kept = (score) => Math.min(Math.max(score, NEAREST), 1 - NEAREST);
+    return mean((score) => Math.log(kept(score)) - Math.log1p(-kept(score))).map((logit) => 1 / (1 + Math.exp(-logit)));
   }
 }
 

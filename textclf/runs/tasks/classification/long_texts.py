@@ -9,33 +9,20 @@ import numpy as np
 from textclf.classify.classifier import Classifier
 from textclf.classify.metrics import evaluate
 from textclf.data.examples import Split
-from textclf.data.findings.finding import counted
-from textclf.data.tokens.text_windows import WindowPlan, encode_texts
-from textclf.runs.record.metrics_file import Record
+from textclf.data.tokens.text_windows import WindowPlan
+from textclf.runs.record.long_texts import WindowCounts, WindowSettings, count_windows
 from textclf.terminal.progress import Progress
 
 
-class SplitWindows(Record):
+class SplitWindows(WindowCounts):
     """The windows of a split's texts, and what the first window alone gives.
 
-    `texts` have `windows` in all, `median_windows` in the median and `most_windows` at most; `long_texts` have several, and
-    `truncated_texts` have more text than is read. `first_window_accuracy` and `accuracy` (of all windows) are in 0..1.
+    `first_window_accuracy` and `accuracy` (of all windows) are in 0..1.
     """
 
-    texts: int
-    windows: int
-    long_texts: int
-    truncated_texts: int
-    median_windows: float
-    most_windows: int
     first_window_accuracy: float
     first_window_macro_f1: float
     accuracy: float
-
-    @property
-    def long_share(self) -> float:
-        """The share of the texts that need several windows, in 0..1."""
-        return self.long_texts / self.texts
 
     @property
     def gain(self) -> float:
@@ -43,14 +30,9 @@ class SplitWindows(Record):
         return self.accuracy - self.first_window_accuracy
 
 
-class LongTexts(Record):
-    """How a model reads long texts: each window begins `stride` tokens after the one before, at most `max_windows` a text.
+class LongTexts(WindowSettings):
+    """How a model reads long texts. `splits` are the results of the exported file on the held-out splits."""
 
-    `splits` are the results of the exported file on the held-out splits.
-    """
-
-    stride: int
-    max_windows: int
     splits: Mapping[str, SplitWindows]
 
 
@@ -69,16 +51,9 @@ def measure_long_texts(
 
 
 def _of_split(classifier: Classifier, plan: WindowPlan, split: Split, probabilities: np.ndarray) -> SplitWindows:
-    read = encode_texts(classifier.tokenizer, split.texts, classifier.max_length, plan)
-    counts = read.window_counts
     first = evaluate(classifier.first_window_probabilities(split.texts), split.labels, classifier.labels)
     return SplitWindows(
-        texts=len(read),
-        windows=len(read.texts),
-        long_texts=int((counts > 1).sum()),
-        truncated_texts=int(read.truncated.sum()),
-        median_windows=float(np.median(counts)),
-        most_windows=int(counts.max()),
+        **count_windows(classifier, plan, split),
         first_window_accuracy=first.accuracy,
         first_window_macro_f1=first.macro_f1,
         accuracy=evaluate(probabilities, split.labels, classifier.labels).accuracy,
@@ -91,7 +66,6 @@ def say_long_texts(found: LongTexts | None, reported: str, progress: Progress) -
         return
     split = found.splits[reported]
     progress.say(
-        f"{split.long_texts:,} of {counted(split.texts, 'text')} of the {reported} split ({split.long_share:.1%}) need several "
-        f"windows. An app that reads only the first window has an accuracy of {split.first_window_accuracy:.1%}, all windows "
-        f"{split.accuracy:.1%}"
+        f"{split.need_of(reported)} An app that reads only the first window has an accuracy of "
+        f"{split.first_window_accuracy:.1%}, all windows {split.accuracy:.1%}"
     )

@@ -82,10 +82,10 @@ class TextClassification:
 
         return ClassificationMeasures()
 
-    def check_runs(self, folders: Sequence[Path]) -> None:
-        from textclf.runs.comparison.runs import check_runs
+    def check_comparison(self, items: Sequence[Recipe | Path], data: Path | None) -> None:
+        from textclf.runs.comparison.runs import check_comparison
 
-        check_runs(folders)
+        check_comparison(items, data)
 
     def compare_runs(self, folders: Sequence[Path], data: Path | None) -> RunComparison:
         from textclf.runs.comparison.runs import compare_runs

@@ -9,8 +9,8 @@ import numpy as np
 
 from textclf.data.examples import Dataset, Split
 from textclf.data.findings.finding import percent
-from textclf.data.findings.of_tokens import token_findings
 from textclf.data.tokens.encoded import TextTokenizer
+from textclf.encoders.prepare import findings_of_tokens
 from textclf.recipe.settings import Recipe
 from textclf.runs.tasks.check_report import CheckReport
 from textclf.training.multi_label.weights import side_weights
@@ -60,9 +60,9 @@ class LabelSetCheckReport(CheckReport):
 def check_label_sets(recipe: Recipe, shown: str, dataset: Dataset, tokenizer: TextTokenizer) -> LabelSetCheckReport:
     """Describes the rows of a dataset, with findings about their tokens. Raises RecipeError for class weights that do not fit
     the labels."""
-    train, encoder = dataset.train, recipe.encoder
+    train = dataset.train
     side_weights(recipe.training.class_weights, dataset.labels, train.labels.sum(axis=0), len(train.rows))
-    findings = [*dataset.findings, *token_findings(dataset, tokenizer, encoder.fixed_length, encoder.source)]
+    findings = [*dataset.findings, *findings_of_tokens(recipe, dataset, tokenizer)]
     rows = {
         split.name: dict(zip(dataset.labels, split.labels.sum(axis=0).tolist(), strict=True))
         for split in dataset.splits

@@ -11,6 +11,7 @@ from textclf.classify.multi_label.metrics import LabelSetLabel, LabelSetMetrics
 from textclf.runs.pages.page_template import FEW_ROWS, WEAK_F1, WEIGHTS, file_of
 from textclf.runs.record.metrics_file import Seeds
 from textclf.runs.record.private_paths import short_names, without_folders
+from textclf.runs.tasks.multi_label.long_texts import LabelSetLongTexts, LabelSetSplitWindows
 from textclf.runs.tasks.multi_label.record import LabelSetCalibration, LabelSetRunMetrics, LabelSetThresholds
 
 
@@ -38,6 +39,10 @@ class LabelSetPageValues:
     is_builtin: bool
     recipe: Mapping[str, Any] | None
     rows_file: str | None
+    long_texts: LabelSetLongTexts | None
+    first_window: LabelSetSplitWindows | None
+    """What an app sees of the reported split; None unless the model reads windows."""
+
     is_pair: bool
     rare: list[str]
     weak: list[LabelSetLabel]
@@ -70,6 +75,8 @@ class LabelSetPageValues:
             is_builtin=metrics.encoder.source.split(":")[0] == "builtin",
             recipe=recipe,
             rows_file=file_of(split, recipe),
+            long_texts=metrics.long_texts,
+            first_window=metrics.long_texts.splits.get(split) if metrics.long_texts is not None else None,
             is_pair=recipe is not None and len(recipe["dataset"]["text"]) == 2,
             rare=[label.label for label in headline.per_label if label.support < FEW_ROWS],
             weak=[label for label in headline.per_label if label.support >= FEW_ROWS and label.f1 < WEAK_F1],

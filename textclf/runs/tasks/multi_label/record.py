@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 from textclf.classify.multi_label.metrics import LabelSetMetrics
 from textclf.runs.record.metrics_file import Epoch, Export, Record, RunMetrics
+from textclf.runs.tasks.multi_label.long_texts import LabelSetLongTexts
 
 
 def _as_metrics(values: Any) -> Any:
@@ -88,7 +89,10 @@ class LabelSetExport(Export):
 
 
 class LabelSetRunMetrics(RunMetrics):
-    """The record of a run that trained a model of several labels; `labels` in the order of the model's outputs."""
+    """The record of a run that trained a model of several labels; `labels` in the order of the model's outputs.
+
+    `long_texts` compares a file that reads windows with an app that reads the first one.
+    """
 
     task: Literal["multi-label-classification"] = "multi-label-classification"
     labels: Sequence[str]
@@ -96,6 +100,7 @@ class LabelSetRunMetrics(RunMetrics):
     calibration: LabelSetCalibration
     thresholds: LabelSetThresholds
     export: LabelSetExport
+    long_texts: LabelSetLongTexts | None = None
     validation: SplitMetrics
     test: SplitMetrics | None = None
 

@@ -64,10 +64,10 @@ class MultiLabelClassification:
     def engine_measures(self) -> None:
         return None
 
-    def check_runs(self, folders: Sequence[Path]) -> None:
-        from textclf.runs.comparison.label_sets import check_runs
+    def check_comparison(self, items: Sequence[Recipe | Path], data: Path | None) -> None:
+        from textclf.runs.comparison.label_sets import check_comparison
 
-        check_runs(folders)
+        check_comparison(items, data)
 
     def compare_runs(self, folders: Sequence[Path], data: Path | None) -> LabelSetComparison:
         from textclf.runs.comparison.label_sets import compare_runs

@@ -30,6 +30,7 @@ from textclf.runs.record.latency import latency_of
 from textclf.runs.record.metrics_file import WITHHELD, RefusedForm
 from textclf.runs.tasks.forms import first_passing_form, forms_from, warnings_about
 from textclf.runs.tasks.interface import Results
+from textclf.runs.tasks.multi_label.long_texts import LabelSetLongTexts, measure_long_texts, say_long_texts
 from textclf.runs.tasks.multi_label.measuring import (
     Decisions,
     decide,
@@ -52,13 +53,14 @@ from textclf.training.watching.watchers import require_finite
 
 @dataclass(frozen=True)
 class _File:
-    """A file that passed its checks: its form, its size in bytes, how it compares with the trained model, and its
-    probabilities by split, float32 [rows, labels]."""
+    """A file that passed its checks: its form, its size in bytes, how it compares with the trained model, its
+    probabilities by split, float32 [rows, labels], and what an app sees of long texts, if the model reads windows."""
 
     quantization: Quantization
     size: int
     verification: LabelSetVerification
     probabilities: dict[str, np.ndarray]
+    long_texts: LabelSetLongTexts | None
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class JustTrained:
         measured = measure(probabilities, splits, dataset.labels, chosen.thresholds.values)
         say_results(measured, "trained model (not exported)" if file is None else "model.tflite", progress)
         reported = splits[-1]
+        long_texts = None if file is None else file.long_texts
+        say_long_texts(long_texts, reported.name, progress)
         doubts = chosen.thresholds.notes(dataset.labels, self.recipe.training.reject_for_precision)
         doubts += result_warnings(measured, reported.name)
         for doubt in doubts:
@@ -119,6 +123,7 @@ class JustTrained:
                 "calibration": calibration,
                 "thresholds": chosen.thresholds_record,
                 "export": _export_record(self.recipe, file, refused),
+                **({} if long_texts is None else {"long_texts": long_texts}),
                 **measured,
             }
         )
@@ -174,6 +179,7 @@ class JustTrained:
         splits, export = self.data.dataset.held_out, self.recipe.export
         with Classifier(path) as classifier:
             exported = {split.name: classifier.probabilities(split.texts) for split in splits}
+            long_texts = measure_long_texts(classifier, splits, exported)
         verification = verify_label_sets(
             np.concatenate(list(trained.values())),
             np.concatenate(list(exported.values())),
@@ -190,7 +196,7 @@ class JustTrained:
         )
         if verification.doubt is not None:
             progress.warn(verification.doubt)
-        return _File(form, size, verification, exported)
+        return _File(form, size, verification, exported, long_texts)
 
 
 def _export_record(recipe: Recipe, file: _File | None, refused: Sequence[RefusedForm]) -> LabelSetExport:
@@ -251,6 +257,7 @@ class FinishedLabelSets:
         splits = run.dataset(load_label_sets).held_out
         with Classifier(model) as classifier:
             probabilities = {split.name: classifier.probabilities(split.texts) for split in splits}
+            long_texts = measure_long_texts(classifier, splits, probabilities)
         export = {
             "withheld": None,
             "quantization": run.recipe.export.quantization,
@@ -261,6 +268,7 @@ class FinishedLabelSets:
         doubts = [verification.doubt] if verification.doubt is not None else []
         metrics = metrics.with_changes(
             **measure(probabilities, splits, run.labels, self.trained.thresholds),
+            **({} if long_texts is None else {"long_texts": long_texts}),
             calibration=with_errors_of_file(metrics.calibration, probabilities, splits),
             export=metrics.export.model_copy(update=export),
             findings=[text for text in metrics.findings if not text.startswith(WITHHELD)],

@@ -70,10 +70,10 @@ class QuestionAnswering:
 
         return AnsweringMeasures()
 
-    def check_runs(self, folders: Sequence[Path]) -> None:
-        from textclf.runs.comparison.answers import check_runs
+    def check_comparison(self, items: Sequence[Recipe | Path], data: Path | None) -> None:
+        from textclf.runs.comparison.answers import check_comparison
 
-        check_runs(folders)
+        check_comparison(items, data)
 
     def compare_runs(self, folders: Sequence[Path], data: Path | None) -> AnswerComparison:
         from textclf.runs.comparison.answers import compare_runs

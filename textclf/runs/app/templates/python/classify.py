@@ -103,9 +103,8 @@ class Model:
         tokens = [[token for token, _, _ in self.tokenize(text)] for text in texts]
         windows = [self._run(*row)[0] for row in self._rows(tokens)]
         scores = windows[0]
-        if len(windows) > 1:  # the softmax of the mean logits
-            logits = np.log(np.maximum(np.array(windows, np.float64), np.finfo(np.float32).tiny)).mean(axis=0)
-            scores = _softmax(logits).astype(np.float32)
+        if len(windows) > 1:
+            scores = self._combined(np.array(windows, np.float64)).astype(np.float32)
         by_label = dict(zip(self.labels, scores.tolist(), strict=True))
         thresholds = self.settings["thresholds"]
         if thresholds is not None:
@@ -115,6 +114,15 @@ class Model:
         rejected = not scores[best] >= np.float32(self.settings["rejectBelow"])
         label = self.settings["rejectLabel"] if rejected else self.labels[best]
         return {"labels": [label] if label else [], "rejected": rejected, "scores": by_label}
+
+    def _combined(self, windows: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of the mean logits of the windows: their softmax, or the sigmoid of each label."""
+        if self.settings["thresholds"] is None:
+            return _softmax(np.log(np.maximum(windows, np.finfo(np.float32).tiny)).mean(axis=0))
+        windows = np.clip(windows, 2.0**-24, 1 - 2.0**-24)
+        logits: np.ndarray = (np.log(windows) - np.log1p(-windows)).mean(axis=0)
+        scores: np.ndarray = 1 / (1 + np.exp(-logits))
+        return scores
 
     def answer(self, question: str, context: str) -> dict[str, Any] | None:
         """Returns the answer, its first character and the one after its last in the context, and its probability. The text
