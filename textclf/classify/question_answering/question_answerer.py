@@ -260,6 +260,19 @@ class QuestionAnswerer:
             for pending in under_way:
                 pending.cancel()
 
+    def check_phone(self) -> None:
+        """Raises ModelError if the model cannot answer as a phone does."""
+        if self.tokenizer.kind != "device":
+            raise ModelError(
+                f"{self.name}: was trained with BERT's tokenizer, which phones do not have, so it cannot answer as a phone "
+                "does; train with encoder.tokenizer: device"
+            )
+        if self.max_length != TASK_LIBRARY_LENGTH:
+            raise ModelError(
+                f"{self.name}: reads {self.max_length} tokens, but the runtime of phones reads {TASK_LIBRARY_LENGTH}, so it "
+                f"cannot answer as a phone does; train with encoder.max_length: {TASK_LIBRARY_LENGTH}"
+            )
+
     def close(self) -> None:
         """Ends the threads without waiting for them and cancels tasks that have not started.
 
@@ -287,19 +300,6 @@ class QuestionAnswerer:
             stride=self.stride,
             question_length=self.question_length,
         )
-
-    def check_phone(self) -> None:
-        """Raises ModelError if the model cannot answer as a phone does."""
-        if self.tokenizer.kind != "device":
-            raise ModelError(
-                f"{self.name}: was trained with BERT's tokenizer, which phones do not have, so it cannot answer as a phone "
-                "does; train with encoder.tokenizer: device"
-            )
-        if self.max_length != TASK_LIBRARY_LENGTH:
-            raise ModelError(
-                f"{self.name}: reads {self.max_length} tokens, but the runtime of phones reads {TASK_LIBRARY_LENGTH}, so it "
-                f"cannot answer as a phone does; train with encoder.max_length: {TASK_LIBRARY_LENGTH}"
-            )
 
     def _phone_windows(self, questions: Sequence[str], contexts: Sequence[str]) -> PhoneWindows:
         self.check_phone()
