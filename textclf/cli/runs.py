@@ -49,10 +49,11 @@ _TASKS: dict[str, str] = {DEFAULT_TASK: "one label", MULTI_LABEL: "several label
 @json_option("Print the runs as JSON.")
 def runs_command(folder: Path, sort: str, tensorboard: Path | None, as_json: bool) -> None:
     """List the runs below FOLDER (default: runs): task, encoder, training rows, result with its 95 % confidence interval, size
-    and latency of the model, and state. Unfinished and damaged runs come with what to do.
+    and latency of the model, and state. For an unfinished or damaged run, the list shows what to do.
 
     Only the records of the runs are read. The date is that of the record. The latency is the median time of LiteRT for one
-    input of the model's whole length on one thread, measured at the end of the run: compare runs of one machine and length.
+    input of the model's full length on one thread, measured at the end of the run. Compare only runs on the same machine and
+    with the same length.
     """
     from textclf.runs.listing import list_runs
 

@@ -198,9 +198,9 @@ def compare_command(
     significant (McNemar's exact test), the differences per label, and the rows that get different labels. KEY=VALUE changes a
     setting of the recipes.
 
-    One RECIPE alone is trained with several engines on the same split and encoder. For each training: time to the first
-    step, examples per second, peak memory, accuracy (for questions: F1 and exact match), time of the export, size, latency,
-    and the predictions that quantisation changed. Run nothing else on the machine meanwhile.
+    One RECIPE alone is trained with several engines on the same split and encoder. The report contains, for each
+    training, the time to the first step, examples per second, peak memory, accuracy (for questions: F1 and exact match), time
+    of the export, size, latency, and the predictions that quantisation changed. Run nothing else on the machine meanwhile.
     """
     compared, overrides = _items_and_overrides(items)
     names = None if engines is None else [name.strip() for name in engines.split(",")]
