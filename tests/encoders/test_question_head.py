@@ -134,7 +134,8 @@ def write_hub_with_signature(folder: Path, *, resources: bool, swapped: bool = F
     v1 = tf.compat.v1
     with tf.Graph().as_default() as graph, v1.variable_scope("", use_resource=resources):
         states = v1.placeholder(tf.float32, [None, None, 32], "states")
-        kernel, bias = (v1.get_variable(name, array.shape, tf.float32) for name, array in head.items())
+        zeros = tf.zeros_initializer()
+        kernel, bias = (v1.get_variable(name, array.shape, tf.float32, zeros) for name, array in head.items())
         shape = tf.shape(states)
         logits = tf.nn.bias_add(tf.matmul(tf.reshape(states, [-1, 32]), kernel, transpose_b=True), bias)
         logits = 2 * logits if other else logits
