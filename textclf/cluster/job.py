@@ -21,7 +21,14 @@ from textclf.classify.question_answering.job import AnswerSummary, answering_of,
 from textclf.classify.question_answering.question_answerer import QuestionAnswerer
 from textclf.classify.tables.job import BatchSummary, labelling_of
 from textclf.classify.tables.rows import Tally
-from textclf.classify.tables.table_job import JobInterruptedError, RowModel, TableTask, check_ways, checked_inputs
+from textclf.classify.tables.table_job import (
+    JobInterruptedError,
+    RowModel,
+    TableTask,
+    check_ways,
+    checked_inputs,
+    summary_values,
+)
 from textclf.classify.tables.windows import Partition, check_output
 from textclf.cluster.engine import Engine, KilledWorkersError, LostSchedulerError, check_scheduler, connected
 from textclf.cluster.folder import MANIFEST, JobFolder, open_folder
@@ -332,19 +339,15 @@ class _Job:
         return self._results(folder, str(target)), folder.tally
 
     def _results(self, folder: JobFolder, output: str) -> dict[str, Any]:
-        tally, seconds = folder.tally, time.monotonic() - self._started
-        return {
-            "output": output,
-            "rows": tally.rows,
-            "seconds": round(folder.seconds_before + seconds, 3),
-            "rows_per_second": round((tally.rows - self.rows_before) / seconds, 1),
-            "interpreter_share": 0.0,
-            "blank_lines": tally.blank_lines,
-            "truncated": tally.truncated,
-            "uneven_rows": tally.uneven_rows,
-            "errors": dict(tally.errors.most_common()),
-            "partitions": len(folder.done),
-        }
+        values = summary_values(
+            folder.tally,
+            output,
+            seconds=time.monotonic() - self._started,
+            seconds_before=folder.seconds_before,
+            rows_before=self.rows_before,
+            interpreter_share=0.0,
+        )
+        return {**values, "partitions": len(folder.done)}
 
     def _plan(self, engine: Engine, folder: JobFolder) -> None:
         def find(paths: Sequence[str | Location]) -> Iterator[FileParts]:

@@ -94,9 +94,8 @@ def feed_forward(
             d_kernel_2 = tf.cast(tf.matmul(inner, short, transpose_a=True), kernel_2.dtype)
             d_inner = tf.raw_ops.ReluGrad(gradients=tf.matmul(short, weights_2, transpose_b=True), features=inner)
             d_bias_1 = tf.cast(column_sums(d_inner), tf.float32)
-            d_kernel_1 = tf.cast(tf.matmul(inputs, d_inner, transpose_a=True), kernel_1.dtype)
-            d_rows = d_before + tf.cast(tf.matmul(d_inner, weights_1, transpose_b=True), tf.float32)
-            return d_rows, d_kernel_1, d_kernel_2, d_bias_1, d_beta * gamma, d_gamma, d_beta
+            d_rows, d_kernel_1 = _product_gradients(inputs, weights_1, d_inner, kernel_1.dtype)
+            return d_before + d_rows, d_kernel_1, d_kernel_2, d_bias_1, d_beta * gamma, d_gamma, d_beta
 
         return before * gamma + beta, backward
 

@@ -148,7 +148,7 @@ class Dropout(NamedTuple):
     rate: float
     seed: tf.Tensor
 
-    def __call__(self, tensor: tf.Tensor, layer: tf.Tensor) -> tf.Tensor:
+    def __call__(self, tensor: tf.Tensor, layer: int | tf.Tensor) -> tf.Tensor:
         seed = self.seed + tf.stack([0, tf.cast(layer, tf.int32)])
         return tf.nn.experimental.stateless_dropout(tensor, rate=self.rate, seed=seed, rng_alg="philox")
 
@@ -159,7 +159,7 @@ def transformer_layer(
     states: tf.Tensor,
     mask: AttentionMask,
     *,
-    index: tf.Tensor,
+    index: int | tf.Tensor,
     first_token_only: bool = False,
     dropout: Dropout | None = None,
     dtype: tf.DType = tf.float32,
@@ -262,7 +262,7 @@ def encode_pooled(
         _layer(stacks, last),
         states,
         mask,
-        index=tf.constant(last),
+        index=last,
         first_token_only=True,
         dropout=dropout,
         dtype=dtype,
@@ -350,21 +350,20 @@ def _run_layers(
     """Runs some layers, one after the other."""
     if not layers:
         return states
+
+    def run(index: int | tf.Tensor, states: tf.Tensor) -> tf.Tensor:
+        return transformer_layer(config, _layer(stacks, index), states, mask, index=index, dropout=dropout, dtype=dtype)
+
     if config.num_hidden_layers <= _UNROLLED_LAYERS:
         for number in layers:
-            states = transformer_layer(
-                config, _layer(stacks, number), states, mask, index=tf.constant(number), dropout=dropout, dtype=dtype
-            )
+            states = run(number, states)
         return states
 
-    def body(index: tf.Tensor, states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        states = transformer_layer(
-            config, _layer(stacks, index), states, mask, index=index, dropout=dropout, dtype=dtype
-        )
-        return index + 1, states
-
     _, states = tf.while_loop(
-        lambda index, _: index < layers.stop, body, (layers.start, states), maximum_iterations=len(layers)
+        lambda index, _: index < layers.stop,
+        lambda index, states: (index + 1, run(index, states)),
+        (layers.start, states),
+        maximum_iterations=len(layers),
     )
     return states
 

@@ -105,6 +105,30 @@ def check_ways(*, force: bool, resume: bool) -> None:
         raise ArgumentError("force (--force) starts again and resume (--resume) continues: give one of the two")
 
 
+def summary_values(
+    tally: Tally,
+    output: str,
+    *,
+    seconds: float,
+    seconds_before: float,
+    rows_before: int,
+    interpreter_share: float,
+) -> dict[str, Any]:
+    """Returns the numbers of a summary that every job has. This run took `seconds`; earlier runs of the job took
+    `seconds_before` and wrote `rows_before` of the rows."""
+    return {
+        "output": output,
+        "rows": tally.rows,
+        "seconds": round(seconds_before + seconds, 3),
+        "rows_per_second": round((tally.rows - rows_before) / seconds, 1),
+        "interpreter_share": round(interpreter_share, 4),
+        "blank_lines": tally.blank_lines,
+        "truncated": tally.truncated,
+        "uneven_rows": tally.uneven_rows,
+        "errors": dict(tally.errors.most_common()),
+    }
+
+
 def run_table_job(
     model: RowModel,
     paths: Sequence[str | Location],
@@ -184,19 +208,16 @@ class TableJob:
 
     def results(self, target: str) -> dict[str, Any]:
         """Returns the numbers of a summary that every kind of model has."""
-        tally, seconds = self.tally, self.seconds
+        seconds = self.seconds
         busy = self._model.seconds_in_interpreters / (seconds * self._model.num_threads)
-        return {
-            "output": target,
-            "rows": tally.rows,
-            "seconds": round(self._seconds_before + seconds, 3),
-            "rows_per_second": round((tally.rows - self.rows_before) / seconds, 1),
-            "interpreter_share": round(busy, 4),
-            "blank_lines": tally.blank_lines,
-            "truncated": tally.truncated,
-            "uneven_rows": tally.uneven_rows,
-            "errors": dict(tally.errors.most_common()),
-        }
+        return summary_values(
+            self.tally,
+            target,
+            seconds=seconds,
+            seconds_before=self._seconds_before,
+            rows_before=self.rows_before,
+            interpreter_share=busy,
+        )
 
     def _skip(self, state: JobState) -> None:
         """Skips the rows that an earlier run has written, and checks that they are unchanged."""

@@ -3,8 +3,6 @@ share."""
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 import numpy as np
 
 from textclf.classify.classifier import Classifier
@@ -48,22 +46,11 @@ class WindowCounts(Record):
         )
 
 
-class Counts(TypedDict):
-    """The values of `WindowCounts`."""
-
-    texts: int
-    windows: int
-    long_texts: int
-    truncated_texts: int
-    median_windows: float
-    most_windows: int
-
-
-def count_windows(classifier: Classifier, plan: WindowPlan, split: Split) -> Counts:
+def count_windows(classifier: Classifier, plan: WindowPlan, split: Split) -> WindowCounts:
     """Returns the numbers of windows of a split's texts."""
     read = encode_texts(classifier.tokenizer, split.texts, classifier.max_length, plan)
     counts = read.window_counts
-    return Counts(
+    return WindowCounts(
         texts=len(read),
         windows=len(read.texts),
         long_texts=int((counts > 1).sum()),

@@ -53,7 +53,7 @@ def measure_long_texts(
 def _of_split(classifier: Classifier, plan: WindowPlan, split: Split, probabilities: np.ndarray) -> SplitWindows:
     first = evaluate(classifier.first_window_probabilities(split.texts), split.labels, classifier.labels)
     return SplitWindows(
-        **count_windows(classifier, plan, split),
+        **dict(count_windows(classifier, plan, split)),
         first_window_accuracy=first.accuracy,
         first_window_macro_f1=first.macro_f1,
         accuracy=evaluate(probabilities, split.labels, classifier.labels).accuracy,

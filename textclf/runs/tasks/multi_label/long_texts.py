@@ -60,7 +60,7 @@ def _of_split(
         for given in (classifier.first_window_probabilities(split.texts), probabilities)
     )
     return LabelSetSplitWindows(
-        **count_windows(classifier, plan, split),
+        **dict(count_windows(classifier, plan, split)),
         first_window_micro_f1=first.micro_f1,
         first_window_macro_f1=first.macro_f1,
         micro_f1=whole.micro_f1,
