@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class Store:
 
 @contextmanager
 def s3_store() -> Iterator[Store]:
-    """A server of S3's protocol; the environment has its address and credentials."""
+    """An empty server of S3's protocol; the environment has its address and credentials."""
     pytest.importorskip("s3fs")
     moto = pytest.importorskip("moto.server")
     from botocore.session import Session
@@ -72,6 +73,8 @@ def s3_store() -> Iterator[Store]:
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # All servers of a process share what they hold, so what other tests stored is dropped.
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "access")

@@ -48,7 +48,7 @@ def fetched(store: Store, folder: str, target: Path) -> Path:
 
 
 def journals() -> list[Path]:
-    return [path for path in (cache_folder() / "outputs").rglob("*") if path.is_file()]
+    return list((cache_folder() / "outputs").rglob("*"))
 
 
 def test_a_store_gives_and_takes_the_bytes_of_one_machine(model, store, scheduler, tmp_path, capsys):

@@ -244,25 +244,33 @@ def open_folder(
         raise RunError(f"{output}: is a file, but the output of a job with Dask is a folder; name a folder")
     if not target.parent.is_dir():
         raise RunError(f"{output}: there is no folder {target.parent}; create it, or write somewhere else")
-    with _locked(output, target):
-        folder = JobFolder(target, place)
-        is_new = not target.exists()
-        try:
-            with _writing(output):
-                target.mkdir(exist_ok=True)
-                folder.open(settings, force=force, resume=resume)
-            yield folder
-        finally:
-            folder.close()
-            if not folder.done and not folder.plan.exists():
-                shutil.rmtree(folder.work, ignore_errors=True)
-                if is_new:
-                    with suppress(OSError):
-                        target.rmdir()
-            if isinstance(output, Location):
-                with suppress(OSError):  # they are kept if the job can be continued
-                    target.rmdir()
-                    target.parent.rmdir()
+    try:
+        with _locked(output, target):
+            folder = JobFolder(target, place)
+            is_new = not target.exists()
+            try:
+                with _writing(output):
+                    target.mkdir(exist_ok=True)
+                    folder.open(settings, force=force, resume=resume)
+                yield folder
+            finally:
+                folder.close()
+                if not folder.done and not folder.plan.exists():
+                    shutil.rmtree(folder.work, ignore_errors=True)
+                    if is_new:
+                        _remove_if_empty(target)
+                if isinstance(output, Location):
+                    _remove_if_empty(target)
+    finally:
+        if isinstance(output, Location):
+            # The lock file is in this folder, so it is removed when the lock is free.
+            _remove_if_empty(target.parent)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Removes a folder in which there is nothing; the folder of a job that can be continued stays."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @contextmanager
