@@ -371,7 +371,7 @@ def encoder_command(source: str, as_json: bool, golden: bool) -> None:
 
     with Progress().spinner("Reading the encoder"):
         if golden:
-            load_tensorflow()
+            load_tensorflow(in_command=True)
         from textclf.encoders.description import checked_description, format_description
 
         description = checked_description(source, golden=golden)
@@ -418,7 +418,7 @@ def verify_command(model: Path, data: Path | None, run: Path | None, as_json: bo
 
     with Progress().spinner("Checking the model"):
         if run is not None:
-            load_tensorflow()
+            load_tensorflow(in_command=True)
         from textclf.runs.verify import verify
 
         report = verify(model, data, run=run)

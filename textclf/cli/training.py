@@ -56,7 +56,7 @@ def train_command(
     from textclf.terminal.progress import Progress
 
     with Progress().during("Starting TensorFlow"):
-        load_tensorflow()
+        load_tensorflow(in_command=True)
         from textclf.runs.train import train
 
     run = train(loaded, run_dir, force=force, resume=resume)
@@ -147,7 +147,7 @@ def export_command(
     from textclf.terminal.summary import show_summary
 
     with Progress().spinner("Starting TensorFlow"):
-        load_tensorflow()
+        load_tensorflow(in_command=True)
         from textclf.runs.export import export_run
     with Progress().spinner("Writing the model and comparing it with the trained one"):
         path, report = export_run(run, overrides, output, force=force, to=to)

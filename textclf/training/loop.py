@@ -145,6 +145,8 @@ class _Training:
             self.progress.say(f"Resuming at step {state.step} of {self.total_steps}")
         else:
             state = TrainingProgress()
+            if self.total_steps:
+                self.step.trace_meanwhile()
             self.task.standardize(self.progress)
         while state.seed_index < len(self.seeds):
             seed = self.seeds[state.seed_index]

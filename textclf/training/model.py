@@ -18,7 +18,7 @@ TOKENS_SIGNATURE = Tokens(*[tf.TensorSpec([None, None], tf.int32)] * 3)
 """Any number of rows of any length, for `compiled`."""
 
 
-def compiled(function: Callable[..., Any], signature: Sequence[Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], signature: Sequence[Any]) -> Any:
     """`tf.function` without its translation of Python's `if` and `for`: none here depends on a tensor, and at the first
     training of a process the translation takes more than a second."""
     traced: Callable[..., Any] = tf.function(function, input_signature=signature, autograph=False)

@@ -8,6 +8,7 @@ part's rows, and all change their copy of the variables by the same sum of gradi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -45,12 +46,27 @@ class TrainingStep:
         self._add = compiled(self._add_part, [*part, seed])
         self._apply = compiled(self._apply_sums, [rate])
         self._sums: dict[str, tf.Variable] = {}
+        self._tracing: Future[None] | None = None
+
+    def trace_meanwhile(self) -> None:
+        """Begins to trace the step in a thread, which takes seconds of one core. The first call waits for its end."""
+        executor = ThreadPoolExecutor(1, "tracing")
+        self._tracing = executor.submit(self._trace)
+        executor.shutdown(wait=False)
+
+    def _trace(self) -> None:
+        # A thread has no scope of its own.
+        with self._strategy.scope():
+            self._whole.get_concrete_function()
 
     def __call__(self, parts: Sequence[Part], learning_rate: float, seed: int, number: int) -> tuple[float, float]:
         """Changes the variables; returns the mean loss and the gradients' norm before clipping.
 
         `seed` and the step's `number` decide what dropout drops.
         """
+        if self._tracing is not None:
+            self._tracing.result()
+            self._tracing = None
         rate, rows = np.float32(learning_rate), np.float32(sum(len(part.weights) for part in parts))
         seeds = [self._dropout_seed(seed, number, index) for index in range(len(parts))]
         parts = [self._one_row_each(part) for part in parts]
