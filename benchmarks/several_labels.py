@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def recipe_file(data: Path, keep: Path, rows: int | None) -> Path:
 
 def train(words: Sequence[str], run: Path) -> None:
     """Continues an interrupted training, or begins one."""
-    command = ["textclf", "train", *words, "--run-dir", str(run)]
+    command = [sys.executable, "-m", "textclf", "train", *words, "--run-dir", str(run)]
     if subprocess.run([*command, "--resume"], stderr=subprocess.DEVNULL, check=False).returncode:
         subprocess.run(command, check=True)
 
