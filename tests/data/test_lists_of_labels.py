@@ -73,8 +73,7 @@ def test_a_list_is_read_beside_texts_with_a_separator(name):
     ("bad", "what"),
     [
         ([["a"], "b"], "another list"),
-        (["a", 2], "a number"),
-        ([1.5], "a number"),
+        (["a", 2.0], "a number that is not whole"),
         (["a", None], "null"),
         ([True], "true"),
     ],
@@ -88,12 +87,25 @@ def test_what_is_no_text_in_a_list_is_an_error_with_its_rows(bad, what):
 
 
 @pytest.mark.parametrize(
-    ("bad", "what"), [([["a"]], "another list"), ([1, 2], "a number"), (["a", None], "null"), ([{"x": 1}], "an object")]
+    ("bad", "what"),
+    [
+        ([["a"]], "another list"),
+        ([1.5, 2], "a number that is not whole"),
+        (["a", None], "null"),
+        ([{"x": 1}], "an object"),
+    ],
 )
 def test_parquet_lists_of_other_things_are_errors_with_their_rows(bad, what):
     rows = [{**row, "topics": bad} for row in rows_with([0, 0], copies=2)]
     [error] = errors_of("rows.parquet", rows)
     assert f"the list of `topics` holds {what} in rows 1, 2, 3 and 4" in error
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_whole_numbers_in_a_list_are_labels_as_they_are_in_other_columns(name):
+    dataset = load(name, rows_with([[3, 17], [17], [], [3]]))
+    assert dataset.labels == ["17", "3"]
+    assert sets_of(dataset)["text 0 of 0"] == {"3", "17"}
 
 
 def test_texts_numbers_and_objects_in_place_of_lists_are_errors_with_their_rows():
@@ -185,6 +197,64 @@ def test_check_train_and_evaluate_read_lists(model):
         assert textclf.evaluate_label_sets(model / "run", name).micro_f1 == recorded
     write_csv(Path("joined.csv"), [{**row, "topics": "|".join(row["topics"])} for row in rows])
     assert textclf.evaluate_label_sets(model / "run", "joined.csv").micro_f1 == recorded
+
+
+def as_arrow(rows: list[dict[str, Any]]) -> Any:
+    return pytest.importorskip("pyarrow").Table.from_pylist(rows)
+
+
+def as_pandas(rows: list[dict[str, Any]]) -> Any:
+    return pytest.importorskip("pandas").DataFrame(
+        [{**row, "topics": np.array(row["topics"], dtype=object)} for row in rows]
+    )
+
+
+def as_sets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "topics": set(row["topics"])} for row in rows]
+
+
+@pytest.mark.parametrize("convert", [list, as_sets, as_arrow, as_pandas])
+def test_lists_in_tables_in_memory_are_trained_on_and_measured_as_in_files(model, tmp_path, convert):
+    rows = {"train": topics(160, 0), "test": topics(40, 1)}
+    data = {name: convert(own) for name, own in rows.items()}
+    recipe = textclf.load_recipe(model / "recipe.yaml", ["encoder.source=average-words", "training.epochs=2"])
+    assert textclf.check(recipe, data=data).labels == ["broken", "late", "praise", "refund"]
+    run = textclf.train(recipe, tmp_path / "run", data=data, quiet=True)
+    of_files = json.loads((model / "run" / "metrics.json").read_text())
+    assert run.metrics["test"]["micro_f1"] == of_files["test"]["micro_f1"]
+    assert textclf.evaluate_label_sets(run.dir, data["test"]).micro_f1 == of_files["test"]["micro_f1"]
+    assert textclf.verify(run.model_path, data["test"], run=run.dir).verdict == "verified"
+    # The run can be repeated from what it keeps.
+    kept = [json.loads(line) for line in (run.dir / "data" / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["text"], sorted(row["topics"])) for row in kept] == [
+        (row["text"], sorted(row["topics"])) for row in rows["test"]
+    ]
+    again = textclf.train(textclf.load_recipe(run.dir / "recipe.yaml"), tmp_path / "again", quiet=True)
+    assert again.metrics["test"] == run.metrics["test"]
+    assert (
+        textclf.train(recipe, tmp_path / "run", data=data, force=True, quiet=True).metrics["test"]
+        == run.metrics["test"]
+    )
+
+
+def test_lists_in_tables_in_memory_have_the_errors_of_files_with_their_positions():
+    recipe = textclf.Recipe.model_validate(
+        {
+            "name": "r",
+            "task": "multi-label-classification",
+            "dataset": {"train": Path("rows.csv"), "label": "topics"},
+            "encoder": "average-words",
+        }
+    )
+    for bad, what in (([None], "null"), ([1.5], "a number that is not whole"), ([["a"]], "another list")):
+        rows = [*rows_with([["a", "b"], ["c"]], copies=2), {"text": "more", "topics": bad}]
+        with pytest.raises(DataError, match=rf"data\[train\]: the list of `topics` holds {what} in row 4"):
+            textclf.check(recipe, data={"train": rows})
+    rows = [{"text": "a", "topics": [b"late"]}]
+    with pytest.raises(
+        DataError, match=r"data\[train\]: row 0 of column `topics` is b'late' \(bytes\), expected one label"
+    ):
+        textclf.check(recipe, data={"train": rows})
 
 
 def test_classify_keeps_the_columns_with_lists(model):

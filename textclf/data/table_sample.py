@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from textclf.data.multi_label.label_sets import kind_of_element
 from textclf.data.reading import FileReader, encoding_errors
 from textclf.data.tables.column_names import matching_columns
 from textclf.data.tables.encoding import Evidence
@@ -140,5 +141,5 @@ def _read(
 def _holds_lists(cells: Sequence[str]) -> bool:
     filled = [cell for cell in cells if cell]
     return bool(filled) and all(
-        isinstance(cell, ListCell) and all(isinstance(value, str) for value in cell.values) for cell in filled
+        isinstance(cell, ListCell) and all(kind_of_element(value) is None for value in cell.values) for cell in filled
     )

@@ -110,7 +110,11 @@ def read_label_sets(
     if not isinstance(data, str | os.PathLike):
         label_columns = given.labels_from or ()
         label = given.label if given.labels_from is None else None
-        frame = data if isinstance(data, FrameTable) else frame_table(data, "data", texts, label, *label_columns)
+        frame = (
+            data
+            if isinstance(data, FrameTable)
+            else frame_table(data, "data", texts, label, *label_columns, lists=True)
+        )
     try:
         return load_label_set_file(given, path, classifier.labels, frame)
     except DataError as error:

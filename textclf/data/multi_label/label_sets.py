@@ -44,6 +44,20 @@ def parts_of(cell: str, separator: str | None) -> list[str]:
     return [part for part in (part.strip() for part in written) if part]
 
 
+def kind_of_element(value: object) -> str | None:
+    """Returns what an element of a list is; None for one that can be a label: a text, or a whole number, which is the text of
+    its digits."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, str | int):
+        return None
+    if isinstance(value, float):
+        return "a number that is not whole"
+    return "another list" if isinstance(value, list | tuple) else "an object"
+
+
 def flag_of(cell: str) -> bool | None:
     """Returns whether a cell says that a label applies: 0 or 1, no or yes, false or true; None for anything else."""
     return _FLAGS.get(cell.strip().casefold())

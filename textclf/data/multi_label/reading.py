@@ -9,7 +9,7 @@ from textclf.data.dataset import LabelReader, no_rows_errors, not_writable_error
 from textclf.data.examples import Examples
 from textclf.data.findings.finding import listed, visible
 from textclf.data.findings.label_spellings import not_writable
-from textclf.data.multi_label.label_sets import flag_of, parts_of, rarest_labels, set_text
+from textclf.data.multi_label.label_sets import flag_of, kind_of_element, parts_of, rarest_labels, set_text
 from textclf.data.reading import FileReader
 from textclf.data.tables.formats.records import ListCell
 from textclf.data.tables.table import Note
@@ -81,7 +81,7 @@ class _Cells:
         return self._writable(row, parts_of(cell, self._separator), cell.count(self._separator) + bool(cell.strip()))
 
     def _labels_of_list(self, row: int, cell: ListCell) -> list[str] | None:
-        wrong = next((kind for value in cell.values if (kind := _kind_of_element(value)) is not None), None)
+        wrong = next((kind for value in cell.values if (kind := kind_of_element(value)) is not None), None)
         if wrong is not None:
             self._wrong_elements.setdefault(wrong, []).append(row)
             return None
@@ -140,17 +140,6 @@ class _Cells:
                 "to other characters, or rename the label"
             )
         return errors
-
-
-def _kind_of_element(value: object) -> str | None:
-    """Returns what an element of a list is, None for a text."""
-    if isinstance(value, str):
-        return None
-    if value is None:
-        return "null"
-    if isinstance(value, bool | int | float):
-        return "true or false" if isinstance(value, bool) else "a number"
-    return "another list" if isinstance(value, list | tuple) else "an object"
 
 
 class _Flags:

@@ -1,7 +1,7 @@
 """Tables in memory: takes a pandas DataFrame, a table of Arrow or a list of dicts, and returns a table that `open_table` reads.
 
-The rows are written as CSV in memory, so that a frame passes every check that a file passes. Rows are numbered by
-their position, from 0. pandas is never imported here: a caller who has a frame has imported it.
+The rows are written as CSV in memory, or as JSON Lines if labels are lists, so that a frame passes every check that a file
+passes. Rows are numbered by their position, from 0. pandas is never imported here: a caller who has a frame has imported it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -40,10 +41,12 @@ class ArrowTable(Protocol):
 
 @dataclass(frozen=True)
 class FrameTable:
-    """A table in memory under a name for messages; `content` is its CSV in UTF-8, separated by commas."""
+    """A table in memory under a name for messages. `content` is UTF-8: CSV separated by commas, or JSON Lines if
+    `has_lists`."""
 
     name: str
     content: bytes
+    has_lists: bool = False
 
     @property
     def sha256(self) -> str:
@@ -84,10 +87,16 @@ def _is_frame(data: object) -> bool:
 
 
 def frame_table(
-    data: Rows, name: str, text_columns: Sequence[str], label_column: str | None, *other_columns: str
+    data: Rows,
+    name: str,
+    text_columns: Sequence[str],
+    label_column: str | None,
+    *other_columns: str,
+    lists: bool = False,
 ) -> FrameTable:
     """Returns the table of `data`. Texts are strings or missing (None, NaN, pd.NA); labels are strings, or values such as
-    numbers that are written as `str` writes them, and so are the values of `other_columns`.
+    numbers that are written as `str` writes them, and so are the values of `other_columns`. With `lists`, a label may also
+    be a list, a tuple, a set or an array of such values.
 
     All other columns are left empty, because they are not used. Raises DataError for an object that is not a table, for
     a table without rows, for a column that is needed and occurs twice, and, with the row's position, for a text or label
@@ -104,9 +113,11 @@ def frame_table(
     columns = [str(key) for key in keys]
     values_columns = [column for column in (label_column, *other_columns) if column is not None]
     _check_columns(columns, [*text_columns, *values_columns], name)
-    cells: list[list[str]] = []
+    cells: list[list[Any]] = []
     for place, column in enumerate(columns):
-        read = _text if column in text_columns else _label if column in values_columns else None
+        read: Callable[[object, str], Any] | None = _text if column in text_columns else None
+        if read is None and column in values_columns:
+            read = _label_or_list if lists and column == label_column else _label
         if read is None:
             cells.append([""] * len(rows))
             continue
@@ -116,6 +127,11 @@ def frame_table(
                 for position, value in enumerate(frame_values(rows, place, name))
             ]
         )
+    if lists and any(isinstance(cell, list) for column in cells for cell in column):
+        lines = (
+            json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in zip(*cells, strict=True)
+        )
+        return FrameTable(name, "".join(f"{line}\n" for line in lines).encode(), has_lists=True)
     written = io.StringIO(newline="")
     writer = csv.writer(written, quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
@@ -162,6 +178,26 @@ def _label(value: object, place: str) -> str:
             "(several labels of a row are one string with dataset.label_separator between them)"
         )
     return _whole(str(value), place)
+
+
+def _label_or_list(value: object, place: str) -> str | list[Any]:
+    """Returns a label as text, or the labels of a list."""
+    if not isinstance(value, list | tuple | set | frozenset | np.ndarray):
+        return _label(value, place)
+    elements = sorted(value, key=str) if isinstance(value, set | frozenset) else list(value)
+    return [_element(element, place) for element in elements]
+
+
+def _element(value: object, place: str) -> Any:
+    """Returns an element of a list as JSON has it. The reader of the rows says which elements are no labels."""
+    if is_missing(value):
+        return None
+    if isinstance(value, list | tuple | set | frozenset | np.ndarray | Mapping):
+        return {} if isinstance(value, Mapping) else []
+    for kind, types in ((bool, bool | np.bool_), (int, int | np.integer), (float, float | np.floating)):
+        if isinstance(value, types):
+            return kind(value)
+    return _label(value, place)
 
 
 def _whole(text: str, place: str) -> str:

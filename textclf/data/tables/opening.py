@@ -94,6 +94,8 @@ def _open(
 ) -> AnyTable:
     delimiter, encoding = options.delimiter, options.encoding
     if isinstance(source, FrameTable):
+        if source.has_lists:
+            return open_json_lines(file.stream, "utf-8", name)
         return open_table(file.stream, ",", "utf-8", wanted, name)
     found = _format_of(source, file, options)
     if found == "delimited text":

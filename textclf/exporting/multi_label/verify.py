@@ -114,7 +114,7 @@ def _table(data: str | Path | Rows | None, classifier: Classifier) -> _Table | N
     if data is None or isinstance(data, str | os.PathLike):
         return None if data is None else Path(data)
     others = tuple(classifier.labels) if classifier.label_column is None else ()
-    return frame_table(data, "data", classifier.text_columns, classifier.label_column, *others)
+    return frame_table(data, "data", classifier.text_columns, classifier.label_column, *others, lists=True)
 
 
 def compare_with_run(

@@ -1,4 +1,4 @@
-"""Tables in memory in place of a recipe's files: read for a run, and kept in its folder as CSV files.
+"""Tables in memory in place of a recipe's files: read for a run, and kept in its folder as CSV or JSON Lines.
 
 Takes `data={"train": frame, …}` as `train` and `check` accept it.
 """
@@ -21,8 +21,9 @@ from textclf.training.saved.run_folder import DATA, RunFolder
 
 SPLITS = ("train", "validation", "test")
 
-# A spreadsheet numbers the first row below the header 2, a table in memory 0.
-_FIRST_ROW = 2
+# A table in memory numbers its first row 0. A spreadsheet numbers the first row below the header 2, and JSON Lines have no
+# header.
+_FIRST_ROW_OF_CSV, _FIRST_ROW_OF_LINES = 2, 1
 
 
 def tables_of(recipe: Recipe, data: Mapping[str, Rows] | None) -> dict[str, FrameTable]:
@@ -36,7 +37,8 @@ def tables_of(recipe: Recipe, data: Mapping[str, Rows] | None) -> dict[str, Fram
     if unknown := sorted(map(str, data.keys() - set(SPLITS))):
         raise ArgumentError(f"data has the key `{unknown[0]}`; the keys are train, validation and test")
     texts, label, others = recipe.columns
-    return {name: frame_table(rows, f"data[{name}]", texts, label, *others) for name, rows in data.items()}
+    lists = recipe.has_several_labels
+    return {name: frame_table(rows, f"data[{name}]", texts, label, *others, lists=lists) for name, rows in data.items()}
 
 
 def files_of(recipe: Recipe, tables: Mapping[str, FrameTable]) -> dict[str, list[Path]]:
@@ -66,7 +68,7 @@ def check_can_be_kept(recipe: Recipe, tables: Mapping[str, FrameTable]) -> None:
 def keep_tables(
     recipe: Recipe, data: PreparedData, tables: Mapping[str, FrameTable], folder: RunFolder
 ) -> tuple[Recipe, PreparedData]:
-    """Writes the tables to `data/<split>.csv` in the run's folder, so that the run can be repeated from there.
+    """Writes the tables to `data/<split>.csv` (or `.jsonl`) in the run's folder, so that the run can be repeated from there.
 
     Returns the recipe that names these files, and the data with their names, and rows numbered as in these files.
     """
@@ -75,18 +77,22 @@ def keep_tables(
         return recipe, data
     (folder.path / DATA).mkdir()
     for name, table in tables.items():
-        write_bytes(folder.path / DATA / f"{name}.csv", table.content)
-    kept = {name: folder.place / DATA / f"{name}.csv" for name in tables}
+        write_bytes(folder.path / DATA / _file_of(name, table), table.content)
+    kept = {name: folder.place / DATA / _file_of(name, table) for name, table in tables.items()}
     changes: dict[str, object] = dict(kept)
     if not files_of(recipe, tables):
         changes |= {"delimiter": ",", "encoding": "utf-8", "sheet": None, "columns": None}
     recipe = recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update=changes)})
     dataset = data.dataset
     paths = {Path(table.name): kept[name] for name, table in tables.items()}
+    first_rows = {
+        kept[name]: _FIRST_ROW_OF_LINES if table.has_lists else _FIRST_ROW_OF_CSV for name, table in tables.items()
+    }
 
     def as_kept(split: Split) -> Split:
-        path = paths.get(split.file)
-        return split if path is None else replace(split, file=path, rows=[row + _FIRST_ROW for row in split.rows])
+        if (path := paths.get(split.file)) is None:
+            return split
+        return replace(split, file=path, rows=[row + first_rows[path] for row in split.rows])
 
     dataset = replace(
         dataset,
@@ -96,3 +102,7 @@ def keep_tables(
         files={paths.get(path, path): digest for path, digest in dataset.files.items()},
     )
     return recipe, replace(data, dataset=dataset)
+
+
+def _file_of(split: str, table: FrameTable) -> str:
+    return f"{split}.jsonl" if table.has_lists else f"{split}.csv"

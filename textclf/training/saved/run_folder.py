@@ -62,7 +62,7 @@ RUN_ENTRIES = (
     r"model-maker\.log",
     r"unfinished\.json",
     r"data/",
-    r"data/(?:train|validation|test)\.csv",
+    r"data/(?:train|validation|test)\.(?:csv|jsonl)",
     r"checkpoints/",
     r"checkpoints/last\.safetensors",
     r"checkpoints/best-\d+\.safetensors",

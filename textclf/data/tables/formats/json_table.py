@@ -278,6 +278,9 @@ class JsonTable(RecordTable):
         return list(keys)
 
     def __iter__(self) -> Iterator[Row]:
+        return map(_at_position, self._rows()) if self.counts_positions else self._rows()
+
+    def _rows(self) -> Iterator[Row]:
         while self._ahead:
             yield self._row(*self._ahead.pop(0))
         for item in self._items:
@@ -373,6 +376,10 @@ class JsonTable(RecordTable):
         return Row(item.number, item.line, fields, item.raw, fault, JsonRecord(values, self.columns))
 
 
+def _at_position(row: Row) -> Row:
+    return row._replace(number=row.number - 1, line=row.line - 1)
+
+
 _TOO_DEEP = "is nested too deeply; write a flat object"
 
 _MOST_NESTED = 100
@@ -407,7 +414,7 @@ def _too_long() -> Fault:
     return Fault("length", f"is longer than {LONGEST_ROW:,} characters; shorten it or leave it out")
 
 
-def open_json_lines(stream: BinaryIO, encoding: str, name: str, live: bool) -> JsonTable:
+def open_json_lines(stream: BinaryIO, encoding: str, name: str, live: bool = False) -> JsonTable:
     """Opens JSON Lines. Raises DataError for a stream that cannot be read."""
     feed = open_feed(stream, encoding, name, live)
     return JsonTable(name, _Lines(feed), feed, feed.encoding)

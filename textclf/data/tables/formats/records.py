@@ -49,7 +49,8 @@ class RecordTable:
 
     `what` is its format for messages. `reads_others`: set it to False, before the rows are read, if only the columns
     that were asked for are needed. `texts_of_others`: set it to True if `Row.fields` must contain every column.
-    `columns_of_lists`: the places of the columns in which a list is no fault but a `ListCell`.
+    `columns_of_lists`: the places of the columns in which a list is no fault but a `ListCell`. `counts_positions`: as in
+    `Table`.
     """
 
     what = "a table"
