@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from textclf.encoders.formats.question_head import question_head
 from textclf.encoders.sources.builtin import EARLIER, builtin_change, builtin_with, is_builtin
 from textclf.encoders.sources.locate import DEFAULT_BUILTIN, builtin_names, load_checkpoint, locate
 
 SHAPES = {
     "mobilebert-small": {"num_hidden_layers": 4, "embedding_size": 128, "intermediate_size": 1024},
+    "mobilebert-small-qa": {"num_hidden_layers": 4, "embedding_size": 128, "intermediate_size": 1024},
     "mobilebert-medium": {"num_hidden_layers": 6, "embedding_size": 256, "intermediate_size": 1344},
 }
 FIRST_SMALL, SECOND_SMALL, FIRST_MEDIUM = EARLIER
@@ -19,17 +21,26 @@ def fingerprints() -> dict[str, str]:
     return {name: load_checkpoint(f"builtin:{name}").fingerprint() for name in builtin_names()}
 
 
-def test_the_package_has_a_small_and_a_medium_encoder_with_the_same_vocabulary(fingerprints):
+def test_the_encoders_of_the_package_have_their_shapes_and_the_same_vocabulary(fingerprints):
     checkpoints = {name: load_checkpoint(f"builtin:{name}") for name in fingerprints}
     assert checkpoints.keys() == SHAPES.keys()
     for name, shape in SHAPES.items():
         assert {key: getattr(checkpoints[name].config, key) for key in shape} == shape
-    [small, medium] = (checkpoint.vocabulary for checkpoint in checkpoints.values())
-    assert small == medium
-    assert len(small) == 30_522
+    [vocabulary, *others] = (checkpoint.vocabulary for checkpoint in checkpoints.values())
+    assert len(vocabulary) == 30_522
+    assert all(other == vocabulary for other in others)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+def test_the_encoder_for_questions_has_a_head_and_the_others_have_none(fingerprints):
+    heads = {name: question_head(load_checkpoint(f"builtin:{name}")) for name in fingerprints}
+    assert {name for name, head in heads.items() if head is not None} == {"mobilebert-small-qa"}
+    card = (locate("builtin:mobilebert-small-qa") / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert card.startswith("# mobilebert-small-qa\n")
+    for fact in ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "Apache-2.0", "36,000 questions", "2,267 steps"):
+        assert fact in card
+
+
+@pytest.mark.parametrize("name", ["mobilebert-small", "mobilebert-medium"])
 def test_the_model_card_of_a_built_in_encoder_names_its_teachers_and_their_licence(name):
     card = (locate(f"builtin:{name}") / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card.startswith(f"# {name}\n")

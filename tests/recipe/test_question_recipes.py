@@ -64,7 +64,17 @@ def test_defaults_do_not_replace_what_is_written(recipe):
 
 
 def test_the_short_form_of_the_encoder_has_the_defaults_too(recipe):
-    assert recipe(QUESTIONS + "encoder: builtin\n").encoder.stride == 128
+    assert recipe(QUESTIONS + "encoder: builtin:mobilebert-small\n").encoder.stride == 128
+
+
+def test_builtin_is_the_encoder_that_suits_the_task(recipe):
+    for written in ("", "encoder: builtin\n", "encoder: {source: builtin, stride: 64}\n", "encoder: {stride: 64}\n"):
+        assert recipe(QUESTIONS + written).encoder.source == "builtin:mobilebert-small-qa"
+    assert recipe(QUESTIONS, "encoder=builtin").encoder.source == "builtin:mobilebert-small-qa"
+    assert Recipe.model_validate(recipe(QUESTIONS)).encoder.source == "builtin:mobilebert-small-qa"
+    assert recipe(TEXTS).encoder.source == "builtin"
+    medium = recipe(QUESTIONS, "encoder=builtin:mobilebert-medium").encoder
+    assert (medium.source, medium.max_length) == ("builtin:mobilebert-medium", 384)
 
 
 def test_a_recipe_for_texts_has_none_of_these_settings(recipe):

@@ -271,6 +271,9 @@ QUESTION_ANSWERING_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """The defaults that differ from those of text classification, by section."""
 
+BUILTIN, BUILTIN_FOR_QUESTIONS = "builtin", "builtin:mobilebert-small-qa"
+"""`encoder: builtin` is the encoder that suits the task; the default of every other task is `locate.DEFAULT_BUILTIN`."""
+
 ANSWER_START = "answer_start"
 """The column that is used without `dataset.answer_start`, where a table has it."""
 
@@ -330,11 +333,11 @@ class EncoderSettings(Settings):
     has_short_form = True
 
     source: Annotated[str, BeforeValidator(encoder_source)] = Field(
-        default="builtin",
-        description="`builtin` (the same as `builtin:mobilebert-medium`), `builtin:mobilebert-small`, the path of a folder or "
-        "archive (relative to the recipe), or a handle such as `hf:google/mobilebert-uncased` or `tfhub:…`; or "
-        "`average-words`, a fast and tiny baseline that averages word vectors learned from the training rows alone. Write "
-        "./builtin for a folder of that name.",
+        default=BUILTIN,
+        description="`builtin` (the same as `builtin:mobilebert-medium`, and for question-answering as "
+        "`builtin:mobilebert-small-qa`), `builtin:mobilebert-small`, the path of a folder or archive (relative to the recipe), "
+        "or a handle such as `hf:google/mobilebert-uncased` or `tfhub:…`; or `average-words`, a fast and tiny baseline that "
+        "averages word vectors learned from the training rows alone. Write ./builtin for a folder of that name.",
     )
     max_length: Annotated[
         int | str,
@@ -729,6 +732,9 @@ class Recipe(Settings):
             values = {**values, "task": MULTI_LABEL}
         if values.get("task") == QUESTION_ANSWERING:
             values = _with_defaults(values, QUESTION_ANSWERING_DEFAULTS)
+            encoder = values["encoder"]
+            if isinstance(encoder, dict) and encoder.get("source", BUILTIN) == BUILTIN:
+                values["encoder"] = {**encoder, "source": BUILTIN_FOR_QUESTIONS}
         return values
 
 

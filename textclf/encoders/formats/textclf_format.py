@@ -1,7 +1,8 @@
 """Reads and writes textclf's format of an encoder: a folder with `config.json`, `encoder.safetensors` and `vocab.txt`.
 
 Arrays have the canonical names of `expected_shapes`, as float32, float16, or int8 with a float32 array `<name>:scale`;
-a value is then int8 · scale. In the folder of a run, the best checkpoint is read.
+a value is then int8 · scale. In the folder of a run, the best checkpoint is read. An encoder of the package may have
+`changes.safetensors` instead (`changes.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from textclf.data.tokens.vocabulary import read_vocabulary
 from textclf.encoders.average_words import FORMAT as AVERAGE_WORDS
 from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
 from textclf.encoders.formats.arrays import RawArray, StoredArray, dominant_diagonal, read_weights
+from textclf.encoders.formats.changes import CHANGES_FILE, base_folder, changed_arrays, changes_of
 from textclf.encoders.formats.configuration import make_config, read_json, shown
 from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.question_head import own_question_head
@@ -54,13 +56,20 @@ def recognise(folder: Path) -> bool:
 def read(folder: Path) -> EncoderCheckpoint:
     """Returns the encoder in a folder for which `recognise` is true."""
     place = _encoder_folder(folder) or folder
-    weights_file = place / WEIGHTS_FILE
     config, mask_convention = _config(place)
+    base = read_json(place / CONFIG_FILE).get("base")
+    weights_file = place / (WEIGHTS_FILE if base is None else CHANGES_FILE)
     for file in (weights_file, place / VOCABULARY_FILE):
         if not file.is_file():
             raise EncoderError(f"{file}: is missing; a textclf encoder is {HOLDS}")
-    stored = _stored_arrays(index_safetensors([weights_file]), weights_file)
-    weights = read_weights(config, stored, weights_file, weights_file.stat().st_size)
+    stored, size = index_safetensors([weights_file]), weights_file.stat().st_size
+    if base is None:
+        arrays = _stored_arrays(stored, weights_file)
+    else:
+        base_file = base_folder(place, base) / WEIGHTS_FILE
+        arrays = changed_arrays(_stored_arrays(index_safetensors([base_file]), base_file), stored, weights_file)
+        size += base_file.stat().st_size
+    weights = read_weights(config, arrays, weights_file, size)
     vocabulary = find_vocabulary(place)
     check_vocabulary(vocabulary, config)
     head_file = place / HEAD_FILE
@@ -102,28 +111,33 @@ def find_vocabulary(folder: Path) -> Vocabulary:
     return Vocabulary(read_vocabulary(place / VOCABULARY_FILE), do_lower_case, place / VOCABULARY_FILE)
 
 
-def write_encoder(folder: Path, checkpoint: EncoderCheckpoint, dtype: StoredType = "float32") -> None:
+def write_encoder(
+    folder: Path, checkpoint: EncoderCheckpoint, dtype: StoredType = "float32", base: EncoderCheckpoint | None = None
+) -> None:
     """Writes an encoder in this format into `folder`, which is made if it does not exist. Each file is written
     completely or not at all.
 
     With int8, matrices are stored with one symmetric scale for each output (of kernels) or row (of embeddings), near
-    multiples of the identity as float16, and vectors stay float32. Raises EncoderError if float16 cannot represent a
-    weight.
+    multiples of the identity as float16, and vectors stay float32. With a `base`, an encoder of the package, only the
+    changes to it are stored, and such a folder is read inside the package alone. Raises EncoderError if float16 cannot
+    represent a weight.
     """
     from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, np.ndarray] = {}
-    for name, array in checkpoint.weights.items():
+    arrays: dict[str, np.ndarray] = {} if base is None else changes_of(checkpoint.weights, base.weights)
+    for name, array in checkpoint.weights.items() if base is None else ():
         arrays.update(_to_stored(name, array, dtype))
-    settings = {
+    settings: dict[str, Any] = {
         "format": _FORMAT,
         "version": _VERSION,
         "mask_convention": checkpoint.mask_convention,
         "do_lower_case": checkpoint.do_lower_case,
         **asdict(checkpoint.config),
     }
-    _replace(folder / WEIGHTS_FILE, save(arrays, metadata={"format": _FORMAT}))
+    if base is not None:
+        settings["base"] = base.path.name
+    _replace(folder / (WEIGHTS_FILE if base is None else CHANGES_FILE), save(arrays, metadata={"format": _FORMAT}))
     _replace(folder / VOCABULARY_FILE, "".join(f"{piece}\n" for piece in checkpoint.vocabulary).encode())
     _replace(folder / CONFIG_FILE, (json.dumps(settings, indent=2) + "\n").encode())
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urldefrag, urlsplit
@@ -24,6 +23,7 @@ from urllib.parse import urldefrag, urlsplit
 from textclf.encoders.average_words import SOURCE as AVERAGE_WORDS
 from textclf.encoders.checkpoint import EncoderCheckpoint
 from textclf.encoders.formats import formats_understood, read_encoder, read_facts, read_vocabulary
+from textclf.encoders.formats.changes import BUILTIN
 from textclf.encoders.formats.facts import EncoderFacts
 from textclf.encoders.formats.vocabulary import Vocabulary
 from textclf.encoders.sources.archive import extract, is_archive
@@ -125,10 +125,6 @@ def locate(source: str, base: Path | None = None) -> Path:
     if scheme == "hf":
         return _locate_hugging_face(rest)
     return _locate_path(source, base)
-
-
-BUILTIN = Path(str(resources.files("textclf.encoders"))) / "builtin"
-"""The folder of the encoders that the package carries."""
 
 
 def builtin_names(root: Path = BUILTIN) -> list[str]:

@@ -113,6 +113,11 @@ class SpanModel(TaskModel):
         self.feature_mean.assign(np.stack(means))
         self.feature_scale.assign(np.stack(scales))
 
+    def cool_head(self, temperature: float) -> None:
+        """Divides the logits by a temperature."""
+        for name in ("head/kernel", "head/bias"):
+            self.variables[name].assign(self.variables[name] / temperature)
+
     def keep_standardisation(self, head: QuestionHead) -> None:
         """Sets the feature standardisation with which a published head was trained."""
         self.feature_mean.assign(head.mean)

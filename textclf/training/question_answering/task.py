@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
@@ -13,6 +15,7 @@ from textclf.data.examples import Split
 from textclf.data.findings.finding import counted
 from textclf.data.question_answering.questions import place_of
 from textclf.data.tokens.batching import Batch, evaluation_batches
+from textclf.data.tokens.encoded import Tokens
 from textclf.encoders.interface import AnyEncoder
 from textclf.encoders.prepare import PreparedData
 from textclf.encoders.prepare_questions import PreparedQuestions, require_question_head
@@ -24,6 +27,9 @@ from textclf.training.question_answering.model import SpanModel
 
 # Windows from which the feature standardisation is computed: enough first tokens, and thousands of others.
 _MEASURED_WINDOWS = 256
+
+# The temperatures that are tried for the logits of a head that came with the encoder.
+_TEMPERATURES = np.geomspace(1.0, 30.0, 35)
 
 
 class QuestionAnswering(QuestionMeasures):
@@ -55,19 +61,26 @@ class QuestionAnswering(QuestionMeasures):
         if self.model.published is not None:
             self.model.keep_standardisation(self.model.published)
             return
-        encoded = self._data.encoded["train"]
-        rows = np.unique(np.linspace(0, len(encoded) - 1, _MEASURED_WINDOWS).astype(np.int64))
         first, others = [], []
-        with progress.during(
-            f"Computing the encoder's outputs for {counted(len(rows), 'window')} of the training questions"
-        ):
-            for batch in evaluation_batches(encoded.lengths[rows], self.model.evaluation_batch, self._data.max_length):
-                tokens = self._data.batch("train", Batch(rows[batch.rows], batch.length))
+        with self._measuring(progress) as batches:
+            for windows, tokens in batches:
                 states = self.model.token_states(tokens)
-                self._check_finite(states[tokens.mask == 1], rows[batch.rows])
+                self._check_finite(states[tokens.mask == 1], windows)
                 first.append(states[:, 0])
                 others.append(states[tokens.segments == 1])
         self.model.standardize(np.concatenate(first), np.concatenate(others))
+
+    @contextmanager
+    def _measuring(self, progress: Progress) -> Iterator[Iterator[tuple[np.ndarray, Tokens]]]:
+        """Some training windows, spread evenly over all of them, in batches of their numbers and tokens."""
+        encoded = self._data.encoded["train"]
+        rows = np.unique(np.linspace(0, len(encoded) - 1, _MEASURED_WINDOWS).astype(np.int64))
+        batches = evaluation_batches(encoded.lengths[rows], self.model.evaluation_batch, self._data.max_length)
+        chosen = (Batch(rows[batch.rows], batch.length) for batch in batches)
+        with progress.during(
+            f"Computing the encoder's outputs for {counted(len(rows), 'window')} of the training questions"
+        ):
+            yield ((batch.rows, self._data.batch("train", batch)) for batch in chosen)
 
     def _check_finite(self, states: np.ndarray, windows: np.ndarray) -> None:
         if not np.isfinite(states).all():
@@ -79,8 +92,25 @@ class QuestionAnswering(QuestionMeasures):
             )
 
     def fit_first_head(self, progress: Progress) -> bool:
-        """Returns whether the encoder came with a head, with which it can already answer."""
-        return self.model.published is not None
+        """Returns whether the encoder came with a head, with which it can already answer.
+
+        Before a training, the logits of such a head are divided by the temperature that suits the training questions best.
+        Its answers stay the same. But a head that is too sure of them, because it learned from other texts, would begin with
+        a loss far above guessing, and the first steps would undo what it knows.
+        """
+        if self.model.published is None:
+            return False
+        if self._epochs:
+            logits: list[np.ndarray] = []
+            targets: list[np.ndarray] = []
+            with self._measuring(progress) as batches:
+                for windows, tokens in batches:
+                    logits.extend(self.model.predict_logits(tokens))
+                    targets.extend(self.targets[windows])
+            losses = [_mean_loss(logits, targets, temperature) for temperature in _TEMPERATURES]
+            if np.isfinite(losses).all():
+                self.model.cool_head(float(_TEMPERATURES[int(np.argmin(losses))]))
+        return True
 
     # --- After an epoch ----------------------------------------------------------------------------------------------
 
@@ -96,3 +126,13 @@ class QuestionAnswering(QuestionMeasures):
         """Returns exact_match, f1 and loss of a split, with the bound that is best for the validation questions."""
         validation = self.measure_validation(logits if split.name == "validation" else self.logits("validation"))
         return self.measured_scores(split.name, logits, validation)
+
+
+def _mean_loss(logits: list[np.ndarray], targets: list[np.ndarray], temperature: float) -> float:
+    """Takes the logits of each window, float32 [length, 2], and its targets [2]; returns the mean cross-entropy in nats."""
+    total = 0.0
+    for window, target in zip(logits, targets, strict=True):
+        scores = window.astype(np.float64) / temperature
+        scores -= scores.max(axis=0)
+        total += float((np.log(np.exp(scores).sum(axis=0)) - scores[target, [0, 1]]).mean())
+    return total / len(logits)
