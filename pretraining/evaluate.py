@@ -33,6 +33,7 @@ from textclf.encoders.checkpoint import EncoderCheckpoint, expected_shapes
 from textclf.encoders.formats.textclf_format import write_encoder
 from textclf.encoders.sources.locate import builtin_names, load_checkpoint
 from textclf.errors import ArgumentError, TextclfError
+from textclf.recipe.settings import BUILTIN_FOR_QUESTIONS
 
 # The same for every set. Rate and epochs were chosen on the dev splits of sst2 and mrpc, where 1e-4 and above overfit.
 RECIPE = {"epochs": 4, "batch_size": 32, "learning_rate": 5e-5, "max_length": 128}
@@ -233,6 +234,11 @@ def _mean_of_sets(scores: Sequence[Sequence[float]]) -> str:
 
 
 # --- The command -----------------------------------------------------------------------------------------------------
+def _classifying_encoders() -> list[str]:
+    """The built-in encoders without the one for questions."""
+    return [source for name in builtin_names() if (source := f"builtin:{name}") != BUILTIN_FOR_QUESTIONS]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 2 for an error that the user can fix."""
     options = _parser().parse_args(arguments)
@@ -311,9 +317,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _encoders(options: argparse.Namespace) -> list[str]:
     """What is measured. Raises ArgumentError for peers without a Python."""
-    encoders = list(
-        dict.fromkeys(options.encoders or [TF_IDF, *(f"builtin:{name}" for name in builtin_names()), FINE_TUNED])
-    )
+    encoders = list(dict.fromkeys(options.encoders or [TF_IDF, *_classifying_encoders(), FINE_TUNED]))
     peers = [encoder for encoder in encoders if encoder in PEERS]
     if peers and options.peers_python is None and not options.table:
         if options.encoders is not None:
