@@ -19,14 +19,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+# The checkout's own packages are imported from there.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pretraining.results import Results  # noqa: E402 - the checkout's own packages
-from textclf.encoders.sources.locate import builtin_names  # noqa: E402
-from textclf.errors import ArgumentError, TextclfError  # noqa: E402
-from textclf.model_maker.environment import find_environment  # noqa: E402
-from textclf.recipe.values import ENGINES  # noqa: E402
+from pretraining.results import Results
+from textclf.encoders.sources.locate import builtin_names
+from textclf.errors import ArgumentError, TextclfError
+from textclf.model_maker.environment import find_environment
+from textclf.recipe.values import ENGINES
 
 # As in run_squad.py for MobileBERT; Model Maker's default are 2 epochs.
 RECIPE = {"epochs": 5, "batch_size": 32, "learning_rate": 4e-5}

@@ -103,15 +103,20 @@ def _blocks(lines: Iterator[str]) -> Iterator[list[str]]:
 def _read_lines(files: Sequence[Path]) -> Iterator[str]:
     """Lines that contain a letter, each text once whatever its case."""
     seen: set[int] = set()
+    for text in read_passages(files):
+        key = hash(text.lower())
+        if key not in seen and any(character.isalpha() for character in text):
+            seen.add(key)
+            yield text
+
+
+def read_passages(files: Sequence[Path]) -> Iterator[str]:
+    """The lines of `.txt` and `.txt.xz` files, in their order. Raises DataError for a file that cannot be read."""
     for file in files:
         opener = lzma.open if file.suffix == ".xz" else open
         try:
             with opener(file, "rt", encoding="utf-8") as lines:
                 for line in lines:
-                    text = line.strip()
-                    key = hash(text.lower())
-                    if key not in seen and any(character.isalpha() for character in text):
-                        seen.add(key)
-                        yield text
+                    yield line.strip()
         except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
             raise DataError(f"{file}: cannot be read ({error}); expected UTF-8 text, or the same as .xz") from error

@@ -1,6 +1,6 @@
 """Teaches an encoder to find answers in texts, in three commands:
 
-python -m pretraining.reading questions train.json corpus-*.txt.xz --count 50000
+python -m pretraining.reading questions train.json corpus-*.txt.xz --count 36000
 textclf train pretraining/reading/recipe.yaml --run-dir RUN
 python -m pretraining.reading export RUN OUT
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from pretraining.corpus import read_passages
 from pretraining.reading.questions import questions
 from pretraining.reading.similar import SimilarWords
 from textclf.encoders.formats.textclf_format import BEST_CHECKPOINT, HEAD_FILE, write_encoder
@@ -24,16 +24,9 @@ from textclf.errors import EncoderError, TextclfError
 from textclf.files.writing import write_text
 
 
-def passages(files: Sequence[Path]) -> Iterator[str]:
-    """The lines of the files, in their order."""
-    for file in files:
-        with lzma.open(file, "rt", encoding="utf-8") as lines:
-            yield from (line.strip() for line in lines)
-
-
 def write_questions(output: Path, files: Sequence[Path], count: int, seed: int, encoder: str) -> int:
     """Writes a SQuAD file with at most `count` questions; returns how many there are."""
-    found = questions(passages(files), seed, SimilarWords(load_checkpoint(encoder)))
+    found = questions(read_passages(files), seed, SimilarWords(load_checkpoint(encoder)))
     paragraphs = [
         {
             "context": one.context,
@@ -68,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("questions", help="make questions from plain text, a passage on each line")
     making.add_argument("output", type=Path, help="SQuAD file to write")
-    making.add_argument("corpus", type=Path, nargs="+", help="text files, packed with xz")
+    making.add_argument("corpus", type=Path, nargs="+", help="text files, .txt or .txt.xz")
     making.add_argument("--count", type=int, default=50_000)
     making.add_argument("--seed", type=int, default=1)
     making.add_argument(

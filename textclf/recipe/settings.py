@@ -262,17 +262,17 @@ AVERAGE_WORDS_ONLY = ("words", "width", "lowercase")
 
 WINDOWS_ONLY = ("stride", "max_windows")
 
+BUILTIN, BUILTIN_FOR_QUESTIONS = "builtin", "builtin:mobilebert-small-qa"
+"""`encoder: builtin` is the encoder that suits the task; the default of every other task is `locate.DEFAULT_BUILTIN`."""
+
 QUESTION_ANSWERING_DEFAULTS: dict[str, dict[str, Any]] = {
     "dataset": {"question": "question", "context": "context", "answer": "answer"},
     # Those of BERT's run_squad.py and of Model Maker; the Task Library's runtime demands this length.
-    "encoder": {"max_length": 384, "stride": 128, "question_length": 64},
+    "encoder": {"source": BUILTIN_FOR_QUESTIONS, "max_length": 384, "stride": 128, "question_length": 64},
     "training": {"learning_rate": 4e-5},
     "export": {"compatibility": "task-library"},
 }
 """The defaults that differ from those of text classification, by section."""
-
-BUILTIN, BUILTIN_FOR_QUESTIONS = "builtin", "builtin:mobilebert-small-qa"
-"""`encoder: builtin` is the encoder that suits the task; the default of every other task is `locate.DEFAULT_BUILTIN`."""
 
 ANSWER_START = "answer_start"
 """The column that is used without `dataset.answer_start`, where a table has it."""
@@ -733,7 +733,7 @@ class Recipe(Settings):
         if values.get("task") == QUESTION_ANSWERING:
             values = _with_defaults(values, QUESTION_ANSWERING_DEFAULTS)
             encoder = values["encoder"]
-            if isinstance(encoder, dict) and encoder.get("source", BUILTIN) == BUILTIN:
+            if isinstance(encoder, dict) and encoder["source"] == BUILTIN:
                 values["encoder"] = {**encoder, "source": BUILTIN_FOR_QUESTIONS}
         return values
 

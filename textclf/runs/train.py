@@ -57,8 +57,9 @@ def train(
     `recipe` is a Recipe or the path of one. `data` replaces the recipe's files with tables in memory, such as pandas
     DataFrames, pyarrow Tables or lists of dicts: `{"train": frame}`, and `validation` and `test` likewise. Messages call the
     tables data[train] and so on, and number their rows by position, from 0. The run keeps the columns of the text and the
-    label in `data/<split>.csv`, in which row 1 is the header. Its `recipe.yaml` names these files, so that the run can
-    be repeated from its folder. To resume such a run, pass the same data.
+    label in `data/<split>.csv`, in which row 1 is the header, or in `data/<split>.jsonl` if labels are lists. Its
+    `recipe.yaml` names these files, so that the run can be repeated from its folder. To resume such a run, pass the same
+    data.
 
     `run_dir` is the folder to write, by default `runs/<name>`. An existing folder is replaced only with `force`, and only
     if textclf wrote everything in it. `resume` continues an interrupted run from its last saved step; the result is the

@@ -45,6 +45,15 @@ class StoredArray:
     read: Callable[[], np.ndarray]
 
 
+SCALE_SUFFIX = ":scale"
+"""In textclf's own files, an array `<name>:scale` belongs to the integers of the array `<name>`."""
+
+
+def scaled_axis(name: str) -> int:
+    """Returns the axis over which a matrix has one scale: a kernel for each output, embeddings for each row."""
+    return 0 if name.endswith("/kernel") else 1
+
+
 def numpy_type(name: str) -> np.dtype:
     """Returns the little-endian type of that name, bfloat16 among them."""
     if name == "bfloat16":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from textclf.encoders.formats.arrays import RawArray, StoredArray
+from textclf.encoders.formats.arrays import SCALE_SUFFIX, RawArray, StoredArray, scaled_axis
 from textclf.encoders.formats.configuration import shown
 from textclf.errors import EncoderError
 
@@ -21,8 +21,6 @@ BUILTIN = Path(str(resources.files("textclf.encoders"))) / "builtin"
 """The folder with the encoders of the package."""
 
 CHANGES_FILE = "changes.safetensors"
-
-_SCALE_SUFFIX = ":scale"
 
 _MIDDLE, _LARGEST = 8, 7
 
@@ -57,7 +55,7 @@ def _reader(array: StoredArray, changes: Mapping[str, RawArray], file: Path) -> 
         stored = changes[name].read()
         if stored.dtype != np.uint8:
             return stored
-        scale = changes[name + _SCALE_SUFFIX].read() if name + _SCALE_SUFFIX in changes else np.zeros(0)
+        scale = changes[name + SCALE_SUFFIX].read() if name + SCALE_SUFFIX in changes else np.zeros(0)
         if array.shape != (*stored.shape[:1], 2 * stored.shape[-1]) or scale.ndim != 2:
             raise EncoderError(f"{file}: {name!r} does not fit the encoder that it changes; install textclf again")
         numbers = np.stack([stored & 15, stored >> 4], axis=2).reshape(array.shape).astype(np.float32) - _MIDDLE
@@ -74,10 +72,10 @@ def changes_of(weights: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]
         if array.ndim != 2:
             arrays[name] = np.ascontiguousarray(array, np.float32)
         elif name != "embeddings/word_embeddings":
-            scale, numbers = _rounded(array - base[name], axis=0 if name.endswith("/kernel") else 1)
+            scale, numbers = _rounded(array - base[name], axis=scaled_axis(name))
             halves = (numbers + _MIDDLE).astype(np.uint8).reshape(len(array), -1, 2)
             arrays[name] = np.ascontiguousarray(halves[:, :, 0] | halves[:, :, 1] << 4)
-            arrays[name + _SCALE_SUFFIX] = scale
+            arrays[name + SCALE_SUFFIX] = scale
     return arrays
 
 

@@ -19,7 +19,14 @@ import numpy as np
 from textclf.data.tokens.vocabulary import read_vocabulary
 from textclf.encoders.average_words import FORMAT as AVERAGE_WORDS
 from textclf.encoders.checkpoint import EncoderCheckpoint, MaskConvention, MobileBertConfig
-from textclf.encoders.formats.arrays import RawArray, StoredArray, dominant_diagonal, read_weights
+from textclf.encoders.formats.arrays import (
+    SCALE_SUFFIX,
+    RawArray,
+    StoredArray,
+    dominant_diagonal,
+    read_weights,
+    scaled_axis,
+)
 from textclf.encoders.formats.changes import CHANGES_FILE, base_folder, changed_arrays, changes_of
 from textclf.encoders.formats.configuration import make_config, read_json, shown
 from textclf.encoders.formats.facts import EncoderFacts
@@ -43,7 +50,6 @@ BEST_CHECKPOINT = Path("checkpoints/best")
 
 _FORMAT = "textclf-encoder"
 _VERSION = 1
-_SCALE_SUFFIX = ":scale"
 # Settings of every file in this format. They are not written.
 _IMPLIED = {"hidden_act": "relu", "normalization_type": "no_norm", "trigram_input": True, "use_bottleneck": True}
 
@@ -168,14 +174,14 @@ def _stored_arrays(raw: Mapping[str, RawArray], file: Path) -> dict[str, StoredA
     return {
         name: StoredArray(name, array.shape, _reader(name, raw, file))
         for name, array in raw.items()
-        if not name.endswith(_SCALE_SUFFIX)
+        if not name.endswith(SCALE_SUFFIX)
     }
 
 
 def _reader(name: str, raw: Mapping[str, RawArray], file: Path) -> Callable[[], np.ndarray]:
     if raw[name].dtype != "I8":
         return raw[name].read
-    scale_name = name + _SCALE_SUFFIX
+    scale_name = name + SCALE_SUFFIX
 
     def read() -> np.ndarray:
         if scale_name not in raw:
@@ -202,10 +208,10 @@ def _to_stored(name: str, array: np.ndarray, dtype: StoredType) -> dict[str, np.
         # With the diagonal, eight bits would leave no precision for the rest.
         dtype = "float16"
     if dtype == "int8" and array.ndim == 2:
-        axis = 0 if name.endswith("/kernel") else 1
+        axis = scaled_axis(name)
         scale = np.abs(array).max(axis=axis, keepdims=True).astype(np.float32) / 127
         scale[scale == 0] = 1
-        return {name: np.ascontiguousarray(np.round(array / scale), np.int8), name + _SCALE_SUFFIX: scale}
+        return {name: np.ascontiguousarray(np.round(array / scale), np.int8), name + SCALE_SUFFIX: scale}
     if dtype != "float16":
         return {name: np.ascontiguousarray(array, np.float32)}
     limit = np.finfo(np.float16).max

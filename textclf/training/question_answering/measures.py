@@ -5,7 +5,7 @@ It needs no model, so it measures the models of every engine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,12 +125,19 @@ class QuestionMeasures:
     def _loss(self, split: str, logits: np.ndarray) -> float:
         """The mean cross-entropy of start and end over the windows, in nats."""
         targets = span_targets(self._data.windows[split], self._data.split(split).labels)
-        total = 0.0
-        for row, values in enumerate(logits.astype(np.float64, copy=False)):
-            shifted = values - values.max(axis=0)
-            chosen = shifted[targets[row], [0, 1]]
-            total += float((np.log(np.exp(shifted).sum(axis=0)) - chosen).mean())
-        return total / len(logits)
+        return span_loss(logits, targets)
+
+
+def span_loss(logits: Iterable[np.ndarray], targets: Sequence[np.ndarray] | np.ndarray) -> float:
+    """Takes the logits of each window, [length, 2], and its targets [2]; returns the mean cross-entropy of start and end in
+    nats."""
+    total = 0.0
+    for window, target in zip(logits, targets, strict=True):
+        values = window.astype(np.float64, copy=False)
+        shifted = values - values.max(axis=0)
+        chosen = shifted[target, [0, 1]]
+        total += float((np.log(np.exp(shifted).sum(axis=0)) - chosen).mean())
+    return total / len(targets)
 
 
 def golds_of(questions: QuestionSplit) -> list[list[str]]:

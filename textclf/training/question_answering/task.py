@@ -22,7 +22,7 @@ from textclf.encoders.prepare_questions import PreparedQuestions, require_questi
 from textclf.errors import EncoderError
 from textclf.recipe.settings import TrainingSettings
 from textclf.terminal.progress import Progress
-from textclf.training.question_answering.measures import PADDING_LOGIT, QuestionMeasures
+from textclf.training.question_answering.measures import PADDING_LOGIT, QuestionMeasures, span_loss
 from textclf.training.question_answering.model import SpanModel
 
 # Windows from which the feature standardisation is computed: enough first tokens, and thousands of others.
@@ -107,7 +107,7 @@ class QuestionAnswering(QuestionMeasures):
                 for windows, tokens in batches:
                     logits.extend(self.model.predict_logits(tokens))
                     targets.extend(self.targets[windows])
-            losses = [_mean_loss(logits, targets, temperature) for temperature in _TEMPERATURES]
+            losses = [span_loss((one / temperature for one in logits), targets) for temperature in _TEMPERATURES]
             if np.isfinite(losses).all():
                 self.model.cool_head(float(_TEMPERATURES[int(np.argmin(losses))]))
         return True
@@ -126,13 +126,3 @@ class QuestionAnswering(QuestionMeasures):
         """Returns exact_match, f1 and loss of a split, with the bound that is best for the validation questions."""
         validation = self.measure_validation(logits if split.name == "validation" else self.logits("validation"))
         return self.measured_scores(split.name, logits, validation)
-
-
-def _mean_loss(logits: list[np.ndarray], targets: list[np.ndarray], temperature: float) -> float:
-    """Takes the logits of each window, float32 [length, 2], and its targets [2]; returns the mean cross-entropy in nats."""
-    total = 0.0
-    for window, target in zip(logits, targets, strict=True):
-        scores = window.astype(np.float64) / temperature
-        scores -= scores.max(axis=0)
-        total += float((np.log(np.exp(scores).sum(axis=0)) - scores[target, [0, 1]]).mean())
-    return total / len(logits)
