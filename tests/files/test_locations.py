@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import run
 from tests.data.test_other_formats import error, load, patched
 from tests.loopback import Answer, Server
 from tests.stores import Store, Web, s3_store, web_server
@@ -151,6 +153,52 @@ def test_what_goes_wrong_at_an_object_store_is_said_with_the_address(store, monk
     assert "s3://bucket/folder/a.csv: no permission to use it (Unable to locate credentials)" in error(
         "s3://bucket/folder/a.csv"
     )
+
+
+class AnsweredError(Exception):
+    """As gcsfs keeps the status of an answer."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"Anonymous caller, {code}")
+        self.code = code
+
+
+class RefreshError(Exception):
+    """As google-auth names a login that is out of date."""
+
+
+REFUSALS = {
+    "gcsfs, not allowed": (OSError("Forbidden: b/bucket/o\nAnonymous caller"), "no permission to use it (HTTP 403)"),
+    "gcsfs, no login": (AnsweredError(401), "no permission to use it (HTTP 401)"),
+    "gcsfs, out of order": (AnsweredError(503), "the server answered HTTP 503"),
+    "google-auth": (RefreshError("reauthenticate"), "no permission to use it (reauthenticate)"),
+    "adlfs": (
+        ValueError(
+            "unable to connect to account for Must provide either a connection_string or account_name with credentials!!"
+        ),
+        "no permission to use it (unable to connect",
+    ),
+    "network": (OSError("Cannot connect to host"), "cannot be reached (Cannot connect to host)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals_are_told_from_a_network_that_is_down_in_each_package(name, monkeypatch, capsys):
+    from fsspec import AbstractFileSystem
+    from fsspec.registry import _registry
+
+    raised, said = REFUSALS[name]
+
+    class Refusing(AbstractFileSystem):
+        def info(self, path, **options):
+            logging.getLogger("gcsfs.retry").error("out of retries: %s?signature=very-secret", path)
+            raise raised
+
+    monkeypatch.setitem(_registry, "gs", Refusing)
+    assert run("new", "gs://bucket/a.csv") == 2
+    printed = capsys.readouterr().err
+    assert f"gs://bucket/a.csv: {said}" in " ".join(printed.split())
+    assert "very-secret" not in printed
 
 
 @pytest.mark.parametrize(("address", "package"), [("gs://bucket/a.csv", "gcsfs"), ("az://box/a.csv", "adlfs")])

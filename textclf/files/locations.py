@@ -405,7 +405,7 @@ def _translated(location: Location, error: BaseException, kind: type[TextclfErro
     # fsspec says of whatever a web server answers that there is no such file.
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
     status, name, reason = _status_of(cause), type(cause).__name__, _reason(cause, location)
-    if status in (401, 403) or isinstance(cause, PermissionError) or "Credential" in name:
+    if status in (401, 403) or isinstance(cause, PermissionError) or _lacks_credentials(cause):
         said = f"HTTP {status}" if status else reason
         return kind(
             f"{location}: no permission to use it ({said}); check the address and the credentials in the environment"
@@ -427,7 +427,16 @@ def _status_of(error: BaseException) -> int | None:
     response = getattr(error, "response", None)
     about = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
     status = about.get("HTTPStatusCode") or getattr(error, "status", None) or getattr(error, "status_code", None)
+    status = status or vars(error).get("code")  # gcsfs
+    if isinstance(error, OSError) and str(error).startswith("Forbidden: "):
+        status = 403
     return status if isinstance(status, int) and status >= 400 else None
+
+
+def _lacks_credentials(error: BaseException) -> bool:
+    """Returns whether a package found no credentials, or none that are valid. adlfs only says so."""
+    kind = type(error).__name__
+    return "Credential" in kind or kind == "RefreshError" or "account_name with credentials" in str(error)
 
 
 def _reason(error: BaseException, location: Location) -> str:

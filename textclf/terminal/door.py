@@ -355,12 +355,16 @@ def _open_standard_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+# Packages of object stores, which log every failed attempt. The error that follows says it without the secrets of an address.
+_NOT_SHOWN = frozenset({"adlfs", "aiobotocore", "azure", "botocore", "gcsfs", "google", "s3fs"})
+
+
 class _Handler(logging.Handler):
     """Shows log records as lines in the terminal: textclf's from level INFO, those of other libraries from WARNING."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        ours = record.name == "textclf" or record.name.startswith("textclf.")
-        if not ours and record.levelno < logging.WARNING:
+        package = record.name.partition(".")[0]
+        if package in _NOT_SHOWN or (package != "textclf" and record.levelno < logging.WARNING):
             return
         try:
             message = record.getMessage()
