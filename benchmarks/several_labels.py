@@ -1,10 +1,10 @@
 """Several labels per text: textclf beside logistic regression on TF-IDF, on a set with the columns `text` and `labels`.
 
-For each encoder and seed, textclf trains with the defaults of a recipe on train.csv, chooses thresholds on dev.csv, and its
-exported file is measured on test.csv. The baseline is one logistic regression for each label on TF-IDF of words and
-characters, with C and the threshold of each label chosen on dev.csv, by the same code as textclf's thresholds. It runs in a
-Python that has scikit-learn. Printed in %: macro-F1, micro-F1, and the mean average precision. Finished runs are kept in the
-folder, so an interrupted benchmark continues.
+For each encoder and seed, textclf trains with the defaults of a recipe on train.csv, and its exported file is measured on
+test.csv. The baseline is one logistic regression for each label on TF-IDF of words and characters, with C chosen on dev.csv. It
+runs in a Python that has scikit-learn, and is calibrated as textclf is. The thresholds of both are chosen on dev.csv by the same
+code, those of textclf for the outputs of the exported file. Printed in %: macro-F1, micro-F1, and the mean average precision.
+Finished runs are kept in the folder, so an interrupted benchmark continues.
 
     python benchmarks/several_labels.py --data FOLDER --keep FOLDER --sklearn-python PYTHON
         [--encoder SOURCE]... [--seeds 1 2 3] [--rows N] [SETTING=VALUE]...
@@ -22,7 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from textclf.classify.multi_label.metrics import LabelSetMetrics, measure_label_sets
+from textclf.classify.classifier import Classifier
+from textclf.classify.multi_label.metrics import LabelSetMetrics, measure_label_sets, sigmoid
+from textclf.training.multi_label.calibration import calibrate_labels
+from textclf.training.multi_label.thresholds import choose_thresholds
 
 SEPARATOR = "|"
 
@@ -67,8 +70,6 @@ def targets_of(sets: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarr
 
 def baseline(python: str, data: Path, rows: int | None) -> tuple[LabelSetMetrics, float]:
     """The metrics on the test rows, and the C that was chosen."""
-    from textclf.training.multi_label.thresholds import best_f1_thresholds
-
     splits = {
         split: read(data / f"{split}.csv", rows if split == "train" else None) for split in ("train", "dev", "test")
     }
@@ -84,14 +85,41 @@ def baseline(python: str, data: Path, rows: int | None) -> tuple[LabelSetMetrics
         raise SystemExit(f"{python}: the baseline failed:\n{done.stderr[-2000:]}")
     best: tuple[float, float, LabelSetMetrics] | None = None
     for c, scores in json.loads(done.stdout).items():
-        thresholds = best_f1_thresholds(np.array(scores["dev"]), targets["dev"]).values
-        on_dev, on_test = (
-            measure_label_sets(np.array(scores[split]), targets[split], thresholds, labels) for split in ("dev", "test")
-        )
+        logits = {split: log_odds(np.array(scores[split])) for split in ("dev", "test")}
+        calibration = calibrate_labels(logits["dev"], targets["dev"])
+        probabilities = {split: sigmoid(calibration.apply(values)) for split, values in logits.items()}
+        on_dev, on_test = measured(probabilities, targets, labels)
         if best is None or on_dev.macro_f1 > best[0]:
             best = on_dev.macro_f1, float(c), on_test
     assert best is not None
     return best[2], best[1]
+
+
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    within = np.clip(probabilities, 1e-9, 1 - 1e-9)
+    return np.log(within / (1 - within)).astype(np.float32)
+
+
+def measured(
+    probabilities: dict[str, np.ndarray], targets: dict[str, np.ndarray], labels: Sequence[str]
+) -> tuple[LabelSetMetrics, LabelSetMetrics]:
+    """The metrics on dev.csv and test.csv, with thresholds that are chosen on dev.csv for calibrated probabilities."""
+    thresholds = choose_thresholds(probabilities["dev"], targets["dev"], None, are_calibrated=True).values
+    on_dev, on_test = (
+        measure_label_sets(probabilities[split], targets[split], thresholds, labels) for split in ("dev", "test")
+    )
+    return on_dev, on_test
+
+
+def measured_file(run: Path, data: Path) -> LabelSetMetrics:
+    """The metrics of an exported file on test.csv."""
+    with Classifier(run) as classifier:
+        probabilities, targets = {}, {}
+        for split in ("dev", "test"):
+            texts, sets = read(data / f"{split}.csv", None)
+            probabilities[split] = classifier.probabilities([(text,) for text in texts])
+            targets[split] = targets_of(sets, classifier.labels)
+        return measured(probabilities, targets, classifier.labels)[1]
 
 
 def recipe_file(data: Path, keep: Path, rows: int | None) -> Path:
@@ -135,20 +163,20 @@ def main() -> None:
         show(f"TF-IDF, one-vs-rest (C={c:g})", [found])
     recipe = recipe_file(options.data, options.keep, options.rows)
     for encoder in options.encoder or ENCODERS:
-        measured = []
+        found_by_seed = []
         for seed in options.seeds:
             run = options.keep / f"{Path(encoder).name.replace(':', '-')}-{seed}"
             if not (run / "metrics.json").exists():
                 train([str(recipe), f"encoder={encoder}", f"training.seed={seed}", *options.settings], run)
-            measured.append(json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"])
-        show(f"{encoder}, {len(measured)} seeds", measured)
+            found_by_seed.append(measured_file(run, options.data))
+        show(f"{encoder}, {len(found_by_seed)} seeds", found_by_seed)
 
 
-def show(name: str, measured: Sequence[object]) -> None:
+def show(name: str, found: Sequence[LabelSetMetrics]) -> None:
     """A line with the means, and the deviations if there are several."""
     cells = []
     for key in ("macro_f1", "micro_f1", "mean_average_precision"):
-        values = [100 * float(one[key] if isinstance(one, dict) else getattr(one, key)) for one in measured]
+        values = [100 * float(getattr(one, key)) for one in found]
         spread = f"±{np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
         cells.append(f"{np.mean(values):.1f}{spread}")
     print(f"{name:<28} " + " ".join(f"{cell:>9}" for cell in cells), flush=True)

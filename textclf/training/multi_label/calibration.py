@@ -49,6 +49,11 @@ class LabelCalibration:
         return calibrated
 
 
+def has_enough(positives: int, rows: int) -> bool:
+    """Returns whether a label that `positives` of the validation rows have can be calibrated."""
+    return rows >= LEAST_ROWS and min(positives, rows - positives) >= LEAST_POSITIVES
+
+
 def calibrate_labels(logits: np.ndarray, truth: np.ndarray) -> LabelCalibration:
     """Takes logits float [rows, labels] and true labels bool [rows, labels] of rows that were not trained on.
 
@@ -61,7 +66,7 @@ def calibrate_labels(logits: np.ndarray, truth: np.ndarray) -> LabelCalibration:
         too_few = f"{rows} validation rows are too few to calibrate labels; {LEAST_ROWS} are needed"
         return LabelCalibration.none(labels, too_few)
     positives = truth.sum(axis=0)
-    enough = np.minimum(positives, rows - positives) >= LEAST_POSITIVES
+    enough = np.array([has_enough(int(number), rows) for number in positives])
     scores = logits.astype(np.float64)
     factors, offsets = _fit(scores, truth)
     helps = _cross_validated(scores, truth) < _losses(scores, truth)

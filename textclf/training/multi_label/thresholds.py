@@ -1,16 +1,22 @@
 """Chooses the threshold of each label on the validation rows: takes probabilities and true labels.
 
 A single threshold of 0.5 would hardly ever predict rare labels, whose probabilities are low even where they are right.
+
+The threshold of the best F1 on few rows of a label is partly chance. Where the probabilities are calibrated, they say for
+themselves which threshold has the best expected F1, half of that F1 (Lipton et al. 2014). The geometric mean of both has a
+higher F1 on other rows than the first alone, and depends less on the calibration than the second.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from textclf.data.findings.finding import enumerated, visible
+from textclf.training.multi_label import calibration
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -56,11 +62,14 @@ def _shown(labels: Sequence[str], chosen: Sequence[int]) -> str:
     return enumerated([*names, *more])
 
 
-def choose_thresholds(probabilities: np.ndarray, truth: np.ndarray, precision: float | None) -> Thresholds:
+def choose_thresholds(
+    probabilities: np.ndarray, truth: np.ndarray, precision: float | None, are_calibrated: bool = False
+) -> Thresholds:
     """Takes probabilities float [rows, labels] and true labels bool [rows, labels] of rows that were not trained on.
 
     The threshold of a label is that of the best F1, with `precision` among those at which at least this share of its
-    predictions is right. It is 0.5 for a label of too few rows.
+    predictions is right. It is 0.5 for a label of too few rows. If the probabilities are calibrated and no precision is
+    wanted, it is the geometric mean of this threshold and that of the best expected F1.
     """
     values = np.full(truth.shape[1], DEFAULT_THRESHOLD)
     few, unreached = [], []
@@ -75,12 +84,14 @@ def choose_thresholds(probabilities: np.ndarray, truth: np.ndarray, precision: f
             unreached.append(index)
             found = _best_f1(own, is_right, 0.0)
         assert found is not None
+        if are_calibrated and precision is None and calibration.has_enough(positives, len(truth)):
+            found = math.sqrt(found * _best_expected_f1(own))
         values[index] = found
     return Thresholds(values, tuple(few), tuple(unreached))
 
 
 def best_f1_thresholds(probabilities: np.ndarray, truth: np.ndarray) -> Thresholds:
-    """Returns the thresholds of the best F1 of each label."""
+    """Returns the thresholds of the best F1 of each label on these rows."""
     return choose_thresholds(probabilities, truth, None)
 
 
@@ -99,3 +110,11 @@ def _best_f1(probabilities: np.ndarray, truth: np.ndarray, least_precision: floa
     middles = (scores[ends] + lower) / 2
     best = np.flatnonzero(allowed & (f1 >= f1[allowed].max() - 1e-12))
     return float(middles[best[np.abs(middles[best] - DEFAULT_THRESHOLD).argmin()]])
+
+
+def _best_expected_f1(probabilities: np.ndarray) -> float:
+    """Returns the threshold of the best F1 that is expected if each probability is the share of such rows with the label."""
+    scores = np.sort(probabilities)[::-1]
+    hits = np.cumsum(scores)
+    best = int(np.argmax(2 * hits / (np.arange(1, len(scores) + 1) + hits[-1])))
+    return float(scores[best : best + 2].mean())

@@ -71,7 +71,7 @@ def decide(
     if training.calibrate:
         progress.say(f"Calibration: {calibration_text(chosen, errors)}")
     wanted = training.reject_for_precision
-    thresholds = choose_thresholds(sigmoid(chosen.apply(judged.logits)), judged.truth, wanted)
+    thresholds = choose_thresholds(sigmoid(chosen.apply(judged.logits)), judged.truth, wanted, training.calibrate)
     low, high = thresholds.values.min(), thresholds.values.max()
     aim = "the best F1" if wanted is None else f"a precision of {wanted:.1%}"
     rows = counted(len(truth["validation"]), "validation row")

@@ -61,7 +61,7 @@ class LabelSetThresholds(Record):
     """The probability from which each label is predicted, in the order of the model's outputs.
 
     That of the labels `few` is 0.5, because too few validation rows have them or lack them; for those of `unreached` no
-    threshold has the wanted `precision`. `precision` is None if each threshold is that of the best F1.
+    threshold has the wanted `precision`. `precision` is None if each threshold is for the best F1.
     `cross_validated_rows` training rows were judged by a head that was fitted to others; they count like validation rows.
     """
 
