@@ -350,7 +350,7 @@ def test_a_missing_file_is_reported_with_the_one_that_was_meant(tmp_path):
 
 def test_a_folder_is_reported_with_the_tables_in_it(tmp_path):
     (tmp_path / "tickets.csv").touch()
-    with pytest.raises(DataError, match=r"this is a folder; name the CSV file in it \(there are tickets\.csv\)"):
+    with pytest.raises(DataError, match=r"this is a folder; name a table in it \(there are tickets\.csv\)"):
         open_table(tmp_path)
 
 

@@ -267,7 +267,7 @@ BUILTIN, BUILTIN_FOR_QUESTIONS = "builtin", "builtin:mobilebert-small-qa"
 
 QUESTION_ANSWERING_DEFAULTS: dict[str, dict[str, Any]] = {
     "dataset": {"question": "question", "context": "context", "answer": "answer"},
-    # Those of BERT's run_squad.py and of Model Maker; the Task Library's runtime demands this length.
+    # Those of MobileBERT's published SQuAD training; the Task Library's runtime demands this length.
     "encoder": {"source": BUILTIN_FOR_QUESTIONS, "max_length": 384, "stride": 128, "question_length": 64},
     "training": {"learning_rate": 4e-5},
     "export": {"compatibility": "task-library"},
@@ -461,7 +461,7 @@ class TrainingSettings(Settings):
         default="auto",
         description="How often each training row is used. 0 fits only the last layer and leaves the encoder as it is, which "
         "takes seconds and is better with few rows. `auto` is 0 for fewer than 300 training rows and 3 for more; for "
-        "question-answering it is 5.",
+        "question-answering it is 5, and 0 exports an encoder with a head for questions without training.",
     )
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Rows per step.")
     accumulate: int = Field(
@@ -548,7 +548,8 @@ class TrainingSettings(Settings):
         default=True,
         description="Fits a temperature to the validation rows, so that a probability matches how often the label is "
         "right, and builds it into the model. The predicted labels do not change. With several labels per row, each label has a "
-        "factor and an offset in place of the temperature.",
+        "factor and an offset in place of the temperature. For question-answering, the temperature is a setting in the model "
+        "file.",
     )
     reject_for_precision: float | None = Field(
         default=None,
@@ -556,7 +557,8 @@ class TrainingSettings(Settings):
         lt=1,
         description="Chooses on the validation rows the probability below which no label is used, so that this "
         "fraction of the used labels is right. null: every row gets a label. With several labels per row: the threshold of each "
-        "label is that of the best F1 among those at which this fraction of its predictions is right. null: that of the best F1.",
+        "label is that of the best F1 among those at which this fraction of its predictions is right. null: the threshold "
+        "for the best F1, combined with that which the calibrated probabilities expect to be best.",
     )
     seed: int = Field(
         default=1,
@@ -616,15 +618,16 @@ class ExportSettings(Settings):
         default=None,
         ge=0,
         le=1,
-        description="The largest fraction of the compared rows for which the exported model may clearly predict another label "
-        "(or answer) than the trained model; above it the export fails. Default: 0.01, or 0.03 for int4.",
+        description="The largest fraction of the compared rows (or questions) for which the exported model may clearly predict "
+        "other labels (or another answer) than the trained model; above it the export fails. Default: 0.01, or 0.03 for int4; "
+        "for question-answering 0.02, or 0.06 for int4.",
     )
     max_lost_accuracy: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="The largest accuracy (exact match of answers) that the exported model may lose; above it the export "
-        "fails. Default: 0.005, or 0.01 for int4.",
+        description="The largest loss of accuracy (several labels per row: micro-F1; questions: F1) that the export may cause; "
+        "above it the export fails. Default: 0.005, or 0.01 for int4.",
     )
     reject_label: str = Field(
         default="",

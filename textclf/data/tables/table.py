@@ -438,7 +438,7 @@ def _open_file(path: Path, name: str) -> BinaryIO:
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file; {_similar_file(path)}") from None
     except IsADirectoryError:
-        raise DataError(f"{name}: this is a folder; name the CSV file in it{_tables_in(path)}") from None
+        raise DataError(f"{name}: this is a folder; name a table in it{_tables_in(path)}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{name}: cannot be read ({reason}); check the path and its permissions") from None
