@@ -15,6 +15,7 @@ from textclf.data.question_answering.answers import find_answer
 from textclf.data.question_answering.json_text import RepeatedKey, read_json
 from textclf.data.question_answering.questions import Answer, Question, QuestionFile
 from textclf.data.tables.files import open_input
+from textclf.data.tables.formats.records import no_text_in
 from textclf.recipe.values import quoted
 
 _MOST_PROBLEMS = 20
@@ -87,12 +88,18 @@ class _Reader:
     def _text(self, holder: dict[str, Any], key: str, path: str) -> str | None:
         value = holder.get(key)
         if isinstance(value, str):
-            return value
+            return value if self._is_whole(value, f"{path}.{key}") else None
         if key in holder:
             self.problem(f"{path}.{key}", f"is {_kind(value)}, expected text")
         else:
             self.problem(path, f"has no key `{key}`, {_keys(holder)}; add it with a text")
         return None
+
+    def _is_whole(self, text: str, path: str) -> bool:
+        if (what := no_text_in(text)) is None:
+            return True
+        self.problem(path, f"holds {what}; write the text again")
+        return False
 
     def _question(self, values: dict[str, Any], context: str | None, path: str) -> None:
         text, name = self._text(values, "question", path), self._name(values, path)
@@ -116,6 +123,7 @@ class _Reader:
     def _name(self, values: dict[str, Any], path: str) -> str:
         name = values.get("id", self._number)
         if isinstance(name, str | int) and not isinstance(name, bool):
+            self._is_whole(str(name), f"{path}.id")
             return str(name)
         self.problem(f"{path}.id", f"is {_kind(name)}, expected text or a whole number")
         return ""

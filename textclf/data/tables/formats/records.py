@@ -123,13 +123,20 @@ def fault_of_text(text: str, column: str) -> Fault | None:
         return Fault("length", f"is longer than {LONGEST_ROW:,} characters in `{visible(column)}`; shorten it")
     if "\0" in text:
         return Fault("nul", NUL_MESSAGE)
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            half = ord(text[error.start])
-            what = "bytes that are not UTF-8" if 0xDC80 <= half <= 0xDCFF else f"half of a character (U+{half:04X})"
-            return Fault("type", f"holds {what} in `{visible(column)}`; write the text again")
+    if (what := no_text_in(text)) is not None:
+        return Fault("type", f"holds {what} in `{visible(column)}`; write the text again")
+    return None
+
+
+def no_text_in(text: str) -> str | None:
+    """Returns what in a text is no character, as it is called in messages; None if there is nothing."""
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ord(text[error.start])
+        return "bytes that are not UTF-8" if 0xDC80 <= half <= 0xDCFF else f"half of a character (U+{half:04X})"
     return None
 
 
