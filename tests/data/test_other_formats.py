@@ -90,6 +90,12 @@ def test_json_lines_are_read_in_the_encoding_of_the_recipe_or_of_the_mark(codec)
     assert all_rows(dataset)[0][1] == (ROWS[0]["text"],)
 
 
+@pytest.mark.parametrize("column", ["ORCID", "BZh9", "GIF8", "RDX", "LZIP", "ARROW1"])
+def test_a_column_called_like_the_first_bytes_of_a_format_is_a_column(column):
+    table = written("a.csv", f"{column},text,label\n" + "".join(f"{n},text {n},{'ab'[n % 2]}\n" for n in range(20)))
+    assert len(all_rows(load(table))) == 20
+
+
 def test_values_that_are_no_text_are_read_as_they_are_written():
     rows = '{"text": "a", "label": 1}\n{"text": 7, "label": true}\n{"text": "c", "label": 1.50}\n{"text": "d", "label": 1e3}\n'
     with open_any(written("a.jsonl", rows + '{"label": {"a": 1.50}}'), wanted=["text"]) as (table, _):

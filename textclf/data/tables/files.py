@@ -37,6 +37,9 @@ _GZIP_START = b"\x1f\x8b"
 
 _BZIP2_START = b"BZh"
 
+# The first bytes of a block and of the end of a stream without blocks.
+_BZIP2_BLOCKS = (b"1A", b"\x17r")
+
 _XZ_START = b"\xfd7zXZ\x00"
 
 _ZSTD_START = b"\x28\xb5\x2f\xfd"
@@ -268,7 +271,7 @@ def _unpacked(name: str, start: bytes, raw: io.RawIOBase) -> io.RawIOBase | None
     """Returns the plain bytes of a packed stream, None for one that is not packed."""
     if start.startswith(_GZIP_START):
         return _Unzipped(name, _buffered(raw))
-    if start.startswith(_BZIP2_START) and start[3:4].isdigit():
+    if start.startswith(_BZIP2_START) and start[3:4].isdigit() and start[4:6] in _BZIP2_BLOCKS:
         return _Unpacked(name, "bzip2", _buffered(raw), bz2.BZ2Decompressor, OSError)
     if start.startswith(_XZ_START):
         return _Unpacked(name, "xz", _buffered(raw), _xz_decompressor, lzma.LZMAError)

@@ -17,6 +17,9 @@ _EXPORT = "export the table as CSV"
 
 _PANDAS = "write it as CSV: "
 
+# Bytes that no text contains, but nearly every binary file within its first kilobytes.
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
 # The first bytes of files, their format, and the remedy. `{name}` is the file.
 _BINARY = (
     (b"PK\x03\x04", "an Excel workbook or a zip archive", "save the workbook as .xlsx, or unpack the archive"),
@@ -74,7 +77,12 @@ def binary_format(start: bytes) -> tuple[str, str] | None:
                 return what, remedy
     if start[257:262] == b"ustar":
         return "a tar archive", "unpack it"
-    return next(((what, remedy) for magic, what, remedy in _BINARY if start.startswith(magic)), None)
+    return next(((what, remedy) for magic, what, remedy in _BINARY if _begins_with(magic, start)), None)
+
+
+def _begins_with(magic: bytes, start: bytes) -> bool:
+    """Returns whether the bytes begin with those of a format. Those of letters, as `ORC`, may begin a text such as `ORCID`."""
+    return start.startswith(magic) and (not magic.isalnum() or _NO_TEXT.search(start) is not None)
 
 
 def text_format(lines: Sequence[str], name: str, *, has_columns: bool) -> tuple[str, str] | None:
