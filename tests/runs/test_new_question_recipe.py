@@ -72,6 +72,14 @@ def test_a_compressed_squad_file_is_recognised_and_a_list_of_objects_is_a_table(
     assert textclf.new_recipe("mails.json").task == "text-classification"
 
 
+def test_a_squad_file_is_recognised_by_its_data_whatever_comes_first():
+    write_questions(Path("prizes.json"), 20)
+    content = json.loads(Path("prizes.json").read_text())
+    titled = {"title": "prizes", "made": {"by": "hand"}, **content}
+    Path("titled.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(titled, indent=1).encode())
+    assert textclf.new_recipe("titled.json").task == "question-answering"
+
+
 def test_a_table_of_questions_is_recognised_by_its_answers(capsys):
     assert run("new", write("manual.csv", ["id", "question", "context", "answer", "channel"], rows())) == 0
     shown = capsys.readouterr().out

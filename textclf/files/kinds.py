@@ -26,7 +26,9 @@ _TABLE_ENDINGS = tuple(
 
 _SQUAD_ENDINGS = tuple(f".json{packed}" for packed in ("", ".gz", ".zst", ".bz2", ".xz"))
 
-SQUAD_START = re.compile(rb'\s*\{\s*"(version|data)"\s*:')
+_SQUAD_START = re.compile(rb'\s*\{\s*"(version|data)"\s*:')
+
+_SQUAD_LIST = re.compile(rb'"data"\s*:\s*\[\s*\{')
 
 _DELIMITERS = ",;\t|"
 
@@ -62,15 +64,23 @@ def _kind_of_content(name: str, start: bytes) -> Kind:
         return "table"
     if start[:4] == b"PAR1":
         return "table"
-    if start[:2] in (b"PK", b"\x1f\x8b") or start[:4] == b"\x28\xb5\x2f\xfd":
+    if start[:2] == b"\x1f\x8b" or start[:4] in (b"PK\x03\x04", b"\x28\xb5\x2f\xfd"):
         return "archive"
     if start.lstrip()[:1] == b"[":
         return "json"
-    if SQUAD_START.match(start):
+    if is_squad_start(start):
         return "squad"
     if start.lstrip()[:1] == b"{":  # a recipe may be written as JSON
         return "other"
     return "table" if _columns(start) else "other"
+
+
+def is_squad_start(start: bytes) -> bool:
+    """Returns whether a file that begins with these bytes is in the format of SQuAD. Other keys may come first."""
+    start = start.removeprefix(b"\xef\xbb\xbf")
+    if _SQUAD_START.match(start):
+        return True
+    return start.lstrip()[:1] == b"{" and b'"paragraphs"' in start and _SQUAD_LIST.search(start) is not None
 
 
 def is_squad(file: Path) -> bool:

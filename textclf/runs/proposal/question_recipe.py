@@ -14,7 +14,7 @@ from textclf.data.table_sample import TableSample
 from textclf.data.tables.files import open_input
 from textclf.data.tables.table import shown_path
 from textclf.errors import DataError, TextclfError
-from textclf.files.kinds import SQUAD_START, is_squad
+from textclf.files.kinds import is_squad, is_squad_start
 from textclf.recipe.settings import DatasetSettings, Recipe
 from textclf.recipe.values import QUESTION_ANSWERING
 from textclf.runs.proposal.question_columns import QuestionColumns
@@ -52,7 +52,7 @@ def holds_squad(path: Path) -> bool:
         return False
     try:
         with open_input(str(path)) as opened:
-            return SQUAD_START.match(opened.stream.read(_START).removeprefix(b"\xef\xbb\xbf")) is not None
+            return is_squad_start(opened.stream.read(_START))
     except (DataError, OSError):
         return False
 
