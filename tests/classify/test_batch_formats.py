@@ -276,6 +276,28 @@ def test_a_workbook_keeps_types_and_no_text_becomes_a_formula(model, tmp_path):
         classified(model, write(tmp_path / "b.jsonl", long), "out.xlsx")
 
 
+def test_a_workbook_keeps_times_of_day_and_writes_days_before_1900_as_text(model, tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    values = {
+        "opens": datetime.time(9, 30),
+        "exact": datetime.time(9, 30, 1, 500_000),
+        "day": datetime.date(2024, 5, 1),
+        "when": datetime.datetime(2024, 5, 1, 9, 30),
+    }
+    write_workbook(tmp_path / "a.xlsx", [{"text": "good", **values}])
+    write_parquet(tmp_path / "a.parquet", [{"text": "good", **values}])
+    for name in ("a.xlsx", "a.parquet"):
+        sheet = openpyxl.load_workbook(classified(model, tmp_path / name, "out.xlsx")).active
+        cells = [cell.value for cell in sheet[2][1:5]]
+        assert cells == [*list(values.values())[:2], datetime.datetime(2024, 5, 1), values["when"]]
+    [row] = read(classified(model, tmp_path / "out.xlsx", "out.csv", column_prefix="my_"))
+    assert [row[name] for name in values] == ["09:30:00", "09:30:01.500000", "2024-05-01", "2024-05-01 09:30:00"]
+    old = {"born": datetime.date(1815, 12, 10), "wed": datetime.datetime(1835, 7, 8, 11)}
+    source = write_parquet(tmp_path / "old.parquet", [{"text": "good", **old}])
+    sheet = openpyxl.load_workbook(classified(model, source, "out.xlsx")).active
+    assert [cell.value for cell in sheet[2][1:3]] == ["1815-12-10", "1835-07-08T11:00:00"]
+
+
 def test_what_cannot_be_one_output_is_refused_with_the_reason(model, tmp_path):
     write_parquet(tmp_path / "a.parquet", ROWS)
     write_parquet(tmp_path / "b.parquet", [{**row, "id": str(row["id"])} for row in ROWS])

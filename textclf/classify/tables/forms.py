@@ -262,12 +262,19 @@ def _json_value(value: Any) -> Any:
 
 
 # --- Excel -----------------------------------------------------------------------------------------------------------
+_FIRST_DAY = datetime.date(1900, 1, 1)
+"""The first day that Excel knows."""
+
+
 def _excel_value(value: Any) -> Any:
-    """Returns what a cell can hold, as JSON can: a time becomes a dict."""
+    """Returns what a cell can hold, as JSON can: a date, a time, or both become a dict with the name of the type."""
     if isinstance(value, datetime.datetime):
-        return {"time": value.replace(tzinfo=None).isoformat()} if value.tzinfo is None else value.isoformat()
-    if isinstance(value, datetime.date | datetime.time):
-        return {type(value).__name__: value.isoformat()}
+        is_known = value.tzinfo is None and value.date() >= _FIRST_DAY
+        return {"datetime": value.isoformat(timespec="microseconds")} if is_known else value.isoformat()
+    if isinstance(value, datetime.date):
+        return {"date": value.isoformat()} if value >= _FIRST_DAY else value.isoformat()
+    if isinstance(value, datetime.time):
+        return {"time": value.isoformat()}
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float):
@@ -276,8 +283,9 @@ def _excel_value(value: Any) -> Any:
 
 
 _TIMES: dict[str, Callable[[str], Any]] = {
-    "time": datetime.datetime.fromisoformat,
+    "datetime": datetime.datetime.fromisoformat,
     "date": datetime.date.fromisoformat,
+    "time": datetime.time.fromisoformat,
 }
 
 
@@ -291,7 +299,7 @@ def _write_workbook(lines: Path, output: Path) -> None:
     def cell_of(value: Any) -> Any:
         if isinstance(value, dict):
             [(kind, text)] = value.items()
-            return _TIMES[kind](text) if kind in _TIMES else text
+            return _TIMES[kind](text)
         if not isinstance(value, str):
             return value
         cell = WriteOnlyCell(sheet, _CONTROL.sub(lambda found: f"_x{ord(found[0]):04X}_", value))
