@@ -231,6 +231,24 @@ def test_parquet_keeps_types_order_metadata_and_nulls(model, labelled, tmp_path)
     assert (tmp_path / "a.parquet").read_bytes() == whole
 
 
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_a_parquet_file_with_a_row_group_without_rows_is_read(model, labelled, tmp_path, dictionary):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.Table.from_pylist(ROWS)
+    parquet.write_table(table.slice(0, 0), tmp_path / "empty.parquet", use_dictionary=dictionary)
+    with parquet.ParquetWriter(tmp_path / "holes.parquet", table.schema, use_dictionary=dictionary) as writer:
+        for start, count in ((0, 0), (0, 50), (50, 0), (50, 70), (120, 0)):
+            writer.write_table(table.slice(start, count))
+    assert parquet.ParquetFile(tmp_path / "holes.parquet").metadata.num_row_groups == 5
+    inputs = [tmp_path / "empty.parquet", tmp_path / "holes.parquet"]
+    classify_file(model, inputs[::-1], tmp_path / "out.csv")
+    assert read(tmp_path / "out.csv") == labelled
+    classify_file(model, inputs, tmp_path / "out.parquet")
+    assert parquet.read_table(tmp_path / "out.parquet").select(table.column_names).equals(table)
+    assert evaluate_file(model, tmp_path / "holes.parquet").rows == 120
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.xlsx"])
 def test_other_tables_become_parquet_and_excel(model, labelled, tmp_path, name):
     parquet = pytest.importorskip("pyarrow.parquet")

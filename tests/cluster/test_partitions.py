@@ -121,6 +121,20 @@ def test_json_lines_give_the_bytes_of_one_machine(model, scheduler, tmp_path):
     assert b"".join(path.read_bytes() for path in outputs) == on_one_machine(model, [source], tmp_path / "one.jsonl")
 
 
+def test_parquet_files_and_row_groups_without_rows_are_partitions_like_others(model, scheduler, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.Table.from_pylist(rows_of(40))
+    with parquet.ParquetWriter(tmp_path / "a.parquet", table.schema):
+        pass
+    with parquet.ParquetWriter(tmp_path / "b.parquet", table.schema) as writer:
+        for start, count in ((0, 0), (0, 20), (20, 0), (20, 20), (40, 0)):
+            writer.write_table(table.slice(start, count))
+    classify_files(model, tmp_path / "?.parquet", tmp_path / "out", scheduler=scheduler, partition_rows=10)
+    tables = [parquet.read_table(path) for path in parts_of(tmp_path / "out")]
+    assert arrow.concat_tables(tables).select(table.column_names).equals(table)
+
+
 def test_row_groups_of_parquet_give_the_rows_of_one_machine(model, scheduler, tmp_path):
     inputs = [
         write_parquet(tmp_path / f"{name}.parquet", rows_of(count, first), row_group_size=20)

@@ -38,11 +38,11 @@ def pages_of(file: BinaryIO, column: Any) -> Iterator[Page]:
 
 
 def start_of(column: Any) -> int:
-    """Returns where a column chunk begins."""
-    offset: int = column.data_page_offset
+    """Returns where a column chunk begins. A chunk without rows may have no pages, which writers state as the offset 0."""
+    offsets = [column.data_page_offset]
     if column.has_dictionary_page and column.dictionary_page_offset is not None:
-        offset = min(offset, column.dictionary_page_offset)
-    return max(0, offset)
+        offsets.append(column.dictionary_page_offset)
+    return min((offset for offset in offsets if offset > 0), default=0)
 
 
 def _header(file: BinaryIO, place: int) -> tuple[dict[int, int], int]:

@@ -93,6 +93,7 @@ class ParquetTable(RecordTable):
             self._metadata.row_group(group).column(index)
             for group in groups
             for index in range(self._metadata.num_columns)
+            if self._metadata.row_group(group).num_rows
         ]
         starts = [start_of(column) for column in columns]
         ends = [start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)]
@@ -111,6 +112,8 @@ class ParquetTable(RecordTable):
         number = self._rows_before
         names = None if self.reads_others else [self.columns[index] for index in sorted(set(self.columns_asked_for))]
         for group in self._groups:
+            if not self._metadata.row_group(group).num_rows:
+                continue
             digest = self.digest_of_group(group) if self.reads_others else ""
             for batch in self.batches(group, names):
                 try:
