@@ -7,6 +7,8 @@ import csv
 import gzip
 import json
 import lzma
+import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,30 @@ def write_workbook(path: Path, rows: Rows, sheet: str = "Sheet", empty_sheets: S
     for row in rows:
         book.active.append(list(row.values()))
     book.save(path)
+    return path
+
+
+def share_texts(path: Path) -> Path:
+    """Moves the texts of a workbook of one sheet into the part for all sheets, in which Excel stores them."""
+    sheet, shared, types = "xl/worksheets/sheet1.xml", "xl/sharedStrings.xml", "[Content_Types].xml"
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    texts: list[bytes] = []
+
+    def number_of(found: re.Match[bytes]) -> bytes:
+        texts.append(found[1])
+        return b' t="s"><v>%d</v>' % (len(texts) - 1)
+
+    parts[sheet] = re.sub(rb' t="inlineStr"><is>(.*?)</is>', number_of, parts[sheet], flags=re.DOTALL)
+    namespace = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    items = b"".join(b"<si>%s</si>" % text for text in texts)
+    parts[shared] = b'<sst xmlns="%s">%s</sst>' % (namespace, items)
+    kind = b"application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    override = b'<Override PartName="/%s" ContentType="%s"/></Types>' % (shared.encode(), kind)
+    parts[types] = parts[types].replace(b"</Types>", override)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
     return path
 
 

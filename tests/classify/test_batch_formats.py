@@ -16,7 +16,7 @@ import pytest
 from tests.classify.test_batch import left_over, read, start_job, write
 from tests.classify.test_classifier import LABELS, write_tiny_model
 from tests.command import run
-from tests.table_writers import write_csv, write_json_lines, write_parquet, write_table, write_workbook
+from tests.table_writers import share_texts, write_csv, write_json_lines, write_parquet, write_table, write_workbook
 from textclf.classify.tables import windows as batch_windows
 from textclf.classify.tables.job import classify_file, evaluate_file
 from textclf.errors import DataError, MissingPackageError, RunError
@@ -314,6 +314,34 @@ def test_a_workbook_keeps_times_of_day_and_writes_days_before_1900_as_text(model
     source = write_parquet(tmp_path / "old.parquet", [{"text": "good", **old}])
     sheet = openpyxl.load_workbook(classified(model, source, "out.xlsx")).active
     assert [cell.value for cell in sheet[2][1:3]] == ["1815-12-10", "1835-07-08T11:00:00"]
+
+
+ODD_TEXTS = [
+    "a\ufffeb\uffffc",
+    "one\r\ntwo\rthree\n",
+    "_x0041_ and _x000D_",
+    "_x0041_x0042_",
+    "_x0041\r_xFFFF\uffff",
+    "_x005F_x0041_",
+    "_xD83D_",
+    "\x01_x01_\x1f",
+    "=1+1",
+    "\r" * 32_767,
+]
+
+
+def test_every_text_comes_back_from_a_workbook(model, tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    from openpyxl.utils.escape import unescape
+
+    rows = [{"text": "good", "odd": text} for text in ODD_TEXTS]
+    output = classified(model, write_json_lines(tmp_path / "a.jsonl", rows), "out.xlsx")
+    written = [row[1] for row in openpyxl.load_workbook(output).active.iter_rows(min_row=2, values_only=True)]
+    assert [unescape(text) for text in written] == ODD_TEXTS
+    lines = classified(model, output, "again.jsonl", column_prefix="my_").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [json.loads(line)["odd"] for line in lines] == ODD_TEXTS
+    lines = classified(model, share_texts(output), "again.jsonl", column_prefix="my_").read_text(encoding="utf-8")
+    assert [json.loads(line)["odd"] for line in lines.split("\n")[:-1]] == ODD_TEXTS
 
 
 def test_what_cannot_be_one_output_is_refused_with_the_reason(model, tmp_path):

@@ -21,7 +21,7 @@ from textclf.data.tables.files import compress_file, compression_of, plain_suffi
 from textclf.data.tables.formats.json_table import JsonRecord, JsonTable
 from textclf.data.tables.formats.parquet_table import ParquetTable, pyarrow_modules
 from textclf.data.tables.formats.records import RecordTable
-from textclf.data.tables.formats.sheet_cells import LAST_ROW
+from textclf.data.tables.formats.sheet_cells import LAST_ROW, text_in_sheet
 from textclf.data.tables.formats.workbook import openpyxl_module
 from textclf.data.tables.opening import AnyTable
 from textclf.data.tables.table import Row
@@ -42,8 +42,6 @@ LONGEST_CELL = 32_767
 _ESCAPED = "backslashreplace"
 
 _LARGEST_WHOLE = 1 << 53
-
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 _GROUP_ROWS, _GROUP_BYTES = 1 << 16, 1 << 26
 
@@ -302,8 +300,10 @@ def _write_workbook(lines: Path, output: Path) -> None:
             return _TIMES[kind](text)
         if not isinstance(value, str):
             return value
-        cell = WriteOnlyCell(sheet, _CONTROL.sub(lambda found: f"_x{ord(found[0]):04X}_", value))
-        cell.data_type = "s"  # never a formula, whatever the text begins with
+        cell = WriteOnlyCell(sheet)
+        # Not through `cell.value`, which makes formulas of some texts and truncates those that escapes make longer.
+        cell._value = text_in_sheet(value)
+        cell.data_type = "s"
         return cell
 
     for number, line in enumerate(_read_lines(lines), start=1):

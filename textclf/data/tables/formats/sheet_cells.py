@@ -6,13 +6,25 @@ stored value, is an `OddCell`, so that it is not taken for a text or for an empt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 LAST_ROW = 1_048_576
 """The number of rows of a sheet in Excel."""
 
 LAST_COLUMN = 16_384
+
+# XML has a carriage return, but every reader makes a line feed of it.
+_NOT_IN_XML = "\x00-\x08\x0b-\x1f\ufffe\uffff"
+
+# A character that is written as `_x000D_` (ST_Xstring of ECMA-376, part 1, 22.9.2.19), or the beginning of a text that would be
+# read as such a character.
+_TO_ESCAPE = re.compile(f"[{_NOT_IN_XML}]|_(?=x[0-9A-Fa-f]{{4}}[_{_NOT_IN_XML}])")
+
+# Halves of characters stay as they are written.
+_ESCAPED = re.compile("_x(?![Dd][89A-Fa-f])([0-9A-Fa-f]{4})_")
 
 
 class OddCell(str):
@@ -31,6 +43,44 @@ class OddCell(str):
 
 class TooManyRowsError(ValueError):
     """A row below the last that Excel knows."""
+
+
+def text_in_sheet(text: str) -> str:
+    """Returns a text as a workbook stores it: with the characters that XML does not have as `_xFFFF_`."""
+    return _TO_ESCAPE.sub(lambda found: f"_x{ord(found[0]):04X}_", text)
+
+
+def _text_of(stored: str) -> str:
+    """Returns a text that a workbook stores."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), stored) if "_x" in stored else stored
+
+
+def open_book(path: Path) -> Any:
+    """Returns a workbook of openpyxl whose sheets are read as a stream. Raises errors of many kinds for a damaged file."""
+    from openpyxl.reader.excel import ExcelReader
+    from openpyxl.xml.constants import SHARED_STRINGS
+
+    class Reader(ExcelReader):  # type: ignore[misc]
+        def read_strings(self) -> None:
+            if (part := self.package.find(SHARED_STRINGS)) is not None:
+                with self.archive.open(part.PartName[1:]) as source:
+                    self.shared_strings = list(_shared_strings(source))
+
+    reader = Reader(path, read_only=True, data_only=True, keep_links=False)
+    reader.read()
+    return reader.wb
+
+
+def _shared_strings(source: BinaryIO) -> Iterator[str]:
+    """Yields the texts that the cells of all sheets share. openpyxl's own function returns `_x000D_` as it is written."""
+    from openpyxl.cell.text import Text
+    from openpyxl.xml.constants import SHEET_MAIN_NS
+    from openpyxl.xml.functions import iterparse
+
+    for _, element in iterparse(source):
+        if element.tag == f"{{{SHEET_MAIN_NS}}}si":
+            yield _text_of(Text.from_tree(element).content)
+            element.clear()
 
 
 def cells_of(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
@@ -80,6 +130,8 @@ def _parser_class() -> Any:
     class Parser(WorkSheetParser):  # type: ignore[misc]
         def parse_cell(self, element: Any) -> dict[str, Any]:
             cell: dict[str, Any] = super().parse_cell(element)
+            if element.get("t") in ("inlineStr", "str") and isinstance(cell["value"], str):
+                cell["value"] = _text_of(cell["value"])
             place = element.get("r") or f"row {self.row_counter}"
             # A formula whose value is an empty text is stored with `<v></v>` and the type of texts.
             if cell["value"] is None and element.find(FORMULA_TAG) is not None:

@@ -21,7 +21,7 @@ from typing import Any
 from textclf import extras
 from textclf.data.tables.column_names import column_letter, listed, plain_name, visible
 from textclf.data.tables.formats.records import RecordTable
-from textclf.data.tables.formats.sheet_cells import LAST_ROW, OddCell, TooManyRowsError, cells_of
+from textclf.data.tables.formats.sheet_cells import LAST_ROW, OddCell, TooManyRowsError, cells_of, open_book
 from textclf.data.tables.table import Fault, Note, Row
 from textclf.errors import DataError
 
@@ -80,9 +80,9 @@ class SheetTable(RecordTable):
     ) -> None:
         self._error_name = name
         _check_parts(name, path)
-        openpyxl = openpyxl_module()
+        openpyxl_module()
         try:
-            self._book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+            self._book = open_book(path)
         except MemoryError:
             raise
         except Exception as error:  # openpyxl raises many kinds for a damaged file
