@@ -159,5 +159,44 @@ def test_json_lines_keep_numbers_and_have_null_where_there_is_no_answer(model, t
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["id"] for row in rows] == [1, 2, 3, 4, 5]
     first, second = rows[:2]
-    assert first["context"][int(first["start"]) : int(first["end"])] == first["answer"]
+    assert first["context"][first["start"] : first["end"]] == first["answer"]
     assert (second["score"], second["start"], second["error"]) == (None, None, "empty: has no question")
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet", "out.xlsx"])
+def test_places_of_answers_are_whole_numbers_whatever_the_first_rows_have(model, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(batch_journal, "SECONDS_BETWEEN_COMMITS", 0.0)
+    monkeypatch.setattr(answer_job.AnsweredRows, "window_size", WindowSize(2, 2, 1 << 18))
+    source = write(tmp_path / "in.csv", [*ROWS[1:3], ROWS[0], *ROWS[1:3], ROWS[3], ROWS[1]])
+    result, calls = PendingAnswers.result, []
+
+    def interrupted(pending):
+        calls.append(pending)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return result(pending)
+
+    monkeypatch.setattr(PendingAnswers, "result", interrupted)
+    with pytest.raises(JobInterruptedError, match=r"interrupted after 2 rows"):
+        answer_file(model, source, tmp_path / name)
+    monkeypatch.setattr(PendingAnswers, "result", result)
+    answer_file(model, source, tmp_path / name, resume=True)
+    if name == "out.jsonl":
+        rows = [json.loads(line) for line in (tmp_path / name).read_text(encoding="utf-8").splitlines()]
+    elif name == "out.parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / name)
+        assert [str(table.schema.field(column).type) for column in ("score", "start", "end")] == [
+            "double",
+            "int64",
+            "int64",
+        ]
+        rows = table.to_pylist()
+    else:
+        sheet = pytest.importorskip("openpyxl").load_workbook(tmp_path / name).active
+        header, *cells = sheet.iter_rows(values_only=True)
+        rows = [dict(zip(header, row, strict=True)) for row in cells]
+    assert [type(row[column]) for row in rows for column in ("start", "end")] == [
+        int if row["answer"] else type(None) for row in rows for _ in range(2)
+    ]
+    assert [bool(row["answer"]) for row in rows] == [False, False, True, False, False, True, False]
+    assert rows[2]["context"][rows[2]["start"] : rows[2]["end"]] == rows[2]["answer"]

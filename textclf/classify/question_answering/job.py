@@ -21,6 +21,7 @@ from textclf.classify.tables.rows import (
     RowResults,
     TableLayout,
     Tally,
+    WholeNumberColumn,
     fault_of,
     is_blank,
     rows_text,
@@ -258,9 +259,9 @@ class AnsweredRows:
 
     @property
     def added(self) -> list[str]:
-        text, *numbers = (self.column_prefix + name for name in COLUMNS)
+        text, score, *places = (self.column_prefix + name for name in COLUMNS)
         errors = [self.column_prefix + ERROR_COLUMN] if self.keeps_errors else []
-        return [text, *map(NumberColumn, numbers), *errors]
+        return [text, NumberColumn(score), *map(WholeNumberColumn, places), *errors]
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from textclf.classify.tables.rows import NumberColumn, TableLayout, place_of, placed_fields
+from textclf.classify.tables.rows import NumberColumn, TableLayout, WholeNumberColumn, place_of, placed_fields
 from textclf.data.tables.files import compress_file, compression_of, plain_suffix
 from textclf.data.tables.formats.json_table import JsonRecord, JsonTable
 from textclf.data.tables.formats.parquet_table import ParquetTable, pyarrow_modules
@@ -78,10 +78,7 @@ class OutputForm:
 
     def _new_values(self, cells: Sequence[str]) -> list[Any]:
         """The new cells with their types; None for an empty one."""
-        return [
-            None if cell == "" else float(cell) if isinstance(name, NumberColumn) else cell
-            for name, cell in zip(self._added, cells, strict=True)
-        ]
+        return [None if cell == "" else _type_of(name)(cell) for name, cell in zip(self._added, cells, strict=True)]
 
     def _values(self, row: Row, layout: TableLayout) -> Sequence[Any]:
         """The values of the row in the columns of the output, with their types where the table has types."""
@@ -158,8 +155,8 @@ class ParquetForm(OutputForm):
 
     def header(self) -> str:
         pyarrow_modules()
-        numbers = [name for name in self._added if isinstance(name, NumberColumn)]
-        return _line({"columns": list(self.columns), "added": list(self._added), "numbers": numbers})
+        types = [_type_of(name).__name__ for name in self._added]
+        return _line({"columns": list(self.columns), "added": list(self._added), "types": types})
 
     def row(self, row: Row, cells: Sequence[str], layout: TableLayout) -> str:
         new = self._new_values(cells)
@@ -223,6 +220,13 @@ def finisher_of(target: Path) -> Callable[[Path, Path], None] | None:
     if compression is not None:
         return lambda lines, output: compress_file(lines, output, compression)
     return {PARQUET: _write_parquet, EXCEL: _write_workbook}.get(target.suffix.lower())
+
+
+def _type_of(name: str) -> type[str] | type[float] | type[int]:
+    """Returns the type of the cells of an added column."""
+    if isinstance(name, WholeNumberColumn):
+        return int
+    return float if isinstance(name, NumberColumn) else str
 
 
 def _is_unreadable(row: Row) -> bool:
@@ -324,7 +328,7 @@ def _write_parquet(lines: Path, output: Path) -> None:
     first = next(rows, None)
     arrow = pyarrow_modules()
     names = [*about["added"]]
-    types = [arrow.float64() if name in about["numbers"] else arrow.string() for name in names]
+    types = [{"float": arrow.float64(), "int": arrow.int64()}.get(name, arrow.string()) for name in about["types"]]
     writer = _ParquetWriter(arrow, output)
     try:
         if isinstance(first, dict):

@@ -83,6 +83,10 @@ class NumberColumn(str):
     """The name of an added column whose cells are numbers."""
 
 
+class WholeNumberColumn(NumberColumn):
+    """The name of an added column whose cells are whole numbers."""
+
+
 @dataclass
 class Tally:
     """Counts over rows, which can be added.
