@@ -316,6 +316,25 @@ def test_a_workbook_keeps_times_of_day_and_writes_days_before_1900_as_text(model
     assert [cell.value for cell in sheet[2][1:3]] == ["1815-12-10", "1835-07-08T11:00:00"]
 
 
+def test_a_workbook_keeps_numbers_and_has_an_empty_cell_for_nan(model, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    openpyxl = pytest.importorskip("openpyxl")
+    numbers = [float("nan"), None, 1e17, -1e300, 0.1 + 0.2, 2.0, float("inf")]
+    wholes = [1, 2**53, 2**53 + 1, -(2**53), -(2**53) - 1, 2**63 - 1, None]
+    table = arrow.table({"text": ["good"] * 7, "number": numbers, "whole": wholes})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    sheet = openpyxl.load_workbook(classified(model, tmp_path / "a.parquet", "out.xlsx")).active
+    written, whole = sheet.iter_cols(2, 3, min_row=2, values_only=True)
+    assert list(written) == [None, None, 1e17, -1e300, 0.1 + 0.2, 2, "inf"]
+    assert list(whole) == [1, 2**53, str(2**53 + 1), -(2**53), str(-(2**53) - 1), str(2**63 - 1), None]
+    lines = (
+        b'{"text": "good", "number": 1e17, "whole": 12345678901234567890}\n{"text": "bad", "number": NaN, "whole": 1}\n'
+    )
+    sheet = openpyxl.load_workbook(classified(model, write(tmp_path / "a.jsonl", lines), "out.xlsx")).active
+    assert [cell.value for row in sheet["B2:C3"] for cell in row] == [1e17, "12345678901234567890", None, 1]
+
+
 ODD_TEXTS = [
     "a\ufffeb\uffffc",
     "one\r\ntwo\rthree\n",

@@ -23,6 +23,7 @@ from textclf.data.tables.formats.parquet_table import ParquetTable, pyarrow_modu
 from textclf.data.tables.formats.records import RecordTable
 from textclf.data.tables.formats.sheet_cells import LAST_ROW, text_in_sheet
 from textclf.data.tables.formats.workbook import openpyxl_module
+from textclf.data.tables.frames import is_missing
 from textclf.data.tables.opening import AnyTable
 from textclf.data.tables.table import Row
 from textclf.errors import DataError, RunError
@@ -42,6 +43,7 @@ LONGEST_CELL = 32_767
 _ESCAPED = "backslashreplace"
 
 _LARGEST_WHOLE = 1 << 53
+"""The largest whole number that a cell in Excel holds, with all smaller ones, without a loss."""
 
 _GROUP_ROWS, _GROUP_BYTES = 1 << 16, 1 << 26
 
@@ -277,10 +279,14 @@ def _excel_value(value: Any) -> Any:
         return {"date": value.isoformat()} if value >= _FIRST_DAY else value.isoformat()
     if isinstance(value, datetime.time):
         return {"time": value.isoformat()}
-    if isinstance(value, bool) or value is None or isinstance(value, str):
+    if is_missing(value):
+        return None
+    if isinstance(value, bool | str):
         return value
+    if isinstance(value, int) and abs(value) > _LARGEST_WHOLE:
+        return str(value)
     if isinstance(value, int | float):
-        return value if abs(value) <= _LARGEST_WHOLE else str(value)
+        return value  # infinity becomes text in JSON
     return _json(value) if isinstance(value, dict | list | tuple) else str(value)
 
 
@@ -302,6 +308,10 @@ def _write_workbook(lines: Path, output: Path) -> None:
         if isinstance(value, dict):
             [(kind, text)] = value.items()
             return _TIMES[kind](text)
+        if isinstance(value, float) and float(f"{value:.16g}") != value:
+            cell = WriteOnlyCell(sheet)
+            cell._value = repr(value)  # openpyxl writes only 16 of its digits
+            return cell
         if not isinstance(value, str):
             return value
         cell = WriteOnlyCell(sheet)
