@@ -370,6 +370,13 @@ def test_what_cannot_be_one_output_is_refused_with_the_reason(model, tmp_path):
         classify_file(model, [tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out.parquet")
     with pytest.raises(DataError, match=r"has the column `a` twice, but the keys of a JSON object must differ"):
         classified(model, write(tmp_path / "a.csv", b"text,a,a\ngood,1,2\n"), "out.jsonl")
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    twice = arrow.Table.from_arrays([arrow.array([value]) for value in ("good", "1", "2")], ["text", "a", "a"])
+    parquet.write_table(twice, tmp_path / "twice.parquet")
+    for name in ("a.csv", "twice.parquet"):
+        with pytest.raises(DataError, match=r"has the column `a` twice, but the columns of a Parquet file must differ"):
+            classified(model, tmp_path / name, "out.parquet")
     job = start_job(model, Path("-"), tmp_path / "o.csv")
     _, errors = job.communicate((tmp_path / "a.parquet").read_bytes())
     assert job.returncode == 2

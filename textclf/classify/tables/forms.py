@@ -69,6 +69,12 @@ class OutputForm:
         if isinstance(self._table, RecordTable):
             self._table.texts_of_others = needed
 
+    def _check_names_differ(self, what: str) -> None:
+        columns = self._table.columns
+        if len(set(columns)) < len(columns):
+            twice = next(name for name in columns if columns.count(name) > 1)
+            raise DataError(f"{self._table.name}: has the column `{twice}` twice, but {what} must differ; rename one")
+
     def header(self) -> str:
         return ""
 
@@ -104,12 +110,7 @@ class JsonLinesForm(OutputForm):
 
     def check_fits(self, first: AnyTable) -> None:
         super().check_fits(first)
-        columns = self._table.columns
-        if len(set(columns)) < len(columns):
-            twice = next(name for name in columns if columns.count(name) > 1)
-            raise DataError(
-                f"{self._table.name}: has the column `{twice}` twice, but the keys of a JSON object must differ; rename one"
-            )
+        self._check_names_differ("the keys of a JSON object")
 
     def row(self, row: Row, cells: Sequence[str], layout: TableLayout) -> str:
         new = ", ".join(
@@ -147,6 +148,7 @@ class ParquetForm(OutputForm):
     def check_fits(self, first: AnyTable) -> None:
         self._is_beside = isinstance(first, ParquetTable)
         self._needs_texts(not self._is_beside)
+        self._check_names_differ("the columns of a Parquet file")
         if isinstance(first, ParquetTable) and (
             not isinstance(self._table, ParquetTable) or not self._table.schema.equals(first.schema)
         ):
