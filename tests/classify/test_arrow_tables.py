@@ -146,6 +146,14 @@ LABELS_AS_TEXT = {
         {"2024-05-01": 15, "2024-05-02": 15},
     ),
     "decimals": (arrow.array([Decimal("1.50"), Decimal("2.00")] * 15), {"1.50": 15, "2.00": 15}),
+    "times": (
+        arrow.array([datetime.datetime(2024, 5, 1, hour) for hour in (9, 12)] * 15, arrow.timestamp("us")),
+        {"2024-05-01 09:00:00": 15, "2024-05-01 12:00:00": 15},
+    ),
+    "durations": (
+        arrow.array([datetime.timedelta(1), datetime.timedelta(0, 90)] * 15),
+        {"1 day, 0:00:00": 15, "0:01:30": 15},
+    ),
     "nanoseconds": (arrow.array([1, 2] * 15, arrow.timestamp("ns")), None),
     "dictionary": (arrow.array(["a", "b"] * 15).dictionary_encode(), {"a": 15, "b": 15}),
 }

@@ -231,6 +231,48 @@ def test_parquet_keeps_types_order_metadata_and_nulls(model, labelled, tmp_path)
     assert (tmp_path / "a.parquet").read_bytes() == whole
 
 
+def test_times_of_parquet_are_written_as_text_as_python_writes_them(model, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    when = datetime.datetime(2024, 5, 1, 9, 30)
+    half = datetime.timedelta(milliseconds=500)
+    columns: dict[str, tuple[Any, list[Any], list[str]]] = {
+        "ms": (arrow.timestamp("ms"), [when, when + half], ["2024-05-01 09:30:00", "2024-05-01 09:30:00.500000"]),
+        "us": (arrow.timestamp("us"), [when, None], ["2024-05-01 09:30:00", ""]),
+        "ns": (arrow.timestamp("ns"), [when, 1], ["2024-05-01 09:30:00", "1970-01-01 00:00:00.000000001"]),
+        "utc": (arrow.timestamp("us", "UTC"), [when, when], ["2024-05-01 09:30:00+00:00"] * 2),
+        "zone": (
+            arrow.timestamp("ms", "+02:00"),
+            [when, when + half],
+            ["2024-05-01 11:30:00+02:00", "2024-05-01 11:30:00.500000+02:00"],
+        ),
+        "time": (
+            arrow.time32("ms"),
+            [datetime.time(1, 2), datetime.time(1, 2, 3, 5000)],
+            ["01:02:00", "01:02:03.005000"],
+        ),
+        "long": (arrow.duration("us"), [datetime.timedelta(1), -half], ["1 day, 0:00:00", "-1 day, 23:59:59.500000"]),
+        "nano": (arrow.duration("ns"), [3_600_000_000_001, 90_000_000_000], ["1:00:00.000000001", "0:01:30"]),
+        "day": (arrow.date32(), [3_000_000, datetime.date(2024, 5, 1)], ["10183-09-21", "2024-05-01"]),
+        "days": (arrow.list_(arrow.date32()), [[3_000_000], [0]], ["[ [ 10183-09-21 ] ]", '["1970-01-01"]']),
+    }
+    arrays = {name: arrow.array(values, kind) for name, (kind, values, _) in columns.items()}
+    parquet.write_table(arrow.table({"text": ["good", "bad"], **arrays}), tmp_path / "a.parquet")
+    rows = read(classified(model, tmp_path / "a.parquet"))
+    assert {name: [row[name] for row in rows] for name in columns} == {
+        name: cells for name, (*_, cells) in columns.items()
+    }
+    lines = classified(model, tmp_path / "a.parquet", "out.jsonl").read_text().splitlines()
+    objects = [json.loads(line) for line in lines]
+    assert [one["day"] for one in objects] == ["10183-09-21", "2024-05-01"]
+    assert [one["long"] for one in objects] == columns["long"][2]
+    assert [one["nano"] for one in objects] == columns["nano"][2]
+    assert [one["utc"] for one in objects] == ["2024-05-01T09:30:00+00:00"] * 2
+    again = read(classified(model, classified(model, tmp_path / "a.parquet", "out.xlsx"), column_prefix="my_"))
+    for name in ("day", "long", "time", "us"):
+        assert [row[name] for row in again] == columns[name][2]
+
+
 @pytest.mark.parametrize("dictionary", [True, False])
 def test_a_parquet_file_with_a_row_group_without_rows_is_read(model, labelled, tmp_path, dictionary):
     arrow = pytest.importorskip("pyarrow")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from textclf import extras
+from textclf.data.tables.arrow_texts import has_own_text, text_array
 from textclf.errors import DataError
 
 _CAPSULES = ("__arrow_c_stream__", "__arrow_c_array__")
@@ -49,9 +50,8 @@ def arrow_values(table: Any, place: int, name: str) -> list[Any]:
     try:
         while isinstance(column.type, arrow.BaseExtensionType) or arrow.types.is_dictionary(column.type):
             column = _plain(arrow, column)
-        kind = column.type
-        if arrow.types.is_temporal(kind) or arrow.types.is_decimal(kind):
-            column = column.cast(arrow.string())
+        if has_own_text(column.type):
+            column = text_array(column)
         values: list[Any] = column.to_pylist()
     except (ValueError, arrow.ArrowException) as error:
         shown = table.column_names[place]

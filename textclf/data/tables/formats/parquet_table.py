@@ -6,6 +6,7 @@ and NaN are an empty cell. Binary columns are read as UTF-8.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from textclf import extras
+from textclf.data.tables.arrow_texts import has_own_text, text_array
 from textclf.data.tables.formats.parquet_pages import pages_of, start_of
 from textclf.data.tables.formats.records import ListCell, RecordTable, json_text
 from textclf.data.tables.frames import is_missing
@@ -255,8 +257,9 @@ class ParquetTable(RecordTable):
             array, kind = array.dictionary_decode(), kind.value_type
         if types.is_nested(kind):
             return [None if value.is_valid else "" for value in array]
-        if types.is_temporal(kind) or types.is_decimal(kind):
-            array = arrow.compute.cast(array, arrow.string())
+        if has_own_text(kind):
+            array = text_array(array)
+            kind = array.type
         if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
             try:
                 return ["" if value is None else value for value in array.to_pylist()]
@@ -298,13 +301,19 @@ def _text(value: Any) -> str | None:
 
 
 def _python_value(column: Any, index: int) -> Any:
-    """Returns a value, as text if Python has no type for it, such as a time with nanoseconds."""
+    """Returns a value, as text if Python has no type for it, such as a time with nanoseconds and a year after 9999.
+
+    A duration is a text, too, because Python and pandas write it differently.
+    """
     try:
         value = column[index].as_py()
+        if isinstance(value, datetime.timedelta) and has_own_text(column.type):
+            value = text_array(column.slice(index, 1))[0].as_py()
     except UnicodeDecodeError:
         value = column[index].as_buffer().to_pybytes()
     except (ValueError, OverflowError):
-        value = str(column[index])
+        one = column.slice(index, 1)
+        value = text_array(one)[0].as_py() if has_own_text(one.type) else " ".join(one.to_string().split())
     if not isinstance(value, bytes):
         return value
     try:
