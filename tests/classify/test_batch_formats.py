@@ -273,6 +273,26 @@ def test_times_of_parquet_are_written_as_text_as_python_writes_them(model, tmp_p
         assert [row[name] for row in again] == columns[name][2]
 
 
+@pytest.mark.parametrize("groups", [0, 1])
+def test_parquet_without_rows_keeps_columns_types_and_metadata(model, tmp_path, groups):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"id": arrow.array([1], arrow.int16()), "text": ["good"], "day": [datetime.date(2024, 5, 1)]})
+    first = table.schema.with_metadata({"owner": "me"})
+    with parquet.ParquetWriter(tmp_path / "empty.parquet", first, compression="zstd") as writer:
+        for _ in range(groups):
+            writer.write_table(table.slice(0, 0).replace_schema_metadata(first.metadata))
+    parquet.write_table(table.replace_schema_metadata({"owner": "you"}), tmp_path / "one.parquet")
+    for inputs in (["empty.parquet"], ["empty.parquet", "empty.parquet"], ["empty.parquet", "one.parquet"]):
+        classify_file(model, [tmp_path / name for name in inputs], tmp_path / "out.parquet", force=True)
+        result = parquet.read_table(tmp_path / "out.parquet")
+        assert result.num_rows == inputs.count("one.parquet")
+        assert result.select(table.column_names).schema.equals(first, check_metadata=True)
+        added = {"predicted_label": "string", "predicted_score": "double", "error": "string"}
+        assert {name: str(result.schema.field(name).type) for name in result.column_names[3:]} == added
+    assert result.select(table.column_names).equals(table)
+
+
 @pytest.mark.parametrize("dictionary", [True, False])
 def test_a_parquet_file_with_a_row_group_without_rows_is_read(model, labelled, tmp_path, dictionary):
     arrow = pytest.importorskip("pyarrow")

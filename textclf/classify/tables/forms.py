@@ -6,6 +6,7 @@ the lines are JSON, and `finished_file` makes the file of them when the job is c
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 import os
@@ -160,7 +161,11 @@ class ParquetForm(OutputForm):
     def header(self) -> str:
         pyarrow_modules()
         types = [_type_of(name).__name__ for name in self._added]
-        return _line({"columns": list(self.columns), "added": list(self._added), "types": types})
+        about: dict[str, Any] = {"columns": list(self.columns), "added": list(self._added), "types": types}
+        if isinstance(self._table, ParquetTable):
+            schema = base64.b64encode(self._table.schema.serialize().to_pybytes()).decode()
+            about |= {"schema": schema, "compression": self._table.compression}
+        return _line(about)
 
     def row(self, row: Row, cells: Sequence[str], layout: TableLayout) -> str:
         new = self._new_values(cells)
@@ -339,17 +344,18 @@ def _write_parquet(lines: Path, output: Path) -> None:
     about = next(rows)
     first = next(rows, None)
     arrow = pyarrow_modules()
-    names = [*about["added"]]
     types = [{"float": arrow.float64(), "int": arrow.int64()}.get(name, arrow.string()) for name in about["types"]]
-    writer = _ParquetWriter(arrow, output)
+    if "schema" in about:
+        schema = arrow.ipc.read_schema(arrow.py_buffer(base64.b64decode(about["schema"])))
+    else:
+        schema = arrow.schema([(name, arrow.string()) for name in about["columns"]])
+    for name, kind in zip(about["added"], types, strict=True):
+        schema = schema.append(arrow.field(name, kind))
+    writer = _ParquetWriter(arrow, output, schema, about.get("compression", "snappy"))
     try:
-        if isinstance(first, dict):
-            _add_columns(arrow, writer, first, rows, names, types)
+        if "schema" in about:
+            _add_columns(arrow, writer, schema, first, rows, types)
         else:
-            schema = arrow.schema(
-                [(name, arrow.string()) for name in about["columns"]] + list(zip(names, types, strict=True))
-            )
-            writer.open(schema)
             _write_whole(arrow, writer, schema, first, rows)
     finally:
         writer.close()
@@ -377,9 +383,9 @@ def _write_whole(arrow: Any, writer: _ParquetWriter, schema: Any, first: Any, ro
 
 
 def _add_columns(
-    arrow: Any, writer: _ParquetWriter, first: Any, rows: Iterator[Any], names: Sequence[str], types: Sequence[Any]
+    arrow: Any, writer: _ParquetWriter, schema: Any, first: Any, rows: Iterator[Any], types: Sequence[Any]
 ) -> None:
-    """Writes the row groups of the inputs, read once more, with their new columns."""
+    """Writes the row groups of the inputs, read once more, with new columns of these types."""
     line = first
     while line is not None:
         path, seen = str(line["file"]), str(line["group"])
@@ -391,10 +397,6 @@ def _add_columns(
                     f"{path}: was changed while it was classified; restore it and use resume=True (--resume), or start again "
                     "with force=True (--force)"
                 )
-            schema = table.schema
-            for name, kind in zip(names, types, strict=True):
-                schema = schema.append(arrow.field(name, kind))
-            writer.open(schema, table.compression)
             for batch in table.batches(group):
                 cells = []
                 for _ in range(batch.num_rows):
@@ -409,16 +411,11 @@ def _add_columns(
 class _ParquetWriter:
     """Writes batches in row groups of bounded size."""
 
-    def __init__(self, arrow: Any, output: Path) -> None:
+    def __init__(self, arrow: Any, output: Path, schema: Any, compression: str) -> None:
         self._arrow = arrow
-        self._output = output
-        self._writer: Any = None
+        self._writer = arrow.parquet.ParquetWriter(output, schema, compression=compression)
         self._batches: list[Any] = []
         self._rows = self._bytes = 0
-
-    def open(self, schema: Any, compression: str = "snappy") -> None:
-        if self._writer is None:
-            self._writer = self._arrow.parquet.ParquetWriter(self._output, schema, compression=compression)
 
     def add(self, batch: Any) -> None:
         self._batches.append(batch)
@@ -428,9 +425,8 @@ class _ParquetWriter:
             self._flush()
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._flush()
-            self._writer.close()
+        self._flush()
+        self._writer.close()
 
     def _flush(self) -> None:
         if self._batches:
