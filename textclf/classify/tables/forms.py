@@ -43,6 +43,9 @@ LONGEST_CELL = 32_767
 # As an escape in JSON, which readers turn back into the half character.
 _ESCAPED = "backslashreplace"
 
+_FIRST_DAY = datetime.date(1900, 1, 1)
+"""The first day that Excel knows."""
+
 _LARGEST_WHOLE = 1 << 53
 """The largest whole number that a cell in Excel holds, with all smaller ones, without a loss."""
 
@@ -273,10 +276,6 @@ def _json_value(value: Any) -> Any:
 
 
 # --- Excel -----------------------------------------------------------------------------------------------------------
-_FIRST_DAY = datetime.date(1900, 1, 1)
-"""The first day that Excel knows."""
-
-
 def _excel_value(value: Any) -> Any:
     """Returns what a cell can hold, as JSON can: a date, a time, or both become a dict with the name of the type."""
     if isinstance(value, datetime.datetime):
