@@ -142,3 +142,15 @@ def test_force_replaces_the_outputs_of_a_job_at_an_address(model, store, schedul
     table = write_csv(tmp_path / "b.csv", 10)
     classify_files(model, table, "s3://bucket/forced", force=True, **options)
     assert keys_of(store, "forced") == [MANIFEST, "part-000000.jsonl"]
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/below/*.csv", "s3a://bucket/below/part-000000.csv"])
+def test_inputs_below_the_output_address_are_refused_and_kept(model, store, scheduler, tmp_path, address):
+    if not keys_of(store, "below"):
+        classify_files(model, write_csv(tmp_path / "a.csv", 30), "s3://bucket/below/", scheduler=scheduler)
+    before = {key: store.get(f"below/{key}") for key in keys_of(store, "below")}
+    with pytest.raises(
+        RunError, match=r"s3://bucket/below: the input s3a?://bucket/below/part-000000\.csv lies in this"
+    ):
+        classify_files(model, address, "s3://bucket/below", force=True, column_prefix="again_")
+    assert {key: store.get(f"below/{key}") for key in keys_of(store, "below")} == before

@@ -387,10 +387,34 @@ def test_force_replaces_an_earlier_output_and_nothing_else_does(model, scheduler
     assert len(parts_of(output)) == 2
 
 
+def test_inputs_in_the_output_folder_are_refused_and_kept(model, scheduler, tmp_path):
+    output = tmp_path / "out"
+    classify_files(model, write_csv(tmp_path / "in.csv", 50), output, scheduler=scheduler, partition_rows=20)
+    (tmp_path / "link.csv").symlink_to(output / "part-000000.csv")
+    (tmp_path / "linked").symlink_to(output)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    for given in (f"{output}/*.csv", tmp_path / "link.csv", [tmp_path / "in.csv", tmp_path / "linked/part-000001.csv"]):
+        for options in ({"force": True}, {"resume": True}, {}):
+            with pytest.raises(
+                RunError, match=r"out: the input .*\.csv lies in this folder.*name another output folder"
+            ):
+                classify_files(model, given, output, column_prefix="again_", **options)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+def test_a_link_in_the_output_folder_is_no_input(model, scheduler, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "part-000000.csv").symlink_to(write_csv(tmp_path / "in.csv", 5))
+    (tmp_path / "out" / MANIFEST).write_text('{"format": "textclf-partitions", "version": 1, "settings": {}}\n')
+    with pytest.raises(RunError, match=r"part-000000\.csv lies in this folder"):
+        classify_files(model, tmp_path / "out" / "part-000000.csv", tmp_path / "out", scheduler=scheduler, force=True)
+    assert (tmp_path / "out" / "part-000000.csv").is_symlink()
+
+
 def test_two_jobs_cannot_write_the_same_folder(model, tmp_path):
     source = write_csv(tmp_path / "in.csv", 5)
     with (
-        open_folder(str(tmp_path / "out"), {}, force=False, resume=False),
+        open_folder(str(tmp_path / "out"), {}, [], force=False, resume=False),
         pytest.raises(RunError, match="another process is writing this folder"),
     ):
         classify_files(model, source, tmp_path / "out", scheduler="tcp://127.0.0.1:9")

@@ -23,7 +23,8 @@ from textclf.classify.tables.rows import Tally
 from textclf.cluster.partition import WORK_FOLDER
 from textclf.cluster.places import Difference, FolderPlace, Place, StorePlace
 from textclf.errors import RunError
-from textclf.files.locations import Location
+from textclf.files.locations import Location, is_below
+from textclf.files.output_folder import inside
 from textclf.files.writing import link_target, lock_of, locked, sync_folder, write_text
 
 MANIFEST = "manifest.json"
@@ -224,15 +225,21 @@ class JobFolder:
 
 @contextmanager
 def open_folder(
-    output: str | Location, settings: Mapping[str, Any], *, force: bool, resume: bool
+    output: str | Location,
+    settings: Mapping[str, Any],
+    inputs: Sequence[str | Location],
+    *,
+    force: bool,
+    resume: bool,
 ) -> Iterator[JobFolder]:
     """Opens an output folder that only this process writes, and makes it if it does not exist.
 
     `output` may be an address. Then the journal is on this machine, in the cache folder.
 
     `settings` are all settings that affect the output, as JSON values; a job can be resumed only with the same ones. Raises
-    RunError if the folder holds foreign files or another job, or if it cannot be written.
+    RunError if the folder holds one of the `inputs`, foreign files or another job, or if it cannot be written.
     """
+    _check_apart_from(inputs, output)
     place: Place
     if isinstance(output, Location):
         target = place_on_this_machine(output)
@@ -265,6 +272,23 @@ def open_folder(
         if isinstance(output, Location):
             # The lock file is in this folder, so it is removed when the lock is free.
             _remove_if_empty(target.parent)
+
+
+def _check_apart_from(inputs: Sequence[str | Location], output: str | Location) -> None:
+    """Raises RunError for an input in the output folder, where outputs are removed and written."""
+    for path in inputs:
+        if _is_in(path, output):
+            raise RunError(
+                f"{output}: the input {path} lies in this folder, where its outputs would replace it; nothing was changed: "
+                "name another output folder"
+            )
+
+
+def _is_in(path: str | Location, output: str | Location) -> bool:
+    if isinstance(path, Location) or isinstance(output, Location):
+        return isinstance(path, Location) and isinstance(output, Location) and is_below(path, output)
+    # A link in the folder may lead out of it, and a link elsewhere into it.
+    return inside(Path(path), Path(output)) or inside(Path(path).parent, Path(output))
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -318,7 +318,7 @@ class _Job:
         """Returns the numbers of a summary that every kind of model has, and all counts."""
         target = _output_of(output)
         self._check_output(())
-        with open_folder(target, self.settings, force=force, resume=resume) as folder:
+        with open_folder(target, self.settings, self._paths, force=force, resume=resume) as folder:
             self.rows_before = folder.tally.rows
             try:
                 with connected(self._how.scheduler, num_threads) as engine:

@@ -198,6 +198,19 @@ def without_secrets(text: str) -> str:
     return _ANY_ADDRESS.sub(lambda found: shown_address(found[0]), text)
 
 
+def is_below(location: Location, folder: Location) -> bool:
+    """Returns whether a location is in a folder of an object store, also where another protocol of the store names it."""
+    if location.protocol in _WEB or _PACKAGES[location.protocol] != _PACKAGES[folder.protocol]:
+        return False
+    return _key(location).startswith(f"{_key(folder).rstrip('/')}/")
+
+
+def _key(location: Location) -> str:
+    """Returns the container and the name of an object, without the account of the container."""
+    container, slash, name = _without_query(location.address).partition("://")[2].partition("/")
+    return f"{container.partition('@')[0]}{slash}{name}"
+
+
 # --- What is there ---------------------------------------------------------------------------------------------------
 def list_locations(pattern: str | Location) -> list[Location]:
     """Returns the files that a pattern matches, sorted by name; the location itself if it is no pattern.
