@@ -15,6 +15,7 @@ import textclf
 from tests.browser import needs_browser
 from tests.command import run as command
 from tests.label_sets import FOUR_COLUMNS, TOPICS, topic_rows, write_topic_recipe, write_topics
+from tests.stores import Web, web_server
 from tests.tiny import write_recipe
 from textclf import Classifier, LabelSetMetrics, evaluate_file, evaluate_label_sets, export, list_runs, train, verify
 from textclf.classify.multi_label.thresholds import thresholds_of
@@ -360,6 +361,31 @@ def test_rows_that_cannot_be_measured_are_told_before_a_recipe_is_trained(folder
 def test_engines_cannot_be_compared(folder):
     with pytest.raises((RecipeError, ArgumentError), match="model-maker"):
         textclf.compare(folder / "recipe.yaml", quiet=True)
+
+
+def test_tables_at_addresses_are_measured_and_their_signature_is_shown_nowhere(folder, tmp_path, caplog, capsys):
+    pytest.importorskip("fsspec")
+    token = "s3cr3t-signature"
+    files = {"/test.csv": (folder / "test.csv").read_bytes(), "/train.csv": (folder / "train.csv").read_bytes()}
+    files["/bad.csv"] = b"text,topics\nslow,late|unknown\n"
+    model = folder / "run" / "model.tflite"
+    with web_server(Web(files)) as server:
+        address = f"{server.url}/test.csv?token={token}"
+        assert evaluate_label_sets(model, address) == evaluate_label_sets(model, folder / "test.csv")
+        assert command("evaluate", model, address, "--json") == 0
+        assert verify(model, address).rows == replace(
+            verify(model, folder / "test.csv").rows, data=f"{server.url}/test.csv?***"
+        )
+        compared = verify(model, address, run=folder / "run")
+        assert (compared.problems, compared.parity.rows) == ([], 60)
+        textclf.demo(model, tmp_path / "page.html", examples_from=address)
+        evaluate_label_sets(model, f"{server.url}/train.csv?token={token}")
+        assert f"{server.url}/train.csv?***: the model was trained on this file" in caplog.text
+        for name in ("bad.csv", "none.csv"):
+            with pytest.raises(DataError, match=rf"/{name}\?\*\*\*") as raised:
+                evaluate_label_sets(model, f"{server.url}/{name}?token={token}")
+            assert token not in str(raised.value)
+    assert token not in "".join([*capsys.readouterr(), caplog.text, (tmp_path / "page.html").read_text()])
 
 
 def test_a_damaged_record_is_an_error_that_names_the_key(run):

@@ -17,6 +17,8 @@ from textclf.data.findings.finding import counted
 from textclf.data.multi_label.dataset import load_label_set_file
 from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.errors import DataError, ModelError
+from textclf.files.copies import local_copies
+from textclf.files.locations import path_of
 from textclf.recipe.settings import DatasetSettings
 from textclf.recipe.values import checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress
@@ -24,6 +26,7 @@ from textclf.terminal.progress import Progress
 logger = logging.getLogger(__name__)
 
 
+@local_copies()
 def evaluate_label_sets(
     model: str | Path,
     data: str | Path | Rows,
@@ -36,7 +39,8 @@ def evaluate_label_sets(
     columns: Sequence[str] = (),
     quiet: bool = True,
 ) -> LabelSetMetrics:
-    """Returns the quality of a model of several labels on the rows of a table: a file, a DataFrame or a list of dicts.
+    """Returns the quality of a model of several labels on the rows of a table: a file, an address, a DataFrame or a list
+    of dicts.
 
     The labels are read as in training: from one column with the model's separator, which `label_column` may name, or from
     a column of 0 and 1 for each label. Rows without text are left out. A warning is logged for the file that the model was
@@ -61,10 +65,10 @@ def evaluate_label_sets(
         )
         with Progress(quiet=quiet).during(f"Classifying {counted(len(split.rows), 'row')}"):
             probabilities = classifier.probabilities(split.texts)
-        if isinstance(data, str | os.PathLike) and is_training_file(classifier.path, os.fspath(data)):
+        if isinstance(data, str | os.PathLike) and is_training_file(classifier.path, path_of(data)):
             logger.warning(
                 "%s: the model was trained on this file, so the results are too optimistic; use rows that it has not seen",
-                os.fspath(data),
+                path_of(data),
             )
         return measure_label_sets(probabilities, split.labels, thresholds, classifier.labels)
 
@@ -82,7 +86,7 @@ def read_label_sets(
 ) -> Split:
     """Returns the rows of a file or table with their labels; the columns are by default those of the training."""
     is_file = isinstance(data, str | os.PathLike)
-    path = Path(os.fspath(data)) if isinstance(data, str | os.PathLike) else Path("data")
+    path = path_of(data) if isinstance(data, str | os.PathLike) else Path("data")
     texts = tuple(text_columns) or classifier.text_columns
     if len(texts) != len(classifier.text_columns):
         raise DataError(

@@ -30,6 +30,8 @@ from textclf.exporting.classification.verify import compare_with_consumers, open
 from textclf.exporting.multi_label.model_file import clearly_changed_sets, verify_label_sets
 from textclf.exporting.multi_label.trained_run import TrainedLabelSets, load_trained_label_sets
 from textclf.exporting.report import VerificationReport
+from textclf.files.copies import local_copies
+from textclf.files.locations import path_of
 from textclf.files.model_path import model_path_of
 from textclf.terminal.native_log import load_tensorflow
 from textclf.tflite.checks import structure_problems
@@ -66,6 +68,7 @@ class LabelSetRows:
         )
 
 
+@local_copies()
 def verify_label_set_model(
     model: str | Path,
     data: str | Path | Rows | None = None,
@@ -112,7 +115,7 @@ def verify_label_set_model(
 def _table(data: str | Path | Rows | None, classifier: Classifier) -> _Table | None:
     """Returns the path of a table, or a table in memory, read with the columns of the training."""
     if data is None or isinstance(data, str | os.PathLike):
-        return None if data is None else Path(data)
+        return None if data is None else path_of(data)
     others = tuple(classifier.labels) if classifier.label_column is None else ()
     return frame_table(data, "data", classifier.text_columns, classifier.label_column, *others, lists=True)
 
@@ -172,19 +175,16 @@ def _rows_of(classifier: Classifier, data: _Table) -> tuple[LabelSetRows, list[t
 
 def _has_labels(classifier: Classifier, data: _Table) -> bool:
     wanted = classifier.labels if classifier.label_column is None else [classifier.label_column]
-    source = data if isinstance(data, FrameTable) else str(data)
-    with open_any(source, ReadOptions("," if isinstance(data, FrameTable) else None), classifier.text_columns) as (
-        table,
-        _,
-    ):
+    options = ReadOptions("," if isinstance(data, FrameTable) else None)
+    with open_any(data, options, classifier.text_columns) as (table, _):
         return all(len(matching_columns(name, table.columns)) == 1 for name in wanted)
 
 
 def _texts_of(classifier: Classifier, data: _Table) -> list[tuple[str, ...]]:
     wanted_by = "the column that the model was trained on"
-    source, delimiter = (data, ",") if isinstance(data, FrameTable) else (os.fspath(data), None)
+    delimiter = "," if isinstance(data, FrameTable) else None
     texts = []
-    for window in read_windows([source], TableOptions(classifier.text_columns, wanted_by, None, delimiter)):
+    for window in read_windows([data], TableOptions(classifier.text_columns, wanted_by, None, delimiter)):
         for row in window.rows:
             if not is_blank(row) and problem_of(row, window.layout) is None:
                 texts.append(tuple(row.fields[column] for column in window.layout.text_columns))

@@ -20,6 +20,7 @@ from typing import Any
 import textclf
 from textclf.errors import ArgumentError, DataError, ModelError, RunError
 from textclf.files.kinds import model_path
+from textclf.files.locations import path_of
 from textclf.files.output_file import check_ending, checked_output, output_errors
 from textclf.files.writing import write_bytes
 from textclf.runs.demo.examples import Example, LabelledRows, choose_examples, rows_of_run, rows_of_table
@@ -111,7 +112,7 @@ def make_page(
         graph, facts = graph_of(opened), {**opened.facts, "tokenizer": tokenizer_facts(opened)}
         rows = LabelledRows([], [], "test rows")
         if examples and examples_from is not None:
-            rows = rows_of_table(Path(examples_from), opened.opened, text_columns, label_column)
+            rows = rows_of_table(path_of(examples_from), opened.opened, text_columns, label_column)
         elif examples and run is not None:
             rows = _rows_of_run(run, opened, progress)
         chosen = choose_examples(opened.opened, rows, examples) if rows.texts else []
