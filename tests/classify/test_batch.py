@@ -128,6 +128,27 @@ def test_a_named_encoding_is_read_and_written(model, tmp_path, expected):
     assert output == b"text,id" + ADDED + b"\ngood,\xe9," + expected("good") + b",\n"
 
 
+def test_a_character_that_cannot_be_written_leaves_the_bytes_of_other_rows_as_they_are(model, tmp_path):
+    source = write(tmp_path / "input.jsonl", b'{"text": "K\xf6ln"}\n{"text": "half \\ud83d"}\n{"text": "good"}\n')
+    classify_file(model, source, tmp_path / "output.csv")
+    rows = (tmp_path / "output.csv").read_bytes().splitlines()
+    assert rows[1].startswith(b'"{""text"": ""K\xf6ln""}",')
+    assert [row.partition(b",")[0] for row in rows[2:]] == [b"half ?", b"good"]
+
+
+def test_bytes_that_are_not_in_the_named_encoding_stay(model, tmp_path):
+    content = "text,id\nхорошо,1\ngood,привет\n".encode("cp1251")
+    rows = classified(model, tmp_path, content, encoding="ascii").splitlines()
+    assert [b",".join(row.split(b",")[:2]) for row in rows] == content.splitlines()
+
+
+def test_undecodable_pairs_of_bytes_stay_in_utf_16(model, tmp_path):
+    content = "\ufefftext,id\ngood,".encode("utf-16-le") + b"\xff\xdc" + "\nbad,2\n".encode("utf-16-le")
+    output = classified(model, tmp_path, content)
+    assert "\ngood,".encode("utf-16-le") + b"\xff\xdc" + ",".encode("utf-16-le") in output
+    assert "\nbad,2,".encode("utf-16-le") in output
+
+
 def test_rows_keep_their_order_over_many_windows(model, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_windows, "FIRST_WINDOW_ROWS", 2)
     monkeypatch.setattr(batch_windows, "WINDOW_ROWS", 16)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -51,6 +52,10 @@ _BYTE_ORDER_MARKS = (
 
 # Encodings that would put a mark before every window.
 _WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+
+
+# What `surrogateescape` makes of bytes that are not in the encoding.
+_UNDECODED = re.compile("([\udc80-\udcff]+)")
 
 
 class WindowSize(NamedTuple):
@@ -245,12 +250,18 @@ def _header_window(opened: _Opened, added: Sequence[str], digest: str) -> Window
 
 
 def encoded(text: str, codec: str) -> bytes:
-    """Returns text as bytes; bytes that could not be decoded become themselves again."""
+    """Returns text as bytes; bytes that could not be decoded become themselves again, and a character that the encoding does not
+    have becomes a question mark."""
     try:
         return text.encode(codec, "surrogateescape")
     except UnicodeEncodeError:
-        # Only text that is not in its encoding comes here, and it is already marked as an error.
-        return text.encode(codec, "replace")
+        return b"".join(_encoded_part(part, codec) for part in _UNDECODED.split(text))
+
+
+def _encoded_part(part: str, codec: str) -> bytes:
+    if _UNDECODED.fullmatch(part) and len(part) % len("?".encode(codec)) == 0:
+        return part.encode("ascii", "surrogateescape")
+    return part.encode(codec, "replace")
 
 
 def _digestible(row: Row) -> bytes:
