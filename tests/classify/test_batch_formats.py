@@ -102,6 +102,52 @@ def test_a_sheet_is_named_on_the_command_line(model, labelled, tmp_path, capsys)
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def write_titled_workbook(path: Path, sheets: int) -> Path:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["Messages of May"], [], ["id", "text", "label"], [1, "good", "pos"], [2, "bad", "neg"]):
+        book.active.append(row)
+    for number in range(1, sheets):
+        book.create_sheet(f"Prices {number}").append(["precious"])
+    book.save(path)
+    return path
+
+
+def test_what_of_a_workbook_is_not_read_is_said_once(model, tmp_path, caplog):
+    source = write_titled_workbook(tmp_path / "in.xlsx", sheets=2)
+    for name in ("out.csv", "out.xlsx", "out.jsonl"):
+        caplog.clear()
+        classified(model, source, name)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{source}: the sheet `Sheet` is read, and not `Prices 1`; set sheet (--sheet) to choose another",
+            f"{source}: row 1 above the header (row 3) left out: `Messages of May`",
+        ]
+    titled = tmp_path / "titled.csv"
+    titled.write_text("Messages of May\n\nid,text,label\n1,good,pos\n2,bad,neg\n")
+    for name, count in (("again.csv", 0), ("again.jsonl", 1)):
+        caplog.clear()
+        classified(model, titled, name)
+        assert caplog.text.count("row 1 above the header") == count
+
+
+@pytest.mark.parametrize(
+    ("sheets", "lost"), [(3, "the sheets `Prices 1`, `Prices 2` and the rows above the header"), (1, "the rows above")]
+)
+def test_a_workbook_with_more_than_its_rows_is_not_replaced_by_its_output(model, tmp_path, sheets, lost):
+    source = write_titled_workbook(tmp_path / "in.xlsx", sheets)
+    content = source.read_bytes()
+    (tmp_path / "link.xlsx").symlink_to(source)
+    for output in (source, tmp_path / "link.xlsx"):
+        with pytest.raises(RunError, match=rf"in\.xlsx: is an input .*: {lost}.* would be lost; name another output"):
+            classify_file(model, source, output, force=True, sheet="Sheet")
+    assert source.read_bytes() == content
+
+
+def test_a_workbook_of_one_plain_sheet_may_be_replaced_by_its_output(model, tmp_path):
+    source = write_table(tmp_path, "in.xlsx", ROWS)
+    assert classify_file(model, source, source, force=True).rows == len(ROWS)
+
+
 def test_a_sheet_of_what_has_no_sheets_is_refused(model, tmp_path):
     source = write_csv(tmp_path / "a.csv", ROWS)
     with pytest.raises(DataError, match=r"a\.csv: is not an Excel workbook, but a sheet is named"):

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 from textclf.classify.tables.journal import JobState, Output, open_output
 from textclf.classify.tables.rows import ClassifiedRows, TableLayout, Tally, is_blank, place_of, rows_text
-from textclf.classify.tables.windows import TableOptions, Window, WindowSize, encoded, read_windows
+from textclf.classify.tables.windows import TableOptions, Window, WindowSize, check_in_place, encoded, read_windows
 from textclf.data.tables.files import DamagedInputError, expand_inputs, size_of_inputs
 from textclf.data.tables.frames import is_rows
 from textclf.data.tables.table import Row
@@ -129,6 +129,7 @@ def summary_values(
     }
 
 
+@local_copies()
 def run_table_job(
     model: RowModel,
     paths: Sequence[str | Location],
@@ -144,8 +145,9 @@ def run_table_job(
     Raises DataError for inputs that cannot be read, RunError for an output that cannot be written, and
     JobInterruptedError.
     """
+    check_in_place(paths, tables, target)
     opening = open_output(target, settings=model.settings, force=force, resume=resume, model=model.path, inputs=paths)
-    with local_copies(), opening as opened:
+    with opening as opened:
         progress = Progress(quiet=quiet)
         with progress.during("Copying the remote inputs"):
             size = size_of_inputs(paths)

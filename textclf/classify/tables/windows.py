@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import logging
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from textclf.classify.tables.forms import OutputForm, form_of, is_delimited
 from textclf.classify.tables.rows import TableLayout, extended
+from textclf.data.tables.column_names import listed
 from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, plain_suffix
 from textclf.data.tables.formats.records import RecordTable
 from textclf.data.tables.formats.text_folder import TextFolder
@@ -26,8 +29,10 @@ from textclf.data.tables.frames import FrameTable
 from textclf.data.tables.opening import AnyTable, ReadOptions, open_any
 from textclf.data.tables.parts import TablePart, find_parts, selected
 from textclf.data.tables.table import Dialect, Row
-from textclf.errors import DataError
-from textclf.files.locations import Location
+from textclf.errors import DataError, RunError
+from textclf.files.locations import Location, location_of
+
+_log = logging.getLogger(__name__)
 
 # Windows start small, so that results come at once, and grow until changes of the interpreters' shape cost little.
 FIRST_WINDOW_ROWS = 64
@@ -147,6 +152,7 @@ def read_windows(
                 digest.update(opened.header_row())
                 yield _header_window(opened, added, digest.hexdigest())
                 first = opened
+            opened.log_notes(is_first=first is opened)
             layout = replace(opened.layout_like(first), form=opened.form(first, added))
             for rows, is_last_for_now in _grouped(opened.table, number, rows_done - rows_read, size):
                 number += 1
@@ -224,6 +230,33 @@ def check_output(
 def parts_of(path: str | Location, options: TableOptions, rows_a_part: int) -> list[TablePart]:
     """Returns the parts of an input, as `find_parts` does."""
     return find_parts(path, options.reading, options.wanted, rows_a_part)
+
+
+def check_in_place(paths: Sequence[str | Path], options: TableOptions, target: str) -> None:
+    """Raises RunError where the output replaces an input workbook that has more than the rows of the output."""
+    for path in paths:
+        if not _is_same(path, target):
+            continue
+        with _opened(path, options, target) as opened:
+            if isinstance(opened.table, SheetTable) and (lost := _not_written(opened.table)):
+                raise RunError(
+                    f"{opened.table.name}: is an input and would be replaced by the output, which has only the rows of one "
+                    f"sheet: {lost} would be lost; name another output"
+                )
+
+
+def _not_written(table: SheetTable) -> str:
+    parts = [f"the sheets {listed(table.other_sheets)}"] if table.other_sheets else []
+    parts += ["the rows above the header"] * any(note.kind == "title_lines" for note in table.notes)
+    return " and ".join(parts)
+
+
+def _is_same(path: str | Path, target: str) -> bool:
+    if isinstance(path, Location):
+        return path == location_of(target)
+    with suppress(OSError, ValueError):
+        return os.path.samefile(path, target)
+    return False
 
 
 def columns_of_all(paths: Sequence[str | Path | FrameTable], options: TableOptions, target: str) -> list[str]:
@@ -322,6 +355,15 @@ class _Opened:
     @property
     def position(self) -> int:
         return 0 if self._file is None else self._file.position
+
+    def log_notes(self, *, is_first: bool) -> None:
+        """Logs what of the input is not read or, where there is an output, not written."""
+        writes_titles = is_first and self.table.above_header != "" and is_delimited(self._target, self.table)
+        for note in self.table.notes:
+            if note.kind in ("sheet", "other_files") or (
+                note.kind == "title_lines" and self._target and not writes_titles
+            ):
+                _log.warning("%s", note.message.replace("dataset.sheet", "sheet"))
 
     def append_columns(self, names: Sequence[str]) -> None:
         self.columns += [name for name in names if name not in self.columns]

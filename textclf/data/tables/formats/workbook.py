@@ -114,6 +114,11 @@ class SheetTable(RecordTable):
                 f"`{first}`" if first else "an empty cell",
             )
 
+    @property
+    def other_sheets(self) -> list[str]:
+        """The names of the sheets that are not read, charts included."""
+        return [name for name in self._book.sheetnames if name != self._sheet.title]
+
     def close(self) -> None:
         self._book.close()
 
