@@ -307,6 +307,33 @@ def test_labels_of_which_none_is_known_are_an_error(model, tmp_path):
     assert len(read(tmp_path / "output.csv")) == 2
 
 
+@pytest.mark.parametrize(
+    ("train", "names", "warned"),
+    [
+        ("train/data.csv", ("train/data.csv", "test/data.csv"), [True, False]),
+        ("/moved/data.csv", ("train/data.csv", "test/data.csv"), [True, False]),
+        ("*/data.csv", ("train/data.csv", "test/data.csv"), [True, True]),
+        ("*.csv", ("data.csv", "test/data.csv"), [True, False]),
+        ("train/**/*.csv", ("train/may/data.csv", "test/data.csv"), [True, False]),
+        (["a.csv", "train/d*.csv"], ("train/data.csv", "test/data.csv"), [True, False]),
+    ],
+)
+def test_files_of_one_name_in_different_folders_are_told_apart(model, tmp_path, caplog, train, names, warned):
+    (tmp_path / "model.tflite").write_bytes(model.read_bytes())
+    files = {}
+    for name, content in zip(names, (b"text,label\ngood,good\nbad,bad\n", b"text,label\nfilm,good\n"), strict=True):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        files[name] = hashlib.sha256(write(tmp_path / name, content).read_bytes()).hexdigest()
+    metrics = {"files": files, "recipe": {"dataset": {"train": train, "validation": 0.1, "test": "test/data.csv"}}}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    found = []
+    for name in names:
+        caplog.clear()
+        evaluate_file(tmp_path / "model.tflite", tmp_path / name)
+        found.append("the model was trained on this file" in caplog.text)
+    assert found == warned
+
+
 def test_evaluating_on_the_training_file_warns(model, tmp_path, caplog):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.tflite").write_bytes(model.read_bytes())

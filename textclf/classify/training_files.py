@@ -32,15 +32,31 @@ def _training_hashes(path: Path) -> set[str]:
         metrics = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return set()
-    files, train = _section(metrics, "files"), _section(_section(metrics, "recipe"), "dataset").get("train")
-    trained = [train] if isinstance(train, str) else train if isinstance(train, list) else []
-    # A moved run has other folders but the same names.
-    names = [Path(path).name for path in trained if isinstance(path, str)]
-    return {
-        digest
-        for file, digest in files.items()
-        if isinstance(digest, str) and any(fnmatch(Path(file).name, name) or Path(file).name == name for name in names)
-    }
+    files, dataset = _section(metrics, "files"), _section(_section(metrics, "recipe"), "dataset")
+    trained, others = _paths(dataset.get("train")), [*_paths(dataset.get("validation")), *_paths(dataset.get("test"))]
+    found = [file for file in files if any(_matches(file, path) for path in trained)]
+    if not found:
+        # A moved run has other folders but the same names.
+        names = [Path(path).name for path in trained]
+        found = [
+            file
+            for file in files
+            if any(_matches(Path(file).name, name) for name in names)
+            and not any(_matches(file, path) for path in others)
+        ]
+    return {digest for digest in map(files.get, found) if isinstance(digest, str)}
+
+
+def _paths(value: Any) -> list[str]:
+    return [path for path in (value if isinstance(value, list) else [value]) if isinstance(path, str)]
+
+
+def _matches(file: str, path: str) -> bool:
+    """Returns whether a path of a recipe, which may be a pattern, is this file."""
+    ours, theirs = Path(file).parts, Path(path).parts
+    if "**" in theirs:  # any number of folders
+        return fnmatch(file, path.replace("**/", "*"))
+    return file == path or (len(ours) == len(theirs) and all(map(fnmatch, ours, theirs)))
 
 
 def _section(values: Any, key: str) -> dict[str, Any]:
