@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -386,6 +387,14 @@ def test_tables_at_addresses_are_measured_and_their_signature_is_shown_nowhere(f
                 evaluate_label_sets(model, f"{server.url}/{name}?token={token}")
             assert token not in str(raised.value)
     assert token not in "".join([*capsys.readouterr(), caplog.text, (tmp_path / "page.html").read_text()])
+
+
+def test_what_cannot_be_read_with_such_arguments_is_told_by_name(folder, tmp_path):
+    model, table = folder / "run" / "model.tflite", folder / "test.csv"
+    with pytest.raises(ArgumentError, match=r"label_column \(--label\) is .*5.*, but must be plain text"):
+        evaluate_label_sets(model, table, label_column=5)
+    with pytest.raises(ArgumentError, match=r"data is .*, which is not UTF-8; rename the file or its folder"):
+        evaluate_label_sets(model, tmp_path / os.fsdecode(b"\xff.csv"))
 
 
 def test_a_damaged_record_is_an_error_that_names_the_key(run):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.answering import easy_questions, write_question_recipe, write_squad
 from tests.browser import needs_browser
+from tests.command import run as command
 from textclf import QuestionAnswerer, compare, evaluate_answers, export, list_runs, train, verify
 from textclf.classify.question_answering.evaluation import read_questions
 from textclf.errors import ArgumentError, DataError, RunError, TextclfError, VerificationError
@@ -207,6 +210,30 @@ def test_runs_of_two_tasks_are_not_compared(run):
     first = Path(__file__).parent.parent / "fixtures" / "first_version" / "runs" / "reviews"
     with pytest.raises(RunError, match=r"its task differs from that of .*compare models of one task"):
         compare([run, first], quiet=True)
+
+
+def test_arguments_that_cannot_be_used_are_told_by_name(run, tmp_path):
+    table = write_question_table(tmp_path / "q.csv")
+    for given, message in (
+        ({"columns": ["q", "c", "c"]}, r"columns \(--columns\) names the column `c` twice"),
+        ({"question_column": 5}, r"question_column \(--text\) is .*5.*, but must be plain text"),
+        ({"context_column": ["c"]}, r"context_column \(--text\) is a list of columns, but must be one column"),
+        ({"sheet": 5}, r"sheet \(--sheet\) is .*5.*, but must be plain text"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            evaluate_answers(run, table, **given)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_table_whose_name_is_not_utf_8_is_told_and_no_bug(run, tmp_path, capsys):
+    table = write_question_table(tmp_path / os.fsdecode(b"\xff.csv"))
+    assert command("evaluate", run, table) == 2
+    assert "which is not UTF-8; rename the file or its folder" in " ".join(capsys.readouterr().err.split())
+
+
+def write_question_table(path: Path) -> Path:
+    path.write_text("question,context,answer\nwhat?,the red box,red box\n")
+    return path
 
 
 def test_questions_that_cannot_be_measured_are_left_out_with_a_warning(run, tmp_path, caplog):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from textclf.classify.classifier import Classifier
 from textclf.classify.multi_label.metrics import LabelSetMetrics, measure_label_sets
+from textclf.classify.table_settings import settings_of_arguments
 from textclf.classify.texts import checked_argument, column_names, named_columns
 from textclf.classify.training_files import is_training_file
 from textclf.data.examples import Split
@@ -19,7 +20,6 @@ from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.errors import DataError, ModelError
 from textclf.files.copies import local_copies
 from textclf.files.locations import path_of
-from textclf.recipe.settings import DatasetSettings
 from textclf.recipe.values import checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress
 
@@ -99,7 +99,7 @@ def read_label_sets(
         labels = {"labels_from": tuple(classifier.labels)}
     elif (label := label_column or classifier.label_column) is not None:
         labels["label"] = label
-    given = DatasetSettings.model_validate(
+    given = settings_of_arguments(
         {
             "train": path.absolute() if is_file else path,
             "text": texts,
@@ -108,7 +108,8 @@ def read_label_sets(
             "encoding": checked_argument("encoding (--encoding)", checked_encoding, encoding) if is_file else "utf-8",
             "sheet": sheet if is_file else None,
             "columns": (named_columns(columns) or None) if is_file else None,
-        }
+        },
+        _ARGUMENTS,
     )
     frame = None
     if not isinstance(data, str | os.PathLike):
@@ -135,5 +136,6 @@ _ARGUMENTS = {
     "encoding": "encoding (--encoding)",
     "delimiter": "delimiter (--delimiter)",
     "sheet": "sheet (--sheet)",
+    "train": "data",
 }
 """What the settings of a recipe are called where there is none."""

@@ -15,6 +15,7 @@ from textclf.classify.classifier import Classifier
 from textclf.classify.multi_label.evaluation import read_label_sets
 from textclf.classify.question_answering.evaluation import golds_of, question_scores, read_questions
 from textclf.classify.question_answering.question_answerer import QuestionAnswerer
+from textclf.classify.table_settings import settings_of_arguments
 from textclf.data.dataset import load_examples
 from textclf.data.examples import Split
 from textclf.data.question_answering.questions import QuestionSplit
@@ -22,7 +23,6 @@ from textclf.encoders.prepare import load_recipe_data
 from textclf.errors import DataError
 from textclf.files.copies import local_copies
 from textclf.recipe.reading import load_recipe
-from textclf.recipe.settings import DatasetSettings
 from textclf.runs.comparison.runs import require_unchanged
 from textclf.runs.record.metrics_file import RunMetrics
 from textclf.runs.tasks.table import task_of_run
@@ -75,7 +75,9 @@ def rows_of_table(
     columns, label = tuple(text_columns) or opened.text_columns, label_column or opened.label_column
     if not columns or label is None:
         raise DataError(f"{opened.name}: the model does not name its columns; name them with --text and --label")
-    settings = DatasetSettings.model_validate({"train": table.absolute(), "text": columns, "label": label})
+    settings = settings_of_arguments(
+        {"train": table.absolute(), "text": columns, "label": label}, {"train": "examples_from (--examples-from)"}
+    )
     try:
         examples = load_examples(settings, table)
     except DataError as error:
