@@ -196,6 +196,26 @@ def test_a_table_gets_the_labels_joined_by_the_separator(folder, tmp_path):
     assert summary.without_label == (not first.labels) + (not third.labels)
 
 
+def test_the_predictions_of_a_run_have_the_separator_of_the_recipe(folder, tmp_path):
+    dataset = {"label": "topics", "label_separator": '";"'}
+    recipe = write_topic_recipe(tmp_path, dataset, encoder=str(folder / "encoder"), epochs=0)
+    for name in ("train.csv", "test.csv"):
+        rows = [row[:2] for row in csv.reader((tmp_path / name).open(newline=""))]
+        with (tmp_path / name).open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [text, topics.replace("|", ";").replace("late", "late|slow")] for text, topics in rows
+            )
+    train(recipe, tmp_path / "run", quiet=True)
+    true = dict(csv.reader((tmp_path / "test.csv").open(newline="")))
+    with (tmp_path / "run" / "predictions.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    known = {"late|slow", *TOPICS} - {"late"}
+    assert any("late|slow;" in row["true_labels"] for row in found)
+    for row in found:
+        assert set(row["true_labels"].split(";")) == set(true[row["text"]].split(";"))
+        assert set(row["predicted_labels"].split(";")) <= {"", *known}
+
+
 def test_a_frame_gets_labels_an_empty_text_none_and_a_text_without_topic_an_empty_string(folder):
     with Classifier(folder / "run") as classifier:
         rows = classifier.classify_frame([{"text": "slow"}, {"text": None}], reject_below=1.0)

@@ -9,7 +9,6 @@ import numpy as np
 
 from textclf.classify.multi_label.metrics import LabelSetMetrics, predicted_sets
 from textclf.data.examples import Split
-from textclf.recipe.values import USUAL_SEPARATOR
 from textclf.runs.pages.formats import percent
 from textclf.runs.pages.rows import Column, PredictedRows, joined_texts, text_fields
 
@@ -67,12 +66,12 @@ def worst_mistakes(
 
 
 def labelled_rows(
-    split: Split, probabilities: np.ndarray, thresholds: np.ndarray, labels: Sequence[str]
+    split: Split, probabilities: np.ndarray, thresholds: np.ndarray, labels: Sequence[str], separator: str
 ) -> PredictedRows:
     """Returns the rows of a split with their predicted labels: those with the most certain mistake first, then those whose
     labels are all correct, the least certain first.
 
-    `probabilities` are float [rows, labels] in the order of the split.
+    `probabilities` are float [rows, labels] in the order of the split. In a field, the `separator` is between labels.
     """
     predicted, truth = predicted_sets(probabilities, thresholds), split.labels.astype(bool)
     is_right = (predicted == truth).all(axis=1)
@@ -87,8 +86,7 @@ def labelled_rows(
 
     def fields(row: int) -> tuple[object, ...]:
         sets = (
-            USUAL_SEPARATOR.join(labels[index] for index in np.flatnonzero(one[row]).tolist())
-            for one in (truth, predicted)
+            separator.join(labels[index] for index in np.flatnonzero(one[row]).tolist()) for one in (truth, predicted)
         )
         return split.rows[row], *split.texts[row], *sets
 

@@ -23,10 +23,13 @@ from textclf.runs.tasks.multi_label.record import LabelSetRunMetrics
 _QUALITY = Quality("validation_micro_f1", "validation_macro_f1", "Micro-F1 and macro-F1")
 
 
-def pages_of(split: Split, probabilities: np.ndarray, thresholds: np.ndarray, labels: Sequence[str]) -> Pages:
-    """Returns what writes the pages of a run; `probabilities` are those of the reported split, float [rows, labels]."""
+def pages_of(
+    split: Split, probabilities: np.ndarray, thresholds: np.ndarray, labels: Sequence[str], separator: str
+) -> Pages:
+    """Returns what writes the pages of a run; `probabilities` are those of the reported split, float [rows, labels]. In tables,
+    the `separator` is between the labels of a row."""
     mistakes = worst_mistakes(split, probabilities, thresholds, labels)
-    predicted = labelled_rows(split, probabilities, thresholds, labels)
+    predicted = labelled_rows(split, probabilities, thresholds, labels, separator)
     return {
         "report.html": partial(write_report, mistakes=mistakes, predicted=predicted),
         PREDICTIONS: partial(write_predictions, found=predicted),

@@ -23,6 +23,7 @@ from textclf.exporting.multi_label.verify import compare_with_run
 from textclf.exporting.report import VerificationReport
 from textclf.files.writing import write_text
 from textclf.recipe.settings import Recipe
+from textclf.recipe.values import USUAL_SEPARATOR
 from textclf.recipe.writing import dump_recipe
 from textclf.runs.pages.writing import write_pages
 from textclf.runs.record.facts import facts_of_run
@@ -127,7 +128,8 @@ class JustTrained:
                 **measured,
             }
         )
-        pages = pages_of(reported, probabilities[reported.name], chosen.thresholds.values, dataset.labels)
+        separator = self.recipe.dataset.label_separator or USUAL_SEPARATOR
+        pages = pages_of(reported, probabilities[reported.name], chosen.thresholds.values, dataset.labels, separator)
         return Results(record, pages)
 
     def leave(self) -> None:
@@ -275,5 +277,6 @@ class FinishedLabelSets:
             warnings=[*(text for text in metrics.warnings if not text.startswith(WITHHELD)), *doubts],
         )
         reported = splits[-1]
-        pages = pages_of(reported, probabilities[reported.name], self.trained.thresholds, run.labels)
+        separator = run.recipe.dataset.label_separator or USUAL_SEPARATOR
+        pages = pages_of(reported, probabilities[reported.name], self.trained.thresholds, run.labels, separator)
         write_pages(run.folder, metrics, pages)
