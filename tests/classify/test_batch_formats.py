@@ -476,6 +476,7 @@ def test_what_cannot_be_one_output_is_refused_with_the_reason(model, tmp_path):
     write_parquet(tmp_path / "b.parquet", [{**row, "id": str(row["id"])} for row in ROWS])
     with pytest.raises(DataError, match=r"b\.parquet: does not have the columns and types of .*a\.parquet"):
         classify_file(model, [tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out.parquet")
+    assert left_over(tmp_path) == []  # not a row was classified
     with pytest.raises(DataError, match=r"has the column `a` twice, but the keys of a JSON object must differ"):
         classified(model, write(tmp_path / "a.csv", b"text,a,a\ngood,1,2\n"), "out.jsonl")
     arrow = pytest.importorskip("pyarrow")

@@ -275,6 +275,7 @@ def columns_of_all(paths: Sequence[str | Path | FrameTable], options: TableOptio
             elif len(files) == len(paths):
                 first.append_columns(opened.table.columns)
             opened.layout_like(first)
+            opened.form(first, ())
     return first.columns if first is not None else []
 
 
