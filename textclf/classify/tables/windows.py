@@ -30,7 +30,7 @@ from textclf.data.tables.opening import AnyTable, ReadOptions, open_any
 from textclf.data.tables.parts import TablePart, find_parts, selected
 from textclf.data.tables.table import Dialect, Row
 from textclf.errors import DataError, RunError
-from textclf.files.locations import Location, location_of
+from textclf.files.locations import Location
 
 _log = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ def _not_written(table: SheetTable) -> str:
 
 def _is_same(path: str | Path, target: str) -> bool:
     if isinstance(path, Location):
-        return path == location_of(target)
+        return path.address == target
     with suppress(OSError, ValueError):
         return os.path.samefile(path, target)
     return False
