@@ -46,7 +46,7 @@ NOT_RUN = {
     ("README.md", '$ pip install ".[train]"'): NETWORK,
     ("docs/tutorial.md", "python3 -m venv .venv"): NETWORK,
     ("docs/how-to/tables.md", '$ pip install "textclf-tflite[parquet,excel]"'): NETWORK,
-    ("docs/how-to/locations.md", '$ pip install "textclf-tflite[remote]" s3fs'): NETWORK,
+    ("docs/how-to/locations.md", '$ pip install "textclf-tflite[train,remote,parquet]" s3fs'): NETWORK,
     ("docs/how-to/locations.md", "https://***@example.org/tickets.csv"): NOT_CODE,
     ("docs/how-to/onnx.md", '$ pip install "textclf-tflite[train,onnx]"'): NETWORK,
     ("docs/how-to/serve.md", '$ pip install "textclf-tflite[serve]"'): NETWORK,
