@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -81,23 +83,32 @@ def test_a_context_without_an_answer_is_a_result_with_empty_cells(tmp_path):
     assert (summary.answered, summary.unanswered, summary.errors) == (0, 1, {})
 
 
+@contextmanager
+def interrupted_at(call: int) -> Iterator[None]:
+    """Inside, a person presses Ctrl-C at this call for the results of a window."""
+    result, calls = PendingAnswers.result, []
+
+    def interrupted(pending):
+        calls.append(pending)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return result(pending)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PendingAnswers, "result", interrupted)
+        yield
+
+
 def test_an_interrupted_job_resumed_writes_the_same_bytes(model, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_journal, "SECONDS_BETWEEN_COMMITS", 0.0)
     monkeypatch.setattr(answer_job.AnsweredRows, "window_size", WindowSize(2, 8, 1 << 18))
     source = many_rows(tmp_path / "in.csv")
     answer_file(model, source, tmp_path / "whole.csv")
-    result, calls = PendingAnswers.result, []
-
-    def interrupted(pending):
-        calls.append(pending)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return result(pending)
-
-    monkeypatch.setattr(PendingAnswers, "result", interrupted)
-    with pytest.raises(JobInterruptedError, match=r"interrupted after 6 rows; run the same command with --resume"):
+    with (
+        interrupted_at(4),
+        pytest.raises(JobInterruptedError, match=r"interrupted after 6 rows; run the same command with --resume"),
+    ):
         answer_file(model, source, tmp_path / "out.csv")
-    monkeypatch.setattr(PendingAnswers, "result", result)
     assert not (tmp_path / "out.csv").exists()
     with pytest.raises(RunError, match=r"other settings \(column_prefix\)"):
         answer_file(model, source, tmp_path / "out.csv", column_prefix="p_", resume=True)
@@ -168,18 +179,8 @@ def test_places_of_answers_are_whole_numbers_whatever_the_first_rows_have(model,
     monkeypatch.setattr(batch_journal, "SECONDS_BETWEEN_COMMITS", 0.0)
     monkeypatch.setattr(answer_job.AnsweredRows, "window_size", WindowSize(2, 2, 1 << 18))
     source = write(tmp_path / "in.csv", [*ROWS[1:3], ROWS[0], *ROWS[1:3], ROWS[3], ROWS[1]])
-    result, calls = PendingAnswers.result, []
-
-    def interrupted(pending):
-        calls.append(pending)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return result(pending)
-
-    monkeypatch.setattr(PendingAnswers, "result", interrupted)
-    with pytest.raises(JobInterruptedError, match=r"interrupted after 2 rows"):
+    with interrupted_at(3), pytest.raises(JobInterruptedError, match=r"interrupted after 2 rows"):
         answer_file(model, source, tmp_path / name)
-    monkeypatch.setattr(PendingAnswers, "result", result)
     answer_file(model, source, tmp_path / name, resume=True)
     if name == "out.jsonl":
         rows = [json.loads(line) for line in (tmp_path / name).read_text(encoding="utf-8").splitlines()]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, cast
 
+from textclf.data.half_characters import first_half
 from textclf.data.tables.arrow_frames import is_arrow
 from textclf.data.tables.frames import frame_columns, frame_values, is_list_of_rows, is_missing
 from textclf.errors import ArgumentError, DataError
@@ -74,16 +75,11 @@ def _checked_row(given: object, position: int, widths: Set[int], columns: str) -
 
 def check_whole(text: str, where: str) -> None:
     """Raises DataError for a text with half of a character, which UTF-8 cannot encode; `where` is its place."""
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = ord(text[error.start])
+    if (place := first_half(text)) is not None:
         raise DataError(
-            f"{where} holds half of a character (U+{half:04X} at index {error.start}); decode the text again, "
+            f"{where} holds half of a character (U+{ord(text[place]):04X} at index {place}); decode the text again, "
             'or replace it with text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
-        ) from None
+        )
 
 
 def described_value(value: object) -> str:

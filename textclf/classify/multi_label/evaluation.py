@@ -10,8 +10,8 @@ from pathlib import Path
 
 from textclf.classify.classifier import Classifier
 from textclf.classify.multi_label.metrics import LabelSetMetrics, measure_label_sets
-from textclf.classify.table_settings import settings_of_arguments
-from textclf.classify.texts import checked_argument, column_names, named_columns
+from textclf.classify.table_settings import READING_ARGUMENTS, reading_settings, settings_of_arguments
+from textclf.classify.texts import column_names
 from textclf.classify.training_files import is_training_file
 from textclf.data.examples import Split
 from textclf.data.findings.finding import counted
@@ -20,7 +20,6 @@ from textclf.data.tables.frames import FrameTable, Rows, frame_table
 from textclf.errors import DataError, ModelError
 from textclf.files.copies import local_copies
 from textclf.files.locations import path_of
-from textclf.recipe.values import checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -85,8 +84,6 @@ def read_label_sets(
     columns: Sequence[str] = (),
 ) -> Split:
     """Returns the rows of a file or table with their labels; the columns are by default those of the training."""
-    is_file = isinstance(data, str | os.PathLike)
-    path = path_of(data) if isinstance(data, str | os.PathLike) else Path("data")
     texts = tuple(text_columns) or classifier.text_columns
     if len(texts) != len(classifier.text_columns):
         raise DataError(
@@ -99,18 +96,8 @@ def read_label_sets(
         labels = {"labels_from": tuple(classifier.labels)}
     elif (label := label_column or classifier.label_column) is not None:
         labels["label"] = label
-    given = settings_of_arguments(
-        {
-            "train": path.absolute() if is_file else path,
-            "text": texts,
-            **labels,
-            "delimiter": checked_argument("delimiter (--delimiter)", checked_delimiter, delimiter) if is_file else ",",
-            "encoding": checked_argument("encoding (--encoding)", checked_encoding, encoding) if is_file else "utf-8",
-            "sheet": sheet if is_file else None,
-            "columns": (named_columns(columns) or None) if is_file else None,
-        },
-        _ARGUMENTS,
-    )
+    path, reading = reading_settings(data, delimiter, encoding, sheet, columns)
+    given = settings_of_arguments({**reading, "text": texts, **labels}, _ARGUMENTS)
     frame = None
     if not isinstance(data, str | os.PathLike):
         label_columns = given.labels_from or ()
@@ -133,9 +120,6 @@ _ARGUMENTS = {
     "text": "text_columns (--text)",
     "label": "label_column (--label)",
     "labels_from": "the columns of the labels",
-    "encoding": "encoding (--encoding)",
-    "delimiter": "delimiter (--delimiter)",
-    "sheet": "sheet (--sheet)",
-    "train": "data",
+    **READING_ARGUMENTS,
 }
 """What the settings of a recipe are called where there is none."""

@@ -27,8 +27,7 @@ from textclf.classify.question_answering.metrics import (
     token_f1,
 )
 from textclf.classify.question_answering.question_answerer import Answer, QuestionAnswerer
-from textclf.classify.table_settings import settings_of_arguments
-from textclf.classify.texts import checked_argument, named_columns
+from textclf.classify.table_settings import READING_ARGUMENTS, reading_settings, settings_of_arguments
 from textclf.classify.training_files import is_training_file
 from textclf.data.findings.finding import counted
 from textclf.data.question_answering.dataset import load_question_file
@@ -37,7 +36,6 @@ from textclf.data.tables.frames import Rows, frame_table
 from textclf.errors import ArgumentError, DataError
 from textclf.files.copies import local_copies
 from textclf.files.locations import path_of
-from textclf.recipe.values import checked_delimiter, checked_encoding
 from textclf.terminal.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -260,27 +258,16 @@ def read_questions(
         "context": context_column or answerer.context_column,
         "answer": answer_column or settings.get("answer", "answer"),
     }
-    is_file = isinstance(data, str | os.PathLike)
-    path = path_of(data) if is_file else Path("data")  # type: ignore[arg-type]
-    given = settings_of_arguments(
-        {
-            "train": path.absolute() if is_file else path,
-            **named,
-            "delimiter": checked_argument("delimiter (--delimiter)", checked_delimiter, delimiter) if is_file else ",",
-            "encoding": checked_argument("encoding (--encoding)", checked_encoding, encoding) if is_file else "utf-8",
-            "sheet": sheet if is_file else None,
-            "columns": (named_columns(columns) or None) if is_file else None,
-        },
-        {**_ARGUMENTS, **arguments},
-    )
+    path, reading = reading_settings(data, delimiter, encoding, sheet, columns)
+    given = settings_of_arguments({**reading, **named}, {**_ARGUMENTS, **arguments})
     if len(set(named.values())) < len(named):
         raise ArgumentError(
             f"the question, the context and the answer are the columns {', '.join(named.values())}; name three columns"
         )
     frame = None
-    if not is_file:
+    if not isinstance(data, str | os.PathLike):
         texts = (named["question"], named["context"], named["answer"])
-        frame = frame_table(data, "data", texts, None, "answer_start", "id")  # type: ignore[arg-type]
+        frame = frame_table(data, "data", texts, None, "answer_start", "id")
     try:
         split, findings = load_question_file(given, path, frame)
     except DataError as error:
@@ -298,9 +285,6 @@ _ARGUMENTS = {
     "question": "question_column (--text)",
     "context": "context_column (--text)",
     "answer": "answer_column (--label)",
-    "encoding": "encoding (--encoding)",
-    "delimiter": "delimiter (--delimiter)",
-    "sheet": "sheet (--sheet)",
-    "train": "data",
+    **READING_ARGUMENTS,
 }
 """What the settings of a recipe are called where there is none."""

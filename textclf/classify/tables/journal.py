@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from textclf.classify.tables.forms import finisher_of
 from textclf.classify.tables.rows import Tally
-from textclf.data.tables.files import STANDARD_STREAM, check_form, compression_of, is_pipe
+from textclf.data.tables.files import STANDARD_STREAM, check_form, compression_of, is_pipe, is_same_file
 from textclf.data.tables.other_formats import binary_format
 from textclf.errors import DataError, RunError
 from textclf.files.copies import private_folder
@@ -185,7 +185,7 @@ def _check_place(target: str, path: Path) -> None:
 
 
 def _check_reads(target: str, path: Path, model: Path | None, inputs: Sequence[str | Path]) -> None:
-    if model is not None and _is_same(path, model):
+    if model is not None and is_same_file(path, model):
         raise RunError(f"{target}: is the model itself; name another output")
     reads: list[str | Path] = [*inputs, *([model] if model is not None else [])]
     for hidden in (_hidden(path, ending) for ending in _HIDDEN_ENDINGS):
@@ -194,17 +194,11 @@ def _check_reads(target: str, path: Path, model: Path | None, inputs: Sequence[s
                 f"{hidden}: is a folder, but the job keeps its unfinished work under this name; move it to another "
                 "place, or name another output"
             )
-        if any(_is_same(hidden, read) for read in reads):
+        if any(is_same_file(hidden, read) for read in reads):
             raise RunError(
                 f"{target}: the job would keep its unfinished work in {hidden}, which it also reads; "
                 "rename that file, or name another output"
             )
-
-
-def _is_same(path: Path, other: str | Path) -> bool:
-    with suppress(OSError, ValueError):
-        return os.path.samefile(path, other)
-    return False
 
 
 _BEGINNING = 4096

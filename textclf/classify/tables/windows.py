@@ -9,11 +9,10 @@ from __future__ import annotations
 import codecs
 import hashlib
 import logging
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from textclf.classify.tables.forms import OutputForm, form_of, is_delimited
 from textclf.classify.tables.rows import TableLayout, extended
 from textclf.data.tables.column_names import listed
-from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, plain_suffix
+from textclf.data.tables.files import STANDARD_STREAM, InputFile, is_pipe, is_same_file, plain_suffix
 from textclf.data.tables.formats.records import RecordTable
 from textclf.data.tables.formats.text_folder import TextFolder
 from textclf.data.tables.formats.workbook import SheetTable
@@ -235,7 +234,7 @@ def parts_of(path: str | Location, options: TableOptions, rows_a_part: int) -> l
 def check_in_place(paths: Sequence[str | Path], options: TableOptions, target: str) -> None:
     """Raises RunError where the output replaces an input workbook that has more than the rows of the output."""
     for path in paths:
-        if not _is_same(path, target):
+        if not (path.address == target if isinstance(path, Location) else is_same_file(path, target)):
             continue
         with _opened(path, options, target) as opened:
             if isinstance(opened.table, SheetTable) and (lost := _not_written(opened.table)):
@@ -249,14 +248,6 @@ def _not_written(table: SheetTable) -> str:
     parts = [f"the sheets {listed(table.other_sheets)}"] if table.other_sheets else []
     parts += ["the rows above the header"] * any(note.kind == "title_lines" for note in table.notes)
     return " and ".join(parts)
-
-
-def _is_same(path: str | Path, target: str) -> bool:
-    if isinstance(path, Location):
-        return path.address == target
-    with suppress(OSError, ValueError):
-        return os.path.samefile(path, target)
-    return False
 
 
 def columns_of_all(paths: Sequence[str | Path | FrameTable], options: TableOptions, target: str) -> list[str]:

@@ -16,7 +16,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, cast
 
@@ -201,6 +201,13 @@ def size_of_inputs(paths: Sequence[str | Path]) -> int | None:
             return None
         total += status.st_size
     return total
+
+
+def is_same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Returns whether both paths lead to one file that exists."""
+    with suppress(OSError, ValueError):
+        return os.path.samefile(path, other)
+    return False
 
 
 def compression_of(output: str | os.PathLike[str]) -> str | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from textclf.data.half_characters import first_half
 from textclf.data.tables.arrow_frames import arrow_table, arrow_values, is_arrow
 from textclf.errors import DataError
 
@@ -202,12 +203,8 @@ def _element(value: object, place: str) -> Any:
 
 def _whole(text: str, place: str) -> str:
     """Returns the text. Raises DataError for one that UTF-8 cannot encode."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            half = ord(text[error.start])
-            raise DataError(f"{place} holds half of a character (U+{half:04X}); decode the text again") from None
+    if (half := first_half(text)) is not None:
+        raise DataError(f"{place} holds half of a character (U+{ord(text[half]):04X}); decode the text again")
     return text
 
 

@@ -94,8 +94,8 @@ class ParquetTable(RecordTable):
         columns = [
             self._metadata.row_group(group).column(index)
             for group in groups
-            for index in range(self._metadata.num_columns)
             if self._metadata.row_group(group).num_rows
+            for index in range(self._metadata.num_columns)
         ]
         starts = [start_of(column) for column in columns]
         ends = [start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from textclf.data.half_characters import first_half
 from textclf.data.tables.column_names import listed, matching_columns, meant_column, visible
 from textclf.data.tables.lines import Dialect
 from textclf.data.tables.table import LONGEST_ROW, Fault, Note, Row
@@ -130,14 +131,10 @@ def fault_of_text(text: str, column: str) -> Fault | None:
 
 def no_text_in(text: str) -> str | None:
     """Returns what in a text is no character, as it is called in messages; None if there is nothing."""
-    if text.isascii():
+    if (place := first_half(text)) is None:
         return None
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = ord(text[error.start])
-        return "bytes that are not UTF-8" if 0xDC80 <= half <= 0xDCFF else f"half of a character (U+{half:04X})"
-    return None
+    half = ord(text[place])
+    return "bytes that are not UTF-8" if 0xDC80 <= half <= 0xDCFF else f"half of a character (U+{half:04X})"
 
 
 def json_text(value: Any) -> str:
